@@ -1,0 +1,167 @@
+"""The data that passes between modules, and the glossary of dimensions.
+
+Dimension letters, used in every docstring of the package:
+
+    U    utterances of a corpus             R    rows of a batch
+    T    utterances of a dialogue           L    slots of a row (utterances that fit in it)
+    M    modalities                         N    nodes of a batch's graph, N = R * L
+    d_m  width of modality m's features     G    graphs of a batch (dialogues and padding)
+    D    width of the hidden space          E    edges of a batch's graph
+    C    classes (emotions)                 H    attention heads
+    Z    width of the contrast space        P    ordered pairs of different modalities
+    K    relations of an edge               W    slots of a node's window, past + 1 + future
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import numpy as np
+
+Array = jax.Array
+Modality = str
+SPLITS = ("train", "valid", "test")
+UNLABELED = -1
+PADDING = -1
+
+
+class UserError(Exception):
+    """Something a user can mend: bad input, a bad option, a missing file.
+
+    The message names what is wrong and what to do. Command-line tools print it alone, without a traceback, and
+    exit with a non-zero status.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Conversations in memory (numpy, on the host), one row per utterance, dialogue by dialogue in time order.
+
+    Attributes:
+      name: what the corpus is called in logs and tables.
+      features: modality -> [U, d_m] float32, finite; rows of missing modalities are zero.
+      present: modality -> [U] bool, whether the utterance has this modality.
+      dialogue: [U] int32, index into `dialogue_ids`; every dialogue's rows are contiguous and in time order.
+      speaker: [U] int32, who speaks, numbered inside each dialogue by first appearance (0 where not known).
+      label: [U] int32 in [0, C), or UNLABELED: such an utterance is context, in the graph but in no loss or metric.
+      split: [U] array of str, "train", "valid" or "test", the same for a whole dialogue.
+      label_names: C names.
+      dialogue_ids: names of the dialogues.
+      utterance_ids: U names of the utterances.
+      speaker_names: [U] array of str, or None.
+      transcript: [U] array of str, or None.
+      notes: what reading found and a user should be told (NaN rows that became missing, a carved validation split, …).
+    """
+
+    name: str
+    features: Mapping[Modality, np.ndarray]
+    present: Mapping[Modality, np.ndarray]
+    dialogue: np.ndarray
+    speaker: np.ndarray
+    label: np.ndarray
+    split: np.ndarray
+    label_names: tuple[str, ...]
+    dialogue_ids: tuple[str, ...]
+    utterance_ids: tuple[str, ...]
+    speaker_names: np.ndarray | None = None
+    transcript: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        return tuple(self.features)
+
+    @property
+    def widths(self) -> dict[Modality, int]:
+        """modality -> d_m."""
+        return {m: x.shape[1] for m, x in self.features.items()}
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.label_names)
+
+    def __len__(self) -> int:
+        return len(self.dialogue)
+
+
+@flax.struct.dataclass
+class Batch:
+    """Dialogues packed into R rows of L slots; slot j of row i is node i * L + j of every modality's graph.
+
+    A dialogue lies in one row, in time order, without a gap; a row holds several dialogues and then padding.
+
+    Attributes:
+      features: modality -> [R, L, d_m]; zero where the modality is missing and at padding.
+      present: modality -> [R, L] bool; False where the modality is missing and at padding.
+      dialogue: [R, L] int32, number of the dialogue inside its row; PADDING at padding.
+      speaker: [R, L] int32, number of the speaker inside the dialogue.
+      label: [R, L] int32; UNLABELED at utterances without a label and at padding.
+      n_node: [R, S] int32, sizes of the row's graphs: its dialogues, zeros, and its padding last. Sums to L in each row.
+      row: [R] int32, number of the row in its split; what is random about a row depends on it, not on its place.
+      utterance: [R, L] int32, index of the utterance in the corpus; PADDING at padding.
+    """
+
+    features: dict[Modality, Array]
+    present: dict[Modality, Array]
+    dialogue: Array
+    speaker: Array
+    label: Array
+    n_node: Array
+    row: Array
+    utterance: Array
+
+    @property
+    def real(self) -> Array:
+        """[R, L] bool: a real utterance is here, not padding."""
+        return self.dialogue != PADDING
+
+
+@flax.struct.dataclass
+class Outputs:
+    """What the forward pass gives to the loss terms. What no active term or diagnostic needs is an empty dict.
+
+    Attributes:
+      logits: [R, L, C].
+      codes: modality -> [R, L, D], ξ of METHOD section 2, before context.
+      hidden: modality -> [R, L, D], the graph's output.
+      contrast: modality -> [R, L, Z], unit vectors.
+      generated: (source, target) -> the generator of `target` applied to the code of `source`;
+        [R, L, d_target] with feature wiring, [R, L, D] with latent wiring.
+      fake_logits: (source, target) -> [R, L], what D_target says of `generated`.
+      attention: modality -> layer-stacked attention weights [layers, N, W, H] over the window's slots.
+      attention_entropy: modality -> [layers, R, L], entropy of α averaged over heads, over that of uniform weights.
+    """
+
+    logits: Array
+    codes: dict[Modality, Array]
+    hidden: dict[Modality, Array]
+    contrast: dict[Modality, Array]
+    generated: dict[tuple[Modality, Modality], Array]
+    fake_logits: dict[tuple[Modality, Modality], Array] = flax.struct.field(default_factory=dict)
+    attention: dict[Modality, Array] = flax.struct.field(default_factory=dict)
+    attention_entropy: dict[Modality, Array] = flax.struct.field(default_factory=dict)
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that training changes, arrays only, plus the key that it never changes.
+
+    Attributes:
+      step: [] int32, updates made.
+      key: PRNG key of the run; step t draws from fold_in(key, t), so resuming is exact.
+      params: parameters of encoders, generators, graphs, contrast heads and classifier.
+      discriminators: parameters of the discriminators.
+      optimizer: optax state of `params`.
+      discriminator_optimizer: optax state of `discriminators`.
+    """
+
+    step: Array
+    key: Array
+    params: Any
+    discriminators: Any
+    optimizer: Any
+    discriminator_optimizer: Any
