@@ -121,18 +121,36 @@ class Batch:
 
 
 @flax.struct.dataclass
+class ContrastSet:
+    """What contrast anchors are compared with: the nodes of the global batch.
+
+    Attributes:
+      vectors: modality -> [Q, Z] unit vectors.
+      present: modality -> [Q] bool, labelled and with this modality.
+      label: [Q] int32.
+      identity: [Q] int32, one number per utterance of the batch.
+    """
+
+    vectors: dict[Modality, Array]
+    present: dict[Modality, Array]
+    label: Array
+    identity: Array
+
+
+@flax.struct.dataclass
 class Outputs:
     """What the forward pass gives to the loss terms. What no active term or diagnostic needs is an empty dict.
 
     Attributes:
       logits: [R, L, C].
-      codes: modality -> [R, L, D], ξ of METHOD section 2, before context.
+      codes: modality -> [R, L, D], the encoders' ξ, before context; what the generators translate.
       hidden: modality -> [R, L, D], the graph's output.
       contrast: modality -> [R, L, Z], unit vectors.
       generated: (source, target) -> the generator of `target` applied to the code of `source`;
         [R, L, d_target] with feature wiring, [R, L, D] with latent wiring.
+      candidates: what `contrast` is compared with; set by the train step, which knows the other devices.
       fake_logits: (source, target) -> [R, L], what D_target says of `generated`.
-      attention: modality -> layer-stacked attention weights [layers, N, W, H] over the window's slots.
+      attention: modality -> attention weights [layers, N, W, H] over the window's slots.
       attention_entropy: modality -> [layers, R, L], entropy of α averaged over heads, over that of uniform weights.
     """
 
@@ -141,6 +159,7 @@ class Outputs:
     hidden: dict[Modality, Array]
     contrast: dict[Modality, Array]
     generated: dict[tuple[Modality, Modality], Array]
+    candidates: ContrastSet | None = None
     fake_logits: dict[tuple[Modality, Modality], Array] = flax.struct.field(default_factory=dict)
     attention: dict[Modality, Array] = flax.struct.field(default_factory=dict)
     attention_entropy: dict[Modality, Array] = flax.struct.field(default_factory=dict)

@@ -1,0 +1,100 @@
+"""Per-modality encoders F_m: features → codes ξ in the modality's own space (paper), and context behind them (choice)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ariigcn_jax.layers import MLP, NORM_FLOOR, Dropout
+from ariigcn_jax.types import Array, Batch
+
+CONTEXTS = ("none", "gru", "attention")
+
+
+class Encoder(nn.Module):
+    """F_m, an MLP (paper); a learned vector stands where the modality is missing (choice).
+
+    Attributes:
+      hidden: D.
+      dropout: rate inside the MLP, in [0, 1).
+      input_dropout: rate on the features, in [0, 1).
+    """
+
+    hidden: int
+    dropout: float
+    input_dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Array, present: Array, rows: Array, train: bool) -> Array:
+        """features [R, L, d_m], present [R, L], rows [R] -> codes [R, L, D]."""
+        x = Dropout(self.input_dropout)(features, rows, train)
+        codes = MLP(self.hidden, self.hidden, self.dropout)(x, rows, train)
+        missing = self.param("missing", nn.initializers.normal(0.02), (self.hidden,))
+        return jnp.where(present[..., None], codes, missing)
+
+
+class GRU(nn.Module):
+    """One direction of a GRU over packed rows; its state starts anew with each dialogue.
+
+    Attributes:
+      hidden: width of the state.
+      reverse: read each row from its end.
+    """
+
+    hidden: int
+    reverse: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, dialogue: Array) -> Array:
+        """x [R, L, d], dialogue [R, L] -> [R, L, hidden]."""
+        inputs = nn.Dense(3 * self.hidden)(x)
+        weights = self.param("recurrent", nn.initializers.orthogonal(), (self.hidden, 3 * self.hidden))
+        bias = self.param("recurrent_bias", nn.initializers.zeros, (self.hidden,))
+        shifted = jnp.roll(dialogue, -1 if self.reverse else 1, axis=1)
+        edge = dialogue.shape[1] - 1 if self.reverse else 0
+        starts = (dialogue != shifted).at[:, edge].set(True)
+
+        def step(state: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+            given, start = now
+            state = jnp.where(start[:, None], 0, state)
+            mixed = state @ weights
+            reset, update = jnp.split(nn.sigmoid((given + mixed)[:, : 2 * self.hidden]), 2, axis=-1)
+            candidate = jnp.tanh(given[:, 2 * self.hidden :] + reset * (mixed[:, 2 * self.hidden :] + bias))
+            state = update * state + (1 - update) * candidate
+            return state, state
+
+        first = jnp.zeros((x.shape[0], self.hidden), inputs.dtype)
+        _, states = jax.lax.scan(step, first, (inputs.swapaxes(0, 1), starts.T), reverse=self.reverse)
+        return states.swapaxes(0, 1)
+
+
+class Context(nn.Module):
+    """A context encoder behind F_m (choice; the journal version's code has an LSTM here).
+
+    Attributes:
+      kind: "none"; "gru", bidirectional; or "attention", self-attention over the dialogue, quadratic in a row's length.
+      hidden: D, even for "gru".
+      heads: of "attention".
+      dropout: rate in [0, 1).
+    """
+
+    kind: str
+    hidden: int
+    heads: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, codes: Array, batch: Batch, train: bool) -> Array:
+        """codes [R, L, D] -> [R, L, D], with a residual connection."""
+        if self.kind == "none":
+            return codes
+        x = nn.LayerNorm(epsilon=NORM_FLOOR)(codes)
+        if self.kind == "gru":
+            ahead = GRU(self.hidden // 2)(x, batch.dialogue)
+            back = GRU(self.hidden - self.hidden // 2, reverse=True)(x, batch.dialogue)
+            x = jnp.concatenate([ahead, back], axis=-1)
+        else:
+            same = batch.dialogue[:, None, :, None] == batch.dialogue[:, None, None, :]
+            x = nn.MultiHeadDotProductAttention(self.heads)(x, mask=same)
+        return codes + Dropout(self.dropout)(x, batch.row, train)

@@ -1,0 +1,80 @@
+"""TGAN: generators that translate one modality's code into another's space, and the discriminators that judge them.
+
+For each modality m the discriminator D_m sees as real the features x^m ("feature" wiring, paper's figure) or the codes ξ^m
+("latent" wiring, as in the journal version's code), and as fakes G_m(ξ^{m'}) for each other modality m'. With one modality
+there is no pair and nothing here computes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ariigcn_jax.types import Array, Modality
+
+WIRINGS = ("feature", "latent")
+Pair = tuple[Modality, Modality]
+LEAK = 0.2
+
+
+def pairs(modalities: tuple[Modality, ...]) -> list[Pair]:
+    """All (source, target) with source != target, in the order of the modalities."""
+    return [(source, target) for target in modalities for source in modalities if source != target]
+
+
+class Generator(nn.Module):
+    """G_m: code [..., D] → space of modality m [..., out] (paper: a generator per modality; its make: choice)."""
+
+    hidden: int
+    out: int
+
+    @nn.compact
+    def __call__(self, codes: Array) -> Array:
+        x = nn.LayerNorm(epsilon=1e-6)(nn.Dense(self.hidden)(codes))
+        return nn.Dense(self.out)(nn.leaky_relu(x, LEAK))
+
+
+class Discriminator(nn.Module):
+    """D_m: [..., d] → logit [...] of being real (paper: a discriminator per modality; its make: choice)."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = nn.leaky_relu(nn.Dense(self.hidden)(x), LEAK)
+        x = nn.leaky_relu(nn.Dense(self.hidden)(x), LEAK)
+        return nn.Dense(1)(x)[..., 0]
+
+
+class Discriminators(nn.Module):
+    """D_m of all modalities: parameters of the second player.
+
+    Attributes:
+      modalities: names; with fewer than two there is no discriminator.
+      hidden: width of the discriminators.
+    """
+
+    modalities: tuple[Modality, ...]
+    hidden: int
+
+    @nn.compact
+    def __call__(
+        self, real: Mapping[Modality, Array], generated: Mapping[Pair, Array]
+    ) -> tuple[dict[Modality, Array], dict[Pair, Array]]:
+        """Judges real [.., d_m] for each modality and generated [.., d_target] for each pair.
+
+        Returns:
+          Logits modality -> [..] and (source, target) -> [..]. Either input may be empty.
+        """
+        real_logits, fake_logits = {}, {}
+        for target in self.modalities if len(self.modalities) > 1 else ():
+            discriminator = Discriminator(self.hidden, name=target)
+            if target in real:
+                real_logits[target] = discriminator(real[target])
+            sources = [source for source, t in generated if t == target]
+            if sources:
+                logits = discriminator(jnp.stack([generated[source, target] for source in sources]))
+                fake_logits |= {(source, target): logits[k] for k, source in enumerate(sources)}
+        return real_logits, fake_logits

@@ -1,0 +1,80 @@
+"""Linen layers that several modules share: dropout that is cheap and independent of the device count, and an MLP."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ariigcn_jax.types import Array
+
+NORM_FLOOR = 1e-6
+
+
+def dropout_mask(key: Array, rows: Array, shape: tuple[int, ...], rate: float) -> tuple[Array, float]:
+    """Random bytes against a threshold, drawn for each row from its number: the same on one device and on many.
+
+    Four bytes come from each random word, which is what makes it cheap; the rate is therefore a multiple of 1/256.
+
+    Args:
+      key: PRNG key.
+      rows: [R] int32, numbers of the rows.
+      shape: shape of one row.
+      rate: probability of dropping, in [0, 1).
+
+    Returns:
+      [R, *shape] bool, True where kept, and the scale 1 / (1 - rate) of the rounded rate.
+    """
+    size = 1
+    for n in shape:
+        size *= n
+    threshold = min(round(rate * 256), 255)
+    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+    words = jax.vmap(lambda k: jax.random.bits(k, (-(-size // 4),), jnp.uint32))(keys)
+    octets = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(len(rows), -1)[:, :size]
+    return (octets >= threshold).reshape(len(rows), *shape), 256 / (256 - threshold)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask depends on the step's key and the row's number (see `dropout_mask`).
+
+    Attributes:
+      rate: probability of dropping, in [0, 1), in steps of 1/256.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array, rows: Array, train: bool) -> Array:
+        """Drops entries of x [R, ...], whose rows have the numbers `rows` [R]."""
+        if not train or self.rate < 1 / 512:
+            return x
+        kept, scale = dropout_mask(self.make_rng("dropout"), rows, x.shape[1:], self.rate)
+        return jnp.where(kept, x * jnp.asarray(scale, x.dtype), jnp.zeros((), x.dtype))
+
+
+class MLP(nn.Module):
+    """Linear – norm – nonlinearity – dropout – linear (paper: an MLP; its make: choice).
+
+    Attributes:
+      hidden: width of the middle.
+      out: width of the output.
+      dropout: rate in [0, 1).
+    """
+
+    hidden: int
+    out: int
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Array, rows: Array, train: bool) -> Array:
+        """x [R, L, d] -> [R, L, out]."""
+        x = nn.Dense(self.hidden)(x)
+        x = nn.gelu(nn.LayerNorm(epsilon=NORM_FLOOR)(x))
+        x = Dropout(self.dropout)(x, rows, train)
+        return nn.Dense(self.out)(x)
+
+
+def unit(x: Array) -> Array:
+    """x [..., d] over its Euclidean norm; the norm's floor keeps value and gradient finite at zero."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), NORM_FLOOR**2))

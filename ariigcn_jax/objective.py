@@ -1,0 +1,254 @@
+"""The hybrid loss: which arrays feed which function, the table of terms, and one total for each player.
+
+    L = L_CLS + λ_G L_G + λ_ICCL L_ICCL + λ_IMCL L_IMCL        and, for the discriminators, L_D        (paper: hybrid loss)
+
+A term takes (outputs, batch) and keyword hyper-parameters and returns (value, weight): arrays of one shape, a number per
+utterance, anchor or pair and how much it counts. `total` forms Σ_k λ_k · Σ(w·v) / Σ w; nothing else reduces. To add a loss:
+write the mathematics in losses.py, wire it here, enter it in TERMS.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ariigcn_jax import losses
+from ariigcn_jax.parallel import all_gather, psum
+from ariigcn_jax.types import Array, Batch, ContrastSet, Modality, Outputs, UserError
+
+Weighted = tuple[Array, Array]
+Pair = tuple[Modality, Modality]
+
+
+class Term(NamedTuple):
+    """An active slot: its function with hyper-parameters bound, its λ, and the discriminators' side of an adversarial one."""
+
+    function: Callable[..., Weighted]
+    weight: float
+    discriminator: Callable[..., Weighted] | None = None
+
+
+# --- Classification ---------------------------------------------------------------------------------------------------
+
+
+def _labelled(batch: Batch) -> tuple[Array, Array]:
+    return jnp.maximum(batch.label, 0), (batch.label >= 0).astype(jnp.float32)
+
+
+def cross_entropy(outputs: Outputs, batch: Batch, *, smoothing: float) -> Weighted:
+    """Cross entropy over labelled utterances [R, L]; `smoothing` in [0, 1)."""
+    label, weight = _labelled(batch)
+    return losses.cross_entropy(outputs.logits, label, smoothing=smoothing), weight
+
+
+def weighted_cross_entropy(outputs: Outputs, batch: Batch, *, smoothing: float, class_weights: Array) -> Weighted:
+    """Cross entropy whose utterances count by their class; `class_weights` [C] come from the train split."""
+    value, weight = cross_entropy(outputs, batch, smoothing=smoothing)
+    return value, weight * jnp.asarray(class_weights)[jnp.maximum(batch.label, 0)]
+
+
+def focal(outputs: Outputs, batch: Batch, *, gamma: float) -> Weighted:
+    """Focal loss over labelled utterances [R, L]; `gamma` >= 0."""
+    label, weight = _labelled(batch)
+    return losses.focal(outputs.logits, label, gamma=gamma), weight
+
+
+# --- Adversarial ------------------------------------------------------------------------------------------------------
+
+
+def _generator(function: Callable[[Array], Array], outputs: Outputs, batch: Batch) -> Weighted:
+    """L_G: value and weight [P, R, L], counted where both modalities of a pair are there.
+
+    The mean over pairs, where the paper's figure suggests their sum: λ_G then does not depend on M (choice).
+    """
+    return _by_pair({pair: function(logits) for pair, logits in outputs.fake_logits.items()}, batch)
+
+
+def _discriminator(
+    function: Callable[[Array, bool], Array], real: Mapping[Modality, Array], outputs: Outputs, batch: Batch
+) -> Weighted:
+    """L_D: value and weight [M + P, R, L]; `real` are logits, as are outputs.fake_logits."""
+    value, weight = _by_pair({pair: function(logits, False) for pair, logits in outputs.fake_logits.items()}, batch)
+    own = {(m, m): function(logits, True) for m, logits in real.items()}
+    own_value, own_weight = _by_pair(own, batch)
+    return jnp.concatenate([own_value, value]), jnp.concatenate([own_weight, weight])
+
+
+def _by_pair(values: Mapping[tuple[Modality, Modality], Array], batch: Batch) -> Weighted:
+    if not values:
+        return jnp.zeros((0,)), jnp.zeros((0,))
+    present = [batch.present[a] & batch.present[b] for a, b in values]
+    return jnp.stack(list(values.values())), jnp.stack(present).astype(jnp.float32)
+
+
+# --- Contrast ---------------------------------------------------------------------------------------------------------
+
+
+def contrast_set(outputs: Outputs, batch: Batch, axis: str | None) -> ContrastSet:
+    """The candidates that anchors are compared with: the nodes of the whole batch, gathered over the devices of `axis`."""
+    labelled = batch.label >= 0
+    length = batch.label.shape[1]
+    local = ContrastSet(
+        vectors={m: z.reshape(-1, z.shape[-1]) for m, z in outputs.contrast.items()},
+        present={m: (batch.present[m] & labelled).reshape(-1) for m in outputs.contrast},
+        label=batch.label.reshape(-1),
+        identity=(batch.row[:, None] * length + jnp.arange(length)).reshape(-1),
+    )
+    return jax.tree.map(lambda x: all_gather(x, axis), local)
+
+
+def _contrast(function: Callable[..., Weighted], outputs: Outputs, batch: Batch, pairs: Sequence[Pair]) -> Weighted:
+    """Anchors of the first modality of each pair against candidates of the second: [pairs, R * L]."""
+    mine, candidates = contrast_set(outputs, batch, None), outputs.candidates
+    same = mine.label[:, None] == candidates.label[None, :]
+    other = mine.identity[:, None] != candidates.identity[None, :]
+    results = []
+    for a, b in pairs:
+        there = mine.present[a][:, None] & candidates.present[b][None, :]
+        positive = same & there & other if a == b else same & there
+        results.append(function(mine.vectors[a], candidates.vectors[b], positive, there & ~same))
+    if not results:
+        return jnp.zeros((0,)), jnp.zeros((0,))
+    value, weight = zip(*results, strict=True)
+    return jnp.stack(value), jnp.stack(weight)
+
+
+def _intra_modal(function: Callable[..., Weighted], outputs: Outputs, batch: Batch) -> Weighted:
+    """ICCL, intra-/inter-class contrast inside each modality (paper): [M, R * L]."""
+    return _contrast(function, outputs, batch, [(m, m) for m in outputs.contrast])
+
+
+def _cross_modal(function: Callable[..., Weighted], outputs: Outputs, batch: Batch) -> Weighted:
+    """IMCL, contrast across modalities, the utterance's other nodes among the positives (paper): [P, R * L]."""
+    return _contrast(function, outputs, batch, [(a, b) for a in outputs.contrast for b in outputs.contrast if a != b])
+
+
+# --- The table of terms -----------------------------------------------------------------------------------------------
+
+
+class Form(NamedTuple):
+    """One function of a slot.
+
+    Attributes:
+      hyper: the function whose keyword-only arguments are the hyper-parameters.
+      wire: (hyper with its hyper-parameters bound, outputs, batch) -> (value, weight).
+      discriminator: for an adversarial form what the discriminators minimise.
+    """
+
+    hyper: Callable[..., Any]
+    wire: Callable[..., Weighted]
+    discriminator: Callable[[Array, bool], Array] | None = None
+
+
+def _direct(function: Callable[..., Weighted], outputs: Outputs, batch: Batch) -> Weighted:
+    return function(outputs, batch)
+
+
+CONTRAST = (losses.supervised_nce, losses.margin)
+TERMS: dict[str, dict[str, Form]] = {
+    "emotion": {f.__name__: Form(f, _direct) for f in (cross_entropy, weighted_cross_entropy, focal)},
+    "adversarial": {
+        "bce": Form(losses.bce_generator, _generator, losses.bce_discriminator),
+        "least_squares": Form(losses.least_squares_generator, _generator, losses.least_squares_discriminator),
+        "hinge": Form(losses.hinge_generator, _generator, losses.hinge_discriminator),
+    },
+    "iccl": {f.__name__: Form(f, _intra_modal) for f in CONTRAST},
+    "imcl": {f.__name__: Form(f, _cross_modal) for f in CONTRAST},
+}
+
+
+def hyper_parameters(slot: str, name: str) -> set[str]:
+    """Names of the hyper-parameters that a function takes from the config."""
+    parameters = inspect.signature(TERMS[slot][name].hyper).parameters.values()
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"class_weights"}
+
+
+def build(config: Mapping[str, Mapping[str, Any]], class_weights: Array) -> dict[str, Term]:
+    """The active terms of a config's `losses`; a slot with weight 0 is left out, and with it all that only it needs.
+
+    A slot may hold the hyper-parameters of several functions, so that swapping `fn` is one change; each function gets its own.
+
+    Args:
+      config: slot -> {"fn", "weight", hyper-parameters}.
+      class_weights: [C], for functions that weigh classes.
+
+    Raises:
+      UserError: unknown slot, function or hyper-parameter, a missing one, or a weight that is not a finite number >= 0.
+    """
+    terms = {}
+    for slot, options in config.items():
+        _check(slot, options)
+        form, weight = TERMS[slot][options["fn"]], float(options["weight"])
+        bound = {k: options[k] for k in hyper_parameters(slot, options["fn"])}
+        if "class_weights" in inspect.signature(form.hyper).parameters:
+            bound["class_weights"] = class_weights
+        if weight > 0:
+            wired = functools.partial(form.wire, functools.partial(form.hyper, **bound))
+            judged = form.discriminator and functools.partial(_discriminator, form.discriminator)
+            terms[slot] = Term(wired, weight, judged)
+    return terms
+
+
+def _check(slot: str, options: Mapping[str, Any]) -> None:
+    path = f"losses.{slot}"
+    if slot not in TERMS:
+        raise UserError(f"{path}: there is no such term. {_suggest(slot, TERMS)}")
+    name, weight = options.get("fn"), options.get("weight")
+    if name not in TERMS[slot]:
+        raise UserError(f"{path}.fn={name!r}: there is no such function. {_suggest(str(name), TERMS[slot])}")
+    if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+        raise UserError(f"{path}.weight={weight!r}: a finite number >= 0 is needed; 0 removes the term.")
+    takes = {f: hyper_parameters(slot, f) for f in TERMS[slot]}
+    for key in set(options) - {"fn", "weight"}:
+        if not any(key in names for names in takes.values()):
+            known = sorted(set().union(*takes.values()))
+            raise UserError(f"{path}.{key}: no function of this term takes it. {_suggest(key, known)}")
+    missing = sorted(takes[name] - set(options))
+    if missing:
+        raise UserError(f"{path}: {name} needs {', '.join(missing)}; set it under {path} in the config.")
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), 1)
+    return (f"Did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known) or 'none'}."
+
+
+# --- Totals -----------------------------------------------------------------------------------------------------------
+
+
+def total(
+    terms: Mapping[str, Term], outputs: Outputs, batch: Batch, axis: str | None
+) -> tuple[Array, dict[str, Array]]:
+    """What the encoders, generators, graphs and classifier minimise: Σ_k λ_k · Σ(w·v) / Σ w.
+
+    Numerators stay local and denominators are summed over devices, so the sum of all devices' totals and gradients is that of
+    one device.
+
+    Returns:
+      This device's share of the total, and each term's global un-weighted value under its slot's name.
+    """
+    share, logs = jnp.zeros(()), {}
+    for slot, term in terms.items():
+        value = _mean(term.function(outputs, batch), axis)
+        share = share + term.weight * value
+        logs[slot] = psum(value, axis)
+    return share, logs
+
+
+def discriminator_total(
+    terms: Mapping[str, Term], real: Mapping[Modality, Array], outputs: Outputs, batch: Batch, axis: str | None
+) -> Array:
+    """What the discriminators minimise: this device's share of L_D (`real` logits by modality, fakes in `outputs`)."""
+    values = [_mean(t.discriminator(real, outputs, batch), axis) for t in terms.values() if t.discriminator]
+    return sum(values, start=jnp.zeros(()))
+
+
+def _mean(weighted: Weighted, axis: str | None) -> Array:
+    value, weight = weighted
+    return jnp.sum(value * weight) / jnp.maximum(psum(jnp.sum(weight), axis), 1e-6)

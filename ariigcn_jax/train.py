@@ -1,0 +1,323 @@
+"""Training as three pure functions: make(config, corpus) → Experiment(init, epoch, evaluate).
+
+A run is: state = init(seed); for each epoch: state, logs = epoch(state); scores = evaluate(state.params, split). Everything random
+follows from the state's key and step, so a run can stop anywhere and go on to the same numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ariigcn_jax import graph, metrics, objective, parallel
+from ariigcn_jax import model as modeling
+from ariigcn_jax.gan import Discriminators
+from ariigcn_jax.types import SPLITS, Array, Batch, Corpus, Outputs, TrainState, UserError
+
+Logs = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The pure functions of a run, compiled when first called.
+
+    Attributes:
+      init: seed -> TrainState.
+      epoch: (state, rows of the train split) -> (state, logs); donates the state. One compiled call.
+      evaluate: split -> (params, its rows) -> {"confusion" [C, C], "probabilities" [rows, L, C]}.
+      data: split -> Batch of all its rows, on the device.
+      layout: split -> how it is packed.
+      steps: updates per epoch.
+      num_devices: devices that state and rows are replicated over.
+    """
+
+    init: Callable[[int], TrainState]
+    epoch: Callable[[TrainState, Batch], tuple[TrainState, Logs]]
+    evaluate: Mapping[str, Callable[[Any, Batch], dict[str, Array]]]
+    data: Mapping[str, Batch]
+    layout: Mapping[str, graph.Layout]
+    steps: int
+    num_devices: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Players:
+    """The modules, terms and optimizers that a step is made of.
+
+    Attributes:
+      model: encoders, generators, graphs, heads, classifier.
+      discriminators: the second player.
+      terms: active loss terms.
+      wiring: what the discriminators see as real, "feature" or "latent".
+      optimizer: of the model.
+      discriminator_optimizer: of the discriminators.
+    """
+
+    model: modeling.Model
+    discriminators: Discriminators
+    terms: Mapping[str, objective.Term]
+    wiring: str
+    optimizer: optax.GradientTransformation
+    discriminator_optimizer: optax.GradientTransformation
+
+    def judge(self, discriminators: Any, outputs: Outputs, batch: Batch) -> tuple[dict[str, Array], Outputs]:
+        """Real logits, and the outputs with their fake logits, under the given discriminators."""
+        real = batch.features if self.wiring == "feature" else jax.lax.stop_gradient(outputs.codes)
+        real_logits, fake_logits = self.discriminators.apply({"params": discriminators}, real, outputs.generated)
+        return real_logits, outputs.replace(fake_logits=fake_logits)
+
+
+def train_step(players: Players, state: TrainState, batch: Batch, axis: str | None) -> tuple[TrainState, Logs]:
+    """One update of each player: the discriminators first, then the model against the updated discriminators.
+
+    Both use one forward pass of the model: its outputs are computed once, the discriminators learn from them as constants, and the
+    hybrid loss's gradient is pulled back through the same pass.
+
+    Args:
+      players: modules, terms, optimizers.
+      state: before the step.
+      batch: this device's rows.
+      axis: name of the device axis, or None.
+
+    Returns:
+      The state after it, and global logs.
+    """
+    rngs = {"dropout": jax.random.fold_in(state.key, state.step)}
+
+    def forward(params: Any) -> Outputs:
+        outputs = players.model.apply({"params": params}, batch, True, rngs=rngs)
+        return outputs.replace(attention={}, attention_entropy={})  # what no term reads needs no backward pass
+
+    outputs, pullback = jax.vjp(forward, state.params)
+    state, logs = _discriminator_step(players, state, jax.lax.stop_gradient(outputs), batch, axis)
+
+    def loss(outputs: Outputs) -> tuple[Array, Logs]:
+        _, outputs = players.judge(state.discriminators, outputs, batch)
+        outputs = outputs.replace(candidates=objective.contrast_set(outputs, batch, axis))
+        return objective.total(players.terms, outputs, batch, axis)
+
+    (share, terms), cotangents = jax.value_and_grad(loss, has_aux=True)(outputs)
+    (gradient,) = pullback(cotangents)
+    gradient = parallel.psum(gradient, axis)
+    updates, optimizer = players.optimizer.update(gradient, state.optimizer, state.params)
+    logs = {"total": parallel.psum(share, axis), **terms, **logs, "gradient_norm": optax.global_norm(gradient)}
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(step=state.step + 1, params=params, optimizer=optimizer), logs
+
+
+def _discriminator_step(
+    players: Players, state: TrainState, outputs: Outputs, batch: Batch, axis: str | None
+) -> tuple[TrainState, Logs]:
+    if not outputs.generated:
+        return state, {}
+
+    def loss(discriminators: Any) -> Array:
+        real, judged = players.judge(discriminators, outputs, batch)
+        return objective.discriminator_total(players.terms, real, judged, batch, axis)
+
+    share, gradient = jax.value_and_grad(loss)(state.discriminators)
+    gradient = parallel.psum(gradient, axis)
+    updates, optimizer = players.discriminator_optimizer.update(
+        gradient, state.discriminator_optimizer, state.discriminators
+    )
+    discriminators = optax.apply_updates(state.discriminators, updates)
+    state = state.replace(discriminators=discriminators, discriminator_optimizer=optimizer)
+    return state, {"discriminator": parallel.psum(share, axis)}
+
+
+def take_rows(rows: Batch, order: Array) -> Batch:
+    """The rows `order` [R] of a split as a batch."""
+    return jax.tree.map(lambda x: x[order], rows)
+
+
+def epoch_order(key: Array, epoch: Array, layout: graph.Layout, num_devices: int) -> Array:
+    """Which rows each step takes: [steps, R'], R' = R rounded up to a multiple of the devices with the empty row."""
+    count = layout.steps * layout.rows
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), count).reshape(layout.steps, layout.rows)
+    return _pad_to_devices(order, count, num_devices)
+
+
+def _pad_to_devices(order: Array, empty: int, num_devices: int) -> Array:
+    return jnp.pad(order, ((0, 0), (0, -order.shape[1] % num_devices)), constant_values=empty)
+
+
+def train_epoch(
+    players: Players, layout: graph.Layout, num_devices: int, state: TrainState, rows: Batch
+) -> tuple[TrainState, Logs]:
+    """All steps of an epoch as one scan; logs are means over its steps."""
+    axis = parallel.axis_name(num_devices)
+    order_key = jax.random.fold_in(state.key, jnp.int32(-1))  # apart from the steps' keys, which are >= 0
+    order = epoch_order(order_key, state.step // layout.steps, layout, num_devices)
+
+    def body(state: TrainState, chosen: Array) -> tuple[TrainState, Logs]:
+        batch = take_rows(rows, parallel.own_share(chosen, axis, num_devices))
+        return train_step(players, state, batch, axis)
+
+    state, logs = jax.lax.scan(body, state, order)
+    return state, jax.tree.map(jnp.mean, logs)
+
+
+def evaluate_rows(
+    model: modeling.Model, layout: graph.Layout, num_devices: int, params: Any, rows: Batch
+) -> dict[str, Array]:
+    """Confusion matrix of a split [C, C] and probabilities [rows, L, C] in the order of its packed rows."""
+    axis = parallel.axis_name(num_devices)
+    count = layout.steps * layout.rows
+    order = _pad_to_devices(jnp.arange(count).reshape(layout.steps, layout.rows), count, num_devices)
+
+    def body(_: None, chosen: Array) -> tuple[None, tuple[Array, Array]]:
+        batch = take_rows(rows, parallel.own_share(chosen, axis, num_devices))
+        logits = model.apply({"params": params}, batch, False).logits
+        labelled = (batch.label >= 0).reshape(-1)
+        predicted = jnp.argmax(logits, axis=-1).reshape(-1)
+        counts = metrics.confusion(batch.label.reshape(-1), predicted, labelled, model.num_classes)
+        return None, (counts, parallel.all_gather(jax.nn.softmax(logits), axis))
+
+    _, (counts, probabilities) = jax.lax.scan(body, None, order)
+    probabilities = probabilities[:, : layout.rows].reshape(count, *probabilities.shape[2:])
+    return {"confusion": parallel.psum(counts.sum(axis=0), axis), "probabilities": probabilities}
+
+
+# --- From a config ----------------------------------------------------------------------------------------------------
+
+
+def make(config: Any, corpus: Corpus) -> Experiment:
+    """Builds the experiment of a config on a corpus (standardised); below this function nothing sees the config.
+
+    Args:
+      config: as `experiments.base.get_config`.
+      corpus: its splits "train", "valid" and "test"; the train split has labelled utterances.
+
+    Raises:
+      UserError: an option that cannot be built.
+    """
+    _check(config)
+    num_devices = parallel.device_count(config.num_devices)
+    packed = {split: graph.pack(corpus, split, config.batch_size) for split in SPLITS}
+    layout = {split: p[0] for split, p in packed.items()}
+    data = {split: parallel.replicate(p[1], num_devices) for split, p in packed.items()}
+    players = make_players(config, corpus, layout["train"].steps)
+    sample = jax.tree.map(lambda x: x[-1:], packed["train"][1])
+
+    def init(seed: int) -> TrainState:
+        return parallel.replicate(init_state(players, sample, seed), num_devices)
+
+    def epoch(state: TrainState, rows: Batch) -> tuple[TrainState, Logs]:
+        return train_epoch(players, layout["train"], num_devices, state, rows)
+
+    def evaluate(split: str, params: Any, rows: Batch) -> dict[str, Array]:
+        return evaluate_rows(players.model, layout[split], num_devices, params, rows)
+
+    return Experiment(
+        init=init,
+        epoch=parallel.over_devices(epoch, num_devices, donate=(0,)),
+        evaluate={s: parallel.over_devices(functools.partial(evaluate, s), num_devices) for s in SPLITS},
+        data=data,
+        layout=layout,
+        steps=layout["train"].steps,
+        num_devices=num_devices,
+    )
+
+
+def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
+    """Modules, terms and optimizers of a config; `steps` are updates per epoch."""
+    terms = objective.build(config.losses.to_dict(), class_weights(corpus))
+    options, attention = config.model, config.model.graph
+    several = len(corpus.modalities) > 1
+    model = modeling.Model(
+        widths=tuple(corpus.widths.items()),
+        num_classes=corpus.num_classes,
+        hidden=options.hidden,
+        dropout=options.dropout,
+        input_dropout=options.input_dropout,
+        context=options.context,
+        layers=attention.layers,
+        heads=attention.heads,
+        past=attention.past,
+        future=attention.future,
+        score=attention.score,
+        relation_values=attention.relation_values,
+        kernel=attention.kernel,
+        block=attention.block,
+        speakers=options.speakers,
+        contrast_width=options.contrast_width,
+        generator_hidden=options.gan.generator_hidden,
+        wiring=options.gan.wiring,
+        generate="adversarial" in terms and several,
+        contrast="iccl" in terms or ("imcl" in terms and several),
+    )
+    modeling.check(model)
+    return Players(
+        model=model,
+        discriminators=Discriminators(corpus.modalities, options.gan.discriminator_hidden),
+        terms=terms,
+        wiring=options.gan.wiring,
+        optimizer=make_optimizer(config.optimizer, config.num_epochs, steps),
+        discriminator_optimizer=optax.adam(config.discriminator.lr, b1=config.discriminator.b1),
+    )
+
+
+def make_optimizer(options: Any, num_epochs: int, steps: int) -> optax.GradientTransformation:
+    """AdamW with linear warm-up, then cosine decay to 0 or a constant rate; weight decay on matrices only (choice)."""
+    warmup = round(options.warmup_epochs * steps)
+    if options.schedule == "cosine":
+        schedule = optax.warmup_cosine_decay_schedule(0.0, options.lr, warmup, max(num_epochs * steps, warmup + 1))
+    else:
+        schedule = optax.linear_schedule(options.lr if not warmup else 0.0, options.lr, max(warmup, 1))
+    clip = optax.clip_by_global_norm(options.clip) if options.clip > 0 else optax.identity()
+
+    def matrices(params: Any) -> Any:
+        return jax.tree.map(lambda x: x.ndim > 1, params)
+
+    return optax.chain(clip, optax.adamw(schedule, weight_decay=options.weight_decay, mask=matrices))
+
+
+def class_weights(corpus: Corpus) -> np.ndarray:
+    """Inverse frequency of each class among labelled train utterances, 1 on average over them; 0 for absent classes: [C]."""
+    labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
+    counts = np.bincount(labels, minlength=corpus.num_classes)
+    there = counts > 0
+    weights = np.where(there, len(labels) / (max(there.sum(), 1) * np.maximum(counts, 1)), 0)
+    return weights.astype(np.float32)
+
+
+def init_state(players: Players, sample: Batch, seed: int) -> TrainState:
+    """A fresh state; `sample` is any batch of the right widths."""
+    key = jax.random.key(seed)
+    model_key, discriminator_key = jax.random.split(jax.random.fold_in(key, jnp.int32(-2)))
+    outputs, variables = jax.jit(players.model.init_with_output, static_argnums=2)(model_key, sample, False)
+    params = variables["params"]
+    real = sample.features if players.wiring == "feature" else outputs.codes
+    discriminators = players.discriminators.init(discriminator_key, real if outputs.generated else {}, {})
+    discriminators = discriminators.get("params", {})
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=key,
+        params=params,
+        discriminators=discriminators,
+        optimizer=players.optimizer.init(params),
+        discriminator_optimizer=players.discriminator_optimizer.init(discriminators),
+    )
+
+
+def _check(config: Any) -> None:
+    for name, least in (("num_epochs", 1), ("batch_size", 1), ("num_seeds", 1), ("seed", 0)):
+        if config[name] < least:
+            raise UserError(f"{name}={config[name]} must be at least {least}.")
+    if config.optimizer.schedule not in ("cosine", "constant"):
+        raise UserError(f"optimizer.schedule={config.optimizer.schedule!r}; choose cosine or constant.")
+    for path, value in (("optimizer.lr", config.optimizer.lr), ("discriminator.lr", config.discriminator.lr)):
+        if not 0 < value < float("inf"):
+            raise UserError(f"{path}={value} must be a positive number.")
+    if config.discriminator.lr > config.optimizer.lr:
+        raise UserError(
+            f"discriminator.lr={config.discriminator.lr} exceeds optimizer.lr={config.optimizer.lr}; "
+            "the discriminators would run ahead of the generators. Lower the first or raise the second."
+        )

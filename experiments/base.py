@@ -1,0 +1,86 @@
+"""Every default, once. An experiment's file changes what it needs; the command line changes the rest.
+
+    --config.losses.iccl.weight=0       removes a term, and its compute
+    --config.losses.imcl.fn=margin      swaps one
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """All options, each with its unit and legal values."""
+    config = ConfigDict()
+    config.experiment = "base"  # name in logs and of the work directory
+    config.seed = 0  # of parameters, order and dropout; seeds seed .. seed + num_seeds - 1 are run
+    config.num_seeds = 1  # >= 1
+    config.num_epochs = 50  # >= 1
+    config.batch_size = 16  # dialogues per step, on average
+    config.num_devices = 1  # local devices that share a batch; 0 for all
+
+    config.data = ConfigDict()
+    config.data.name = ""  # file data/<name>.npz, or in $ARIIGCN_DATA
+    config.data.path = ""  # a file, instead of looking for the name
+    config.data.modalities = ()  # names of the fields to use; () for all that look like features
+    config.data.label = "label"  # field of the classes
+    config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where the file names no validation split
+
+    config.model = ConfigDict()
+    config.model.hidden = 128  # D
+    config.model.dropout = 0.3  # [0, 1), in steps of 1/256
+    config.model.input_dropout = 0.0  # [0, 1), on the features
+    config.model.context = "none"  # none | gru | attention, behind each encoder
+    config.model.speakers = 10  # rows of the speaker embedding; 0 for none
+    config.model.contrast_width = 64  # Z
+    config.model.graph = ConfigDict()
+    config.model.graph.layers = 2  # >= 0
+    config.model.graph.heads = 4  # a divisor of hidden
+    config.model.graph.past = 10  # utterances, -1 for the whole dialogue
+    config.model.graph.future = 10  # utterances, -1 for the whole dialogue
+    config.model.graph.score = "additive"  # additive | dot | uniform
+    config.model.graph.relation_values = True  # W_r for each relation, or one W
+    config.model.graph.kernel = "band"  # band | edges (the reference)
+    config.model.graph.block = 32  # slots of a block of the band kernel; 0 for whole rows
+    config.model.gan = ConfigDict()
+    config.model.gan.wiring = "feature"  # feature | latent
+    config.model.gan.generator_hidden = 128
+    config.model.gan.discriminator_hidden = 128
+
+    config.losses = ConfigDict()  # a slot holds the hyper-parameters of all its functions; weight 0 removes it
+    config.losses.emotion = ConfigDict(
+        dict(
+            fn="cross_entropy",  # cross_entropy | weighted_cross_entropy | focal
+            weight=1.0,
+            smoothing=0.0,  # [0, 1); cross entropies
+            gamma=2.0,  # >= 0; focal
+        )
+    )
+    config.losses.adversarial = ConfigDict(dict(fn="bce", weight=0.1))  # bce | least_squares | hinge; λ_G
+    for slot in ("iccl", "imcl"):
+        config.losses[slot] = ConfigDict(
+            dict(
+                fn="supervised_nce",  # supervised_nce | margin
+                weight=0.1,
+                temperature=0.2,  # > 0; supervised_nce
+                similarity_margin=-1.0,  # β in [-1, 1], -1 for none; supervised_nce
+                margin=0.5,  # β in [0, 2]; margin
+            )
+        )
+
+    config.optimizer = ConfigDict()  # AdamW of encoders, generators, graphs, heads, classifier
+    config.optimizer.lr = 1e-3  # peak, > 0
+    config.optimizer.schedule = "cosine"  # cosine (to 0 over num_epochs) | constant
+    config.optimizer.warmup_epochs = 2.0  # linear, >= 0
+    config.optimizer.weight_decay = 1e-2  # >= 0, on matrices
+    config.optimizer.clip = 1.0  # largest gradient norm, 0 for none
+    config.discriminator = ConfigDict()  # AdamW of the discriminators, no schedule
+    config.discriminator.lr = 2e-4  # > 0, and not above optimizer.lr
+    config.discriminator.b1 = 0.5  # [0, 1)
+
+    config.eval = ConfigDict()
+    config.eval.select = "weighted_f1"  # metric of the validation split that chooses the epoch
+    config.eval.report_best_test = False  # also report the best test epoch, for comparison with papers that choose so
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_seconds = 20.0  # >= 0; 0 saves every epoch
+    config.checkpoint.keep = 2  # newest ones kept, >= 1
+    return config

@@ -1,0 +1,17 @@
+"""Generated conversations: four emotions, three modalities, no data needed.
+
+    python -m experiments.run --config=experiments/synthetic.py
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import base
+
+
+def get_config() -> ConfigDict:
+    """The synthetic experiment."""
+    config = base.get_config()
+    config.experiment = "synthetic"
+    config.num_epochs = 15
+    config.data.name = "synthetic"
+    return config
