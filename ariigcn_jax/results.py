@@ -1,0 +1,208 @@
+"""What a run found: `results.json` for machines, a table for people, predictions for error analysis."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ariigcn_jax.types import UNLABELED, Corpus
+from ariigcn_jax.workdir import write_atomically
+
+HEADLINE = "test, epoch chosen on validation"
+BEST_TEST_NOTE = (
+    "Epoch chosen on the test split itself: optimistic, and only for comparison with papers that choose it so."
+)
+TITLES = {
+    "weighted_f1": "weighted F1",
+    "accuracy": "accuracy",
+    "weighted_accuracy": "weighted accuracy (= accuracy)",
+    "unweighted_accuracy": "unweighted accuracy",
+    "macro_f1": "macro F1",
+}
+METRICS = (*TITLES, "class_accuracy", "class_f1", "support")
+
+
+def split_seeds(stacked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One dictionary a seed from scores whose leading axis is the seed, as vmap gives them.
+
+    Args:
+      stacked: metric -> [S, ...].
+
+    Returns:
+      S dictionaries metric -> [...].
+    """
+    arrays = {name: np.asarray(value) for name, value in stacked.items()}
+    num_seeds = len(next(iter(arrays.values())))
+    return [{name: value[s] for name, value in arrays.items()} for s in range(num_seeds)]
+
+
+def summarise(per_seed_scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Mean and spread over seeds, elementwise.
+
+    Args:
+      per_seed_scores: for each of the S seeds, metric -> a number or an array [...], the same shape for every seed.
+
+    Returns:
+      metric -> `mean` and `std` [...] (of the sample, ddof 1; 0 for one seed) and `per_seed` [S, ...].
+    """
+    summary = {}
+    for name in per_seed_scores[0]:
+        values = np.stack([np.asarray(scores[name], np.float64) for scores in per_seed_scores])
+        std = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
+        summary[name] = {"mean": values.mean(axis=0).tolist(), "std": std.tolist(), "per_seed": values.tolist()}
+    return summary
+
+
+def results(
+    *,
+    experiment: str,
+    label_names: Sequence[str],
+    seeds: Sequence[int],
+    select: str,
+    selected_epochs: Sequence[int],
+    valid: Sequence[Mapping[str, Any]],
+    test: Sequence[Mapping[str, Any]],
+    seconds: Mapping[str, float],
+    best_test: Sequence[Mapping[str, Any]] | None = None,
+    best_test_epochs: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """The content of results.json.
+
+    Args:
+      experiment: its name.
+      label_names: C names.
+      seeds: S seeds.
+      select: metric by which the epoch was chosen on validation.
+      selected_epochs: S epochs, the one chosen for each seed.
+      valid: for each seed, `metrics.scores` of the validation split and `confusion` [C, C] at the chosen epoch.
+      test: the same for the test split, from the same epoch.
+      seconds: what took how long: total, epoch_mean, compile, …
+      best_test: the same for the test split at the epoch that is best there; None leaves the block out.
+      best_test_epochs: S epochs, those of `best_test`.
+
+    Returns:
+      Plain lists, numbers and text under `experiment`, `label_names`, `seeds`, `select`, `selected_epochs`, `test`,
+      `valid` (each metric -> mean, std, per_seed; `confusion` [S, C, C]), `seconds` and, if given, `best_test_epoch`.
+    """
+    content = {
+        "experiment": experiment,
+        "label_names": list(label_names),
+        "seeds": [int(seed) for seed in seeds],
+        "select": select,
+        "selected_epochs": [int(epoch) for epoch in selected_epochs],
+        "test": _split_block(test),
+        "valid": _split_block(valid),
+        "seconds": {name: float(value) for name, value in seconds.items()},
+    }
+    if best_test is not None:
+        epochs = [int(epoch) for epoch in best_test_epochs or ()]
+        content["best_test_epoch"] = {"note": BEST_TEST_NOTE, "epochs": epochs, "test": _split_block(best_test)}
+    return content
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The results as Markdown that reads well in a terminal too; scores in percent.
+
+    Args:
+      results: what `results` returns, or results.json as read again.
+
+    Returns:
+      A headline, a table of the scores, one of the classes, and a note where a column was chosen on test.
+    """
+    test, names = results["test"], results["label_names"]
+    num_seeds = len(results["seeds"])
+    how = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else f"seed {results['seeds'][0]}"
+    score = f"weighted F1 {_percent(test['weighted_f1'])}, accuracy {_percent(test['accuracy'])}"
+    columns = {"test": test, "valid": results["valid"]}
+    if "best_test_epoch" in results:
+        columns["best test epoch (*)"] = results["best_test_epoch"]["test"]
+    rows = [[title, *(_percent(block[name]) for block in columns.values())] for name, title in TITLES.items()]
+    classes = [_class_row(test, index, name) for index, name in enumerate(names)]
+    parts = [
+        f"# {results['experiment']}",
+        f"**{HEADLINE}: {score}** ({how}, in %; chosen by {results['select']}, {_epochs(results)})",
+        _markdown(["score", *columns], rows),
+        _markdown(["class, on test", "accuracy", "F1", "support"], classes),
+    ]
+    if "best_test_epoch" in results:
+        parts.append(f"(*) {results['best_test_epoch']['note']}")
+    return "\n\n".join(parts) + "\n"
+
+
+def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> Iterator[list[Any]]:
+    """Rows of a predictions file: its header, then one row an utterance in the order of the corpus.
+
+    Args:
+      corpus: where the utterances come from.
+      utterance: [...] int, index of the utterance in the corpus; negative at padding, which is left out.
+      probabilities: [..., C], of the classes.
+
+    Yields:
+      split, dialogue_id, utterance_id, speaker, label ("" where unlabeled), prediction, C probabilities.
+    """
+    names = corpus.label_names
+    utterance = np.asarray(utterance).reshape(-1)
+    probabilities = np.asarray(probabilities, np.float64).reshape(len(utterance), len(names))
+    speakers = corpus.speaker if corpus.speaker_names is None else corpus.speaker_names
+    labels = dict(enumerate(names)) | {UNLABELED: ""}
+    yield ["split", "dialogue_id", "utterance_id", "speaker", "label", "prediction", *(f"p_{name}" for name in names)]
+    order = np.argsort(utterance, kind="stable")
+    for u, p in zip(utterance[order], probabilities[order], strict=True):
+        if u >= 0:
+            who = [corpus.split[u], corpus.dialogue_ids[corpus.dialogue[u]], corpus.utterance_ids[u], speakers[u]]
+            yield [*who, labels[int(corpus.label[u])], names[int(p.argmax())], *(f"{x:.6f}" for x in p)]
+
+
+def write_predictions(path: str | Path, corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> Path:
+    """Writes the predictions of one seed as CSV (RFC 4180, UTF-8), atomically.
+
+    Args:
+      path: the file, one for each seed.
+      corpus: where the utterances come from.
+      utterance: [...] int, index of the utterance in the corpus; negative at padding, which is left out.
+      probabilities: [..., C], of the classes.
+
+    Returns:
+      The file's path.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(predictions_rows(corpus, utterance, probabilities))
+    return write_atomically(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
+
+
+def _split_block(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    block = summarise([{name: scores[name] for name in METRICS} for scores in per_seed])
+    return {**block, "confusion": [np.asarray(scores["confusion"]).tolist() for scores in per_seed]}
+
+
+def _percent(summary: Mapping[str, Any], index: int | None = None) -> str:
+    """`64.12 ± 0.31`, without the spread where there is one seed; of element `index` for a vector."""
+    mean, std = (summary[key] if index is None else summary[key][index] for key in ("mean", "std"))
+    if mean is None or np.isnan(mean):
+        return "–"
+    return f"{100 * mean:.2f} ± {100 * std:.2f}" if len(summary["per_seed"]) > 1 else f"{100 * mean:.2f}"
+
+
+def _class_row(test: Mapping[str, Any], index: int, name: str) -> list[str]:
+    scores = [_percent(test[metric], index) for metric in ("class_accuracy", "class_f1")]
+    return [name, *scores, f"{test['support']['mean'][index]:g}"]
+
+
+def _epochs(results: Mapping[str, Any]) -> str:
+    first, last = min(results["selected_epochs"]), max(results["selected_epochs"])
+    return f"epoch {first}" if first == last else f"epochs {first}–{last}"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose source is aligned: the first column to the left, numbers to the right."""
+    cells = [[" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in (header, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    first, *others = widths
+    lines = [[row[0].ljust(first), *map(str.rjust, row[1:], others)] for row in cells]
+    rule = ["-" * first, *("-" * (width - 1) + ":" for width in others)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
