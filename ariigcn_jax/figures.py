@@ -1,0 +1,190 @@
+"""Pictures of a run as PNG bytes. Drawn on figures of their own, so that no global state of matplotlib changes."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+# Blue, vermilion and grey stay apart for every common kind of colour blindness.
+LINE, MARK, QUIET = "#0072b2", "#d55e00", "#666666"
+MOST_COLUMNS = 5
+LONGEST_NAME = 18
+TICKS = (1, 2, 2.5, 5, 10)
+COLOURS = colormaps["cividis"].with_extremes(bad="#e6e6e6")
+NOT_TERMS = ("total", "learning_rate")
+
+
+def training_curves(
+    rows: Sequence[Mapping[str, Any]],
+    select: str,
+    terms: Sequence[str] | None = None,
+    selected_epochs: Sequence[int] | None = None,
+) -> bytes:
+    """Losses and the validation score by epoch; over several seeds the mean, and a band of ± one standard deviation.
+
+    Args:
+      rows: of metrics.jsonl, one an epoch: `epoch`, `train` and `valid`, whose leaves are a number, or S for S seeds;
+        NaN or None leaves a gap.
+      select: metric of `valid` by which the epoch is chosen.
+      terms: slots of `train` to show, un-weighted, one panel each; all but the total and the learning rate by default.
+      selected_epochs: one a seed, marked; where `select` is highest, first, by default.
+
+    Returns:
+      PNG.
+    """
+    found = {name: None for row in rows for name in row.get("train") or {}}
+    terms = [name for name in found if name not in NOT_TERMS] if terms is None else list(terms)
+    head = ["total", select, *(["learning_rate"] if "learning_rate" in found else [])]
+    lines = _lines(terms)
+    figure = Figure(figsize=(12, 3.1 + 2.1 * lines), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.07))
+    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=[3.1, max(2.1 * lines, 0.01)]))
+    axes = dict(zip(head, np.atleast_1d(top.subplots(1, len(head))), strict=True))
+    _curve(axes["total"], rows, "train", "total", "train: total loss")
+    _score(axes[select], rows, select, selected_epochs)
+    if "learning_rate" in axes:
+        _curve(axes["learning_rate"], rows, "train", "learning_rate", "learning rate")
+    if terms:
+        _terms(bottom, rows, terms)
+    return _png(figure)
+
+
+def confusion_matrix(confusion: np.ndarray, label_names: Sequence[str], title: str) -> bytes:
+    """A confusion matrix with shares of the true class as colours and shares and counts as text.
+
+    Args:
+      confusion: [C, C], row = truth; or [S, C, C], whose shares are those of the sum and whose counts are the mean.
+      label_names: C names.
+      title: over the picture.
+
+    Returns:
+      PNG.
+    """
+    counts = np.asarray(confusion, np.float64)
+    counts = counts.mean(axis=0) if counts.ndim == 3 else counts
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    size = 2.6 + 0.82 * len(counts)
+    figure = Figure(figsize=(size + 0.9, size), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap=COLOURS, vmin=0, vmax=1)
+    _cells(axes, counts, shares)
+    _names(axes, label_names)
+    axes.set_title(title, parse_math=False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(xmax=1, decimals=0))
+    bar.set_label("share of the true class")
+    return _png(figure)
+
+
+def _series(rows: Sequence[Mapping[str, Any]], group: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs [E] at which a value was logged, and the values [E, S]."""
+    logged = [row for row in rows if name in (row.get(group) or {})]
+    values = [np.atleast_1d(np.asarray(row[group][name], np.float64)) for row in logged]
+    return np.array([row["epoch"] for row in logged]), np.stack(values) if values else np.zeros((0, 1))
+
+
+def _spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation [E] over the seeds [E, S] that are finite; NaN where none is, 0 where one is."""
+    finite = np.isfinite(values)
+    number = finite.sum(axis=1)
+    clean = np.where(finite, values, 0.0)
+    mean = np.where(number > 0, clean.sum(axis=1) / np.maximum(number, 1), np.nan)
+    squares = np.where(finite, (clean - mean[:, None]) ** 2, 0.0).sum(axis=1)
+    return mean, np.sqrt(squares / np.maximum(number - 1, 1))
+
+
+def _curve(axes: Axes, rows: Sequence[Mapping[str, Any]], group: str, name: str, title: str) -> None:
+    epochs, values = _series(rows, group, name)
+    mean, std = _spread(values)
+    # A single epoch, or one between gaps, has no line to be seen by.
+    axes.plot(epochs, mean, color=LINE, linewidth=1.5, marker="o" if len(epochs) < 12 else None, markersize=3)
+    if values.shape[1] > 1:
+        axes.fill_between(epochs, mean - std, mean + std, color=LINE, alpha=0.25, linewidth=0)
+    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=TICKS))
+    # The default puts a common power of ten where it runs into the title.
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.5g}")
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if not np.isfinite(mean).any():
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no values", ha="center", va="center", color=QUIET, transform=axes.transAxes)
+
+
+def _score(axes: Axes, rows: Sequence[Mapping[str, Any]], select: str, selected: Sequence[int] | None) -> None:
+    """The validation score, with a dot at the chosen epoch of each seed."""
+    _curve(axes, rows, "valid", select, f"validation: {select}")
+    epochs, values = _series(rows, "valid", select)
+    finite = np.where(np.isfinite(values), values, -np.inf)
+    if not np.isfinite(finite).any():
+        return
+    if selected is None:
+        selected = np.where(np.isfinite(finite.max(axis=0)), epochs[finite.argmax(axis=0)], -1).tolist()
+    place = {int(epoch): index for index, epoch in enumerate(epochs)}
+    dots = [(epoch, values[place[epoch], s]) for s, epoch in enumerate(map(int, selected)) if epoch in place]
+    if not dots:
+        return
+    chosen, heights = zip(*dots, strict=True)
+    axes.scatter(chosen, heights, s=22, color=MARK, edgecolor="white", linewidth=0.6, zorder=3)
+    axes.set_xlabel(_selected_words(chosen), fontsize=9, color=MARK)
+
+
+def _selected_words(epochs: Sequence[int]) -> str:
+    if len(set(epochs)) == 1:
+        return f"● selected: epoch {epochs[0]}"
+    return f"● selected: epochs {min(epochs)} to {max(epochs)}, one for each seed"
+
+
+def _terms(figure: SubFigure, rows: Sequence[Mapping[str, Any]], terms: Sequence[str]) -> None:
+    """One panel a term, because terms differ in scale by orders of magnitude."""
+    figure.suptitle("loss terms, un-weighted, by epoch", fontsize=10, color=QUIET)
+    axes = figure.subplots(_lines(terms), math.ceil(len(terms) / _lines(terms)), squeeze=False).ravel()
+    for panel, name in zip(axes, terms, strict=False):
+        _curve(panel, rows, "train", name, _short(name))
+    for panel in axes[len(terms) :]:
+        panel.set_visible(False)
+
+
+def _cells(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
+    whole = np.array_equal(counts, np.round(counts))
+    for row, column in np.ndindex(counts.shape):
+        count = f"{counts[row, column]:.0f}" if whole else f"{counts[row, column]:.1f}"
+        share = "" if np.isnan(shares[row, column]) else f"{100 * shares[row, column]:.0f}%\n"
+        luminance = np.dot(COLOURS(shares[row, column])[:3], (0.299, 0.587, 0.114))
+        colour = "black" if luminance > 0.5 else "white"
+        axes.text(column, row, f"{share}{count}", ha="center", va="center", color=colour, fontsize=9)
+
+
+def _names(axes: Axes, label_names: Sequence[str]) -> None:
+    names = [_short(name) for name in label_names]
+    places = range(len(names))
+    axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(places, names, parse_math=False)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+
+
+def _lines(terms: Sequence[str]) -> int:
+    """Lines of panels; the terms spread evenly over them."""
+    return math.ceil(len(terms) / MOST_COLUMNS)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
+    return stream.getvalue()
