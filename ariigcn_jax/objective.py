@@ -195,6 +195,25 @@ def build(config: Mapping[str, Mapping[str, Any]], class_weights: Array) -> dict
     return terms
 
 
+def check_overrides(config: Mapping[str, Mapping[str, Any]], overrides: Iterable[str]) -> None:
+    """Refuses a hyper-parameter set by hand that the chosen function does not take: it would change nothing.
+
+    Args:
+      config: slot -> options, as for `build`.
+      overrides: dotted keys from the config's root; those outside `losses` are passed over.
+
+    Raises:
+      UserError: names the key and what the function takes.
+    """
+    for key in overrides:
+        parts = key.split(".")
+        if len(parts) == 3 and parts[0] == "losses" and parts[2] not in ("fn", "weight"):
+            slot, name = parts[1], config[parts[1]]["fn"]
+            if name in TERMS.get(slot, {}) and parts[2] not in hyper_parameters(slot, name):
+                takes = ", ".join(sorted(hyper_parameters(slot, name))) or "no hyper-parameter"
+                raise UserError(f"{key} has no effect: losses.{slot}.fn={name} takes {takes}.")
+
+
 def _check(slot: str, options: Mapping[str, Any]) -> None:
     path = f"losses.{slot}"
     if slot not in TERMS:

@@ -45,6 +45,13 @@ class Experiment:
     layout: Mapping[str, graph.Layout]
     steps: int
     num_devices: int
+    _compiled: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def evaluation(self, split: str, params: Any) -> Callable[[Any, Batch], dict[str, Array]]:
+        """`evaluate[split]`, compiled once for parameters shaped like `params`."""
+        if split not in self._compiled:
+            self._compiled[split] = self.evaluate[split].lower(params, self.data[split]).compile()
+        return self._compiled[split]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config.data.path = ""  # a file, instead of looking for the name
     config.data.modalities = ()  # names of the fields to use; () for all that look like features
     config.data.label = "label"  # field of the classes
+    config.data.generate = ConfigDict()  # keywords of corpus.generate: generated conversations instead of a file
     config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where the file names no validation split
 
     config.model = ConfigDict()

@@ -14,4 +14,5 @@ def get_config() -> ConfigDict:
     config.experiment = "synthetic"
     config.num_epochs = 15
     config.data.name = "synthetic"
+    config.data.generate = ConfigDict(dict(seed=0, dialogues=120, classes=4, separation=2.5, noise=1.0))
     return config

@@ -1,0 +1,108 @@
+"""Checkpoints of a run (orbax): its last state and its best parameters together, so that they never disagree.
+
+    checkpoints/<epoch>/last    TrainState of each seed (leading axis S)
+    checkpoints/<epoch>/best    parameters of each seed's chosen epoch so far, with that epoch and its score
+    checkpoints/<epoch>/data    what the features were standardised with
+
+Saving is asynchronous; a checkpoint counts once it is complete.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ariigcn_jax.types import UserError
+
+FOLDER = "checkpoints"
+ITEMS = ("last", "best", "data")
+
+
+class Checkpoints:
+    """The checkpoints of one work directory.
+
+    Args:
+      directory: the work directory.
+      keep: newest checkpoints that stay.
+    """
+
+    def __init__(self, directory: Path, keep: int):
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
+        )
+        self._manager = ocp.CheckpointManager(
+            (directory / FOLDER).absolute(), options=options, item_names=ITEMS
+        )
+
+    def latest(self) -> int | None:
+        """Epochs done at the newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, epoch: int, items: dict[str, Any]) -> None:
+        """Starts to save {"last", "best", "data"}, pytrees of arrays; a save that failed before is reported here.
+
+        Raises:
+          UserError: the disk is full or not writable.
+        """
+        arguments = {name: ocp.args.StandardSave(jax.tree.map(np.asarray, items[name])) for name in ITEMS}
+        with _disk(self._manager.directory):
+            if self._manager.latest_step() != epoch:
+                self._manager.save(epoch, args=ocp.args.Composite(**arguments))
+
+    def restore(self, epoch: int, like: dict[str, Any]) -> dict[str, Any]:
+        """Reads a checkpoint.
+
+        Args:
+          epoch: one that is there.
+          like: items to read, with pytrees of arrays of the right shapes and dtypes.
+
+        Returns:
+          The items, numpy arrays.
+
+        Raises:
+          UserError: it does not fit `like` or cannot be read.
+        """
+        arguments = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in like.items()}
+        try:
+            restored = self._manager.restore(epoch, args=ocp.args.Composite(**arguments))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(
+                f"{self._manager.directory / str(epoch)}: this checkpoint cannot be used here "
+                f"({_first_line(error)}). Delete that folder to go on from the one before it, or use another --workdir."
+            ) from error
+        return {name: restored[name] for name in like}
+
+    def finish(self) -> None:
+        """Waits for saves under way and closes."""
+        with _disk(self._manager.directory):
+            self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _abstract(x: Any) -> Any:
+    return np.zeros(np.shape(x), x.dtype) if isinstance(x, np.ndarray) else jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+class _disk:
+    """Turns what a full or read-only disk raises, wherever it surfaces, into a message."""
+
+    def __init__(self, path: Any):
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, OSError | ValueError | RuntimeError):
+            raise UserError(
+                f"{self._path}: saving a checkpoint failed ({_first_line(error)}). The checkpoint before it is intact. "
+                "Free space or mend permissions there, then run the same command to resume."
+            ) from error
