@@ -8,21 +8,15 @@ Without --workdir a run gets a folder of its own under runs/. The same command w
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags, logging
-from ml_collections import config_flags
+from absl import flags
 
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax.types import Corpus, UserError
-
-FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file("config", None, "The experiment's file; --config.<key>=<value> changes one of its options.")
-flags.DEFINE_string("workdir", None, "Folder of the run, made or resumed; by default a new one under runs/.")
-
+from ariigcn_jax.types import Corpus
+from experiments.command import define_config, flag, main
 
 def load_corpus(config: Any) -> Corpus:
     """Reads or generates the corpus of a config, and says what reading found."""
@@ -73,27 +67,12 @@ def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> 
     return content
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command line; returns the exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.set_verbosity(logging.ERROR)
-    try:
-        left = FLAGS(list(argv))[1:]
-        if left:
-            raise UserError(f"What is {left[0]!r}? Options begin with --, as in --config.seed=3.")
-        if FLAGS.config is None:
-            raise UserError("Which experiment? For example --config=experiments/synthetic.py")
-        execute(FLAGS.config, FLAGS.workdir, list(config_flags.get_override_values(FLAGS["config"])))
-    except (flags.Error, AttributeError, KeyError, ImportError, SyntaxError, FileNotFoundError) as error:
-        raise
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. The same command with this run's --workdir resumes from its last checkpoint.", file=sys.stderr)
-        return 130
-    return 0
+def command(overrides: Sequence[str]) -> None:
+    """Runs what the flags say."""
+    execute(flag("config"), flag("workdir"), overrides)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    define_config()
+    flags.DEFINE_string("workdir", None, "folder of the run, made or resumed; by default a new one under runs/")
+    sys.exit(main(command, __doc__, sys.argv))

@@ -1,0 +1,94 @@
+"""What every command here shares: reading its flags, and turning what a user can mend into one message."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from ariigcn_jax.types import UserError
+
+CONFIG_HELP = "an experiment's file, e.g. experiments/synthetic.py; --config.KEY=VALUE changes one of its options"
+
+
+def define_config() -> None:
+    """Defines --config."""
+    config_flags.DEFINE_config_file("config", None, CONFIG_HELP)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """Reads the command line into absl's flags.
+
+    Args:
+      argv: the program and its arguments.
+
+    Returns:
+      Dotted keys of the config that the user set.
+
+    Raises:
+      UserError: an argument, an option or the experiment's file is wrong.
+    """
+    try:
+        left = flags.FLAGS(list(argv))[1:]
+        config = flags.FLAGS.config
+        if config is not None:
+            config.keys()  # a file that could not be loaded says so here
+    except Exception as error:  # what importing an experiment's file raises cannot be listed
+        raise UserError(_parse_message(error, argv)) from error
+    if left:
+        raise UserError(f"What is {left[0]!r}? Options begin with --, as in --config.seed=3.")
+    if config is None:
+        raise UserError("Which experiment? For example --config=experiments/synthetic.py")
+    return list(config_flags.get_override_values(flags.FLAGS["config"]))
+
+
+def _parse_message(error: Exception, argv: Sequence[str]) -> str:
+    words = str(error).replace("\\n", "\n").strip("\"'\n")
+    last = words.splitlines()[-1].strip() if words else type(error).__name__
+    file = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), "")
+    if isinstance(error, OSError):
+        return f"--config={file}: there is no such file, or it cannot be read. experiments/ holds those of the project."
+    if isinstance(error, AttributeError | KeyError):
+        keys = ", ".join(a.partition("=")[0] for a in argv if a.startswith("--config."))
+        return f"{file} has no such option as one of {keys or 'those given'}: {last}"
+    if "get_config() takes" in last:
+        return f"--config={file}: this experiment takes nothing behind a colon."
+    if isinstance(error, flags.Error):
+        return last
+    return f"--config={file}: not usable as an experiment's file ({type(error).__name__}: {last})"
+
+
+def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str]) -> int:
+    """Runs a command.
+
+    Args:
+      command: takes the keys that the user set; raises UserError for what a user can mend.
+      doc: printed for --help.
+      argv: the program and its arguments.
+
+    Returns:
+      The exit status: 0, 1 after a UserError, 130 after an interruption.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.set_verbosity(logging.ERROR)
+    if {"--help", "-h", "--helpfull"} & set(argv[1:]):
+        print(f"{doc.strip()}\n\nOptions:\n\n  --config: {CONFIG_HELP}{flags.FLAGS.main_module_help()}")
+        return 0
+    try:
+        command(parse(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The same command with the run's --workdir resumes from its last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def flag(name: str) -> Any:
+    """A flag's value."""
+    return flags.FLAGS[name].value
