@@ -47,7 +47,8 @@ def training_curves(
     head = ["total", select, *(["learning_rate"] if "learning_rate" in found else [])]
     lines = _lines(terms)
     figure = Figure(figsize=(12, 3.1 + 2.1 * lines), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.07))
-    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=[3.1, max(2.1 * lines, 0.01)]))
+    halves: Any = figure.subfigures(2, 1, height_ratios=[3.1, max(2.1 * lines, 0.01)])
+    top, bottom = halves
     axes = dict(zip(head, np.atleast_1d(top.subplots(1, len(head))), strict=True))
     _curve(axes["total"], rows, "train", "total", "train: total loss")
     _score(axes[select], rows, select, selected_epochs)

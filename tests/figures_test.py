@@ -115,10 +115,10 @@ def test_confusion_is_png(shape):
 
 
 def test_cells_hold_shares_and_counts(drawn):
-    size(figures.confusion_matrix(np.array([[3, 1], [0, 0]]), ["a$b$c", "a name that is too long to be shown"], "$"))
+    size(figures.confusion_matrix(np.array([[3, 1], [0, 0]]), ["a$\\q$", "a name that is too long to be shown"], "$"))
     axes = drawn[0].get_axes()[0]
     assert [text.get_text() for text in axes.texts] == ["75%\n3", "25%\n1", "0", "0"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a$b$c", "a name that is to…"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a$\\q$", "a name that is to…"]
 
 
 def test_mean_over_seeds_in_cells(drawn):
