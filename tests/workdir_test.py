@@ -119,9 +119,10 @@ def test_start_killed_before_its_config_can_start_again(tmp_path):
         assert not directory.resumed
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_read_only_parent(tmp_path):
     tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user may write everywhere")
     with pytest.raises(UserError, match="--workdir"):
         open_at(tmp_path / "run")
 
