@@ -1,0 +1,141 @@
+"""A file on disk, or a generator's parameters → a validated Corpus in memory."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ariigcn_jax.corpus import normalisation, npz, splits, synthetic
+from ariigcn_jax.corpus.normalisation import Normalisation
+from ariigcn_jax.corpus.splits import carve
+from ariigcn_jax.corpus.synthetic import generate
+from ariigcn_jax.types import Corpus, UserError
+
+__all__ = ["Normalisation", "carve", "generate", "load", "locate", "normalisation", "npz", "splits", "synthetic"]
+
+VARIABLE = "ARIIGCN_DATA"
+
+HELP = f"""\
+What is read: one .npz file, loaded without pickle, with one row per utterance (U rows):
+{npz.LAYOUT}
+How to get one: the features of IEMOCAP and MELD may not be redistributed, so none come with this package. Obtain the
+corpus under its licence and extract or convert its features, or bring your own conversations:
+
+    import numpy as np
+    dialogue_id, split = ["d1", "d1", "d2", "d3"], ["train", "train", "valid", "test"]
+    label, label_names = [0, 1, 0, 1], ["sad", "happy"]
+    text = np.random.default_rng(0).normal(size=(4, 16)).astype("float32")  # put your features here
+    np.savez("mine.npz", dialogue_id=dialogue_id, split=split, label=label, label_names=label_names, text=text)
+
+To try the model without a corpus, on generated conversations:
+
+    python -m experiments.run --config=experiments/synthetic.py"""
+
+
+def load(
+    path: str | Path | None,
+    *,
+    name: str | None = None,
+    modalities: Sequence[str] = (),
+    label: str = "label",
+    valid_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    standardise: bool = False,
+) -> Corpus:
+    """Finds and reads a corpus.
+
+    Args:
+      path: the .npz file, or None to look where `locate` looks for `name`.
+      name: what the corpus is called; the file's stem where not given.
+      modalities: the fields to take as modalities, in this order; () takes every 2-D floating field named like one.
+      label: the field of the labels; their names come from the field `<label>_names`.
+      valid_fraction: share of the train dialogues, in [0, 1), that becomes validation where the file names none.
+      test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
+      standardise: whether to standardise by the train split. A trainer fits `Normalisation` itself instead, so that
+        it can keep the statistics with the parameters.
+
+    Returns:
+      A validated corpus; its `notes` say what a user should be told about the file.
+
+    Raises:
+      UserError: no such file, or one that cannot be used as it is.
+    """
+    corpus = npz.read(
+        locate(path, name),
+        name=name,
+        modalities=modalities,
+        label=label,
+        valid_fraction=valid_fraction,
+        test_fraction=test_fraction,
+    )
+    return normalisation.apply(corpus, normalisation.fit(corpus)) if standardise else corpus
+
+
+def locate(path: str | Path | None, name: str | None = None) -> Path:
+    """Finds the file of a corpus.
+
+    Args:
+      path: an explicit path, which must exist; None (or "") to look for `name`.
+      name: looked for as data/<name>.npz in the working directory, then by the environment variable ARIIGCN_DATA,
+        which is a file, or a folder that holds <name>.npz or <name>/<name>.npz.
+
+    Returns:
+      A path that exists.
+
+    Raises:
+      UserError: nothing is there. Says where was looked, what is read, and how to get a file.
+    """
+    if path:
+        return _explicit(Path(path).expanduser())
+    if not name:
+        raise UserError(f"No corpus is named: give the path of a file, or a name to look for.\n\n{HELP}")
+    places = _places(name)
+    found = next((place for place in places if os.path.isfile(place)), None)
+    if found is None:
+        raise UserError(_nowhere(name, places))
+    return found
+
+
+def _explicit(path: Path) -> Path:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: there is no such file{_neighbours(path)}.\n\n{HELP}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be looked at: {getattr(error, 'strerror', None) or error}.") from None
+    return path
+
+
+def _neighbours(path: Path) -> str:
+    """Where a relative path was taken from, and what has nearly its name there."""
+    where = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
+    try:
+        there = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return f"{where}: the folder {path.parent} is not there or not readable"
+    close = difflib.get_close_matches(path.name, there, n=3)
+    return where + (f"; did you mean {' or '.join(str(path.parent / entry) for entry in close)}?" if close else "")
+
+
+def _places(name: str) -> list[Path]:
+    places = [Path("data") / f"{name}.npz"]
+    if variable := os.environ.get(VARIABLE):
+        root = Path(variable).expanduser()
+        places += [root] if os.path.isfile(root) else [root / f"{name}.npz", root / name / f"{name}.npz"]
+    return places
+
+
+def _nowhere(name: str, places: Sequence[Path]) -> str:
+    looked = "\n".join(f"  {place}" for place in places[1:])
+    if not looked:
+        looked = f"  ${VARIABLE} is not set: it may name a file, or a folder with {name}.npz or {name}/{name}.npz"
+    elif not os.path.exists(os.environ[VARIABLE]):
+        looked += f"\n  (${VARIABLE} is {os.environ[VARIABLE]!r}, which does not exist)"
+    else:
+        looked += f"\n  (by ${VARIABLE})"
+    return (
+        f"The corpus {name!r} was not found. Looked for:\n  {places[0]} in {Path.cwd()}\n{looked}\n"
+        f"Put the file in one of these places, or give its path.\n\n{HELP}"
+    )

@@ -1,0 +1,114 @@
+"""Standardisation of features by what the train split shows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from ariigcn_jax.types import Corpus, Modality, UserError
+
+FLOOR = 1e-6
+CLIP = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalisation:
+    """Mean and scale of each feature, to be kept with the parameters that were trained on their result.
+
+    Attributes:
+      mean: modality -> [d_m] float32.
+      scale: modality -> [d_m] float32, positive.
+    """
+
+    mean: Mapping[Modality, np.ndarray]
+    scale: Mapping[Modality, np.ndarray]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """A flat dictionary for a checkpoint: "<modality>/mean" and "<modality>/scale" -> [d_m] float32."""
+        means = {f"{modality}/mean": mean for modality, mean in self.mean.items()}
+        return means | {f"{modality}/scale": scale for modality, scale in self.scale.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Normalisation:
+        """The inverse of `to_arrays`.
+
+        Args:
+          arrays: "<modality>/mean" and "<modality>/scale" -> [d_m].
+
+        Returns:
+          The normalisation.
+
+        Raises:
+          UserError: an array is missing, or the shapes of a mean and its scale differ.
+        """
+        modalities = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
+        mean, scale = ({m: _array(arrays, f"{m}/{part}") for m in modalities} for part in ("mean", "scale"))
+        for modality in modalities:
+            if mean[modality].shape != scale[modality].shape:
+                raise UserError(f"The stored mean and scale of the modality {modality!r} have different shapes.")
+        return cls(mean=mean, scale=scale)
+
+
+def fit(corpus: Corpus) -> Normalisation:
+    """Mean and standard deviation of each feature over the train utterances that have the modality.
+
+    Args:
+      corpus: any corpus; only its train rows are looked at, whether labelled or not.
+
+    Returns:
+      The normalisation. A feature whose deviation is below 1e-6 counts as constant and has scale 1, so that it
+      becomes 0 (choice); a modality that no train utterance has keeps mean 0 and scale 1.
+    """
+    train = corpus.split == "train"
+    moments = {m: _moments(x[train & corpus.present[m]]) for m, x in corpus.features.items()}
+    return Normalisation(mean={m: v[0] for m, v in moments.items()}, scale={m: v[1] for m, v in moments.items()})
+
+
+def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
+    """Standardises a corpus; missing rows stay zero and results are clipped to ±10 (choice).
+
+    Args:
+      corpus: the corpus, not standardised yet.
+      normalisation: what `fit` found, on this corpus or on the one that a model was trained on.
+
+    Returns:
+      The corpus with standardised features, float32.
+
+    Raises:
+      UserError: the normalisation lacks a modality of the corpus or has another width for it.
+    """
+    return dataclasses.replace(corpus, features={m: _standardise(corpus, normalisation, m) for m in corpus.features})
+
+
+def _array(arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    if key not in arrays:
+        raise UserError(f"The stored normalisation lacks {key!r}: the checkpoint is incomplete.")
+    return np.asarray(arrays[key], np.float32)
+
+
+def _moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    width = rows.shape[1]
+    if not len(rows):
+        return np.zeros(width, np.float32), np.ones(width, np.float32)
+    deviation = rows.std(axis=0, dtype=np.float64)
+    scale = np.where(deviation < FLOOR, 1.0, deviation)
+    return rows.mean(axis=0, dtype=np.float64).astype(np.float32), scale.astype(np.float32)
+
+
+def _standardise(corpus: Corpus, normalisation: Normalisation, modality: Modality) -> np.ndarray:
+    features, known = corpus.features[modality], normalisation.mean.get(modality)
+    if known is None:
+        raise UserError(
+            f"The modality {modality!r} of the corpus {corpus.name!r} has no stored mean and scale; there are some for "
+            f"{', '.join(normalisation.mean)}. Choose the modalities that the model was trained on."
+        )
+    if known.shape != features.shape[1:]:
+        raise UserError(
+            f"The modality {modality!r} of the corpus {corpus.name!r} has {features.shape[1]} features, but the stored "
+            f"mean has {known.size}: these are not the features that the model was trained on."
+        )
+    centred = features.astype(np.float64) - known
+    result = np.clip(centred / normalisation.scale[modality], -CLIP, CLIP)
+    return np.where(corpus.present[modality][:, None], result, 0.0).astype(np.float32)
