@@ -149,7 +149,8 @@ def _open(path: Path) -> _Archive:
     arrays: dict[str, np.ndarray] = {}
     opaque = []
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file that it opened itself open when it cannot read it.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for field in archive.files:
                 array = _member(archive, field)
                 if isinstance(array, np.ndarray):

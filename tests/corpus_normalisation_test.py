@@ -1,0 +1,112 @@
+"""Standardisation uses the present train rows and nothing else."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ariigcn_jax.corpus import Normalisation, normalisation
+from ariigcn_jax.types import Corpus, UserError
+
+SPLIT = np.array(["train", "train", "train", "valid", "test"])
+
+
+def corpus(x, present=(True,) * 5, **others):
+    features = {"text": np.asarray(x, np.float32), **others}
+    masks = {m: np.ones(5, bool) for m in features} | {"text": np.array(present)}
+    numbers = np.zeros(5, np.int32)
+    dialogue = np.arange(5, dtype=np.int32)
+    names = tuple("abcde")
+    return Corpus("toy", features, masks, dialogue, numbers, numbers, SPLIT, ("one",), names, names)
+
+
+def test_hand_numbers():
+    # Train rows 1, 2, 6: mean 3, deviations -2, -1, 3, variance 14 / 3.
+    found = normalisation.fit(corpus([[1], [2], [6], [100], [-100]]))
+    assert found.mean["text"] == pytest.approx([3])
+    assert found.scale["text"] == pytest.approx([np.sqrt(14 / 3)])
+
+
+def test_missing_rows_neither_count_nor_change():
+    toy = corpus([[1], [3], [0], [5], [0]], present=(True, True, False, True, False))
+    found = normalisation.fit(toy)
+    assert (found.mean["text"], found.scale["text"]) == (pytest.approx([2]), pytest.approx([1]))
+    np.testing.assert_array_equal(normalisation.apply(toy, found).features["text"], [[-1], [1], [0], [3], [0]])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3e5])
+def test_constant_feature_becomes_zero(value):
+    toy = corpus(np.full((5, 1), value))
+    found = normalisation.fit(toy)
+    assert found.scale["text"] == [1]
+    assert not normalisation.apply(toy, found).features["text"].any()
+
+
+@pytest.mark.parametrize(("deviation", "scale"), [(1e-9, 1), (1e-5, 1e-5)])
+def test_floor(deviation, scale):
+    found = normalisation.fit(corpus(np.array([[1], [-1], [0], [0], [0]]) * deviation * np.sqrt(1.5)))
+    assert found.scale["text"] == pytest.approx([scale])
+
+
+def test_modality_without_train_rows_stays_as_it_is():
+    toy = corpus([[0, 0], [0, 0], [0, 0], [2, -3], [4, 5]], present=(False, False, False, True, True))
+    found = normalisation.fit(toy)
+    assert (found.mean["text"].tolist(), found.scale["text"].tolist()) == ([0, 0], [1, 1])
+    np.testing.assert_array_equal(normalisation.apply(toy, found).features["text"], toy.features["text"])
+
+
+def test_clips_and_gives_float32():
+    toy = corpus([[-1], [0], [1], [1e30], [-1e30]])
+    result = normalisation.apply(toy, normalisation.fit(toy)).features["text"]
+    assert result.dtype == np.float32
+    assert result[3:].tolist() == [[10], [-10]]
+
+
+def test_large_means_lose_no_precision():
+    x = 1e6 + np.array([[0.5], [1.0], [1.5], [1.0], [1.0]])
+    toy = corpus(x)
+    found = normalisation.fit(toy)
+    expected = (np.asarray(x, np.float32).astype(float) - found.mean["text"]) / found.scale["text"]
+    np.testing.assert_allclose(normalisation.apply(toy, found).features["text"], expected, rtol=1e-6)
+    assert found.scale["text"] == pytest.approx([np.sqrt(1 / 6)], rel=1e-6)
+
+
+def test_leaves_the_corpus_alone():
+    toy = corpus([[1], [2], [6], [4], [5]])
+    before = toy.features["text"].copy()
+    result = normalisation.apply(toy, normalisation.fit(toy))
+    np.testing.assert_array_equal(toy.features["text"], before)
+    assert dataclasses.replace(result, features=toy.features) == toy
+
+
+def test_arrays_round_trip():
+    found = normalisation.fit(corpus(np.eye(5, 3), audio=np.ones((5, 2), np.float32)))
+    arrays = found.to_arrays()
+    assert set(arrays) == {"text/mean", "text/scale", "audio/mean", "audio/scale"}
+    assert {a.dtype for a in arrays.values()} == {np.dtype(np.float32)}
+    back = Normalisation.from_arrays(arrays)
+    for part in ("mean", "scale"):
+        for modality in ("text", "audio"):
+            np.testing.assert_array_equal(getattr(back, part)[modality], getattr(found, part)[modality])
+
+
+def test_incomplete_arrays():
+    arrays = normalisation.fit(corpus(np.eye(5, 3))).to_arrays()
+    with pytest.raises(UserError, match="lacks 'text/scale': the checkpoint is incomplete"):
+        Normalisation.from_arrays({"text/mean": arrays["text/mean"]})
+    with pytest.raises(UserError, match="mean and scale of the modality 'text' have different shapes"):
+        Normalisation.from_arrays(arrays | {"text/scale": np.ones(2)})
+
+
+def test_unknown_modality():
+    found = normalisation.fit(corpus(np.eye(5, 3)))
+    with pytest.raises(
+        UserError, match="'audio' of the corpus 'toy' has no stored mean and scale; there are some for text"
+    ):
+        normalisation.apply(corpus(np.eye(5, 3), audio=np.ones((5, 2), np.float32)), found)
+
+
+def test_other_width():
+    found = normalisation.fit(corpus(np.eye(5, 3)))
+    with pytest.raises(UserError, match="'text' of the corpus 'toy' has 4 features, but the stored mean has 3"):
+        normalisation.apply(corpus(np.eye(5, 4)), found)
