@@ -84,11 +84,19 @@ def test_inertia_and_contagion_are_the_rates_of_repeats():
     settings = dict(dialogues=150, imbalance=0.0)
     own = pairs(generate(inertia=0.6, contagion=0.0, **settings), own=True)
     assert np.mean(own[:, 0] == own[:, 1]) == pytest.approx(0.6 + 0.4 / 4, abs=0.03)
-    other = pairs(generate(inertia=0.0, contagion=0.6, **settings), own=False)
-    assert np.mean(other[:, 0] == other[:, 1]) == pytest.approx(0.6 + 0.4 / 4, abs=0.03)
+    for speakers in (2, 3):
+        other = pairs(generate(inertia=0.0, contagion=0.6, speakers=speakers, **settings), own=False)
+        assert np.mean(other[:, 0] == other[:, 1]) == pytest.approx(0.6 + 0.4 / 4, abs=0.03)
     neither = generate(inertia=0.0, contagion=0.0, **settings)
     for found in (pairs(neither, own=True), pairs(neither, own=False)):
         assert np.mean(found[:, 0] == found[:, 1]) == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("speakers", [2, 3])
+def test_another_one_speaks_next_four_times_in_five(speakers):
+    corpus = generate(speakers=speakers)
+    same = corpus.dialogue[1:] == corpus.dialogue[:-1]
+    assert np.mean(corpus.speaker[1:][same] != corpus.speaker[:-1][same]) == pytest.approx(0.8, abs=0.03)
 
 
 def test_imbalance():

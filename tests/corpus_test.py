@@ -137,6 +137,11 @@ def test_load_passes_its_options_on(tmp_path, make):
         corpus.load(path, label="emotion")
     with pytest.raises(UserError, match="`audio`"):
         corpus.load(path, modalities=("audio",))
+    text = np.ones((40, 2))
+    np.savez(path, dialogue_id=np.arange(40), label=np.arange(40) % 2, text=text)
+    split = corpus.load(path, valid_fraction=0.25, test_fraction=0.5).split
+    assert [int((split == name).sum()) for name in ("train", "valid", "test")] == [15, 5, 20]
+    assert [int((corpus.load(path).split == name).sum()) for name in ("valid", "test")] == [3, 8]
 
 
 def test_package_imports_nothing_slow():
