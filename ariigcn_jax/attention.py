@@ -9,7 +9,9 @@ neighbouring blocks as the window reaches, so time and memory grow linearly with
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,7 +20,7 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
-from ariigcn_jax.graph import RELATIONS, relations, window
+from ariigcn_jax.graph import RELATIONS, window
 from ariigcn_jax.layers import NORM_FLOOR, Dropout
 from ariigcn_jax.types import Array
 
@@ -26,22 +28,27 @@ SCORES = ("additive", "dot", "uniform")
 KERNELS = ("band", "edges")
 MASKED = -1e9  # finite: a softmax over -inf alone would be NaN
 LEAK = 0.2
+RELATIONS_PAST, SELF, RELATIONS_FUTURE = (0, 1), 2, (3, 4)  # indices into RELATIONS, the same speaker first
 
 
 class Projected(NamedTuple):
     """What the nodes contribute to their edges.
 
     Attributes:
-      receiver: [R, L, K, H] additive score of the receiver under each relation; for dot scores queries [R, L, H, D/H].
+      receiver: [K, R, L, H] additive score of the receiver under each relation; for dot scores queries [R, L, H, D/H].
       sender: the same of the sender; for dot scores keys.
-      value: [R, L, K, H, D/H], W_r h_j; K = 1 where relations share W.
+      value: for each relation [R, L, H, D/H], W_r h_j; one where relations share W.
       bias: [K, H], added to a relation's scores (dot).
     """
 
     receiver: Array
     sender: Array
-    value: Array
+    value: tuple[Array, ...]
     bias: Array
+
+    def valued(self, relation: int) -> Array:
+        """W_r h_j of one relation."""
+        return self.value[relation % len(self.value)]
 
 
 class Attended(NamedTuple):
@@ -55,16 +62,6 @@ class Attended(NamedTuple):
     entropy: Array
 
 
-def _score(receiver: Array, sender: Array, bias: Array, relation: Array, kind: str) -> Array:
-    """Scores of edges: additive [..., K, H] terms broadcast and chosen by relation [...], or given dot products [..., H]."""
-    if kind == "additive":
-        e = receiver[..., 0, :] + sender[..., 0, :]
-        for r in range(1, len(RELATIONS)):
-            e = jnp.where((relation == r)[..., None], receiver[..., r, :] + sender[..., r, :], e)
-        return nn.leaky_relu(e, LEAK)
-    return bias[relation]
-
-
 def attend_edges(graph: jraph.GraphsTuple, projected: Projected, kind: str) -> Attended:
     """The reference: gathers along the edge list, jraph's segment softmax, segment sums.
 
@@ -73,18 +70,22 @@ def attend_edges(graph: jraph.GraphsTuple, projected: Projected, kind: str) -> A
       projected: per node.
       kind: one of SCORES.
     """
-    rows, length, _, heads, width = projected.value.shape
+    rows, length, heads, width = projected.value[0].shape
     nodes = rows * length
     slots = len(graph.senders) // nodes
     relation, mask = graph.edges["relation"], graph.edges["mask"]
-    flat = jax.tree.map(lambda x: x.reshape(nodes, *x.shape[2:]), projected._replace(bias=None))
-    receiver, sender = flat.receiver[graph.receivers], flat.sender[graph.senders]
-    e = _score(receiver, sender, projected.bias, relation, kind)
+    if kind == "additive":
+        receiver, sender = (x.reshape(-1, nodes, heads) for x in (projected.receiver, projected.sender))
+        e = nn.leaky_relu(receiver[relation, graph.receivers] + sender[relation, graph.senders], LEAK)
+    else:
+        e = projected.bias[relation]
     if kind == "dot":
-        e = e + jnp.sum(receiver * sender, axis=-1) / math.sqrt(width)
+        queries, keys = (x.reshape(nodes, heads, width) for x in (projected.receiver, projected.sender))
+        e = e + jnp.sum(queries[graph.receivers] * keys[graph.senders], axis=-1) / math.sqrt(width)
     e = jnp.where(mask[:, None], e, MASKED)
     weights = jraph.segment_softmax(e, graph.receivers, nodes) * mask[:, None]
-    value = flat.value[graph.senders, relation if flat.value.shape[1] > 1 else 0]
+    value = jnp.stack(projected.value).reshape(-1, nodes, heads, width)
+    value = value[relation % len(projected.value), graph.senders]
     message = jraph.segment_sum(weights[..., None] * value, graph.receivers, nodes)
     grid = weights.reshape(nodes, slots, heads)
     degree = mask.reshape(nodes, slots).sum(axis=1)
@@ -99,44 +100,92 @@ def _entropy(weights: Array, degree: Array, axis: int) -> Array:
     return jnp.where(degree > 1, entropy / jnp.log(jnp.maximum(degree, 2)), 1.0)
 
 
-class _Band(NamedTuple):
-    """How rows are cut: `block` slots a block, `before` and `after` neighbouring blocks, `count` blocks."""
+class _Blocks(NamedTuple):
+    """How rows are cut: `count` blocks of `size` slots; the past reaches `before` blocks back, the future `after` ahead."""
 
-    block: int
+    size: int
+    count: int
     before: int
     after: int
-    count: int
 
-    def queries(self, x: Array, fill: float = 0) -> Array:
-        """[R, L, ...] -> [R, count, block, ...]."""
-        padding = [(0, 0), (0, self.count * self.block - x.shape[1])] + [(0, 0)] * (x.ndim - 2)
-        x = jnp.pad(x, padding, constant_values=fill)
-        return x.reshape(x.shape[0], self.count, self.block, *x.shape[2:])
+    def own(self, x: Array, fill: float = 0) -> Array:
+        """[R, L, ...] -> [R, count, size, ...]."""
+        x = _pad(x, 0, self.count * self.size - x.shape[1], fill)
+        return x.reshape(x.shape[0], self.count, self.size, *x.shape[2:])
 
-    def keys(self, x: Array, fill: float = 0) -> Array:
-        """[R, L, ...] -> [R, count, (before + 1 + after) * block, ...]: each block with its neighbours."""
-        x = self.queries(x, fill)
-        padding = [(0, 0), (self.before, self.after)] + [(0, 0)] * (x.ndim - 2)
-        x = jnp.pad(x, padding, constant_values=fill)
-        shifts = range(self.before + 1 + self.after)
-        return jnp.concatenate([x[:, s : s + self.count] for s in shifts], axis=2)
+    def past(self, x: Array, fill: float = 0) -> Array:
+        """[R, L, ...] -> [R, count, (before + 1) * size, ...]: the blocks that the past may lie in, own last."""
+        x = _pad(self.own(x, fill), self.before, 0, fill)
+        return jnp.concatenate([x[:, s : s + self.count] for s in range(self.before + 1)], axis=2)
 
-    def offsets(self) -> np.ndarray:
-        """[block, keys] place of the key minus place of the query."""
-        keys = np.arange(-self.before * self.block, (1 + self.after) * self.block)
-        return keys[None, :] - np.arange(self.block)[:, None]
+    def future(self, x: Array, fill: float = 0) -> Array:
+        """[R, L, ...] -> [R, count, (1 + after) * size, ...]: own first."""
+        x = _pad(self.own(x, fill), 0, self.after, fill)
+        return jnp.concatenate([x[:, s : s + self.count] for s in range(self.after + 1)], axis=2)
 
 
-def _cut(length: int, past: int, future: int, block: int) -> _Band:
-    if block <= 0 or length <= block + past + future:
-        return _Band(length, 0, 0, 1)
-    return _Band(block, -(-past // block), -(-future // block), -(-length // block))
+def _pad(x: Array, before: int, after: int, fill: float) -> Array:
+    """Pads axis 1."""
+    return jnp.pad(x, [(0, 0), (before, after)] + [(0, 0)] * (x.ndim - 2), constant_values=fill)
+
+
+def _cut(length: int, past: int, future: int, size: int) -> _Blocks:
+    if size <= 0 or length <= size:
+        return _Blocks(length, 1, 0, 0)
+    return _Blocks(size, -(-length // size), -(-past // size), -(-future // size))
+
+
+class _Side(NamedTuple):
+    """The past or the future of every block's utterances: candidates k for each query q.
+
+    Attributes:
+      mask: [R, c, q, k] bool, there is an edge.
+      same: [R, c, q, k] bool, sender and receiver are one speaker.
+      kinds: the relations of the same and of the other speaker.
+      place: [q, W_side] int, candidate at each slot of the window; outside the candidates where there is none.
+      take: brings [R, L, ...] into the candidates' blocks [R, c, k, ...].
+    """
+
+    mask: Array
+    same: Array
+    kinds: tuple[int, int]
+    place: np.ndarray
+    take: Callable[..., Array]
+
+
+def _sides(graph: jraph.GraphsTuple, blocks: _Blocks, rows: int, past: int, future: int) -> list[_Side]:
+    """Past and future; a side without any slot is left out."""
+    nodes = {k: graph.nodes[k].reshape(rows, -1) for k in ("dialogue", "speaker", "present")}
+    query = np.arange(blocks.size)[:, None]
+    sides = []
+    for reach, take, first, window_slots, kinds in (
+        (past, blocks.past, -blocks.before * blocks.size, np.arange(-past, 0), RELATIONS_PAST),
+        (future, blocks.future, 0, np.arange(1, future + 1), RELATIONS_FUTURE),
+    ):
+        if reach:
+            far = (blocks.before if kinds == RELATIONS_PAST else blocks.after) + 1
+            offset = first + np.arange(far * blocks.size)[None, :] - query
+            near = (offset >= window_slots[0]) & (offset <= window_slots[-1])
+            one_dialogue = blocks.own(nodes["dialogue"], -2)[..., None] == take(nodes["dialogue"], -3)[:, :, None]
+            sides.append(
+                _Side(
+                    mask=one_dialogue & take(nodes["present"], False)[:, :, None] & near,
+                    same=blocks.own(nodes["speaker"])[..., None] == take(nodes["speaker"])[:, :, None],
+                    kinds=kinds,
+                    place=query + window_slots[None, :] - first,
+                    take=take,
+                )
+            )
+    return sides
 
 
 def attend_band(
     graph: jraph.GraphsTuple, projected: Projected, kind: str, past: int, future: int, block: int
 ) -> Attended:
     """The same as `attend_edges`, computed on blocks of rows without touching the edge list.
+
+    An utterance's neighbours are its past, itself and its future. Each side is dense over the few blocks that the window reaches
+    and knows two relations only; the softmax runs over both sides and the self-loop.
 
     Args:
       graph: a modality's graph; its nodes "dialogue", "speaker" and "present" are read.
@@ -146,58 +195,90 @@ def attend_band(
       future: utterances after, or WHOLE_DIALOGUE.
       block: slots of a block; 0 makes a row one block.
     """
-    rows, length, _, heads, width = projected.value.shape
+    rows, length, heads, width = projected.value[0].shape
     past, future = window(past, future, length)
-    band = _cut(length, past, future, block)
-    nodes = {k: graph.nodes[k].reshape(rows, length) for k in ("dialogue", "speaker", "present")}
-    offset = band.offsets()
-    dialogue = band.queries(nodes["dialogue"], -2)[..., None] == band.keys(nodes["dialogue"], -3)[..., None, :]
-    heard = band.keys(nodes["present"], False)[..., None, :] | (offset == 0)
-    mask = dialogue & heard & ((offset >= -past) & (offset <= future))
-    mask = mask | jnp.asarray(offset == 0)  # slots that only fill a block up hear themselves: no empty softmax
-    same = band.queries(nodes["speaker"])[..., None] == band.keys(nodes["speaker"])[..., None, :]
-    relation = relations(same, offset)
-    if kind == "additive":  # heads lead the score's [block, keys] so that the products below are plain batched ones
-        receiver, sender = jnp.moveaxis(band.queries(projected.receiver), -1, 2), jnp.moveaxis(band.keys(projected.sender), -1, 2)
-        e = _band_score(receiver, sender, relation)
+    blocks = _cut(length, past, future, block)
+    sides = _sides(graph, blocks, rows, past, future)
+    scores = [_side_scores(side, blocks, projected, kind) for side in sides]
+    own = _heads_first(blocks.own(_self_scores(projected, kind)))  # [R, c, H, q]
+    peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, [e.max(axis=-1) for e in scores], own))
+    parts = [jnp.exp(e - peak[..., None]) for e in scores]
+    own = jnp.exp(own - peak)
+    scale = 1 / sum([p.sum(axis=-1) for p in parts], start=own)
+    message = own[..., None] * _heads_first(blocks.own(projected.valued(SELF)))
+    for side, part in zip(sides, parts, strict=True):
+        message = message + _side_message(side, part, projected)
+    message = jnp.moveaxis(message * scale[..., None], 2, 3).reshape(rows, -1, heads, width)[:, :length]
+    weights, own = [p * scale[..., None] for p in parts], own * scale
+    grid = _grid(sides, weights, own, past)
+    degree = 1 + sum(side.mask.sum(axis=-1) for side in sides)
+    grid = grid.reshape(rows, -1, past + 1 + future, heads)[:, :length]
+    degree = jnp.broadcast_to(degree, own.shape[:2] + own.shape[3:]).reshape(rows, -1)[:, :length]
+    entropy = _entropy(grid, degree, axis=2)
+    return Attended(message, grid.reshape(rows * length, past + 1 + future, heads), entropy)
+
+
+def _heads_first(x: Array) -> Array:
+    """[R, c, slots, H, ...] -> [R, c, H, slots, ...]."""
+    return jnp.moveaxis(x, 3, 2)
+
+
+def _side_scores(side: _Side, blocks: _Blocks, projected: Projected, kind: str) -> Array:
+    """[R, c, H, q, k], MASKED where there is no edge."""
+    same = side.same[:, :, None]
+    if kind == "additive":
+        e = [
+            _heads_first(blocks.own(projected.receiver[r]))[..., :, None]
+            + _heads_first(side.take(projected.sender[r]))[..., None, :]
+            for r in side.kinds
+        ]
+        e = nn.leaky_relu(jnp.where(same, *e), LEAK)
     else:
-        e = jnp.moveaxis(projected.bias[relation], -1, 2)
+        bias = [projected.bias[r][:, None, None] for r in side.kinds]
+        e = jnp.broadcast_to(jnp.where(same, *bias), _with_heads(side, projected))
     if kind == "dot":
-        queries, keys = band.queries(projected.receiver), band.keys(projected.sender)
-        e = e + jnp.einsum("rcqhd,rckhd->rchqk", queries, keys) / math.sqrt(width)
-    e = jnp.where(mask[:, :, None], e, MASKED)
-    weights = jnp.where(mask[:, :, None], jax.nn.softmax(e, axis=-1), 0)
-    message = _band_message(weights, relation, band.keys(projected.value))
-    message = message.reshape(rows, -1, heads, width)[:, :length]
-    entropy = _entropy(jnp.moveaxis(weights, 2, -1), mask.sum(axis=-1), axis=3).reshape(rows, -1)[:, :length]
-    return Attended(message, _grid(weights, band, length, past, future), entropy)
+        queries, keys = _heads_first(blocks.own(projected.receiver)), _heads_first(side.take(projected.sender))
+        e = e + jnp.einsum("rchqd,rchkd->rchqk", queries, keys) / math.sqrt(queries.shape[-1])
+    return jnp.where(side.mask[:, :, None], e, MASKED)
 
 
-def _band_score(receiver: Array, sender: Array, relation: Array) -> Array:
-    """receiver [R, c, H, q, K], sender [R, c, H, k, K], relation [R, c, q, k] -> [R, c, H, q, k]."""
-    e = receiver[..., :, None, 0] + sender[..., None, :, 0]
-    for r in range(1, len(RELATIONS)):
-        e = jnp.where((relation == r)[:, :, None], receiver[..., :, None, r] + sender[..., None, :, r], e)
-    return nn.leaky_relu(e, LEAK)
+def _with_heads(side: _Side, projected: Projected) -> tuple[int, ...]:
+    return (*side.mask.shape[:2], projected.bias.shape[1], *side.mask.shape[2:])
 
 
-def _band_message(weights: Array, relation: Array, value: Array) -> Array:
-    """weights [R, c, H, q, k], relation [R, c, q, k], value [R, c, k, K, H, D/H] -> [R, c, q, H, D/H]."""
-    if value.shape[3] == 1:
-        return jnp.einsum("rchqk,rckhd->rcqhd", weights, value[:, :, :, 0])
-    chosen = [jnp.where((relation == r)[:, :, None], weights, 0) for r in range(value.shape[3])]
-    return sum(jnp.einsum("rchqk,rckhd->rcqhd", w, value[:, :, :, r]) for r, w in enumerate(chosen))
+def _self_scores(projected: Projected, kind: str) -> Array:
+    """[R, L, H]."""
+    if kind == "additive":
+        return nn.leaky_relu(projected.receiver[SELF] + projected.sender[SELF], LEAK)
+    e = jnp.broadcast_to(projected.bias[SELF], projected.value[0].shape[:3])
+    if kind == "dot":
+        e = e + jnp.sum(projected.receiver * projected.sender, axis=-1) / math.sqrt(projected.receiver.shape[-1])
+    return e
 
 
-def _grid(weights: Array, band: _Band, length: int, past: int, future: int) -> Array:
-    """Weights [R, c, H, q, k] over a block's keys -> [N, W, H] over the window's slots."""
-    place = np.arange(band.block)[:, None] + band.before * band.block + np.arange(-past, future + 1)[None, :]
-    inside = (place >= 0) & (place < weights.shape[-1])
-    place = np.clip(place, 0, weights.shape[-1] - 1)
-    grid = jnp.take_along_axis(weights, jnp.asarray(place)[None, None, None], axis=-1) * inside
-    grid = jnp.moveaxis(grid, 2, -1)  # [R, c, q, W, H]
-    rows, heads = grid.shape[0], grid.shape[-1]
-    return grid.reshape(rows, -1, past + 1 + future, heads)[:, :length].reshape(rows * length, -1, heads)
+def _side_message(side: _Side, part: Array, projected: Projected) -> Array:
+    """Unnormalised weights [R, c, H, q, k] -> [R, c, H, q, D/H]."""
+    if len(projected.value) == 1:
+        return jnp.einsum("rchqk,rchkd->rchqd", part, _heads_first(side.take(projected.value[0])))
+    same = side.same[:, :, None]
+    chosen = (jnp.where(same, part, 0), jnp.where(same, 0, part))
+    taken = [_heads_first(side.take(projected.valued(r))) for r in side.kinds]
+    return sum(jnp.einsum("rchqk,rchkd->rchqd", w, v) for w, v in zip(chosen, taken, strict=True))
+
+
+def _grid(sides: Sequence[_Side], weights: Sequence[Array], own: Array, past: int) -> Array:
+    """Weights of the sides [R, c, H, q, k] and of the self-loop [R, c, H, q] -> [R, c, q, W, H] over the window's slots."""
+    grids = [_side_grid(side, w) for side, w in zip(sides, weights, strict=True)]
+    grids.insert(1 if past else 0, own[..., None])
+    return jnp.moveaxis(jnp.concatenate(grids, axis=-1), 2, -1)
+
+
+def _side_grid(side: _Side, weights: Array) -> Array:
+    """[R, c, H, q, k] -> [R, c, H, q, slots of the side]."""
+    last = weights.shape[-1] - 1
+    inside = (side.place >= 0) & (side.place <= last)
+    place = jnp.asarray(np.clip(side.place, 0, last))[None, None, None]
+    return jnp.take_along_axis(weights, jnp.broadcast_to(place, (1, 1, 1, *side.place.shape)), axis=-1) * inside
 
 
 class GraphAttention(nn.Module):
@@ -254,14 +335,16 @@ class GraphAttention(nn.Module):
         """x [R, L, D] -> what each node contributes to its edges."""
         width = x.shape[-1] // self.heads
         count = len(RELATIONS)
-        kinds = count if self.relation_values else 1
-        value = nn.DenseGeneral((kinds, self.heads, width), use_bias=False, name="value")(x)
+        value = tuple(
+            nn.DenseGeneral((self.heads, width), use_bias=False, name=f"value_{r}")(x)
+            for r in range(count if self.relation_values else 1)
+        )
         bias = jnp.zeros((count, self.heads))
-        receiver = sender = jnp.zeros((*x.shape[:2], count, self.heads))
+        receiver = sender = jnp.zeros((count, *x.shape[:2], self.heads))
         if self.score == "additive":
             # a_r · W h is linear in h, so its product with W is learned directly: [D, K * H] instead of D x D and then H
-            receiver = nn.DenseGeneral((count, self.heads), use_bias=True, name="receiver")(x)
-            sender = nn.DenseGeneral((count, self.heads), use_bias=False, name="sender")(x)
+            receiver = jnp.moveaxis(nn.DenseGeneral((count, self.heads), name="receiver")(x), 2, 0)
+            sender = jnp.moveaxis(nn.DenseGeneral((count, self.heads), use_bias=False, name="sender")(x), 2, 0)
         elif self.score == "dot":
             receiver = nn.DenseGeneral((self.heads, width), name="query")(x)
             sender = nn.DenseGeneral((self.heads, width), name="key")(x)

@@ -76,6 +76,8 @@ class Players:
 
     def judge(self, discriminators: Any, outputs: Outputs, batch: Batch) -> tuple[dict[str, Array], Outputs]:
         """Real logits, and the outputs with their fake logits, under the given discriminators."""
+        if not outputs.generated:
+            return {}, outputs
         real = batch.features if self.wiring == "feature" else jax.lax.stop_gradient(outputs.codes)
         real_logits, fake_logits = self.discriminators.apply({"params": discriminators}, real, outputs.generated)
         return real_logits, outputs.replace(fake_logits=fake_logits)
