@@ -105,6 +105,12 @@ def test_rows_are_sorted_by_turn(read):
     assert corpus.notes == ("the rows of 1 dialogue were not in the order of `turn` and were sorted",)
 
 
+def test_dialogues_after_the_first_are_sorted_too(read):
+    corpus = read(turn=[0, 1, 2, 5, 4, 0, 0])
+    assert corpus.utterance_ids == ("u0", "u1", "u2", "u4", "u3", "u5", "u6")
+    assert corpus.notes == ("the rows of 1 dialogue were not in the order of `turn` and were sorted",)
+
+
 def test_scattered_rows_are_gathered(read):
     ids, split = ["b", "a", "b", "a", "c", "d", "a"], ["train"] * 4 + ["valid", "test", "train"]
     corpus = read(dialogue_id=ids, split=split, turn=None)
@@ -128,6 +134,20 @@ def test_turn_that_does_not_order(refused, turn):
 
 def test_utterance_id_that_comes_twice(read):
     assert read(utterance_id=list("aabbbcd")).notes == ("3 utterances have the `utterance_id` of another one",)
+
+
+def test_speakers_are_numbered_inside_each_dialogue(read):
+    rng = np.random.default_rng(0)
+    who = rng.choice(list("PQRST"), size=60)
+    ids = np.repeat(np.arange(12), 5)
+    corpus = read(**conversations(30, dialogue_id=ids, speaker=who, split=np.repeat(["train", "valid", "test"], 20)))
+    expected = []
+    for d in range(12):
+        met = []
+        for name in who[ids == d]:
+            met += [] if name in met else [name]
+            expected.append(met.index(name))
+    assert corpus.speaker.tolist() == expected
 
 
 # Modalities
