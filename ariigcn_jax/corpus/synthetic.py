@@ -2,6 +2,10 @@
 
 Each speaker's emotion is a chain: it lasts (inertia), spreads (contagion) or is drawn anew. Each modality shows only
 some of the emotions, so that no modality alone suffices, and noise makes the neighbouring turns worth looking at.
+
+In latent space, modality i of M shows the classes c with c mod M = i mod min(M, C), each by its own direction, and
+all others by the origin. The latent vector, with noise, goes through a random linear map and y + tanh(y) / 2 into the
+modality's own space.
 """
 
 from __future__ import annotations
@@ -37,10 +41,6 @@ def generate(
     test: float = 0.2,
 ) -> Corpus:
     """Generates a corpus; the same arguments give the same corpus.
-
-    Modality i of M shows the classes c with c mod M = i (mod C), each by its own direction, and all others by the
-    origin. The latent vector, with noise, goes through a random linear map and y + tanh(y) / 2 into the modality's
-    own space.
 
     Args:
       seed: of every random draw, at least 0.
