@@ -1,10 +1,12 @@
-"""Graph attention over conversations: α_ij from node and relation (paper: attention as edge weights), messages along edges.
+"""Graph attention over conversations: α_ij from node and relation (paper: attention as edge weights), messages along
+edges.
 
     e_ij = LeakyReLU(a_r · [W h_i ‖ W h_j])     α_ij = softmax_{j ∈ N(i)} e_ij     h_i' = h_i + σ(Σ_j α_ij W_r h_j)
 
-Two kernels compute it and are tested equal edge by edge. "edges" follows the GraphsTuple's edge list and is the reference.
-"band" uses that the graph is a band of packed rows: it cuts a row into blocks and lets each block see itself and as many
-neighbouring blocks as the window reaches, so time and memory grow linearly with a conversation and nothing is scattered.
+Two kernels compute it and are tested equal edge by edge. "edges" follows the GraphsTuple's edge list and is the
+reference. "band" uses that the graph is a band of packed rows: it cuts a row into blocks and lets each block see
+itself and as many neighbouring blocks as the window reaches, so time and memory grow linearly with a conversation and
+nothing is scattered.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class Projected(NamedTuple):
 
 
 class Attended(NamedTuple):
-    """What a kernel returns: messages [R, L, H, D/H], weights [N, W, H] and their entropy over that of uniform ones [R, L].
+    """What a kernel returns: messages [R, L, H, D/H], weights [N, W, H] and their entropy over that of uniform ones
+    [R, L].
 
     Weights and entropy cost nothing where a jitted caller does not use them.
     """
@@ -95,33 +98,35 @@ def attend_edges(graph: jraph.GraphsTuple, projected: Projected, kind: str) -> A
 
 
 def _entropy(weights: Array, degree: Array, axis: int) -> Array:
-    """Entropy of α along `axis`, averaged over the last axis (heads), over log(degree); 1 where only one edge enters."""
+    """Entropy of α along `axis`, averaged over the last axis (heads), over log(degree); 1 where only one edge
+    enters."""
     entropy = -jnp.sum(weights * jnp.log(jnp.maximum(weights, 1e-12)), axis=axis).mean(axis=-1)
     return jnp.where(degree > 1, entropy / jnp.log(jnp.maximum(degree, 2)), 1.0)
 
 
 class _Blocks(NamedTuple):
-    """How rows are cut: `count` blocks of `size` slots; the past reaches `before` blocks back, the future `after` ahead."""
+    """How rows are cut: `blocks` blocks of `size` slots; the past reaches `before` blocks back, the future `after`
+    ahead."""
 
     size: int
-    count: int
+    blocks: int
     before: int
     after: int
 
     def own(self, x: Array, fill: float = 0) -> Array:
-        """[R, L, ...] -> [R, count, size, ...]."""
-        x = _pad(x, 0, self.count * self.size - x.shape[1], fill)
-        return x.reshape(x.shape[0], self.count, self.size, *x.shape[2:])
+        """[R, L, ...] -> [R, blocks, size, ...]."""
+        x = _pad(x, 0, self.blocks * self.size - x.shape[1], fill)
+        return x.reshape(x.shape[0], self.blocks, self.size, *x.shape[2:])
 
     def past(self, x: Array, fill: float = 0) -> Array:
-        """[R, L, ...] -> [R, count, (before + 1) * size, ...]: the blocks that the past may lie in, own last."""
+        """[R, L, ...] -> [R, blocks, (before + 1) * size, ...]: the blocks that the past may lie in, own last."""
         x = _pad(self.own(x, fill), self.before, 0, fill)
-        return jnp.concatenate([x[:, s : s + self.count] for s in range(self.before + 1)], axis=2)
+        return jnp.concatenate([x[:, s : s + self.blocks] for s in range(self.before + 1)], axis=2)
 
     def future(self, x: Array, fill: float = 0) -> Array:
-        """[R, L, ...] -> [R, count, (1 + after) * size, ...]: own first."""
+        """[R, L, ...] -> [R, blocks, (1 + after) * size, ...]: own first."""
         x = _pad(self.own(x, fill), 0, self.after, fill)
-        return jnp.concatenate([x[:, s : s + self.count] for s in range(self.after + 1)], axis=2)
+        return jnp.concatenate([x[:, s : s + self.blocks] for s in range(self.after + 1)], axis=2)
 
 
 def _pad(x: Array, before: int, after: int, fill: float) -> Array:
@@ -184,8 +189,8 @@ def attend_band(
 ) -> Attended:
     """The same as `attend_edges`, computed on blocks of rows without touching the edge list.
 
-    An utterance's neighbours are its past, itself and its future. Each side is dense over the few blocks that the window reaches
-    and knows two relations only; the softmax runs over both sides and the self-loop.
+    An utterance's neighbours are its past, itself and its future. Each side is dense over the few blocks that the
+    window reaches and knows two relations only; the softmax runs over both sides and the self-loop.
 
     Args:
       graph: a modality's graph; its nodes "dialogue", "speaker" and "present" are read.
@@ -227,15 +232,15 @@ def _side_scores(side: _Side, blocks: _Blocks, projected: Projected, kind: str) 
     """[R, c, H, q, k], MASKED where there is no edge."""
     same = side.same[:, :, None]
     if kind == "additive":
-        e = [
+        scores = [
             _heads_first(blocks.own(projected.receiver[r]))[..., :, None]
             + _heads_first(side.take(projected.sender[r]))[..., None, :]
             for r in side.kinds
         ]
-        e = nn.leaky_relu(jnp.where(same, *e), LEAK)
+        e = nn.leaky_relu(jnp.where(same, scores[0], scores[1]), LEAK)
     else:
         bias = [projected.bias[r][:, None, None] for r in side.kinds]
-        e = jnp.broadcast_to(jnp.where(same, *bias), _with_heads(side, projected))
+        e = jnp.broadcast_to(jnp.where(same, bias[0], bias[1]), _with_heads(side, projected))
     if kind == "dot":
         queries, keys = _heads_first(blocks.own(projected.receiver)), _heads_first(side.take(projected.sender))
         e = e + jnp.einsum("rchqd,rchkd->rchqk", queries, keys) / math.sqrt(queries.shape[-1])
@@ -263,11 +268,13 @@ def _side_message(side: _Side, part: Array, projected: Projected) -> Array:
     same = side.same[:, :, None]
     chosen = (jnp.where(same, part, 0), jnp.where(same, 0, part))
     taken = [_heads_first(side.take(projected.valued(r))) for r in side.kinds]
-    return sum(jnp.einsum("rchqk,rchkd->rchqd", w, v) for w, v in zip(chosen, taken, strict=True))
+    messages = [jnp.einsum("rchqk,rchkd->rchqd", w, v) for w, v in zip(chosen, taken, strict=True)]
+    return messages[0] + messages[1]
 
 
 def _grid(sides: Sequence[_Side], weights: Sequence[Array], own: Array, past: int) -> Array:
-    """Weights of the sides [R, c, H, q, k] and of the self-loop [R, c, H, q] -> [R, c, q, W, H] over the window's slots."""
+    """Weights of the sides [R, c, H, q, k] and of the self-loop [R, c, H, q] -> [R, c, q, W, H] over the window's
+    slots."""
     grids = [_side_grid(side, w) for side, w in zip(sides, weights, strict=True)]
     grids.insert(1 if past else 0, own[..., None])
     return jnp.moveaxis(jnp.concatenate(grids, axis=-1), 2, -1)
@@ -342,7 +349,8 @@ class GraphAttention(nn.Module):
         bias = jnp.zeros((count, self.heads))
         receiver = sender = jnp.zeros((count, *x.shape[:2], self.heads))
         if self.score == "additive":
-            # a_r · W h is linear in h, so its product with W is learned directly: [D, K * H] instead of D x D and then H
+            # a_r · W h is linear in h, so its product with W is learned directly: [D, K * H] instead of D x D and
+            # then H
             receiver = jnp.moveaxis(nn.DenseGeneral((count, self.heads), name="receiver")(x), 2, 0)
             sender = jnp.moveaxis(nn.DenseGeneral((count, self.heads), use_bias=False, name="sender")(x), 2, 0)
         elif self.score == "dot":

@@ -34,9 +34,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
-        self._manager = ocp.CheckpointManager(
-            (directory / FOLDER).absolute(), options=options, item_names=ITEMS
-        )
+        self._manager = ocp.CheckpointManager((directory / FOLDER).absolute(), options=options, item_names=ITEMS)
 
     def latest(self) -> int | None:
         """Epochs done at the newest complete checkpoint, or None."""
@@ -49,7 +47,7 @@ class Checkpoints:
           UserError: the disk is full or not writable.
         """
         arguments = {name: ocp.args.StandardSave(jax.tree.map(np.asarray, items[name])) for name in ITEMS}
-        with _disk(self._manager.directory):
+        with _Saving(self._manager.directory):
             if self._manager.latest_step() != epoch:
                 self._manager.save(epoch, args=ocp.args.Composite(**arguments))
 
@@ -78,7 +76,7 @@ class Checkpoints:
 
     def finish(self) -> None:
         """Waits for saves under way and closes."""
-        with _disk(self._manager.directory):
+        with _Saving(self._manager.directory):
             self._manager.wait_until_finished()
         self._manager.close()
 
@@ -91,7 +89,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-class _disk:
+class _Saving:
     """Turns what a full or read-only disk raises, wherever it surfaces, into a message."""
 
     def __init__(self, path: Any):

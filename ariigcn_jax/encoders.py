@@ -1,4 +1,5 @@
-"""Per-modality encoders F_m: features → codes ξ in the modality's own space (paper), and context behind them (choice)."""
+"""Per-modality encoders F_m: features → codes ξ in the modality's own space (paper), and context behind them
+(choice)."""
 
 from __future__ import annotations
 

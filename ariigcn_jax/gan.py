@@ -1,8 +1,8 @@
 """TGAN: generators that translate one modality's code into another's space, and the discriminators that judge them.
 
-For each modality m the discriminator D_m sees as real the features x^m ("feature" wiring, paper's figure) or the codes ξ^m
-("latent" wiring, as in the journal version's code), and as fakes G_m(ξ^{m'}) for each other modality m'. With one modality
-there is no pair and nothing here computes anything.
+For each modality m the discriminator D_m sees as real the features x^m ("feature" wiring, paper's figure) or the
+codes ξ^m ("latent" wiring, as in the journal version's code), and as fakes G_m(ξ^{m'}) for each other modality m'.
+With one modality there is no pair and nothing here computes anything.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Discriminators(nn.Module):
         Returns:
           Logits modality -> [..] and (source, target) -> [..]. Either input may be empty.
         """
-        real_logits, fake_logits = {}, {}
+        real_logits: dict[Modality, Array] = {}
+        fake_logits: dict[Pair, Array] = {}
         for target in self.modalities if len(self.modalities) > 1 else ():
             discriminator = Discriminator(self.hidden, name=target)
             if target in real:

@@ -9,7 +9,7 @@ kernel is free to compute the same graph without an edge list (`attention.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import jraph
@@ -17,8 +17,8 @@ import numpy as np
 
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus
 
-# Relations of an edge sender -> receiver: {same, other speaker} x {past, self, future} (choice). An utterance is its own
-# speaker's, so five of the six combinations occur.
+# Relations of an edge sender -> receiver: {same, other speaker} x {past, self, future} (choice). An utterance is its
+# own speaker's, so five of the six combinations occur.
 RELATIONS = ("same speaker, past", "other speaker, past", "self", "same speaker, future", "other speaker, future")
 WHOLE_DIALOGUE = -1
 
@@ -88,7 +88,8 @@ def pack(corpus: Corpus, split: str, batch_size: int) -> tuple[Layout, Batch]:
       batch_size: dialogues per step, on average (at least 1).
 
     Returns:
-      The layout, and all its rows as one numpy Batch of steps * rows + 1 rows. The last row is empty: what pads a batch.
+      The layout, and all its rows as one numpy Batch of steps * rows + 1 rows. The last row is empty: what pads a
+      batch.
     """
     chosen = np.flatnonzero(corpus.split == split)
     starts = np.flatnonzero(np.diff(corpus.dialogue[chosen], prepend=-1))
@@ -113,7 +114,7 @@ def pack(corpus: Corpus, split: str, batch_size: int) -> tuple[Layout, Batch]:
 def _collect(corpus: Corpus, utterance: np.ndarray, dialogue: np.ndarray, n_node: np.ndarray) -> Batch:
     real = utterance != PADDING
     present = {m: corpus.present[m][utterance] & real for m in corpus.modalities}
-    return Batch(
+    fields: dict[str, Any] = dict(
         features={m: np.where(present[m][..., None], corpus.features[m][utterance], 0) for m in corpus.modalities},
         present=present,
         dialogue=dialogue,
@@ -123,6 +124,7 @@ def _collect(corpus: Corpus, utterance: np.ndarray, dialogue: np.ndarray, n_node
         row=np.arange(len(utterance), dtype=np.int32),
         utterance=utterance,
     )
+    return Batch(**fields)
 
 
 def window(past: int, future: int, length: int) -> tuple[int, int]:
@@ -135,11 +137,12 @@ def window(past: int, future: int, length: int) -> tuple[int, int]:
 
 
 def conversation_graph(batch: Batch, past: int, future: int) -> jraph.GraphsTuple:
-    """The graph over a batch's utterances that all modalities share (paper: speaker relations; window and relations: choice).
+    """The graph over a batch's utterances that all modalities share (paper: speaker relations; window and relations:
+    choice).
 
     Edge j -> i for every j within `past` utterances before and `future` after i in the same dialogue, self included.
-    Edge slot i * W + w has receiver i and sender i + w - past; slots without such a sender are masked self-loops, so that
-    receivers are sorted and every index is valid.
+    Edge slot i * W + w has receiver i and sender i + w - past; slots without such a sender are masked self-loops, so
+    that receivers are sorted and every index is valid.
 
     Args:
       batch: packed rows.
@@ -148,13 +151,13 @@ def conversation_graph(batch: Batch, past: int, future: int) -> jraph.GraphsTupl
 
     Returns:
       A GraphsTuple with nodes {"dialogue", "speaker" [N] int32, "real" [N] bool}, edges {"relation" [E] int32,
-      "mask" [E] bool}, E = N * W, and one graph for each entry of batch.n_node (sizes 0 occur; padding is the last graph
-      of its row).
+      "mask" [E] bool}, E = N * W, and one graph for each entry of batch.n_node (sizes 0 occur; padding is the last
+      graph of its row).
     """
     rows, length = batch.dialogue.shape
     past, future = window(past, future, length)
     slots = past + 1 + future
-    slot = jnp.arange(length)[:, None] + jnp.arange(-past, future + 1)[None, :]  # [L, W], place of the sender in its row
+    slot = jnp.arange(length)[:, None] + jnp.arange(-past, future + 1)[None, :]  # [L, W], the sender's place in its row
     inside = (slot >= 0) & (slot < length)
     slot = jnp.clip(slot, 0, length - 1)
     mask = inside[None] & (batch.dialogue[:, slot] == batch.dialogue[:, :, None])
@@ -211,5 +214,6 @@ def modality_graph(graph: jraph.GraphsTuple, hidden: Array, present: Array) -> j
 
 
 def fill(batch: Batch) -> float:
-    """Share of the computed nodes that are real utterances (host, numpy), in [0, 1]; the row that pads batches aside."""
+    """Share of the computed nodes that are real utterances (host, numpy), in [0, 1]; the row that pads batches
+    aside."""
     return float(np.mean(np.asarray(batch.dialogue[:-1]) != PADDING))

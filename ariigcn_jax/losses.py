@@ -1,7 +1,7 @@
 """Loss functions: pure array mathematics, one function an equation.
 
-Every function returns one number per utterance (or anchor), or that and how much it counts; none reduces, weighs or draws.
-`objective.py` says which arrays feed which function.
+Every function returns one number per utterance (or anchor), or that and how much it counts; none reduces, weighs or
+draws. `objective.py` says which arrays feed which function.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def supervised_nce(
     temperature: float,
     similarity_margin: float,
 ) -> tuple[Array, Array]:
-    """Temperature form: −mean over positives p of log( exp(s_p/τ) / Σ_a exp(s_a/τ) ), s = cosine (paper: contrast; form: choice).
+    """Temperature form: −mean over positives p of log( exp(s_p/τ) / Σ_a exp(s_a/τ) ), s = cosine (paper: contrast;
+    form: choice).
 
     A negative enters the sum with max(s, β): similarity between classes is penalised only above the margin (paper: β).
 

@@ -132,7 +132,7 @@ class Model(nn.Module):
     def _generate(self, codes: Mapping[Modality, Array]) -> dict[tuple[Modality, Modality], Array]:
         """G_target(ξ^source) for each pair of different modalities."""
         widths = dict(self.widths)
-        generated = {}
+        generated: dict[tuple[Modality, Modality], Array] = {}
         for target in self.modalities:
             sources = [source for source, t in pairs(self.modalities) if t == target]
             if sources:
@@ -161,9 +161,9 @@ def check(model: Model) -> None:
             raise UserError(f"model.{name}={value!r} is not known; choose one of {', '.join(known)}.")
     if model.heads < 1 or model.hidden < 1 or model.hidden % model.heads:
         raise UserError(f"model.hidden={model.hidden} must be a positive multiple of model.graph.heads={model.heads}.")
-    for name, value in (("dropout", model.dropout), ("input_dropout", model.input_dropout)):
-        if not 0 <= value < 1:
-            raise UserError(f"model.{name}={value} must lie in [0, 1).")
+    for name, rate in (("dropout", model.dropout), ("input_dropout", model.input_dropout)):
+        if not 0 <= rate < 1:
+            raise UserError(f"model.{name}={rate} must lie in [0, 1).")
     if min(model.past, model.future) < -1:
         raise UserError(
             f"model.graph.past={model.past}, model.graph.future={model.future}: "

@@ -1,10 +1,11 @@
 """The hybrid loss: which arrays feed which function, the table of terms, and one total for each player.
 
-    L = L_CLS + λ_G L_G + λ_ICCL L_ICCL + λ_IMCL L_IMCL        and, for the discriminators, L_D        (paper: hybrid loss)
+    L = L_CLS + λ_G L_G + λ_ICCL L_ICCL + λ_IMCL L_IMCL        and, for the discriminators, L_D        (paper: hybrid
+    loss)
 
-A term takes (outputs, batch) and keyword hyper-parameters and returns (value, weight): arrays of one shape, a number per
-utterance, anchor or pair and how much it counts. `total` forms Σ_k λ_k · Σ(w·v) / Σ w; nothing else reduces. To add a loss:
-write the mathematics in losses.py, wire it here, enter it in TERMS.
+A term takes (outputs, batch) and keyword hyper-parameters and returns (value, weight): arrays of one shape, a number
+per utterance, anchor or pair and how much it counts. `total` forms Σ_k λ_k · Σ(w·v) / Σ w; nothing else reduces. To
+add a loss: write the mathematics in losses.py, wire it here, enter it in TERMS.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ariigcn_jax import losses
 from ariigcn_jax.parallel import all_gather, psum
@@ -27,7 +29,8 @@ Pair = tuple[Modality, Modality]
 
 
 class Term(NamedTuple):
-    """An active slot: its function with hyper-parameters bound, its λ, and the discriminators' side of an adversarial one."""
+    """An active slot: its function with hyper-parameters bound, its λ, and the discriminators' side of an adversarial
+    one."""
 
     function: Callable[..., Weighted]
     weight: float
@@ -91,7 +94,8 @@ def _by_pair(values: Mapping[tuple[Modality, Modality], Array], batch: Batch) ->
 
 
 def contrast_set(outputs: Outputs, batch: Batch, axis: str | None) -> ContrastSet:
-    """The candidates that anchors are compared with: the nodes of the whole batch, gathered over the devices of `axis`."""
+    """The candidates that anchors are compared with: the nodes of the whole batch, gathered over the devices of
+    `axis`."""
     labelled = batch.label >= 0
     length = batch.label.shape[1]
     local = ContrastSet(
@@ -105,7 +109,8 @@ def contrast_set(outputs: Outputs, batch: Batch, axis: str | None) -> ContrastSe
 
 def _contrast(function: Callable[..., Weighted], outputs: Outputs, batch: Batch, pairs: Sequence[Pair]) -> Weighted:
     """Anchors of the first modality of each pair against candidates of the second: [pairs, R * L]."""
-    mine, candidates = contrast_set(outputs, batch, None), outputs.candidates
+    mine = contrast_set(outputs, batch, None)
+    candidates = outputs.candidates or mine
     same = mine.label[:, None] == candidates.label[None, :]
     other = mine.identity[:, None] != candidates.identity[None, :]
     results = []
@@ -169,10 +174,11 @@ def hyper_parameters(slot: str, name: str) -> set[str]:
     return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"class_weights"}
 
 
-def build(config: Mapping[str, Mapping[str, Any]], class_weights: Array) -> dict[str, Term]:
+def build(config: Mapping[str, Mapping[str, Any]], class_weights: ArrayLike) -> dict[str, Term]:
     """The active terms of a config's `losses`; a slot with weight 0 is left out, and with it all that only it needs.
 
-    A slot may hold the hyper-parameters of several functions, so that swapping `fn` is one change; each function gets its own.
+    A slot may hold the hyper-parameters of several functions, so that swapping `fn` is one change; each function gets
+    its own.
 
     Args:
       config: slot -> {"fn", "weight", hyper-parameters}.
@@ -246,8 +252,8 @@ def total(
 ) -> tuple[Array, dict[str, Array]]:
     """What the encoders, generators, graphs and classifier minimise: Σ_k λ_k · Σ(w·v) / Σ w.
 
-    Numerators stay local and denominators are summed over devices, so the sum of all devices' totals and gradients is that of
-    one device.
+    Numerators stay local and denominators are summed over devices, so the sum of all devices' totals and gradients is
+    that of one device.
 
     Returns:
       This device's share of the total, and each term's global un-weighted value under its slot's name.

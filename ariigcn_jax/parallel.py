@@ -1,7 +1,7 @@
 """Everything that knows of more than one device: the mapping of a function over devices, and its collectives.
 
-Code that runs inside the mapping names the axis or None; with None each collective is the identity, so one function serves one
-device and many. The mapping is pmap; another one would replace it here alone.
+Code that runs inside the mapping names the axis or None; with None each collective is the identity, so one function
+serves one device and many. The mapping is pmap; another one would replace it here alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def device_count(asked: int) -> int:
     return asked or there
 
 
-def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[int, ...] = ()) -> jax.stages.Wrapped:
     """Compiles a function of replicated arguments, for one device with jit or for several with pmap.
 
     Args:

@@ -1,4 +1,5 @@
-"""The host's side of a run: epoch after epoch, the choice of the epoch, checkpoints, the log, and the results at the end."""
+"""The host's side of a run: epoch after epoch, the choice of the epoch, checkpoints, the log, and the results at the
+end."""
 
 from __future__ import annotations
 
@@ -83,8 +84,8 @@ def _say_packing(experiment: train.Experiment, corpus: Corpus) -> None:
     layout = experiment.layout["train"]
     full = graph.fill(jax.tree.map(np.asarray, parallel.unreplicate(experiment.data["train"], experiment.num_devices)))
     print(
-        f"{corpus.name}: {len(corpus):,} utterances, modalities {', '.join(corpus.modalities)}; an epoch is {layout.steps} "
-        f"step(s) of {layout.rows} x {layout.length} slots, {full:.1%} of them utterances",
+        f"{corpus.name}: {len(corpus):,} utterances, modalities {', '.join(corpus.modalities)}; "
+        f"an epoch is {layout.steps} step(s) of {layout.rows} x {layout.length} slots, {full:.1%} of them utterances",
         flush=True,
     )
 
@@ -112,9 +113,7 @@ def _stack(trees: Sequence[Any]) -> Any:
 # --- Checkpoints ------------------------------------------------------------------------------------------------------
 
 
-def _items(
-    experiment: train.Experiment, progress: Progress, normalisation: corpora.Normalisation
-) -> dict[str, Any]:
+def _items(experiment: train.Experiment, progress: Progress, normalisation: corpora.Normalisation) -> dict[str, Any]:
     """What a checkpoint holds: numpy copies with a leading axis of seeds."""
 
     def plain(tree: Any) -> Any:
@@ -212,7 +211,7 @@ def _train(
         row = {"train": _by_name(logs)}
         for split in splits:
             outcome = _evaluate(experiment, split, [s.params for s in progress.states])
-            row[split] = _by_name([score(o["confusion"]) for o in outcome])
+            row[split] = _by_name([_for_log(score(o["confusion"])) for o in outcome])
         evaluated = time.perf_counter()
         _check_finite(row["train"], epoch, directory)
         _choose(progress, epoch, np.atleast_1d(row["valid"][config.eval.select]))
@@ -245,6 +244,11 @@ def score(confusion: np.ndarray) -> dict[str, Any]:
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         values = {name: np.asarray(value) for name, value in metrics.scores(jnp.asarray(confusion)).items()}
     return {**values, "confusion": confusion}
+
+
+def _for_log(scores: dict[str, Any]) -> dict[str, Any]:
+    """The numbers, and the matrix that all others follow from."""
+    return {k: v for k, v in scores.items() if np.ndim(v) == 0 or k == "confusion"}
 
 
 def _by_name(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -300,7 +304,8 @@ def _report(
     started: float,
     directory: WorkDir,
 ) -> dict[str, Any]:
-    """Reads the test split, once, from the chosen epochs; writes predictions, pictures, table and results.json (last)."""
+    """Reads the test split, once, from the chosen epochs; writes predictions, pictures, table and results.json
+    (last)."""
     outcome = {s: _evaluate(experiment, s, progress.best) for s in SPLITS}
     rows = directory.read_metrics()
     best_epochs, best_test = _best_test(rows, config) if config.eval.report_best_test else (None, None)
@@ -313,7 +318,11 @@ def _report(
         selected_epochs=progress.best_epoch.tolist(),
         valid=[score(o["confusion"]) for o in outcome["valid"]],
         test=[score(o["confusion"]) for o in outcome["test"]],
-        seconds={**timing, "epoch_mean": float(np.mean([r["seconds"] for r in rows])), "total": time.perf_counter() - started},
+        seconds={
+            **timing,
+            "epoch_mean": float(np.mean([r["seconds"] for r in rows])),
+            "total": time.perf_counter() - started,
+        },
         best_test=best_test,
         best_test_epochs=best_epochs,
     )
@@ -341,7 +350,8 @@ def _speed(
     rows: Sequence[dict[str, Any]],
     timing: dict[str, float],
 ) -> dict[str, float]:
-    """Nodes (utterances x modalities) trained per second and seed, and the share of the epochs' time outside compiled code."""
+    """Nodes (utterances x modalities) trained per second and seed, and the share of the epochs' time outside compiled
+    code."""
     layout = experiment.layout["train"]
     nodes = int((corpus.split == "train").sum()) * len(corpus.modalities)
     inside = timing["train"] + timing["evaluate"]
@@ -370,7 +380,8 @@ def _write_pictures(
     content: dict[str, Any], corpus: Corpus, config: Any, rows: Sequence[dict[str, Any]], directory: WorkDir
 ) -> None:
     select, selected = config.eval.select, content["selected_epochs"]
-    curves = figures.training_curves(rows, select, selected_epochs=selected)
+    terms = [name for name in rows[0]["train"] if name not in ("total", "gradient_norm")]
+    curves = figures.training_curves(rows, select, terms, selected)
     directory.write_bytes("training_curves.png", curves)
     confusion = np.asarray(content["test"]["confusion"])
     title = f"{config.experiment}, test, epoch chosen on validation"

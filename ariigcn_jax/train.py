@@ -1,7 +1,7 @@
 """Training as three pure functions: make(config, corpus) → Experiment(init, epoch, evaluate).
 
-A run is: state = init(seed); for each epoch: state, logs = epoch(state); scores = evaluate(state.params, split). Everything random
-follows from the state's key and step, so a run can stop anywhere and go on to the same numbers.
+A run is: state = init(seed); for each epoch: state, logs = epoch(state); scores = evaluate(state.params, split).
+Everything random follows from the state's key and step, so a run can stop anywhere and go on to the same numbers.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class Experiment:
     """
 
     init: Callable[[int], TrainState]
-    epoch: Callable[[TrainState, Batch], tuple[TrainState, Logs]]
-    evaluate: Mapping[str, Callable[[Any, Batch], dict[str, Array]]]
+    epoch: jax.stages.Wrapped
+    evaluate: Mapping[str, jax.stages.Wrapped]
     data: Mapping[str, Batch]
     layout: Mapping[str, graph.Layout]
     steps: int
     num_devices: int
-    _compiled: dict[str, Any] = dataclasses.field(default_factory=dict)
+    _compiled: dict[str, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
 
-    def evaluation(self, split: str, params: Any) -> Callable[[Any, Batch], dict[str, Array]]:
+    def evaluation(self, split: str, params: Any) -> jax.stages.Compiled:
         """`evaluate[split]`, compiled once for parameters shaped like `params`."""
         if split not in self._compiled:
             self._compiled[split] = self.evaluate[split].lower(params, self.data[split]).compile()
@@ -86,8 +86,8 @@ class Players:
 def train_step(players: Players, state: TrainState, batch: Batch, axis: str | None) -> tuple[TrainState, Logs]:
     """One update of each player: the discriminators first, then the model against the updated discriminators.
 
-    Both use one forward pass of the model: its outputs are computed once, the discriminators learn from them as constants, and the
-    hybrid loss's gradient is pulled back through the same pass.
+    Both use one forward pass of the model: its outputs are computed once, the discriminators learn from them as
+    constants, and the hybrid loss's gradient is pulled back through the same pass.
 
     Args:
       players: modules, terms, optimizers.
@@ -101,7 +101,7 @@ def train_step(players: Players, state: TrainState, batch: Batch, axis: str | No
     rngs = {"dropout": jax.random.fold_in(state.key, state.step)}
 
     def forward(params: Any) -> Outputs:
-        outputs = players.model.apply({"params": params}, batch, True, rngs=rngs)
+        outputs: Any = players.model.apply({"params": params}, batch, True, rngs=rngs)
         return outputs.replace(attention={}, attention_entropy={})  # what no term reads needs no backward pass
 
     outputs, pullback = jax.vjp(forward, state.params)
@@ -183,7 +183,8 @@ def evaluate_rows(
 
     def body(_: None, chosen: Array) -> tuple[None, tuple[Array, Array]]:
         batch = take_rows(rows, parallel.own_share(chosen, axis, num_devices))
-        logits = model.apply({"params": params}, batch, False).logits
+        outputs: Any = model.apply({"params": params}, batch, False)
+        logits = outputs.logits
         labelled = (batch.label >= 0).reshape(-1)
         predicted = jnp.argmax(logits, axis=-1).reshape(-1)
         counts = metrics.confusion(batch.label.reshape(-1), predicted, labelled, model.num_classes)
@@ -208,6 +209,11 @@ def make(config: Any, corpus: Corpus) -> Experiment:
       UserError: an option that cannot be built.
     """
     _check(config)
+    if not np.any((corpus.split == "valid") & (corpus.label >= 0)):
+        raise UserError(
+            f"The corpus {corpus.name!r} has no labelled utterance in its validation split, and the epoch is chosen on "
+            "validation. Give some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
+        )
     num_devices = parallel.device_count(config.num_devices)
     packed = {split: graph.pack(corpus, split, config.batch_size) for split in SPLITS}
     layout = {split: p[0] for split, p in packed.items()}
@@ -289,7 +295,8 @@ def make_optimizer(options: Any, num_epochs: int, steps: int) -> optax.GradientT
 
 
 def class_weights(corpus: Corpus) -> np.ndarray:
-    """Inverse frequency of each class among labelled train utterances, 1 on average over them; 0 for absent classes: [C]."""
+    """Inverse frequency of each class among labelled train utterances, 1 on average over them; 0 for absent classes:
+    [C]."""
     labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
     counts = np.bincount(labels, minlength=corpus.num_classes)
     there = counts > 0

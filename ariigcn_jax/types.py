@@ -88,8 +88,7 @@ class Corpus:
         return len(self.dialogue)
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """Dialogues packed into R rows of L slots; slot j of row i is node i * L + j of every modality's graph.
 
     A dialogue lies in one row, in time order, without a gap; a row holds several dialogues and then padding.
@@ -100,7 +99,8 @@ class Batch:
       dialogue: [R, L] int32, number of the dialogue inside its row; PADDING at padding.
       speaker: [R, L] int32, number of the speaker inside the dialogue.
       label: [R, L] int32; UNLABELED at utterances without a label and at padding.
-      n_node: [R, S] int32, sizes of the row's graphs: its dialogues, zeros, and its padding last. Sums to L in each row.
+      n_node: [R, S] int32, sizes of the row's graphs: its dialogues, zeros, and its padding last. Sums to L in each
+        row.
       row: [R] int32, number of the row in its split; what is random about a row depends on it, not on its place.
       utterance: [R, L] int32, index of the utterance in the corpus; PADDING at padding.
     """
@@ -120,8 +120,7 @@ class Batch:
         return self.dialogue != PADDING
 
 
-@flax.struct.dataclass
-class ContrastSet:
+class ContrastSet(flax.struct.PyTreeNode):
     """What contrast anchors are compared with: the nodes of the global batch.
 
     Attributes:
@@ -137,8 +136,7 @@ class ContrastSet:
     identity: Array
 
 
-@flax.struct.dataclass
-class Outputs:
+class Outputs(flax.struct.PyTreeNode):
     """What the forward pass gives to the loss terms. What no active term or diagnostic needs is an empty dict.
 
     Attributes:
@@ -165,8 +163,7 @@ class Outputs:
     attention_entropy: dict[Modality, Array] = flax.struct.field(default_factory=dict)
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything that training changes, arrays only, plus the key that it never changes.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Every default, once. An experiment's file changes what it needs; the command line changes the rest.
 
-    --config.losses.iccl.weight=0       removes a term, and its compute
-    --config.losses.imcl.fn=margin      swaps one
+--config.losses.iccl.weight=0       removes a term, and its compute
+--config.losses.imcl.fn=margin      swaps one
 """
 
 from ml_collections import ConfigDict

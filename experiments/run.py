@@ -18,6 +18,7 @@ from ariigcn_jax import corpus as corpora
 from ariigcn_jax.types import Corpus
 from experiments.command import define_config, flag, main
 
+
 def load_corpus(config: Any) -> Corpus:
     """Reads or generates the corpus of a config, and says what reading found."""
     data = config.data
@@ -49,7 +50,7 @@ def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> 
     Raises:
       UserError: see the message.
     """
-    corpus = load_corpus(config)  # before jax is imported: what is wrong with the data is said within a second
+    corpus = load_corpus(config)  # first: what is wrong with the data is said within a second or two
     from ariigcn_jax import objective, results, runner
     from ariigcn_jax import workdir as workdirs
 

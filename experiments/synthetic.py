@@ -1,6 +1,6 @@
 """Generated conversations: four emotions, three modalities, no data needed.
 
-    python -m experiments.run --config=experiments/synthetic.py
+python -m experiments.run --config=experiments/synthetic.py
 """
 
 from ml_collections import ConfigDict
