@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     config.data.name = ""  # file data/<name>.npz, or in $ARIIGCN_DATA
     config.data.path = ""  # a file, instead of looking for the name
     config.data.modalities = ()  # names of the fields to use; () for all that look like features
+    config.data.speaker_normalised = ()  # beginnings of names: append a copy standardised within dialogue and speaker
     config.data.label = "label"  # field of the classes
     config.data.generate = ConfigDict()  # keywords of corpus.generate: generated conversations instead of a file
     config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where the file names no validation split
@@ -38,9 +39,9 @@ def get_config() -> ConfigDict:
     config.model.graph.past = 10  # utterances, -1 for the whole dialogue
     config.model.graph.future = 10  # utterances, -1 for the whole dialogue
     config.model.graph.score = "additive"  # additive | dot | uniform
-    config.model.graph.relation_values = True  # W_r for each relation, or one W
+    config.model.graph.relation_values = False  # W_r for each relation, or one W
     config.model.graph.kernel = "band"  # band | edges (the reference)
-    config.model.graph.block = 32  # slots of a block of the band kernel; 0 for whole rows
+    config.model.graph.block = 16  # slots of a block of the band kernel; 0 for whole rows
     config.model.gan = ConfigDict()
     config.model.gan.wiring = "feature"  # feature | latent
     config.model.gan.generator_hidden = 128

@@ -33,7 +33,7 @@ def load_corpus(config: Any) -> Corpus:
     )
     for note in corpus.notes:
         print(f"note: {note}")
-    return corpus
+    return corpora.normalisation.with_speaker_normalised(corpus, tuple(data.speaker_normalised))
 
 
 def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ariigcn_jax.corpus import Normalisation, normalisation
+from ariigcn_jax.corpus import Normalisation, normalisation, synthetic
 from ariigcn_jax.types import Corpus, UserError
 
 SPLIT = np.array(["train", "train", "train", "valid", "test"])
@@ -110,3 +110,29 @@ def test_other_width():
     found = normalisation.fit(corpus(np.eye(5, 3)))
     with pytest.raises(UserError, match="'text' of the corpus 'toy' has 4 features, but the stored mean has 3"):
         normalisation.apply(corpus(np.eye(5, 4)), found)
+
+
+def test_speaker_normalised_copy_equals_a_loop():
+    corpus = synthetic.generate(dialogues=5, utterances=(1, 6), missing=0.3, valid=0.2, test=0.2)
+    twice = normalisation.with_speaker_normalised(corpus, ("aud",))
+    assert twice.widths == {**corpus.widths, "audio": 2 * corpus.widths["audio"]}
+    width = corpus.widths["audio"]
+    np.testing.assert_array_equal(twice.features["audio"][:, :width], corpus.features["audio"])
+    for u in range(len(corpus)):
+        mine = [
+            v
+            for v in range(len(corpus))
+            if corpus.dialogue[v] == corpus.dialogue[u]
+            and corpus.speaker[v] == corpus.speaker[u]
+            and corpus.present["audio"][v]
+        ]
+        rows = corpus.features["audio"][mine].astype(np.float64)
+        expected = np.zeros(width)
+        if corpus.present["audio"][u] and len(mine) > 1:
+            expected = (corpus.features["audio"][u] - rows.mean(axis=0)) / rows.std(axis=0)
+        np.testing.assert_allclose(twice.features["audio"][u, width:], expected, atol=1e-4)
+
+
+def test_speaker_normalised_refuses_a_name_that_fits_nothing():
+    with pytest.raises(UserError, match="'vocal'.*text, audio, visual"):
+        normalisation.with_speaker_normalised(synthetic.generate(), ("audio", "vocal"))

@@ -1,0 +1,18 @@
+"""MELD, seven emotions; --config.data.label=sentiment for its three sentiments. Modalities that a file lacks are left out.
+
+    python -m experiments.run --config=experiments/meld.py
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import base
+
+
+def get_config() -> ConfigDict:
+    """The MELD experiment."""
+    config = base.get_config()
+    config.experiment = "meld"
+    config.num_epochs = 20
+    config.batch_size = 64
+    config.data.name = "meld"
+    return config
