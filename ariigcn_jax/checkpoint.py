@@ -72,7 +72,15 @@ class Checkpoints:
                 f"{self._manager.directory / str(epoch)}: this checkpoint cannot be used here "
                 f"({_first_line(error)}). Delete that folder to go on from the one before it, or use another --workdir."
             ) from error
-        return {name: restored[name] for name in like}
+        items = {name: restored[name] for name in like}
+        for (path, stored), wanted in zip(jax.tree.leaves_with_path(items), jax.tree.leaves(like), strict=True):
+            if np.shape(stored) != np.shape(wanted):
+                raise UserError(
+                    f"{self._manager.directory / str(epoch)}: {jax.tree_util.keystr(path)} has the shape "
+                    f"{np.shape(stored)}, and this config makes it {np.shape(wanted)}. Use the config that the run "
+                    "began with, or another --workdir."
+                )
+        return items
 
     def finish(self) -> None:
         """Waits for saves under way and closes."""

@@ -123,9 +123,15 @@ def supervised_nce(
     """
     similarity = anchors @ candidates.T
     pushed = similarity if similarity_margin <= -1 else jnp.maximum(similarity, similarity_margin)
-    # cosines are at most 1, so this shift keeps exp in range without a pass for the row's maximum
-    e = jnp.exp((jnp.where(positive, similarity, pushed) - 1) / temperature)
-    log_sum = jnp.log(jnp.maximum(jnp.sum(jnp.where(positive | negative, e, 0), axis=1), 1e-30)) + 1 / temperature
+    entering = jnp.where(positive, similarity, pushed)
+    # cosines lie in [-1, 1], so unless 2 / τ exceeds what exp can hold, no pass for the row's maximum is needed
+    there = positive | negative
+    if temperature > 0.03:
+        peak = jnp.ones((1,))
+    else:
+        peak = jax.lax.stop_gradient(jnp.max(jnp.where(there, entering, -1), axis=1))
+    e = jnp.where(there, jnp.exp((entering - peak[:, None]) / temperature), 0)
+    log_sum = jnp.log(jnp.maximum(jnp.sum(e, axis=1), 1e-30)) + peak / temperature
     count = positive.sum(axis=1)
     pulled = jnp.sum(jnp.where(positive, similarity, 0), axis=1) / jnp.maximum(count, 1)
     has = count > 0

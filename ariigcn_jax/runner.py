@@ -72,9 +72,10 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     checkpoints = Checkpoints(directory.path, config.checkpoint.keep)
     try:
         progress = _start(experiment, seeds, normalisation, checkpoints, directory)
+        first = progress.epoch
         timing = _train(experiment, config, progress, normalisation, checkpoints, directory)
         checkpoints.save(progress.epoch, _items(experiment, progress, normalisation))
-        content = _report(experiment, config, corpus, progress, timing, started, directory)
+        content = _report(experiment, config, corpus, progress, first, timing, started, directory)
     finally:
         checkpoints.finish()
     return content
@@ -141,7 +142,7 @@ def _start(
     """Fresh states, or those of the newest checkpoint."""
     states = [experiment.init(seed) for seed in seeds]
     count = len(states)
-    best = [jax.tree.map(jnp.copy, s.params) for s in states]
+    best = [jax.tree.map(jnp.copy, s.weights) for s in states]
     progress = Progress(0, states, best, np.zeros(count, np.int32), np.full(count, -1.0, np.float32))
     epoch = checkpoints.latest()
     if epoch is not None:
@@ -210,7 +211,7 @@ def _train(
         trained = time.perf_counter()
         row = {"train": _by_name(logs)}
         for split in splits:
-            outcome = _evaluate(experiment, split, [s.params for s in progress.states])
+            outcome = _evaluate(experiment, split, [s.weights for s in progress.states])
             row[split] = _by_name([_for_log(score(o["confusion"])) for o in outcome])
         evaluated = time.perf_counter()
         _check_finite(row["train"], epoch, directory)
@@ -271,7 +272,7 @@ def _choose(progress: Progress, epoch: int, scores: np.ndarray) -> None:
         if value > progress.best_score[seed]:
             progress.best_score[seed], progress.best_epoch[seed] = value, epoch
             # a copy, because the next epoch reuses the buffers of the state
-            progress.best[seed] = jax.tree.map(jnp.copy, progress.states[seed].params)
+            progress.best[seed] = jax.tree.map(jnp.copy, progress.states[seed].weights)
 
 
 def _bar(done: int, total: int) -> tqdm:
@@ -300,12 +301,13 @@ def _report(
     config: Any,
     corpus: Corpus,
     progress: Progress,
+    first: int,
     timing: dict[str, float],
     started: float,
     directory: WorkDir,
 ) -> dict[str, Any]:
     """Reads the test split, once, from the chosen epochs; writes predictions, pictures, table and results.json
-    (last)."""
+    (last). `first` epochs were done by earlier starts."""
     outcome = {s: _evaluate(experiment, s, progress.best) for s in SPLITS}
     rows = directory.read_metrics()
     best_epochs, best_test = _best_test(rows, config) if config.eval.report_best_test else (None, None)
@@ -326,7 +328,7 @@ def _report(
         best_test=best_test,
         best_test_epochs=best_epochs,
     )
-    content["speed"] = _speed(experiment, corpus, config, rows, timing)
+    content["speed"] = _speed(experiment, corpus, config, len(rows) - first, timing)
     _write_predictions(experiment, corpus, outcome, seeds, directory)
     _write_pictures(content, corpus, config, rows, directory)
     directory.write_text(TABLE, results.table(content))
@@ -347,18 +349,18 @@ def _speed(
     experiment: train.Experiment,
     corpus: Corpus,
     config: Any,
-    rows: Sequence[dict[str, Any]],
+    epochs: int,
     timing: dict[str, float],
 ) -> dict[str, float]:
-    """Nodes (utterances x modalities) trained per second and seed, and the share of the epochs' time outside compiled
-    code."""
+    """Nodes (utterances x modalities) trained per second, all seeds together, and the share of the epochs' time outside
+    compiled code; both of the `epochs` that this start trained."""
     layout = experiment.layout["train"]
     nodes = int((corpus.split == "train").sum()) * len(corpus.modalities)
     inside = timing["train"] + timing["evaluate"]
     return {
         "nodes_per_epoch": nodes,
         "slots_per_epoch": layout.steps * layout.rows * layout.length * len(corpus.modalities),
-        "nodes_per_second": nodes * config.num_seeds * len(rows) / timing["train"] if timing["train"] else 0.0,
+        "nodes_per_second": nodes * config.num_seeds * epochs / timing["train"] if timing["train"] else 0.0,
         "share_outside_compiled": 1 - inside / timing["loop"] if timing["loop"] else 0.0,
     }
 

@@ -65,6 +65,7 @@ class Players:
       wiring: what the discriminators see as real, "feature" or "latent".
       optimizer: of the model.
       discriminator_optimizer: of the discriminators.
+      average: decay of the parameters' moving average, in [0, 1); 0 for none.
     """
 
     model: modeling.Model
@@ -73,6 +74,7 @@ class Players:
     wiring: str
     optimizer: optax.GradientTransformation
     discriminator_optimizer: optax.GradientTransformation
+    average: float
 
     def judge(self, discriminators: Any, outputs: Outputs, batch: Batch) -> tuple[dict[str, Array], Outputs]:
         """Real logits, and the outputs with their fake logits, under the given discriminators."""
@@ -116,9 +118,10 @@ def train_step(players: Players, state: TrainState, batch: Batch, axis: str | No
     (gradient,) = pullback(cotangents)
     gradient = parallel.psum(gradient, axis)
     updates, optimizer = players.optimizer.update(gradient, state.optimizer, state.params)
-    logs = {"total": parallel.psum(share, axis), **terms, **logs, "gradient_norm": optax.global_norm(gradient)}
+    logs = {"total": parallel.psum(share, axis), **terms, **logs, "gradient_norm": optax.tree.norm(gradient)}
     params = optax.apply_updates(state.params, updates)
-    return state.replace(step=state.step + 1, params=params, optimizer=optimizer), logs
+    average = moving_average(state.average, params, players.average, state.step) if state.average else state.average
+    return state.replace(step=state.step + 1, params=params, average=average, optimizer=optimizer), logs
 
 
 def _discriminator_step(
@@ -139,6 +142,12 @@ def _discriminator_step(
     discriminators = optax.apply_updates(state.discriminators, updates)
     state = state.replace(discriminators=discriminators, discriminator_optimizer=optimizer)
     return state, {"discriminator": parallel.psum(share, axis)}
+
+
+def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
+    """Exponential moving average of the parameters; its decay rises to `decay` so that early steps fade (choice)."""
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params)
 
 
 def take_rows(rows: Batch, order: Array) -> Batch:
@@ -276,6 +285,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         wiring=options.gan.wiring,
         optimizer=make_optimizer(config.optimizer, config.num_epochs, steps),
         discriminator_optimizer=optax.adam(config.discriminator.lr, b1=config.discriminator.b1),
+        average=config.optimizer.average,
     )
 
 
@@ -317,6 +327,7 @@ def init_state(players: Players, sample: Batch, seed: int) -> TrainState:
         step=jnp.zeros((), jnp.int32),
         key=key,
         params=params,
+        average=jax.tree.map(jnp.copy, params) if players.average else {},
         discriminators=discriminators,
         optimizer=players.optimizer.init(params),
         discriminator_optimizer=players.discriminator_optimizer.init(discriminators),
@@ -332,6 +343,8 @@ def _check(config: Any) -> None:
     for path, value in (("optimizer.lr", config.optimizer.lr), ("discriminator.lr", config.discriminator.lr)):
         if not 0 < value < float("inf"):
             raise UserError(f"{path}={value} must be a positive number.")
+    if not 0 <= config.optimizer.average < 1:
+        raise UserError(f"optimizer.average={config.optimizer.average} must lie in [0, 1).")
     if config.discriminator.lr > config.optimizer.lr:
         raise UserError(
             f"discriminator.lr={config.discriminator.lr} exceeds optimizer.lr={config.optimizer.lr}; "

@@ -170,6 +170,7 @@ class TrainState(flax.struct.PyTreeNode):
       step: [] int32, updates made.
       key: PRNG key of the run; step t draws from fold_in(key, t), so resuming is exact.
       params: parameters of encoders, generators, graphs, contrast heads and classifier.
+      average: exponential moving average of `params`, or {} where none is kept.
       discriminators: parameters of the discriminators.
       optimizer: optax state of `params`.
       discriminator_optimizer: optax state of `discriminators`.
@@ -178,6 +179,12 @@ class TrainState(flax.struct.PyTreeNode):
     step: Array
     key: Array
     params: Any
+    average: Any
     discriminators: Any
     optimizer: Any
     discriminator_optimizer: Any
+
+    @property
+    def weights(self) -> Any:
+        """The parameters to evaluate and to keep: the average where there is one."""
+        return self.average or self.params

@@ -1,6 +1,6 @@
 """IEMOCAP, six emotions, one utterance a node.
 
-    python -m experiments.run --config=experiments/iemocap.py
+python -m experiments.run --config=experiments/iemocap.py
 """
 
 from ml_collections import ConfigDict

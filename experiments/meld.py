@@ -1,6 +1,8 @@
-"""MELD, seven emotions; --config.data.label=sentiment for its three sentiments. Modalities that a file lacks are left out.
+"""MELD, seven emotions. Modalities that a file lacks are left out.
 
-    python -m experiments.run --config=experiments/meld.py
+--config.data.label=sentiment takes its three sentiments instead.
+
+python -m experiments.run --config=experiments/meld.py
 """
 
 from ml_collections import ConfigDict

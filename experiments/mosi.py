@@ -1,6 +1,6 @@
 """CMU-MOSI, negative or positive, one video a monologue.
 
-    python -m experiments.run --config=experiments/mosi.py
+python -m experiments.run --config=experiments/mosi.py
 """
 
 from ml_collections import ConfigDict

@@ -51,7 +51,7 @@ def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> 
       UserError: see the message.
     """
     corpus = load_corpus(config)  # first: what is wrong with the data is said within a second or two
-    from ariigcn_jax import objective, results, runner
+    from ariigcn_jax import compilation, objective, results, runner
     from ariigcn_jax import workdir as workdirs
 
     objective.check_overrides(config.losses.to_dict(), overrides)
@@ -62,7 +62,9 @@ def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> 
             print(f"{directory.path}: this run is finished; this is its result.\n")
         else:
             print(f"{directory.path}: the run's folder")
+            cache = compilation.enable()
             content = runner.run(config, corpus, directory)
+            print(f"Done in {content['seconds']['total']:.0f} s; {cache.words()}.\n")
         print(results.table(content))
         print(f"{directory.path}: results.json, predictions, pictures, checkpoints and logs are there.")
     return content

@@ -134,5 +134,5 @@ def test_speaker_normalised_copy_equals_a_loop():
 
 
 def test_speaker_normalised_refuses_a_name_that_fits_nothing():
-    with pytest.raises(UserError, match="'vocal'.*text, audio, visual"):
+    with pytest.raises(UserError, match=r"'vocal'.*text, audio, visual"):
         normalisation.with_speaker_normalised(synthetic.generate(), ("audio", "vocal"))

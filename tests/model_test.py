@@ -1,0 +1,185 @@
+"""The forward pass: shapes under every swap, what an utterance's logits depend on, and refusals."""
+
+import functools
+
+import builders
+import jax
+import numpy as np
+import pytest
+
+from ariigcn_jax import gan
+from ariigcn_jax import model as modeling
+from ariigcn_jax.types import UserError
+
+CORPUS = builders.corpus([3, 1, 4], missing=0.2, seed=1)
+BATCH = builders.place(CORPUS, [[0, 1], [2]], 5)
+
+
+@functools.partial(builders.jit, static_argnums=(0, 3))
+def apply(model, params, batch, train=False):
+    return model.apply({"params": params}, batch, train, rngs={"dropout": jax.random.key(1)} if train else {})
+
+
+def run(corpus, batch, train=False, **options):
+    """Outputs of a model with random parameters."""
+    module = builders.model(corpus, **options)
+    shapes = jax.eval_shape(lambda b: module.init(jax.random.key(0), b, False), batch)["params"]
+    return module, apply(module, builders.scattered(shapes), batch, train)
+
+
+def assert_documented(module, outputs, batch):
+    """Shapes of the glossary, and nothing that is not finite."""
+    R, L = batch.dialogue.shape
+    modalities, widths = module.modalities, dict(module.widths)
+    assert outputs.logits.shape == (R, L, module.num_classes)
+    for name, width in (("codes", module.hidden), ("hidden", module.hidden), ("contrast", module.contrast_width)):
+        expected = {m: (R, L, width) for m in modalities} if name != "contrast" or module.contrast else {}
+        assert {m: x.shape for m, x in getattr(outputs, name).items()} == expected, name
+    space = widths if module.wiring == "feature" else dict.fromkeys(modalities, module.hidden)
+    pairs = gan.pairs(modalities) if module.generate else []
+    assert {p: x.shape for p, x in outputs.generated.items()} == {(a, b): (R, L, space[b]) for a, b in pairs}
+    slots = {n: min(n, L - 1) if n >= 0 else L - 1 for n in (module.past, module.future)}
+    window = slots[module.past] + 1 + slots[module.future]
+    there = modalities if module.layers else ()
+    weights = (module.layers, R * L, window, module.heads)
+    assert {m: x.shape for m, x in outputs.attention.items()} == dict.fromkeys(there, weights)
+    assert {m: x.shape for m, x in outputs.attention_entropy.items()} == dict.fromkeys(there, (module.layers, R, L))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(outputs))
+    for z in outputs.contrast.values():
+        np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, atol=1e-4)
+
+
+SWAPS = [
+    {},
+    dict(context="gru", hidden=6, score="dot"),
+    dict(context="attention", relation_values=False),
+    dict(score="uniform", block=2, past=1),
+    dict(kernel="edges", wiring="latent", past=-1, future=0),
+    dict(layers=0, wiring="latent"),
+    dict(layers=2, speakers=0, heads=1, past=50, future=50),
+    dict(generate=False),
+    dict(contrast=False, speakers=1),
+    dict(train=True, dropout=0.5, input_dropout=0.3, context="gru"),
+    dict(train=True, context="attention", kernel="edges", dropout=0.2),
+]
+
+
+@pytest.mark.parametrize("options", SWAPS, ids=str)
+def test_every_swap_gives_finite_outputs_of_the_documented_shapes(options):
+    assert_documented(*run(CORPUS, BATCH, **options), BATCH)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_any_number_of_modalities(count):
+    corpus = builders.corpus([2, 3], builders.widths(count), missing=0.1)
+    batch = builders.place(corpus, [[0, 1]], 6)
+    assert_documented(*run(corpus, batch, relation_values=False, kernel="edges"), batch)
+
+
+@pytest.mark.parametrize("options", [dict(missing=1.0), dict(unlabeled=1.0)])
+def test_finite_for_one_utterance_and_for_none(options):
+    batch = jax.tree.map(lambda x: x[:2], builders.batch([[1], [], [2]], length=2, **options))
+    assert_documented(*run(builders.corpus([1]), batch), batch)
+
+
+# --- What an utterance's outputs depend on ----------------------------------------------------------------------------
+
+DEEP = dict(context="gru", past=1, future=2, block=2)
+
+
+def assert_same_utterances(found, batch, expected, other):
+    for name in ("logits", "codes", "hidden", "contrast", "generated"):
+        for a, b in zip(*(jax.tree.leaves(getattr(x, name)) for x in (found, expected)), strict=True):
+            a, b = builders.by_utterance(a, batch), builders.by_utterance(b, other)
+            np.testing.assert_allclose(a, b, atol=2e-5, err_msg=name)
+    for m in found.attention_entropy:
+        for a, b in zip(found.attention_entropy[m], expected.attention_entropy[m], strict=True):
+            np.testing.assert_allclose(builders.by_utterance(a, batch), builders.by_utterance(b, other), atol=2e-5)
+
+
+@functools.cache
+def packed():
+    return run(CORPUS, BATCH, **DEEP)[1]
+
+
+@pytest.mark.parametrize("rows, length", [([[2], [1, 0]], 5), ([[1], [0], [], [2]], 7)])
+def test_place_of_dialogues_and_padding_change_nothing(rows, length):
+    other = builders.place(CORPUS, rows, length)
+    assert_same_utterances(packed(), BATCH, run(CORPUS, other, **DEEP)[1], other)
+
+
+def test_what_lies_in_padding_changes_nothing():
+    real = np.asarray(BATCH.real)
+    filled = {m: np.where(real[..., None], x, 9.0).astype(np.float32) for m, x in BATCH.features.items()}
+    other = BATCH.replace(features=filled, speaker=np.where(real, BATCH.speaker, 1))
+    assert_same_utterances(packed(), BATCH, run(CORPUS, other, **DEEP)[1], other)
+
+
+def changed_by(**fields):
+    """Which utterances' logits change when fields of the batch do: [U] bool."""
+    after = run(CORPUS, BATCH.replace(**fields), **DEEP)[1].logits
+    return (np.abs(builders.by_utterance(after - packed().logits, BATCH)) > 1e-6).any(axis=-1)
+
+
+def test_an_utterance_speaks_to_its_whole_dialogue_and_to_no_other():
+    changed = changed_by(features={**BATCH.features, "audio": BATCH.features["audio"].at[0, 1].add(3.0)})
+    np.testing.assert_array_equal(changed, CORPUS.dialogue == 0)
+
+
+def test_speakers_matter():
+    changed = changed_by(speaker=BATCH.speaker.at[1, 0].set(1 - BATCH.speaker[1, 0]))
+    assert changed[4] and not changed[CORPUS.dialogue != 2].any()
+
+
+def test_labels_do_not_leak():
+    assert not changed_by(label=1 - BATCH.label).any()
+
+
+def test_a_speaker_beyond_the_embedding_shares_its_last_row():
+    options = dict(speakers=2, kernel="edges", context="none")
+    few, many = (BATCH.replace(speaker=BATCH.speaker * k) for k in (1, 6))
+    logits = [run(CORPUS, batch, **options)[1].logits for batch in (few, many)]
+    np.testing.assert_allclose(*logits, atol=1e-6)
+
+
+def test_dropout_acts_in_training_alone():
+    options = dict(dropout=0.5, generate=False, contrast=False)
+    module = builders.model(CORPUS, **options)
+    shapes = jax.eval_shape(lambda b: module.init(jax.random.key(0), b, False), BATCH)["params"]
+    params = builders.scattered(shapes)
+    off = apply(builders.model(CORPUS, **(options | dict(dropout=0.0))), params, BATCH).logits
+    np.testing.assert_array_equal(apply(module, params, BATCH).logits, off)
+    assert np.abs(apply(module, params, BATCH, True).logits - off).max() > 1e-2
+
+
+# --- Refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_check_accepts_what_runs():
+    for options in SWAPS:
+        modeling.check(builders.model(CORPUS, **{k: v for k, v in options.items() if k != "train"}))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(context="lstm"), r"model\.context='lstm'.*none, gru, attention"),
+        (dict(score="cosine"), r"model\.graph\.score='cosine'.*additive, dot, uniform"),
+        (dict(kernel="dense"), r"model\.graph\.kernel='dense'.*band, edges"),
+        (dict(wiring="pixel"), r"model\.gan\.wiring='pixel'.*feature, latent"),
+        (dict(hidden=5, heads=2), r"model\.hidden=5 must be a positive multiple of model\.graph\.heads=2"),
+        (dict(hidden=0), r"model\.hidden=0"),
+        (dict(heads=0), r"model\.graph\.heads=0"),
+        (dict(dropout=1.0), r"model\.dropout=1\.0 must lie in \[0, 1\)"),
+        (dict(input_dropout=-0.1), r"model\.input_dropout=-0\.1 must lie in \[0, 1\)"),
+        (dict(past=-2), r"model\.graph\.past=-2.*-1 for the whole dialogue"),
+        (dict(future=-3), r"model\.graph\.future=-3"),
+        (dict(layers=-1), "layers must be >= 0, not -1"),
+        (dict(block=-4), "block must be >= 0, not -4"),
+        (dict(speakers=-1), "speakers must be >= 0, not -1"),
+    ],
+    ids=str,
+)
+def test_check_says_what_cannot_be_built(options, message):
+    with pytest.raises(UserError, match=message):
+        modeling.check(builders.model(CORPUS, **options))

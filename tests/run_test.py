@@ -1,0 +1,196 @@
+"""The command line: killed and resumed, finished, and what it says when something is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from runner_test import EPOCHS, tiny
+
+from ariigcn_jax.types import UserError
+from experiments import base, command, run
+
+ROOT = Path(__file__).resolve().parent.parent
+KILLED_AT = EPOCHS - 2
+OPTIONS = {"num_seeds": 2, "eval.report_best_test": True}
+PROGRAM = ["-m", "experiments.run"]
+# The same program, but killed once the epoch is in the log and before its checkpoint is begun.
+PROGRAM_THAT_IS_KILLED = [
+    "-c",
+    f"""
+import os, runpy, signal
+from ariigcn_jax.workdir import WorkDir
+
+log = WorkDir.log
+
+def log_and_die(self, epoch, row):
+    log(self, epoch, row)
+    if epoch == {KILLED_AT}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+WorkDir.log = log_and_die
+runpy.run_module("experiments.run", run_name="__main__", alter_sys=True)
+""",
+]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A function that runs the program in a folder; what it compiles it shares with the tests of the runner."""
+    environment = os.environ | {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    environment.pop("ARIIGCN_DATA", None)
+
+    def call(folder, program, *arguments):
+        line = [sys.executable, *program, *arguments]
+        options = dict(capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(line, cwd=folder, env=environment, **options)
+
+    return call
+
+
+def config_file(folder, config):
+    text = (
+        f"from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({config.to_dict()!r})\n"
+    )
+    (folder / "tiny.py").write_text(text)
+    return "--config=tiny.py"
+
+
+# --- Killed, resumed, finished ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory, start):
+    """The folder of three starts: of a whole run, of one that is killed, and of that one again."""
+    folder = tmp_path_factory.mktemp("starts")
+    config = config_file(folder, tiny(OPTIONS))
+    whole = start(folder, PROGRAM, config, "--workdir=whole")
+    killed = start(folder, PROGRAM_THAT_IS_KILLED, config, "--workdir=cut")
+    log = (folder / "cut" / "metrics.jsonl").read_text()
+    resumed = start(folder, PROGRAM, config, "--workdir=cut")
+    assert (whole.returncode, killed.returncode, resumed.returncode) == (0, -signal.SIGKILL, 0), resumed.stderr[-4000:]
+    assert len(log.splitlines()) == KILLED_AT
+    return folder, resumed
+
+
+def log_of(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_resuming_starts_at_a_checkpoint(starts):
+    _, resumed = starts
+    assert f"Resuming cut after epoch {KILLED_AT - 1}." in resumed.stdout or (
+        f"Resuming cut after epoch {KILLED_AT - 2}." in resumed.stdout
+    )
+
+
+def test_resumed_log_is_that_of_a_run_never_killed(starts):
+    folder, _ = starts
+    assert len(log_of(folder / "whole")) == EPOCHS
+    assert log_of(folder / "cut") == log_of(folder / "whole")
+
+
+def test_resumed_results_are_those_of_a_run_never_killed(starts):
+    whole, cut = (results_of(starts[0] / name) for name in ("whole", "cut"))
+    for timing in ("seconds", "speed"):
+        whole.pop(timing), cut.pop(timing)
+    assert whole == cut
+    for seed in (0, 1):
+        one, other = (starts[0] / name / "predictions" / f"seed_{seed}.csv" for name in ("whole", "cut"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("item", ["last", "best", "data"])
+def test_resumed_checkpoint_is_that_of_a_run_never_killed(starts, item):
+    with ocp.StandardCheckpointer() as reader:
+        whole, cut = (reader.restore(starts[0] / n / "checkpoints" / str(EPOCHS) / item) for n in ("whole", "cut"))
+    assert jax.tree.leaves(whole)
+    jax.tree.map(np.testing.assert_array_equal, whole, cut)
+
+
+def test_resumed_speed_is_that_of_the_epochs_it_trained(starts):
+    content = results_of(starts[0] / "cut")
+    nodes = content["speed"]["nodes_per_second"] * content["seconds"]["train"]
+    assert nodes <= 2 * content["speed"]["nodes_per_epoch"] * (EPOCHS - KILLED_AT + 2)
+
+
+def test_start_of_a_finished_run_shows_its_result(starts, start):
+    folder, resumed = starts
+    before = (folder / "cut" / "results.json").read_bytes()
+    again = start(folder, PROGRAM, "--config=tiny.py", "--workdir=cut")
+    assert again.returncode == 0
+    assert "this run is finished" in again.stdout
+    table = (folder / "cut" / "results.md").read_text()
+    assert table in again.stdout
+    assert table in resumed.stdout
+    assert (folder / "cut" / "results.json").read_bytes() == before
+
+
+# --- What goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_missing_data_is_said_at_once_and_leaves_nothing(tmp_path, start):
+    config = base.get_config()
+    config.data.name = "nowhere"
+    begun = time.perf_counter()
+    done = start(tmp_path, PROGRAM, config_file(tmp_path, config))
+    assert time.perf_counter() - begun < 30
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "nowhere" in done.stderr
+    assert str(Path("data") / "nowhere.npz") in done.stderr
+    assert "experiments/synthetic.py" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {p.name for p in tmp_path.iterdir()} <= {"tiny.py", "__pycache__"}
+
+
+def test_argument_without_dashes_is_refused(tmp_path, start):
+    done = start(tmp_path, PROGRAM, config_file(tmp_path, tiny(OPTIONS)), "seed=3")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "'seed=3'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {p.name for p in tmp_path.iterdir()} <= {"tiny.py", "__pycache__"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [(KeyboardInterrupt(), 130, "--workdir resumes"), (UserError("mend it"), 1, "error: mend it\n")],
+)
+def test_status_and_message_of_a_run_that_stops(monkeypatch, capsys, error, status, words):
+    def stops(_):
+        raise error
+
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(command, "parse", lambda _: [])
+    assert command.main(stops, "", ["run"]) == status
+    assert words in capsys.readouterr().err
+
+
+def test_hyper_parameter_that_nothing_takes_is_refused_before_a_folder_is_made(tmp_path):
+    with pytest.raises(UserError, match=r"losses\.iccl\.margin has no effect.*temperature"):
+        run.execute(tiny(OPTIONS), str(tmp_path / "run"), ["losses.iccl.margin"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_option_leaves_no_trained_state(tmp_path):
+    with pytest.raises(UserError, match=r"model\.graph\.heads=3"):
+        run.execute(tiny({"model.graph.heads": 3}), str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -1,0 +1,339 @@
+"""A run on the host's side: its files, the choice of the epoch, seeds, the untouched test split, and divergence."""
+
+import contextlib
+import csv
+import io
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from ariigcn_jax import results, runner, train
+from ariigcn_jax.types import TrainState, UserError
+from experiments import base, run
+
+EPOCHS = 5
+TERMS = {"total", "emotion", "adversarial", "iccl", "imcl", "discriminator"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(tmp_path_factory):
+    """Little optimisation, and what one run has compiled the next one reads from disk."""
+    names = (
+        "jax_disable_most_optimizations",
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+    )
+
+    def choose(*values):
+        for name, value in zip(names, values, strict=True):
+            jax.config.update(name, value)
+
+    choose(True, str(tmp_path_factory.getbasetemp() / "compiled"), 0)
+    yield
+    choose(False, None, 1)
+
+
+def tiny(changes=()):
+    """All terms and dropout on a few short conversations; a learning rate that makes the scores jump about."""
+    config = base.get_config()
+    options = {
+        "experiment": "tiny",
+        "num_epochs": EPOCHS,
+        "batch_size": 4,
+        "model.hidden": 8,
+        "model.contrast_width": 4,
+        "model.speakers": 2,
+        "model.graph.layers": 1,
+        "model.graph.heads": 2,
+        "model.graph.past": 2,
+        "model.graph.future": 2,
+        "model.graph.block": 0,
+        "model.gan.generator_hidden": 8,
+        "model.gan.discriminator_hidden": 8,
+        "optimizer.lr": 0.05,
+        "optimizer.warmup_epochs": 0.0,
+        "checkpoint.every_seconds": 0.0,
+    }
+    config.update_from_flattened_dict(options | dict(changes))
+    widths = {"text": 5, "audio": 3}
+    config.data.generate = dict(dialogues=24, utterances=(2, 6), classes=3, widths=widths, valid=0.3, noise=2.0)
+    return config.lock()
+
+
+def execute(folder, changes=()):
+    """The result of a run and what it printed."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        content = run.execute(tiny(changes), str(folder))
+    return content, out.getvalue()
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_seconds(folder):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows_of(folder)]
+
+
+def stored(folder, item):
+    with ocp.StandardCheckpointer() as reader:
+        return reader.restore(folder / "checkpoints" / str(EPOCHS) / item)
+
+
+def assert_same_bits(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Folder, result and output of seed 0, and the splits that were evaluated, in order."""
+    folder, splits = tmp_path_factory.mktemp("runs") / "alone", []
+    evaluation = train.Experiment.evaluation
+
+    def noted(experiment, split, params):
+        compiled = evaluation(experiment, split, params)
+
+        def evaluate(*arguments):
+            splits.append(split)
+            return compiled(*arguments)
+
+        return evaluate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Experiment, "evaluation", noted)
+        content, output = execute(folder)
+    return folder, content, output, splits
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Folder, result and output of seeds 0 and 1 together, with the best test epoch reported too."""
+    folder = tmp_path_factory.mktemp("runs") / "both"
+    return folder, *execute(folder, {"num_seeds": 2, "eval.report_best_test": True})
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+def test_folder_holds_config_environment_and_log(alone):
+    folder, *_ = alone
+    assert json.loads((folder / "config.json").read_text())["model"]["hidden"] == 8
+    assert json.loads((folder / "environment.json").read_text())["versions"]["jax"] == jax.__version__
+    rows = rows_of(folder)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    for row in rows:
+        assert row["train"].keys() >= TERMS
+        assert row["valid"].keys() >= {"weighted_f1", "accuracy", "macro_f1", "confusion"}
+        assert row["seconds"] > 0
+        total = sum(
+            tiny().losses[name].weight * row["train"][name] for name in ("emotion", "adversarial", "iccl", "imcl")
+        )
+        assert row["train"]["total"] == pytest.approx(total, rel=1e-5)
+
+
+def test_folder_holds_the_newest_checkpoints(alone):
+    names = {p.name for p in (alone[0] / "checkpoints").iterdir() if p.is_dir()}
+    assert names == {str(EPOCHS - 1), str(EPOCHS)}
+
+
+def test_pictures_and_curves_are_there(alone):
+    for name in ("training_curves.png", "confusion_matrix.png"):
+        assert (alone[0] / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    (events,) = (alone[0] / "tensorboard").iterdir()
+    assert b"train/imcl" in events.read_bytes()
+
+
+def test_result_is_what_results_json_says(alone):
+    folder, content, output, _ = alone
+    assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(content))
+    summary = content["test"]["weighted_f1"]
+    assert summary.keys() == {"mean", "std", "per_seed"}
+    assert summary["per_seed"] == [summary["mean"]]
+    assert content["seeds"] == [0]
+    assert content["seconds"]["total"] > content["seconds"]["train"] > 0
+    table = (folder / "results.md").read_text()
+    assert table == results.table(content)
+    assert table in output
+    assert str(folder) in output
+
+
+def test_speed_counts_nodes(alone):
+    _, content, *_ = alone
+    train_split = (run.load_corpus(tiny()).split == "train").sum()
+    speed, seconds = content["speed"], content["seconds"]
+    assert speed["nodes_per_epoch"] == 2 * train_split <= speed["slots_per_epoch"]
+    trained = EPOCHS * speed["nodes_per_epoch"]
+    assert speed["nodes_per_second"] * seconds["train"] == pytest.approx(trained)
+    assert 0 <= speed["share_outside_compiled"] < 1
+
+
+def test_predictions_name_every_utterance_once_and_give_the_scores(alone):
+    folder, content, *_ = alone
+    corpus = run.load_corpus(tiny())
+    with (folder / "predictions" / "seed_0.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["utterance_id"] for row in rows] == list(corpus.utterance_ids)
+    assert [row["split"] for row in rows] == corpus.split.tolist()
+    assert [row["label"] for row in rows] == [corpus.label_names[c] for c in corpus.label]
+    for row in rows:
+        p = {name: float(row[f"p_{name}"]) for name in corpus.label_names}
+        assert sum(p.values()) == pytest.approx(1, abs=1e-5)
+        assert p[row["prediction"]] == max(p.values())
+    for split in ("valid", "test"):
+        hits = [row["label"] == row["prediction"] for row in rows if row["split"] == split]
+        assert content[split]["accuracy"]["mean"] == pytest.approx(np.mean(hits), rel=1e-6)
+
+
+# --- The choice of the epoch ------------------------------------------------------------------------------------------
+
+
+def test_selected_epoch_is_the_first_best_on_validation(both):
+    folder, content, _ = both
+    rows = rows_of(folder)
+    scores = np.array([row["valid"]["weighted_f1"] for row in rows])
+    assert content["selected_epochs"] == (scores.argmax(axis=0) + 1).tolist()
+    for seed, epoch in enumerate(content["selected_epochs"]):
+        assert content["valid"]["weighted_f1"]["per_seed"][seed] == pytest.approx(scores[epoch - 1, seed], rel=1e-6)
+        assert content["valid"]["confusion"][seed] == rows[epoch - 1]["valid"]["confusion"][seed]
+        assert content["test"]["confusion"][seed] == rows[epoch - 1]["test"]["confusion"][seed]
+
+
+def state_with(value):
+    return TrainState(jnp.int32(0), jax.random.key(0), {"w": jnp.full(1, value)}, {}, {}, {}, {})
+
+
+def test_earliest_of_equals_is_kept_for_each_seed():
+    states = [state_with(0.0), state_with(0.0)]
+    first = runner.Progress(0, states, [s.params for s in states], np.zeros(2, np.int32), np.full(2, -1.0, np.float32))
+    for epoch, scores in enumerate([[0.0, 0.3], [0.5, 0.3], [0.5, float("nan")], [0.4, 0.6]], start=1):
+        first.states = [state_with(epoch), state_with(-epoch)]
+        runner._choose(first, epoch, np.array(scores, np.float32))
+    assert first.best_epoch.tolist() == [2, 4]
+    assert [float(p["w"][0]) for p in first.best] == [2, -4]
+
+
+def test_test_split_is_read_once_at_the_end(alone):
+    folder, content, _, splits = alone
+    assert splits[:EPOCHS] == ["valid"] * EPOCHS
+    assert sorted(splits[EPOCHS:]) == ["test", "train", "valid"]
+    assert not any("test" in row for row in rows_of(folder))
+    assert "best_test_epoch" not in content
+
+
+def test_best_test_epoch_is_reported_on_demand_with_its_note(both):
+    folder, content, output = both
+    block, rows = content["best_test_epoch"], rows_of(folder)
+    scores = np.array([row["test"]["weighted_f1"] for row in rows])
+    assert block["epochs"] == (scores.argmax(axis=0) + 1).tolist()
+    assert block["test"]["weighted_f1"]["per_seed"] == pytest.approx(scores.max(axis=0).tolist(), rel=1e-6)
+    assert block["note"] == results.BEST_TEST_NOTE
+    assert results.BEST_TEST_NOTE in output
+    assert "best test epoch" in output
+
+
+# --- Seeds ------------------------------------------------------------------------------------------------------------
+
+
+def assert_seed_is(both, index, folder, content):
+    """Seed `index` of a run of two seeds did what the run of that seed alone did."""
+    for row, single in zip(rows_of(both[0]), rows_of(folder), strict=True):
+        for part in ("train", "valid"):
+            assert {name: value[index] for name, value in row[part].items()} == single[part]
+    for name in ("weighted_f1", "accuracy", "macro_f1"):
+        per_seed = both[1]["test"][name]["per_seed"]
+        assert len(per_seed) == 2
+        assert content["test"][name]["per_seed"] == [per_seed[index]]
+    assert content["selected_epochs"] == [both[1]["selected_epochs"][index]]
+    one, several = stored(folder, "last"), stored(both[0], "last")
+    assert_same_bits(jax.tree.map(lambda x: x[0], one), jax.tree.map(lambda x: x[index], several))
+    name = f"predictions/seed_{index}.csv"
+    assert (folder / name).read_bytes() == (both[0] / name).read_bytes()
+
+
+def test_first_seed_of_two_is_its_run_alone(both, alone):
+    assert_seed_is(both, 0, alone[0], alone[1])
+
+
+def test_second_seed_of_two_is_its_run_alone(both, tmp_path):
+    content, _ = execute(tmp_path, {"seed": 1})
+    assert content["seeds"] == [1]
+    assert_seed_is(both, 1, tmp_path, content)
+
+
+def test_mean_and_spread_are_those_of_the_seeds(both):
+    summary = both[1]["test"]["weighted_f1"]
+    assert summary["mean"] == pytest.approx(np.mean(summary["per_seed"]))
+    assert summary["std"] == pytest.approx(np.std(summary["per_seed"], ddof=1))
+
+
+# --- Again ------------------------------------------------------------------------------------------------------------
+
+
+def test_finished_run_says_so_and_gives_its_result(alone, monkeypatch):
+    folder, content, *_ = alone
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "environment.json"}
+    monkeypatch.setattr(train, "make", lambda *_: pytest.fail("trains again"))
+    again, said = execute(folder)
+    assert again == json.loads(json.dumps(content))
+    assert "finished" in said
+    assert results.table(content) in said
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "environment.json"} == before
+
+
+def test_run_killed_before_its_report_only_reports(both, tmp_path, monkeypatch):
+    folder, content, _ = both
+    shutil.copytree(folder, tmp_path / "run")
+    for name in ("results.json", "results.md", "training_curves.png"):
+        (tmp_path / "run" / name).unlink()
+    monkeypatch.setattr(train, "train_step", lambda *_: pytest.fail("trains again"))
+    again, output = execute(tmp_path / "run", {"num_seeds": 2, "eval.report_best_test": True})
+    assert f"after epoch {EPOCHS}" in output
+    for name in ("test", "valid", "selected_epochs", "best_test_epoch"):
+        assert again[name] == content[name]
+    assert (tmp_path / "run" / "training_curves.png").exists()
+    assert rows_of(tmp_path / "run") == rows_of(folder)
+
+
+def test_another_corpus_is_refused_on_resuming(both, tmp_path, monkeypatch):
+    shutil.copytree(both[0], tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    corpus = run.load_corpus(tiny())
+    corpus.features["text"][corpus.split == "train"] += 1
+    monkeypatch.setattr(run, "load_corpus", lambda _: corpus)
+    with pytest.raises(UserError, match=r"corpus has changed.*text/mean.*--workdir"):
+        execute(tmp_path / "run", {"num_seeds": 2, "eval.report_best_test": True})
+
+
+# --- Divergence -------------------------------------------------------------------------------------------------------
+
+
+def test_divergence_stops_the_run(tmp_path, monkeypatch):
+    init = train.init_state
+
+    def spoilt(players, sample, seed):
+        state = init(players, sample, seed)
+        return state.replace(params=jax.tree.map(lambda x: x * jnp.nan, state.params))
+
+    monkeypatch.setattr(train, "init_state", spoilt)
+    with pytest.raises(UserError) as error:
+        execute(tmp_path)
+    message = str(error.value)
+    (named,) = re.findall(r"diverged in epoch 1: (.*) is not finite", message)
+    assert set(named.split(", ")) >= TERMS
+    assert "optimizer.lr" in message
+    assert not (tmp_path / "results.json").exists()
+    assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
+
+
+def test_divergence_names_the_terms_that_are_not_finite():
+    logs = {"total": [1.0, float("nan")], "emotion": [0.5, 0.6], "iccl": [float("inf"), 1.0]}
+    with pytest.raises(UserError, match="epoch 7: total, iccl is not finite"):
+        runner._check_finite(logs, 7, SimpleNamespace(path="here"))
+    runner._check_finite({"emotion": logs["emotion"], "total": 1.0}, 7, SimpleNamespace(path="here"))
