@@ -34,12 +34,12 @@ RELATIONS_PAST, SELF, RELATIONS_FUTURE = (0, 1), 2, (3, 4)  # indices into RELAT
 
 
 class Projected(NamedTuple):
-    """What the nodes contribute to their edges.
+    """What the nodes contribute to their edges; slots come last, so that the kernels' inner loops are contiguous.
 
     Attributes:
-      receiver: [K, R, L, H] additive score of the receiver under each relation; for dot scores queries [R, L, H, D/H].
+      receiver: [K, H, R, L] additive score of the receiver under each relation; for dot scores queries [H, R, L, D/H].
       sender: the same of the sender; for dot scores keys.
-      value: for each relation [R, L, H, D/H], W_r h_j; one where relations share W.
+      value: for each relation [H, R, L, D/H], W_r h_j; one where relations share W.
       bias: [K, H], added to a relation's scores (dot).
     """
 
@@ -73,22 +73,22 @@ def attend_edges(graph: jraph.GraphsTuple, projected: Projected, kind: str) -> A
       projected: per node.
       kind: one of SCORES.
     """
-    rows, length, heads, width = projected.value[0].shape
+    heads, rows, length, width = projected.value[0].shape
     nodes = rows * length
     slots = len(graph.senders) // nodes
     relation, mask = graph.edges["relation"], graph.edges["mask"]
     if kind == "additive":
-        receiver, sender = (x.reshape(-1, nodes, heads) for x in (projected.receiver, projected.sender))
-        e = nn.leaky_relu(receiver[relation, graph.receivers] + sender[relation, graph.senders], LEAK)
+        receiver, sender = (x.reshape(-1, heads, nodes) for x in (projected.receiver, projected.sender))
+        e = nn.leaky_relu(receiver[relation, :, graph.receivers] + sender[relation, :, graph.senders], LEAK)
     else:
         e = projected.bias[relation]
     if kind == "dot":
-        queries, keys = (x.reshape(nodes, heads, width) for x in (projected.receiver, projected.sender))
-        e = e + jnp.sum(queries[graph.receivers] * keys[graph.senders], axis=-1) / math.sqrt(width)
+        queries, keys = (x.reshape(heads, nodes, width) for x in (projected.receiver, projected.sender))
+        e = e + jnp.sum(queries[:, graph.receivers] * keys[:, graph.senders], axis=-1).T / math.sqrt(width)
     e = jnp.where(mask[:, None], e, MASKED)
     weights = jraph.segment_softmax(e, graph.receivers, nodes) * mask[:, None]
-    value = jnp.stack(projected.value).reshape(-1, nodes, heads, width)
-    value = value[relation % len(projected.value), graph.senders]
+    value = jnp.stack(projected.value).reshape(-1, heads, nodes, width)
+    value = value[relation % len(projected.value), :, graph.senders]
     message = jraph.segment_sum(weights[..., None] * value, graph.receivers, nodes)
     grid = weights.reshape(nodes, slots, heads)
     degree = mask.reshape(nodes, slots).sum(axis=1)
@@ -106,32 +106,42 @@ def _entropy(weights: Array, degree: Array, axis: int) -> Array:
 
 class _Blocks(NamedTuple):
     """How rows are cut: `blocks` blocks of `size` slots; the past reaches `before` blocks back, the future `after`
-    ahead."""
+    ahead.
+
+    Its functions take arrays [..., L, ...] whose axis of slots is `axis`, from the end, and cut it in two.
+    """
 
     size: int
     blocks: int
     before: int
     after: int
 
-    def own(self, x: Array, fill: float = 0) -> Array:
-        """[R, L, ...] -> [R, blocks, size, ...]."""
-        x = _pad(x, 0, self.blocks * self.size - x.shape[1], fill)
-        return x.reshape(x.shape[0], self.blocks, self.size, *x.shape[2:])
+    def own(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
+        """[..., L, ...] -> [..., blocks, size, ...]."""
+        x = _pad(x, axis, 0, self.blocks * self.size - x.shape[axis], fill)
+        at = x.ndim + axis
+        return x.reshape(*x.shape[:at], self.blocks, self.size, *x.shape[at + 1 :])
 
-    def past(self, x: Array, fill: float = 0) -> Array:
-        """[R, L, ...] -> [R, blocks, (before + 1) * size, ...]: the blocks that the past may lie in, own last."""
-        x = _pad(self.own(x, fill), self.before, 0, fill)
-        return jnp.concatenate([x[:, s : s + self.blocks] for s in range(self.before + 1)], axis=2)
+    def past(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
+        """[..., L, ...] -> [..., blocks, (before + 1) * size, ...]: the blocks that the past may lie in, own last."""
+        x = _pad(self.own(x, fill, axis), axis - 1, self.before, 0, fill)
+        return self._joined(x, self.before + 1, axis)
 
-    def future(self, x: Array, fill: float = 0) -> Array:
-        """[R, L, ...] -> [R, blocks, (1 + after) * size, ...]: own first."""
-        x = _pad(self.own(x, fill), 0, self.after, fill)
-        return jnp.concatenate([x[:, s : s + self.blocks] for s in range(self.after + 1)], axis=2)
+    def future(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
+        """[..., L, ...] -> [..., blocks, (1 + after) * size, ...]: own first."""
+        x = _pad(self.own(x, fill, axis), axis - 1, 0, self.after, fill)
+        return self._joined(x, self.after + 1, axis)
+
+    def _joined(self, x: Array, count: int, axis: int) -> Array:
+        at = x.ndim + axis - 1
+        shifted = [jax.lax.slice_in_dim(x, s, s + self.blocks, axis=at) for s in range(count)]
+        return jnp.concatenate(shifted, axis=axis)
 
 
-def _pad(x: Array, before: int, after: int, fill: float) -> Array:
-    """Pads axis 1."""
-    return jnp.pad(x, [(0, 0), (before, after)] + [(0, 0)] * (x.ndim - 2), constant_values=fill)
+def _pad(x: Array, axis: int, before: int, after: int, fill: float) -> Array:
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (before, after)
+    return jnp.pad(x, widths, constant_values=fill)
 
 
 def _cut(length: int, past: int, future: int, size: int) -> _Blocks:
@@ -148,7 +158,7 @@ class _Side(NamedTuple):
       same: [R, c, q, k] bool, sender and receiver are one speaker.
       kinds: the relations of the same and of the other speaker.
       place: [q, W_side] int, candidate at each slot of the window; outside the candidates where there is none.
-      take: brings [R, L, ...] into the candidates' blocks [R, c, k, ...].
+      take: brings [..., R, L, ...] into the candidates' blocks [..., R, c, k, ...].
     """
 
     mask: Array
@@ -200,88 +210,77 @@ def attend_band(
       future: utterances after, or WHOLE_DIALOGUE.
       block: slots of a block; 0 makes a row one block.
     """
-    rows, length, heads, width = projected.value[0].shape
+    heads, rows, length, width = projected.value[0].shape
     past, future = window(past, future, length)
     blocks = _cut(length, past, future, block)
     sides = _sides(graph, blocks, rows, past, future)
     scores = [_side_scores(side, blocks, projected, kind) for side in sides]
-    own = _heads_first(blocks.own(_self_scores(projected, kind)))  # [R, c, H, q]
+    own = blocks.own(_self_scores(projected, kind))  # [H, R, c, q]
     peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, [e.max(axis=-1) for e in scores], own))
     parts = [jnp.exp(e - peak[..., None]) for e in scores]
     own = jnp.exp(own - peak)
     scale = 1 / sum([p.sum(axis=-1) for p in parts], start=own)
-    message = own[..., None] * _heads_first(blocks.own(projected.valued(SELF)))
+    message = own[..., None] * blocks.own(projected.valued(SELF), axis=-2)
     for side, part in zip(sides, parts, strict=True):
         message = message + _side_message(side, part, projected)
-    message = jnp.moveaxis(message * scale[..., None], 2, 3).reshape(rows, -1, heads, width)[:, :length]
-    weights, own = [p * scale[..., None] for p in parts], own * scale
-    grid = _grid(sides, weights, own, past)
-    degree = 1 + sum(side.mask.sum(axis=-1) for side in sides)
+    message = (message * scale[..., None]).reshape(heads, rows, -1, width)[:, :, :length]
+    grid = _grid(sides, [p * scale[..., None] for p in parts], own * scale, past)
     grid = grid.reshape(rows, -1, past + 1 + future, heads)[:, :length]
-    degree = jnp.broadcast_to(degree, own.shape[:2] + own.shape[3:]).reshape(rows, -1)[:, :length]
+    degree = 1 + sum(side.mask.sum(axis=-1) for side in sides)
+    degree = jnp.broadcast_to(degree, own.shape[1:]).reshape(rows, -1)[:, :length]
     entropy = _entropy(grid, degree, axis=2)
-    return Attended(message, grid.reshape(rows * length, past + 1 + future, heads), entropy)
-
-
-def _heads_first(x: Array) -> Array:
-    """[R, c, slots, H, ...] -> [R, c, H, slots, ...]."""
-    return jnp.moveaxis(x, 3, 2)
+    return Attended(
+        jnp.transpose(message, (1, 2, 0, 3)), grid.reshape(rows * length, past + 1 + future, heads), entropy
+    )
 
 
 def _side_scores(side: _Side, blocks: _Blocks, projected: Projected, kind: str) -> Array:
-    """[R, c, H, q, k], MASKED where there is no edge."""
-    same = side.same[:, :, None]
+    """[H, R, c, q, k], MASKED where there is no edge."""
     if kind == "additive":
-        scores = [
-            _heads_first(blocks.own(projected.receiver[r]))[..., :, None]
-            + _heads_first(side.take(projected.sender[r]))[..., None, :]
+        same, other = (
+            blocks.own(projected.receiver[r])[..., :, None] + side.take(projected.sender[r])[..., None, :]
             for r in side.kinds
-        ]
-        e = nn.leaky_relu(jnp.where(same, scores[0], scores[1]), LEAK)
+        )
+        e = nn.leaky_relu(jnp.where(side.same, same, other), LEAK)
     else:
-        bias = [projected.bias[r][:, None, None] for r in side.kinds]
-        e = jnp.broadcast_to(jnp.where(same, bias[0], bias[1]), _with_heads(side, projected))
+        bias = [projected.bias[r][:, None, None, None, None] for r in side.kinds]
+        e = jnp.where(side.same, bias[0], bias[1])
     if kind == "dot":
-        queries, keys = _heads_first(blocks.own(projected.receiver)), _heads_first(side.take(projected.sender))
-        e = e + jnp.einsum("rchqd,rchkd->rchqk", queries, keys) / math.sqrt(queries.shape[-1])
-    return jnp.where(side.mask[:, :, None], e, MASKED)
-
-
-def _with_heads(side: _Side, projected: Projected) -> tuple[int, ...]:
-    return (*side.mask.shape[:2], projected.bias.shape[1], *side.mask.shape[2:])
+        queries, keys = blocks.own(projected.receiver, axis=-2), side.take(projected.sender, axis=-2)
+        e = e + jnp.einsum("hrcqd,hrckd->hrcqk", queries, keys) / math.sqrt(queries.shape[-1])
+    return jnp.where(side.mask, e, MASKED)
 
 
 def _self_scores(projected: Projected, kind: str) -> Array:
-    """[R, L, H]."""
+    """[H, R, L]."""
     if kind == "additive":
         return nn.leaky_relu(projected.receiver[SELF] + projected.sender[SELF], LEAK)
-    e = jnp.broadcast_to(projected.bias[SELF], projected.value[0].shape[:3])
+    e = jnp.broadcast_to(projected.bias[SELF][:, None, None], projected.value[0].shape[:3])
     if kind == "dot":
         e = e + jnp.sum(projected.receiver * projected.sender, axis=-1) / math.sqrt(projected.receiver.shape[-1])
     return e
 
 
 def _side_message(side: _Side, part: Array, projected: Projected) -> Array:
-    """Unnormalised weights [R, c, H, q, k] -> [R, c, H, q, D/H]."""
+    """Unnormalised weights [H, R, c, q, k] -> [H, R, c, q, D/H]."""
     if len(projected.value) == 1:
-        return jnp.einsum("rchqk,rchkd->rchqd", part, _heads_first(side.take(projected.value[0])))
-    same = side.same[:, :, None]
-    chosen = (jnp.where(same, part, 0), jnp.where(same, 0, part))
-    taken = [_heads_first(side.take(projected.valued(r))) for r in side.kinds]
-    messages = [jnp.einsum("rchqk,rchkd->rchqd", w, v) for w, v in zip(chosen, taken, strict=True)]
+        return jnp.einsum("hrcqk,hrckd->hrcqd", part, side.take(projected.value[0], axis=-2))
+    chosen = (jnp.where(side.same, part, 0), jnp.where(side.same, 0, part))
+    taken = [side.take(projected.valued(r), axis=-2) for r in side.kinds]
+    messages = [jnp.einsum("hrcqk,hrckd->hrcqd", w, v) for w, v in zip(chosen, taken, strict=True)]
     return messages[0] + messages[1]
 
 
 def _grid(sides: Sequence[_Side], weights: Sequence[Array], own: Array, past: int) -> Array:
-    """Weights of the sides [R, c, H, q, k] and of the self-loop [R, c, H, q] -> [R, c, q, W, H] over the window's
+    """Weights of the sides [H, R, c, q, k] and of the self-loop [H, R, c, q] -> [R, c, q, W, H] over the window's
     slots."""
     grids = [_side_grid(side, w) for side, w in zip(sides, weights, strict=True)]
     grids.insert(1 if past else 0, own[..., None])
-    return jnp.moveaxis(jnp.concatenate(grids, axis=-1), 2, -1)
+    return jnp.moveaxis(jnp.concatenate(grids, axis=-1), 0, -1)
 
 
 def _side_grid(side: _Side, weights: Array) -> Array:
-    """[R, c, H, q, k] -> [R, c, H, q, slots of the side]."""
+    """[H, R, c, q, k] -> [H, R, c, q, slots of the side]."""
     last = weights.shape[-1] - 1
     inside = (side.place >= 0) & (side.place <= last)
     place = jnp.asarray(np.clip(side.place, 0, last))[None, None, None]
@@ -343,18 +342,23 @@ class GraphAttention(nn.Module):
         width = x.shape[-1] // self.heads
         count = len(RELATIONS)
         value = tuple(
-            nn.DenseGeneral((self.heads, width), use_bias=False, name=f"value_{r}")(x)
+            _slots_inside(nn.DenseGeneral((self.heads, width), use_bias=False, name=f"value_{r}")(x))
             for r in range(count if self.relation_values else 1)
         )
         bias = jnp.zeros((count, self.heads))
-        receiver = sender = jnp.zeros((count, *x.shape[:2], self.heads))
+        receiver = sender = jnp.zeros((count, self.heads, *x.shape[:2]))
         if self.score == "additive":
             # a_r · W h is linear in h, so its product with W is learned directly: [D, K * H] instead of D x D and
             # then H
-            receiver = jnp.moveaxis(nn.DenseGeneral((count, self.heads), name="receiver")(x), 2, 0)
-            sender = jnp.moveaxis(nn.DenseGeneral((count, self.heads), use_bias=False, name="sender")(x), 2, 0)
+            receiver = jnp.transpose(nn.DenseGeneral((count, self.heads), name="receiver")(x), (2, 3, 0, 1))
+            sender = jnp.transpose(nn.DenseGeneral((count, self.heads), use_bias=False, name="sender")(x), (2, 3, 0, 1))
         elif self.score == "dot":
-            receiver = nn.DenseGeneral((self.heads, width), name="query")(x)
-            sender = nn.DenseGeneral((self.heads, width), name="key")(x)
+            receiver = _slots_inside(nn.DenseGeneral((self.heads, width), name="query")(x))
+            sender = _slots_inside(nn.DenseGeneral((self.heads, width), name="key")(x))
             bias = self.param("relation_bias", nn.initializers.zeros, (count, self.heads))
         return Projected(receiver, sender, value, bias)
+
+
+def _slots_inside(x: Array) -> Array:
+    """[R, L, H, D/H] -> [H, R, L, D/H]."""
+    return jnp.transpose(x, (2, 0, 1, 3))

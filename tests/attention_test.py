@@ -51,8 +51,9 @@ def project(shape, score, relation_values, seed=0):
 
 def laid_out(nodes, score):
     """Nodes as the kernels take them."""
-    receiver, sender = (x if score == "dot" else jnp.moveaxis(x, 2, 0) for x in (nodes.receiver, nodes.sender))
-    value = tuple(nodes.value[:, :, r] for r in range(nodes.value.shape[2]))
+    order = (2, 0, 1, 3) if score == "dot" else (2, 3, 0, 1)
+    receiver, sender = (jnp.transpose(x, order) for x in (nodes.receiver, nodes.sender))
+    value = tuple(jnp.transpose(nodes.value[:, :, r], (2, 0, 1, 3)) for r in range(nodes.value.shape[2]))
     return attention.Projected(receiver, sender, value, nodes.bias)
 
 
