@@ -91,13 +91,17 @@ def hinge_generator(logits: Array) -> Array:
 
 
 # --- Contrast ---------------------------------------------------------------------------------------------------------
+#
+# Anchors and candidates come with one-hot rows of their classes; a row of zeros counts nowhere. What can be had from
+# sums over classes is had so, and the rest as matrix products: no [A, Q] array of booleans is made.
 
 
 def supervised_nce(
     anchors: Array,
     candidates: Array,
-    positive: Array,
-    negative: Array,
+    anchor_class: Array,
+    candidate_class: Array,
+    own: Array,
     *,
     temperature: float,
     similarity_margin: float,
@@ -105,13 +109,15 @@ def supervised_nce(
     """Temperature form: −mean over positives p of log( exp(s_p/τ) / Σ_a exp(s_a/τ) ), s = cosine (paper: contrast;
     form: choice).
 
-    A negative enters the sum with max(s, β): similarity between classes is penalised only above the margin (paper: β).
+    Positives are candidates of the anchor's class, negatives those of another one; the anchor itself is neither. A
+    negative enters the sum with max(s, β): similarity between classes is penalised only above the margin (paper: β).
 
     Args:
       anchors: [A, Z] unit vectors.
       candidates: [Q, Z] unit vectors.
-      positive: [A, Q] bool.
-      negative: [A, Q] bool, disjoint from positive.
+      anchor_class: [A, C] one-hot, or zeros.
+      candidate_class: [Q, C] one-hot, or zeros.
+      own: [A] int32, where the anchor itself is among the candidates, or -1.
       temperature: τ > 0.
       similarity_margin: β in [-1, 1]; -1 is no margin.
 
@@ -122,43 +128,57 @@ def supervised_nce(
       Khosla et al., Supervised Contrastive Learning, 2020 (L_out).
     """
     similarity = anchors @ candidates.T
-    pushed = similarity if similarity_margin <= -1 else jnp.maximum(similarity, similarity_margin)
-    entering = jnp.where(positive, similarity, pushed)
+    if similarity_margin > -1:
+        positive = anchor_class @ candidate_class.T > 0
+        similarity = jnp.where(positive, similarity, jnp.maximum(similarity, similarity_margin))
+    itself = jnp.arange(len(candidates)) == own[:, None]
+    valid = candidate_class.sum(axis=1)
     # cosines lie in [-1, 1], so unless 2 / τ exceeds what exp can hold, no pass for the row's maximum is needed
-    there = positive | negative
-    if temperature > 0.03:
-        peak = jnp.ones((1,))
-    else:
-        peak = jax.lax.stop_gradient(jnp.max(jnp.where(there, entering, -1), axis=1))
-    e = jnp.where(there, jnp.exp((entering - peak[:, None]) / temperature), 0)
-    log_sum = jnp.log(jnp.maximum(jnp.sum(e, axis=1), 1e-30)) + peak / temperature
-    count = positive.sum(axis=1)
-    pulled = jnp.sum(jnp.where(positive, similarity, 0), axis=1) / jnp.maximum(count, 1)
+    peak = jnp.ones(())
+    if temperature <= 0.03:
+        similarity = jnp.where(itself | (valid == 0), -1, similarity)
+        peak = jax.lax.stop_gradient(jnp.max(similarity, axis=1, initial=-1))
+    e = jnp.where(itself, 0, jnp.exp((similarity - peak[..., None]) / temperature))
+    log_sum = jnp.log(jnp.maximum(e @ valid, 1e-30)) + peak / temperature
+    pulled, count = _pulled(anchors, candidates, anchor_class, candidate_class, own)
     has = count > 0
     return jnp.where(has, log_sum - pulled / temperature, 0), has.astype(similarity.dtype)
 
 
 def margin(
-    anchors: Array, candidates: Array, positive: Array, negative: Array, *, margin: float
+    anchors: Array, candidates: Array, anchor_class: Array, candidate_class: Array, own: Array, *, margin: float
 ) -> tuple[Array, Array]:
     """Margin form: mean over negatives n of max(0, β + d(i, pos) − d(i, n)), d = 1 − cosine (paper: β; form: choice).
 
-    d(i, pos) is the anchor's mean distance to its positives.
+    d(i, pos) is the anchor's mean distance to its positives. Positives and negatives as in `supervised_nce`.
 
     Args:
       anchors: [A, Z] unit vectors.
       candidates: [Q, Z] unit vectors.
-      positive: [A, Q] bool.
-      negative: [A, Q] bool, disjoint from positive.
+      anchor_class: [A, C] one-hot, or zeros.
+      candidate_class: [Q, C] one-hot, or zeros.
+      own: [A] int32, where the anchor itself is among the candidates, or -1.
       margin: β in [0, 2].
 
     Returns:
       [A] values, and [A] 1 where the anchor has a positive and a negative, else 0 (the value is then 0 too).
     """
-    similarity = anchors @ candidates.T
-    positives, negatives = positive.sum(axis=1), negative.sum(axis=1)
-    pulled = jnp.sum(jnp.where(positive, similarity, 0), axis=1) / jnp.maximum(positives, 1)
-    hinge = jax.nn.relu(margin - pulled[:, None] + similarity)
+    pulled, positives = _pulled(anchors, candidates, anchor_class, candidate_class, own)
+    hinge = jax.nn.relu(margin - pulled[:, None] + anchors @ candidates.T)
+    valid = [anchor_class.sum(axis=1, keepdims=True), candidate_class.sum(axis=1, keepdims=True)]
+    negative = jnp.hstack([valid[0], -anchor_class]) @ jnp.hstack([valid[1], candidate_class]).T
+    negatives = jnp.round(negative.sum(axis=1))
     has = (positives > 0) & (negatives > 0)
-    value = jnp.sum(jnp.where(negative, hinge, 0), axis=1) / jnp.maximum(negatives, 1)
-    return jnp.where(has, value, 0), has.astype(similarity.dtype)
+    value = jnp.sum(hinge * negative, axis=1) / jnp.maximum(negatives, 1)
+    return jnp.where(has, value, 0), has.astype(value.dtype)
+
+
+def _pulled(
+    anchors: Array, candidates: Array, anchor_class: Array, candidate_class: Array, own: Array
+) -> tuple[Array, Array]:
+    """Mean similarity to the positives [A], and their number [A]."""
+    itself = jnp.where(own >= 0, anchor_class.sum(axis=1), 0)
+    count = jnp.round(anchor_class @ candidate_class.sum(axis=0) - itself)
+    sums = anchor_class @ (candidate_class.T @ candidates)
+    total = jnp.sum(anchors * (sums - itself[:, None] * anchors), axis=1)
+    return total / jnp.maximum(count, 1), count

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ariigcn_jax import losses
-from ariigcn_jax.parallel import all_gather, psum
+from ariigcn_jax.parallel import all_gather, device_index, psum
 from ariigcn_jax.types import Array, Batch, ContrastSet, Modality, Outputs, UserError
 
 Weighted = tuple[Array, Array]
@@ -96,28 +96,31 @@ def _by_pair(values: Mapping[tuple[Modality, Modality], Array], batch: Batch) ->
 def contrast_set(outputs: Outputs, batch: Batch, axis: str | None) -> ContrastSet:
     """The candidates that anchors are compared with: the nodes of the whole batch, gathered over the devices of
     `axis`."""
-    labelled = batch.label >= 0
-    length = batch.label.shape[1]
+    classes = jax.nn.one_hot(batch.label.reshape(-1), outputs.logits.shape[-1])  # zeros where there is no label
+    present = {m: batch.present[m].reshape(-1, 1) for m in outputs.contrast}
     local = ContrastSet(
         vectors={m: z.reshape(-1, z.shape[-1]) for m, z in outputs.contrast.items()},
-        present={m: (batch.present[m] & labelled).reshape(-1) for m in outputs.contrast},
-        label=batch.label.reshape(-1),
-        identity=(batch.row[:, None] * length + jnp.arange(length)).reshape(-1),
+        classes={m: jnp.where(there, classes, 0) for m, there in present.items()},
+        own=device_index(axis) * len(classes) + jnp.arange(len(classes)),
     )
-    return jax.tree.map(lambda x: all_gather(x, axis), local)
+    return all_gather(local.replace(own=None), axis).replace(own=local.own)
 
 
 def _contrast(function: Callable[..., Weighted], outputs: Outputs, batch: Batch, pairs: Sequence[Pair]) -> Weighted:
     """Anchors of the first modality of each pair against candidates of the second: [pairs, R * L]."""
     mine = contrast_set(outputs, batch, None)
     candidates = outputs.candidates or mine
-    same = mine.label[:, None] == candidates.label[None, :]
-    other = mine.identity[:, None] != candidates.identity[None, :]
-    results = []
-    for a, b in pairs:
-        there = mine.present[a][:, None] & candidates.present[b][None, :]
-        positive = same & there & other if a == b else same & there
-        results.append(function(mine.vectors[a], candidates.vectors[b], positive, there & ~same))
+    nowhere = jnp.full_like(candidates.own, -1)
+    results = [
+        function(
+            mine.vectors[a],
+            candidates.vectors[b],
+            mine.classes[a],
+            candidates.classes[b],
+            candidates.own if a == b else nowhere,
+        )
+        for a, b in pairs
+    ]
     if not results:
         return jnp.zeros((0,)), jnp.zeros((0,))
     value, weight = zip(*results, strict=True)

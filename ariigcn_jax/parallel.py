@@ -29,17 +29,22 @@ def psum(x: T, axis: str | None) -> T:
     return x if axis is None else jax.lax.psum(x, axis)
 
 
-def all_gather(x: T, axis: str | None) -> T:
+def all_gather(tree: T, axis: str | None) -> T:
     """Concatenates arrays [n, ...] of all devices to [devices * n, ...]; the gradient flows back to each."""
-    return x if axis is None else jax.lax.all_gather(x, axis, tiled=True)
+    return tree if axis is None else jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), tree)
+
+
+def device_index(axis: str | None) -> jax.Array | int:
+    """Which of the devices this one is, from 0."""
+    return 0 if axis is None else jax.lax.axis_index(axis)
 
 
 def own_share(x: jax.Array, axis: str | None, num_devices: int) -> jax.Array:
-    """This device's part of an array whose first dimension is a multiple of the number of devices."""
+    """This device's part of an array whose last dimension is a multiple of the number of devices."""
     if axis is None:
         return x
-    share = x.shape[0] // num_devices
-    return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(axis) * share, share)
+    share = x.shape[-1] // num_devices
+    return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(axis) * share, share, axis=-1)
 
 
 def device_count(asked: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from ariigcn_jax import model as modeling
 from ariigcn_jax.gan import Discriminators
 from ariigcn_jax.types import SPLITS, Array, Batch, Corpus, Outputs, TrainState, UserError
 
+T = TypeVar("T")
 Logs = dict[str, Array]
 
 
@@ -150,8 +151,8 @@ def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
     return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params)
 
 
-def take_rows(rows: Batch, order: Array) -> Batch:
-    """The rows `order` [R] of a split as a batch."""
+def take_rows(rows: T, order: Array) -> T:
+    """The rows `order` [...] of each array of a split."""
     return jax.tree.map(lambda x: x[order], rows)
 
 
@@ -174,11 +175,16 @@ def train_epoch(
     order_key = jax.random.fold_in(state.key, jnp.int32(-1))  # apart from the steps' keys, which are >= 0
     order = epoch_order(order_key, state.step // layout.steps, layout, num_devices)
 
-    def body(state: TrainState, chosen: Array) -> tuple[TrainState, Logs]:
-        batch = take_rows(rows, parallel.own_share(chosen, axis, num_devices))
-        return train_step(players, state, batch, axis)
+    # What is small is gathered here, once: inside the step the compiler would repeat the gather in every loop that
+    # reads it. Features are gathered step by step, so that they lie on the device once.
+    order = parallel.own_share(order, axis, num_devices)
+    rest = take_rows(rows.replace(features={}), order)
 
-    state, logs = jax.lax.scan(body, state, order)
+    def body(state: TrainState, now: tuple[Array, Batch]) -> tuple[TrainState, Logs]:
+        chosen, batch = now
+        return train_step(players, state, batch.replace(features=take_rows(rows.features, chosen)), axis)
+
+    state, logs = jax.lax.scan(body, state, (order, rest))
     return state, jax.tree.map(jnp.mean, logs)
 
 
@@ -190,8 +196,12 @@ def evaluate_rows(
     count = layout.steps * layout.rows
     order = _pad_to_devices(jnp.arange(count).reshape(layout.steps, layout.rows), count, num_devices)
 
-    def body(_: None, chosen: Array) -> tuple[None, tuple[Array, Array]]:
-        batch = take_rows(rows, parallel.own_share(chosen, axis, num_devices))
+    order = parallel.own_share(order, axis, num_devices)
+    rest = take_rows(rows.replace(features={}), order)
+
+    def body(_: None, now: tuple[Array, Batch]) -> tuple[None, tuple[Array, Array]]:
+        chosen, batch = now
+        batch = batch.replace(features=take_rows(rows.features, chosen))
         outputs: Any = model.apply({"params": params}, batch, False)
         logits = outputs.logits
         labelled = (batch.label >= 0).reshape(-1)
@@ -199,7 +209,7 @@ def evaluate_rows(
         counts = metrics.confusion(batch.label.reshape(-1), predicted, labelled, model.num_classes)
         return None, (counts, parallel.all_gather(jax.nn.softmax(logits), axis))
 
-    _, (counts, probabilities) = jax.lax.scan(body, None, order)
+    _, (counts, probabilities) = jax.lax.scan(body, None, (order, rest))
     probabilities = probabilities[:, : layout.rows].reshape(count, *probabilities.shape[2:])
     return {"confusion": parallel.psum(counts.sum(axis=0), axis), "probabilities": probabilities}
 

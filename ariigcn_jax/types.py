@@ -125,15 +125,13 @@ class ContrastSet(flax.struct.PyTreeNode):
 
     Attributes:
       vectors: modality -> [Q, Z] unit vectors.
-      present: modality -> [Q] bool, labelled and with this modality.
-      label: [Q] int32.
-      identity: [Q] int32, one number per utterance of the batch.
+      classes: modality -> [Q, C] one-hot, or zeros where the node has no label or lacks the modality.
+      own: [A] int32, where the anchors of this device are among the Q, or -1.
     """
 
     vectors: dict[Modality, Array]
-    present: dict[Modality, Array]
-    label: Array
-    identity: Array
+    classes: dict[Modality, Array]
+    own: Array
 
 
 class Outputs(flax.struct.PyTreeNode):

@@ -171,14 +171,42 @@ def loop_margin(anchors, candidates, positive, negative, margin):
     return values
 
 
-def contrast_example(seed=0, anchors=6, candidates=9):
-    """Unit vectors, and sets with anchors that have no positive, no negative and neither."""
-    kind = np.random.default_rng(seed).integers(0, 3, (anchors, candidates))  # neither, positive, negative
-    kind[0][kind[0] == 1] = 0
-    kind[1][kind[1] == 2] = 0
-    kind[2] = 0
-    vectors = unit(normal(anchors, 3, seed=seed)), unit(normal(candidates, 3, seed=seed + 1))
-    return *vectors, jnp.asarray(kind == 1), jnp.asarray(kind == 2)
+CLASSES = 4
+# Two anchors are among the candidates; the third is alone in its class, the fourth counts nowhere.
+ANCHOR_LABELS, CANDIDATE_LABELS, OWN = [0, 1, 3, -1, 2, 0], [0, 1, 0, 1, 2, -1, 0, 2, 1], [0, 3, -1, -1, -1, -1]
+
+
+def one_hot(labels):
+    return jnp.asarray(np.eye(CLASSES, dtype=np.float32)[labels] * (np.array(labels) >= 0)[:, None])
+
+
+def sets(anchor_labels, candidate_labels, own):
+    """Positives and negatives [A, Q] as booleans, by the definition."""
+    pairs = [
+        [(a >= 0 and c >= 0 and k != o, a == c) for k, c in enumerate(candidate_labels)]
+        for a, o in zip(anchor_labels, own, strict=True)
+    ]
+    counts, same = (np.array([[pair[i] for pair in row] for row in pairs]) for i in (0, 1))
+    return counts & same, counts & ~same
+
+
+def arguments(anchor_labels, candidate_labels, own):
+    return one_hot(anchor_labels), one_hot(candidate_labels), jnp.array(own)
+
+
+EXAMPLE = ANCHOR_LABELS, CANDIDATE_LABELS, OWN
+ONE_CLASS = [0, 0, 1], [0, 0, -1, 0], [-1, 1, -1]  # no negative, and an anchor without a positive
+
+
+def vectors(labels, seed=0):
+    """Unit vectors of anchors and candidates; an anchor that is a candidate has one vector."""
+    anchor_labels, candidate_labels, own = labels
+    anchors, candidates = (
+        normal(len(anchor_labels), 3, seed=seed),
+        unit(normal(len(candidate_labels), 3, seed=seed + 1)),
+    )
+    own = jnp.array(own)
+    return jnp.where((own >= 0)[:, None], candidates[own], unit(anchors)), candidates
 
 
 def assert_weighted(found, expected):
@@ -187,102 +215,100 @@ def assert_weighted(found, expected):
     np.testing.assert_allclose(value, [0 if v is None else v for v in expected], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0, 10.0])
+@pytest.mark.parametrize("temperature", [0.02, 0.05, 0.2, 1.0, 10.0])
 @pytest.mark.parametrize("similarity_margin", [-1.0, 0.0, 0.4, 1.0])
-def test_supervised_nce_against_a_loop(temperature, similarity_margin):
-    example = contrast_example()
+@pytest.mark.parametrize("labels", [EXAMPLE, ONE_CLASS])
+def test_supervised_nce_against_a_loop(labels, temperature, similarity_margin):
     options = dict(temperature=temperature, similarity_margin=similarity_margin)
-    assert_weighted(nce(*example, **options), loop_nce(*example, **options))
+    found = nce(*vectors(labels), *arguments(*labels), **options)
+    assert_weighted(found, loop_nce(*vectors(labels), *sets(*labels), **options))
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 2.0])
-def test_margin_against_a_loop(beta):
-    example = contrast_example(1)
-    expected = loop_margin(*example, beta)
-    assert expected.count(None) == 3
-    assert_weighted(hinge(*example, margin=beta), expected)
+@pytest.mark.parametrize("labels, uncounted", [(EXAMPLE, 2), (ONE_CLASS, 3)])
+def test_margin_against_a_loop(labels, uncounted, beta):
+    expected = loop_margin(*vectors(labels, 1), *sets(*labels), beta)
+    assert expected.count(None) == uncounted
+    assert_weighted(hinge(*vectors(labels, 1), *arguments(*labels), margin=beta), expected)
 
 
 SIDES = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])  # cosine to the first: 1, 0, −1
 
 
-def sets(positive, negative):
-    return jnp.array([positive], bool), jnp.array([negative], bool)
+def first(candidate_labels):
+    """The first of SIDES, of class 0 and not itself a candidate, against all three."""
+    return SIDES[:1], SIDES, *arguments([0], candidate_labels, [-1])
 
 
 def test_supervised_nce_by_hand():
-    value, weight = nce(SIDES[:1], SIDES, *sets([1, 0, 0], [0, 1, 1]), temperature=1.0)
+    value, weight = nce(*first([0, 1, 1]), temperature=1.0)
     np.testing.assert_allclose(value, [math.log((math.e + 1 + 1 / math.e) / math.e)], rtol=1e-5)
     assert weight.tolist() == [1]
-    value, _ = nce(
-        SIDES[:1], SIDES, *sets([1, 1, 0], [0, 0, 1]), temperature=1.0
-    )  # mean over positives outside the log
+    value, _ = nce(*first([0, 0, 1]), temperature=1.0)  # the mean over positives is outside the log
     log_sum = math.log(math.e + 1 + 1 / math.e)
     np.testing.assert_allclose(value, [(log_sum - 1 + log_sum - 0) / 2], rtol=1e-5)
-    value, _ = nce(SIDES[:1], SIDES, *sets([1, 0, 0], [0, 1, 1]), temperature=1.0, similarity_margin=0.5)
+    value, _ = nce(*first([0, 1, 1]), temperature=1.0, similarity_margin=0.5)
     np.testing.assert_allclose(value, [math.log((math.e + 2 * math.exp(0.5)) / math.e)], rtol=1e-5)
 
 
-def test_supervised_nce_of_one_positive_alone_is_zero():
-    value, weight = nce(SIDES[:1], SIDES, *sets([0, 0, 1], [0, 0, 0]))
-    np.testing.assert_allclose(value, [0], atol=1e-6)
+@pytest.mark.parametrize("temperature", [0.01, 0.02, 0.5])
+def test_supervised_nce_of_one_positive_alone_is_zero(temperature):
+    value, weight = nce(*first([-1, -1, 0]), temperature=temperature)  # the positive lies opposite
+    np.testing.assert_allclose(value, [0], atol=1e-3)
     assert weight.tolist() == [1]
 
 
 def test_similarity_margin_minus_one_is_none():
-    example = contrast_example()
-    expected = loop_nce(*example, 0.3, -math.inf)
-    assert_weighted(nce(*example, temperature=0.3, similarity_margin=-1.0), expected)
+    expected = loop_nce(*vectors(EXAMPLE), *sets(*EXAMPLE), 0.3, -math.inf)
+    found = nce(*vectors(EXAMPLE), *arguments(*EXAMPLE), temperature=0.3, similarity_margin=-1.0)
+    assert_weighted(found, expected)
 
 
 def test_negatives_below_the_similarity_margin_are_not_pushed():
-    anchors, candidates, positive, negative = SIDES[:1], unit(normal(3, 2)), *sets([1, 0, 0], [0, 1, 1])
+    anchors, candidates, labels = SIDES[:1], unit(normal(3, 2)), arguments([0], [0, 1, 1], [-1])
     for similarity_margin in (-0.5, 0.5):
-        gradient = jax.grad(
-            lambda c, b=similarity_margin: nce(anchors, c, positive, negative, similarity_margin=b)[0][0]
-        )
+        gradient = jax.grad(lambda c, b=similarity_margin: nce(anchors, c, *labels, similarity_margin=b)[0][0])
         pushed = np.asarray(gradient(candidates)).any(axis=1)[1:]
         np.testing.assert_array_equal(pushed, np.asarray(candidates @ anchors[0])[1:] > similarity_margin)
 
 
-@pytest.mark.parametrize("temperature", [0.01, 0.02])
-def test_supervised_nce_at_low_temperature(temperature):
-    """An anchor's one positive lies opposite to it, and no negative is there: −log 1."""
-    found, _ = nce(SIDES[:1], SIDES, *sets([0, 0, 1], [0, 0, 0]), temperature=temperature)
-    np.testing.assert_allclose(found, [0], atol=1e-3)
-
-
 def test_margin_by_hand():
-    found, weight = hinge(SIDES[:1], SIDES, *sets([1, 0, 0], [0, 1, 1]), margin=1.5)
-    np.testing.assert_allclose(
-        found, [(0.5 + 0) / 2], rtol=1e-6
-    )  # distances 0 to the positive, 1 and 2 to the negatives
+    found, weight = hinge(*first([0, 1, 1]), margin=1.5)
+    np.testing.assert_allclose(found, [(0.5 + 0) / 2], rtol=1e-6)  # 0 to the positive, 1 and 2 to the negatives
     assert weight.tolist() == [1]
-    found, _ = hinge(SIDES[:1], SIDES, *sets([1, 1, 0], [0, 0, 1]), margin=2.0)
+    found, _ = hinge(*first([0, 0, 1]), margin=2.0)
     np.testing.assert_allclose(found, [2 + 0.5 - 2], rtol=1e-6)
 
 
 def test_margin_is_exactly_zero_and_flat_beyond_the_margin():
-    example = SIDES[:1], SIDES, *sets([1, 0, 0], [0, 1, 1])
+    example = first([0, 1, 1])
     value, gradient = jax.value_and_grad(lambda a: hinge(a, *example[1:], margin=0.9)[0].sum())(example[0])
     assert value == 0 and not gradient.any()
 
 
 @pytest.mark.parametrize("function", [nce, functools.partial(nce, similarity_margin=0.1), hinge])
 def test_gradients_of_contrast(function):
-    anchors, candidates, positive, negative = contrast_example(2)
-    check(lambda a, c: function(unit(a), unit(c), positive, negative)[0], (anchors, candidates), eps=1e-3)
+    """Of anchors that are no candidates: where one is, its two vectors must change together."""
+    labels = arguments(ANCHOR_LABELS, CANDIDATE_LABELS, [-1] * len(OWN))
+    check(lambda a, c: function(unit(a), unit(c), *labels)[0], vectors(EXAMPLE, 2), eps=1e-3)
+
+
+@pytest.mark.parametrize("function", [nce, functools.partial(nce, similarity_margin=0.1), hinge])
+def test_gradients_of_contrast_with_itself(function):
+    labels = [0, 1, 0, 1, 2, -1]
+    labels = arguments(labels, labels, range(6))
+    check(lambda x: function(unit(x), unit(x), *labels)[0], (normal(6, 3),), eps=1e-3)
 
 
 @pytest.mark.parametrize("function", [nce, functools.partial(nce, similarity_margin=0.3), hinge])
 def test_anchors_without_positives_count_nothing(function):
-    anchors, candidates, positive, negative = contrast_example()
+    labels = arguments([0, 1], [2, 3, 2, -1], [-1, -1])
 
     def run(a, c):
-        found = function(a, c, jnp.zeros_like(positive), negative)
+        found = function(a, c, *labels)
         return found[0].sum(), found
 
-    gradient, found = jax.grad(run, argnums=(0, 1), has_aux=True)(anchors, candidates)
+    gradient, found = jax.grad(run, argnums=(0, 1), has_aux=True)(unit(normal(2, 3)), unit(normal(4, 3, seed=1)))
     assert not any(np.asarray(x).any() for x in (*found, *gradient))
 
 
@@ -292,10 +318,9 @@ def test_contrast_is_finite(function, case):
     count = 1 if case == "one utterance" else 4
     vectors = {"all-zero vectors": jnp.zeros((count, 3)), "equal vectors": jnp.ones((count, 3)) / math.sqrt(3)}
     x = vectors.get(case, unit(normal(count, 3)))
-    label = np.zeros(count) if case == "one class" else np.arange(count) % 2
-    same = label[:, None] == label[None, :]
-    sides = jnp.asarray(same & ~np.eye(count, dtype=bool)), jnp.asarray(~same)
-    for value in (x, *jax.grad(lambda a, c: function(a, c, *sides)[0].sum(), argnums=(0, 1))(x, x)):
+    label = [0] * count if case == "one class" else [k % 2 for k in range(count)]
+    labels = arguments(label, label, range(count))
+    for value in (x, *jax.grad(lambda a, c: function(a, c, *labels)[0].sum(), argnums=(0, 1))(x, x)):
         assert np.isfinite(value).all()
-    value, weight = function(x, x, *sides)
+    value, weight = function(x, x, *labels)
     assert np.isfinite(value).all() and set(weight.tolist()) <= {0.0, 1.0}
