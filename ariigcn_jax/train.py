@@ -19,6 +19,7 @@ import optax
 from ariigcn_jax import graph, metrics, objective, parallel
 from ariigcn_jax import model as modeling
 from ariigcn_jax.gan import Discriminators
+from ariigcn_jax.layers import dropout_mask
 from ariigcn_jax.types import SPLITS, Array, Batch, Corpus, Outputs, TrainState, UserError
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class Players:
       optimizer: of the model.
       discriminator_optimizer: of the discriminators.
       average: decay of the parameters' moving average, in [0, 1); 0 for none.
+      modality_dropout: rate at which an utterance loses a modality in training, in [0, 1).
     """
 
     model: modeling.Model
@@ -76,6 +78,7 @@ class Players:
     optimizer: optax.GradientTransformation
     discriminator_optimizer: optax.GradientTransformation
     average: float
+    modality_dropout: float = 0.0
 
     def judge(self, discriminators: Any, outputs: Outputs, batch: Batch) -> tuple[dict[str, Array], Outputs]:
         """Real logits, and the outputs with their fake logits, under the given discriminators."""
@@ -101,7 +104,10 @@ def train_step(players: Players, state: TrainState, batch: Batch, axis: str | No
     Returns:
       The state after it, and global logs.
     """
-    rngs = {"dropout": jax.random.fold_in(state.key, state.step)}
+    key = jax.random.fold_in(state.key, state.step)
+    rngs = {"dropout": key}
+    if players.modality_dropout:
+        batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
 
     def forward(params: Any) -> Outputs:
         outputs: Any = players.model.apply({"params": params}, batch, True, rngs=rngs)
@@ -149,6 +155,22 @@ def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
     """Exponential moving average of the parameters; its decay rises to `decay` so that early steps fade (choice)."""
     kept = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params)
+
+
+def drop_modalities(key: Array, batch: Batch, rate: float) -> Batch:
+    """Takes modalities from utterances at random, never the last one that an utterance has (choice).
+
+    Args:
+      key: PRNG key of the step.
+      batch: any.
+      rate: probability that a modality of an utterance goes missing, in [0, 1), in steps of 1/256.
+    """
+    present = jnp.stack(list(batch.present.values()), axis=-1)
+    kept, _ = dropout_mask(key, batch.row, present.shape[1:], rate)
+    left = present & kept
+    left = jnp.where(left.any(axis=-1, keepdims=True), left, present)
+    features = {m: jnp.where(left[..., k, None], x, 0) for k, (m, x) in enumerate(batch.features.items())}
+    return batch.replace(features=features, present={m: left[..., k] for k, m in enumerate(batch.present)})
 
 
 def take_rows(rows: T, order: Array) -> T:
@@ -296,6 +318,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         optimizer=make_optimizer(config.optimizer, config.num_epochs, steps),
         discriminator_optimizer=optax.adam(config.discriminator.lr, b1=config.discriminator.b1),
         average=config.optimizer.average,
+        modality_dropout=options.modality_dropout,
     )
 
 
@@ -353,6 +376,8 @@ def _check(config: Any) -> None:
     for path, value in (("optimizer.lr", config.optimizer.lr), ("discriminator.lr", config.discriminator.lr)):
         if not 0 < value < float("inf"):
             raise UserError(f"{path}={value} must be a positive number.")
+    if not 0 <= config.model.modality_dropout < 1:
+        raise UserError(f"model.modality_dropout={config.model.modality_dropout} must lie in [0, 1).")
     if not 0 <= config.optimizer.average < 1:
         raise UserError(f"optimizer.average={config.optimizer.average} must lie in [0, 1).")
     if config.discriminator.lr > config.optimizer.lr:

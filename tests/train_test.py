@@ -390,3 +390,36 @@ def test_learning_rate_warms_up_then_stays_or_falls():
 def test_options_that_cannot_be_built_are_named(changes, words):
     with pytest.raises(UserError, match=words):
         train.make(tiny(changes), conversations())
+
+
+def test_modalities_are_dropped_at_their_rate_and_never_the_last_one():
+    corpus = conversations(dialogues=80, missing=0.2)
+    batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 40)[1])
+    dropped = train.drop_modalities(jax.random.key(0), batch, 0.5)
+    had = np.stack([np.asarray(batch.present[m]) for m in corpus.modalities])
+    left = np.stack([np.asarray(dropped.present[m]) for m in corpus.modalities])
+    assert not (left & ~had).any()
+    assert left.any(axis=0)[had.any(axis=0)].all()
+    both = had.all(axis=0)
+    assert len(corpus.modalities) == 2 and both.sum() > 100
+    # each of the two stays with probability 1/2, and where both would go, both stay
+    np.testing.assert_allclose(left[:, both].mean(), 0.5 + 0.5**2, atol=0.06)
+    for m in corpus.modalities:
+        gone = np.asarray(batch.present[m]) & ~np.asarray(dropped.present[m])
+        assert not np.asarray(dropped.features[m])[gone].any()
+        kept = np.asarray(dropped.present[m])
+        np.testing.assert_array_equal(np.asarray(dropped.features[m])[kept], np.asarray(batch.features[m])[kept])
+    text = batch.replace(features={"text": batch.features["text"]}, present={"text": batch.present["text"]})
+    alone = train.drop_modalities(jax.random.key(0), text, 0.5)
+    np.testing.assert_array_equal(alone.present["text"], batch.present["text"])
+
+
+def test_modality_dropout_is_for_training_alone_and_checked():
+    with pytest.raises(UserError, match=r"model\.modality_dropout=1\.0"):
+        train.make(tiny({"model.modality_dropout": 1.0}), conversations())
+    plain, dropping = (train.make(tiny({"model.modality_dropout": v}), conversations()) for v in (0.0, 0.5))
+    state = plain.init(0)
+    one, two = (e.evaluate["valid"](state.params, e.data["valid"]) for e in (plain, dropping))
+    np.testing.assert_array_equal(one["probabilities"], two["probabilities"])
+    (after, _), (other, _) = (continue_run(e, e.init(0), 1) for e in (plain, dropping))
+    assert distance(after.params, other.params) > 1e-4
