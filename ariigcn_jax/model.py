@@ -40,6 +40,7 @@ class Model(nn.Module):
       wiring: space of the GAN, "feature" (paper) or "latent".
       generate: whether generators are there.
       contrast: whether contrast heads are there.
+      unimodal: whether each modality has a classifier of its own in training.
     """
 
     widths: tuple[tuple[Modality, int], ...]
@@ -62,6 +63,7 @@ class Model(nn.Module):
     wiring: str
     generate: bool
     contrast: bool
+    unimodal: bool
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -81,6 +83,7 @@ class Model(nn.Module):
         contrast = {m: self._contrast_head(m)(h, batch.row, train) for m, h in hidden.items()} if self.contrast else {}
         return Outputs(
             logits=self._classify(hidden, batch, train),
+            unimodal=self._classify_alone(hidden, batch, train) if self.unimodal else {},
             codes=codes,
             hidden=hidden,
             contrast={m: unit(z) for m, z in contrast.items()},
@@ -147,6 +150,12 @@ class Model(nn.Module):
         x = nn.LayerNorm(epsilon=NORM_FLOOR)(jnp.concatenate(list(hidden.values()), axis=-1))
         x = Dropout(self.dropout)(x, batch.row, train)
         return MLP(self.hidden, self.num_classes, self.dropout, name="classifier")(x, batch.row, train)
+
+    def _classify_alone(self, hidden: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[Modality, Array]:
+        """A linear classifier for each modality (choice): it keeps a strong modality from silencing a weak one."""
+        normed = {m: nn.LayerNorm(epsilon=NORM_FLOOR, name=f"unimodal_norm_{m}")(h) for m, h in hidden.items()}
+        dropped = {m: Dropout(self.dropout)(x, batch.row, train) for m, x in normed.items()}
+        return {m: nn.Dense(self.num_classes, name=f"unimodal_{m}")(x) for m, x in dropped.items()}
 
 
 def check(model: Model) -> None:

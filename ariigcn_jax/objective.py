@@ -62,6 +62,15 @@ def focal(outputs: Outputs, batch: Batch, *, gamma: float) -> Weighted:
     return losses.focal(outputs.logits, label, gamma=gamma), weight
 
 
+def unimodal_cross_entropy(outputs: Outputs, batch: Batch, *, smoothing: float) -> Weighted:
+    """Cross entropy of each modality's own classifier (choice): [M, R, L], where the modality is there."""
+    label, weight = _labelled(batch)
+    if len(outputs.unimodal) < 2:  # alone, a modality's classifier is the classifier
+        return jnp.zeros((0,)), jnp.zeros((0,))
+    value = [losses.cross_entropy(logits, label, smoothing=smoothing) for logits in outputs.unimodal.values()]
+    return jnp.stack(value), jnp.stack([weight * batch.present[m] for m in outputs.unimodal])
+
+
 # --- Adversarial ------------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +170,7 @@ def _direct(function: Callable[..., Weighted], outputs: Outputs, batch: Batch) -
 CONTRAST = (losses.supervised_nce, losses.margin)
 TERMS: dict[str, dict[str, Form]] = {
     "emotion": {f.__name__: Form(f, _direct) for f in (cross_entropy, weighted_cross_entropy, focal)},
+    "unimodal": {"cross_entropy": Form(unimodal_cross_entropy, _direct)},
     "adversarial": {
         "bce": Form(losses.bce_generator, _generator, losses.bce_discriminator),
         "least_squares": Form(losses.least_squares_generator, _generator, losses.least_squares_discriminator),

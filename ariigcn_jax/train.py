@@ -308,6 +308,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         wiring=options.gan.wiring,
         generate="adversarial" in terms and several,
         contrast="iccl" in terms or ("imcl" in terms and several),
+        unimodal="unimodal" in terms and several,
     )
     modeling.check(model)
     return Players(

@@ -139,6 +139,7 @@ class Outputs(flax.struct.PyTreeNode):
 
     Attributes:
       logits: [R, L, C].
+      unimodal: modality -> [R, L, C], logits from that modality's nodes alone.
       codes: modality -> [R, L, D], the encoders' ξ, before context; what the generators translate.
       hidden: modality -> [R, L, D], the graph's output.
       contrast: modality -> [R, L, Z], unit vectors.
@@ -151,6 +152,7 @@ class Outputs(flax.struct.PyTreeNode):
     """
 
     logits: Array
+    unimodal: dict[Modality, Array]
     codes: dict[Modality, Array]
     hidden: dict[Modality, Array]
     contrast: dict[Modality, Array]

@@ -57,6 +57,7 @@ def get_config() -> ConfigDict:
             gamma=2.0,  # >= 0; focal
         )
     )
+    config.losses.unimodal = ConfigDict(dict(fn="cross_entropy", weight=0.5, smoothing=0.0))  # each modality alone
     config.losses.adversarial = ConfigDict(dict(fn="bce", weight=0.1))  # bce | least_squares | hinge; λ_G
     for slot in ("iccl", "imcl"):
         config.losses[slot] = ConfigDict(

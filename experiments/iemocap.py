@@ -12,7 +12,12 @@ def get_config() -> ConfigDict:
     """The IEMOCAP experiment."""
     config = base.get_config()
     config.experiment = "iemocap"
-    config.num_epochs = 30
+    config.num_epochs = 50
     config.data.name = "iemocap"
     config.data.speaker_normalised = ("audio", "vocal")
+    config.model.modality_dropout = 0.3
+    config.model.input_dropout = 0.2
+    config.optimizer.schedule = "constant"
+    config.optimizer.average = 0.95
+    config.optimizer.weight_decay = 1.0
     return config

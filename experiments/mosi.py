@@ -16,4 +16,10 @@ def get_config() -> ConfigDict:
     config.batch_size = 8
     config.data.name = "mosi"
     config.eval.select = "accuracy"
+    # The published text features know the labels of train, and so of the validation split that is carved out of it
+    # (97 % there, 76 % on test): validation cannot choose how much to regularise, so what keeps a model from resting on
+    # text alone is set strong from the start.
+    config.model.modality_dropout = 0.5
+    config.model.input_dropout = 0.3
+    config.model.dropout = 0.5
     return config

@@ -114,6 +114,7 @@ def model(corpus, **options):
         wiring="feature",
         generate=True,
         contrast=True,
+        unimodal=True,
     )
     return Model(**(defaults | options))
 
@@ -152,6 +153,7 @@ def outputs(batch, widths=WIDTHS, classes=3, contrast_width=4, seed=0):
     pairs = [(a, b) for a in widths for b in widths if a != b]
     return Outputs(
         logits=draw(0, classes),
+        unimodal={m: draw(50 + k, classes) for k, m in enumerate(widths)},
         codes={},
         hidden={},
         contrast={m: x / jnp.linalg.norm(x, axis=-1, keepdims=True) for m, x in vectors.items()},

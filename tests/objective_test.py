@@ -209,6 +209,20 @@ def test_adversarial_terms_count_pairs_that_are_both_there():
     np.testing.assert_allclose(found, np.mean(judged), rtol=1e-5)
 
 
+def test_unimodal_cross_entropy_counts_a_modality_where_it_is():
+    batch = builders.batch([[3, 2]], length=7, missing=0.4, seed=1)
+    outputs = builders.outputs(batch)
+    expected = []
+    for m, logits in outputs.unimodal.items():
+        for place in zip(*np.nonzero(np.asarray(batch.present[m] & (batch.label >= 0))), strict=True):
+            p = np.exp(np.float64(logits[place]))
+            smooth = 0.9 * np.eye(3)[batch.label[place]] + 0.1 / 3
+            expected.append(-(smooth * np.log(p / p.sum())).sum())
+    assert 0 < len(expected) < 5 * len(outputs.unimodal)
+    _, logs, _ = values(build("unimodal", "cross_entropy"), outputs, batch)
+    np.testing.assert_allclose(logs["unimodal"], np.mean(expected), rtol=1e-5)
+
+
 # --- Contrast: who is pulled and who is pushed ------------------------------------------------------------------------
 
 # Four utterances of classes a, a, b, b; the third has no audio. Anchor -> (positives, negatives), by hand.
@@ -317,7 +331,13 @@ def test_candidates_may_be_more_than_the_batch():
 
 
 def every_slot(**weights):
-    config = {"emotion": "focal", "adversarial": "hinge", "iccl": "margin", "imcl": "supervised_nce"}
+    config = {
+        "emotion": "focal",
+        "unimodal": "cross_entropy",
+        "adversarial": "hinge",
+        "iccl": "margin",
+        "imcl": "supervised_nce",
+    }
     return {slot: options(name, weights.get(slot, 1.0)) for slot, name in config.items()}
 
 
@@ -376,7 +396,7 @@ def test_the_defaults_can_be_built():
     [
         (
             {"emotions": options("focal")},
-            r"losses\.emotions: .*no such term.*Did you mean 'emotion'\?.*Known: emotion, ad",
+            r"losses\.emotions: .*no such term.*Did you mean 'emotion'\?.*Known: emotion, unimodal, ad",
         ),
         ({"emotion": options("fokal")}, r"losses\.emotion\.fn='fokal'.*Did you mean 'focal'\?.*cross_entropy"),
         ({"iccl": options("focal")}, r"losses\.iccl\.fn='focal'.*supervised_nce, margin"),

@@ -121,7 +121,7 @@ def test_losses_equal_those_of_one_device(folders):
     logs = [[json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in folders[:2]]
     assert len(logs[0]) == EPOCHS
     for one, two in zip(*logs, strict=True):
-        names = {"total", "emotion", "adversarial", "iccl", "imcl", "discriminator", "gradient_norm"}
+        names = {"total", "emotion", "unimodal", "adversarial", "iccl", "imcl", "discriminator", "gradient_norm"}
         assert one["train"].keys() == names
         assert_close(one["train"], two["train"], rtol=1e-5)
 
