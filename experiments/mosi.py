@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from experiments import base
 
 
-def get_config() -> ConfigDict:
+def get_config(ablations: str = "") -> ConfigDict:
     """The MOSI experiment."""
     config = base.get_config()
     config.experiment = "mosi"
@@ -16,4 +16,4 @@ def get_config() -> ConfigDict:
     config.batch_size = 8
     config.data.name = "mosi"
     config.eval.select = "accuracy"
-    return config
+    return base.finish(config, ablations)
