@@ -56,9 +56,10 @@ def compare(reference: Sequence[float], settings: Mapping[str, Sequence[float]])
     difference = np.stack([np.asarray(scores, np.float64) - np.asarray(reference) for scores in settings.values()])
     low, high = bootstrap_interval(difference)
     p = paired_t_test(difference)
-    rows = zip(difference.mean(axis=1), low, high, p, holm(p), difference, strict=True)
+    corrected = holm(p)
     return {
-        name: Difference(*map(float, numbers), per_seed=d) for name, (*numbers, d) in zip(settings, rows, strict=True)
+        name: Difference(float(d.mean()), float(low[k]), float(high[k]), float(p[k]), float(corrected[k]), d)
+        for k, (name, d) in enumerate(zip(settings, difference, strict=True))
     }
 
 

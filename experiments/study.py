@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ariigcn_jax.types import Corpus, UserError
 from experiments import run
 
 
-def check(config: Any, corpus: Corpus, changed: Mapping[str, Any]) -> None:
+def check(config: Any, corpus: Corpus, changed: Iterable[str]) -> None:
     """Builds what a config describes, without training, so that the last of many runs cannot fail on an option.
 
     Args:

@@ -1,7 +1,7 @@
 """Tries values of options and chooses by the validation split; the test split is not read:
 
     python -m experiments.sweep --config=experiments/iemocap.py --sweep=margin
-    python -m experiments.sweep --config=experiments/mosi.py --grid losses.iccl.weight=0,0.1,0.3 --grid model.hidden=64,128
+    python -m experiments.sweep --config=experiments/mosi.py --grid losses.iccl.weight=0,0.1 --grid model.hidden=64,128
     python -m experiments.sweep --config=experiments/meld.py --random optimizer.lr=log:3e-4:1e-2 --trials 20
 
 KEY+KEY=… gives several options the same value. --grid takes values; --random takes log:LOW:HIGH, uniform:LOW:HIGH,
@@ -288,8 +288,8 @@ def picture(
     if len(axes) > 1:
         order = list(contents)
         options = [_option(axis, [setting[k] for setting in order]) for k, axis in enumerate(axes)]
-        scores = np.array([contents[setting]["valid"][select]["per_seed"] for setting in order])
-        return figures.setting_dots(options, scores, f"{title}: {select}", order.index(selected))
+        dots = np.array([contents[setting]["valid"][select]["per_seed"] for setting in order])
+        return figures.setting_dots(options, dots, f"{title}: {select}", order.index(selected))
     order = sorted(contents, key=lambda setting: setting[0]) if axes[0].draw not in ("", "choice") else list(contents)
     option = _option(axes[0], [setting[0] for setting in order])
     valid = [contents[setting]["valid"] for setting in order]
