@@ -112,7 +112,9 @@ def differences(settings: Mapping[str, Mapping[str, Any]], reference: Sequence[f
     axes.set_yticks(range(len(settings)), list(settings), parse_math=False)
     axes.set_ylim(len(settings) - 0.4, -0.6)
     axes.set_title(title, fontsize=10, parse_math=False)
-    words = "points; a dot is a seed, the diamond their mean with its 95 % interval"
+    words = "points; a dot is a seed, the diamond their mean"
+    if not all(math.isnan(row["low"]) for row in settings.values()):
+        words += " with its 95 % interval"
     marked = any(row["corrected"] < 0.05 for row in settings.values())
     axes.set_xlabel(words + (", vermilion where Holm's p < 0.05" if marked else ""), fontsize=9)
     axes.grid(axis="x", alpha=0.3)

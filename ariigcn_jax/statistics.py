@@ -69,9 +69,9 @@ def bootstrap_interval(
     """Confidence interval of the mean by the studentised bootstrap (bootstrap-t).
 
     Chosen by simulation, because samples of seeds are small: of nominal 95 % intervals for the mean of 5 (10) normal
-    numbers this one covers the truth in 95 % (95 %) of the cases, the percentile bootstrap in 84 % (90 %) and BCa, the
-    default of scipy.stats.bootstrap, in 83 % (89 %); of skewed (exponential) ones 92 % (93 %), 77 % (85 %) and 78 %
-    (85 %). All rows see the same resamples, drawn once, so that rows compare and equal input gives equal output.
+    numbers this one covers the truth in 94 % (94 %) of the cases, the percentile bootstrap in 84 % (90 %) and BCa, the
+    default of scipy.stats.bootstrap, in 83 % (90 %); of skewed (exponential) ones 93 % (94 %), 78 % (86 %) and 80 %
+    (88 %). All rows see the same resamples, drawn once, so that rows compare and equal input gives equal output.
 
     Args:
       values: [..., S], a sample in each row.
@@ -97,14 +97,20 @@ def bootstrap_interval(
 
 
 def _bootstrap_t(row: np.ndarray, chosen: np.ndarray, tails: tuple[float, float]) -> tuple[float, float]:
+    from scipy import stats
+
     mean, error = row.mean(), row.std(ddof=1) / np.sqrt(len(row))
+    if error <= 1e-12 * max(1.0, abs(mean)):
+        return mean, mean
     drawn = row[chosen]
     errors = drawn.std(axis=1, ddof=1) / np.sqrt(len(row))
-    varied = errors > 1e-9 * max(error, 1e-300)  # a resample of one value alone has no t
-    if error <= 1e-12 * max(1.0, abs(mean)) or not varied.any():
-        return mean, mean
-    t = (drawn.mean(axis=1)[varied] - mean) / errors[varied]
-    first, last = np.quantile(t, tails)
+    # A resample of one value alone is infinitely many standard errors away. Where there are so many that they reach
+    # into a tail (nearly all seeds equal), Student's distribution takes their place.
+    away = drawn.mean(axis=1) - mean
+    beyond = np.where(away > 0, np.inf, -np.inf)
+    t = np.where(errors > 1e-9 * error, away / np.maximum(errors, 1e-9 * error), beyond)
+    ends = np.quantile(t, tails, method="inverted_cdf")
+    first, last = np.where(np.isfinite(ends), ends, stats.t.ppf(tails, len(row) - 1))
     return mean - last * error, mean - first * error
 
 
