@@ -137,11 +137,11 @@ def value_curves(
     deviation.
 
     Args:
-      places: V values, rising.
+      places: V values, rising; with ticks the numbers of the values among them.
       scores: panel's title -> [V, S] in [0, 1]; NaN leaves a gap.
       label: of the option.
       title: over the picture.
-      ticks: V words for the values, which then stand evenly spaced.
+      ticks: words for the values 0, 1, …, which then stand evenly spaced.
       log: whether the values' axis is logarithmic.
       selected: index of the value to mark.
 
@@ -149,7 +149,7 @@ def value_curves(
       PNG.
     """
     figure, panels = _panels(len(scores), title)
-    x = np.arange(len(places)) if ticks else np.asarray(places, np.float64)
+    x = np.asarray(places, np.float64)
     for axes, (name, values) in zip(panels, scores.items(), strict=True):
         mean, std = _spread(100 * np.asarray(values, np.float64))
         axes.plot(x, mean, color=LINE, linewidth=1.5, marker="o", markersize=3)
@@ -157,7 +157,7 @@ def value_curves(
             axes.fill_between(x, mean - std, mean + std, color=LINE, alpha=0.25, linewidth=0)
         if selected is not None:
             axes.plot(x[selected], mean[selected], "o", color=MARK, markersize=6)
-        _value_axis(axes, x, label, ticks, log)
+        _value_axis(axes, label, ticks, log)
         axes.set_title(_short(name), fontsize=10, parse_math=False)
     return _png(figure)
 
@@ -166,8 +166,7 @@ def setting_dots(axes_of: Sequence[Mapping[str, Any]], scores: np.ndarray, title
     """A search over several options: one panel an option, one dot a setting with ± one standard deviation over seeds.
 
     Args:
-      axes_of: for each option `label`, `places` [V] (the value in each setting), `ticks` (place -> word, or None) and
-        `log`.
+      axes_of: for each option `label`, `places` [V], `ticks` (or None) and `log`, as for `value_curves`.
       scores: [V, S] in [0, 1].
       title: over the picture.
       selected: index of the setting to mark.
@@ -182,8 +181,7 @@ def setting_dots(axes_of: Sequence[Mapping[str, Any]], scores: np.ndarray, title
         x = np.asarray(option["places"], np.float64)
         axes.errorbar(x, mean, std, fmt="none", ecolor=QUIET, alpha=0.4, linewidth=1)
         axes.scatter(x, mean, s=22, color=colours, zorder=3)
-        words = option["ticks"]
-        _value_axis(axes, np.arange(len(words)) if words else x, option["label"], words, option["log"])
+        _value_axis(axes, option["label"], option["ticks"], option["log"])
     return _png(figure)
 
 
@@ -198,9 +196,9 @@ def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
     return figure, list(axes[:count])
 
 
-def _value_axis(axes: Axes, x: np.ndarray, label: str, ticks: Sequence[str] | None, log: bool) -> None:
+def _value_axis(axes: Axes, label: str, ticks: Sequence[str] | None, log: bool) -> None:
     if ticks:
-        axes.set_xticks(x, ticks, rotation=0 if sum(map(len, ticks)) < 24 else 40)
+        axes.set_xticks(range(len(ticks)), ticks, rotation=0 if sum(map(len, ticks)) < 24 else 40)
     elif log:
         axes.set_xscale("log")
     axes.set_xlabel("\n".join(label.split("+")), fontsize=8, parse_math=False)

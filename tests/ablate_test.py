@@ -13,7 +13,6 @@ from ariigcn_jax import runner
 from ariigcn_jax.types import UserError
 from experiments import ablate, run
 
-CORPUS_MODALITIES = ("text", "audio")
 LIGHT = {
     "num_epochs": 1,
     "losses.adversarial.weight": 0.0,
@@ -84,7 +83,7 @@ def test_variants_are_the_full_model_and_each_ablation_of_it():
         ([], "Which ablations"),
         (["adversarial_bce"], "adversarial_bce changes nothing"),
         (["no_tgan", "no_imlc"], "Did you mean no_imcl"),
-        (["only_face"], "begins with 'face'; it has text, audio"),
+        (["only_face"], "begins with 'face'; it has audio, text"),
     ],
 )
 def test_ablations_that_cannot_be_run_are_refused_before_any_run(names, words):
