@@ -86,6 +86,127 @@ def confusion_matrix(confusion: np.ndarray, label_names: Sequence[str], title: s
     return _png(figure)
 
 
+def differences(settings: Mapping[str, Mapping[str, Any]], reference: Sequence[float], title: str) -> bytes:
+    """Differences of settings from a reference, one line each: every seed, their mean and its interval, in points.
+
+    Args:
+      settings: name -> `difference` (the mean), `low`, `high` (NaN where there is no interval), `per_seed` [S] scores
+        and `corrected`, a p below which 0.05 is marked.
+      reference: [S] scores of the same seeds.
+      title: over the picture.
+
+    Returns:
+      PNG.
+    """
+    figure = Figure(figsize=(9, 1.7 + 0.42 * len(settings)), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0, color=QUIET, linewidth=1)
+    for place, row in enumerate(settings.values()):
+        colour = MARK if row["corrected"] < 0.05 else LINE
+        seeds = 100 * (np.asarray(row["per_seed"]) - np.asarray(reference))
+        axes.plot(
+            seeds, np.full(len(seeds), place - 0.22), "o", color=QUIET, alpha=0.45, markersize=4, markeredgewidth=0
+        )
+        axes.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=2.2)
+        axes.plot(100 * row["difference"], place, "D", color=colour, markersize=6)
+    axes.set_yticks(range(len(settings)), list(settings), parse_math=False)
+    axes.set_ylim(len(settings) - 0.4, -0.6)
+    axes.set_title(title, fontsize=10, parse_math=False)
+    words = "points; a dot is a seed, the diamond their mean"
+    if not all(math.isnan(row["low"]) for row in settings.values()):
+        words += " with its 95 % interval"
+    marked = any(row["corrected"] < 0.05 for row in settings.values())
+    axes.set_xlabel(words + (", vermilion where Holm's p < 0.05" if marked else ""), fontsize=9)
+    axes.grid(axis="x", alpha=0.3)
+    axes.tick_params(labelsize=9)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return _png(figure)
+
+
+def value_curves(
+    places: Sequence[float],
+    scores: Mapping[str, np.ndarray],
+    label: str,
+    title: str,
+    *,
+    ticks: Sequence[str] | None = None,
+    log: bool = False,
+    selected: int | None = None,
+) -> bytes:
+    """Scores against the value of an option: one panel a score, the mean over seeds and a band of ± one standard
+    deviation.
+
+    Args:
+      places: V values, rising; with ticks the numbers of the values among them.
+      scores: panel's title -> [V, S] in [0, 1]; NaN leaves a gap.
+      label: of the option.
+      title: over the picture.
+      ticks: words for the values 0, 1, …, which then stand evenly spaced.
+      log: whether the values' axis is logarithmic.
+      selected: index of the value to mark.
+
+    Returns:
+      PNG.
+    """
+    figure, panels = _panels(len(scores), title)
+    x = np.asarray(places, np.float64)
+    for axes, (name, values) in zip(panels, scores.items(), strict=True):
+        mean, std = _spread(100 * np.asarray(values, np.float64))
+        axes.plot(x, mean, color=LINE, linewidth=1.5, marker="o", markersize=3)
+        if np.shape(values)[1] > 1:
+            axes.fill_between(x, mean - std, mean + std, color=LINE, alpha=0.25, linewidth=0)
+        if selected is not None:
+            axes.plot(x[selected], mean[selected], "o", color=MARK, markersize=6)
+        _value_axis(axes, label, ticks, log)
+        axes.set_title(_short(name), fontsize=10, parse_math=False)
+    return _png(figure)
+
+
+def setting_dots(axes_of: Sequence[Mapping[str, Any]], scores: np.ndarray, title: str, selected: int) -> bytes:
+    """A search over several options: one panel an option, one dot a setting with ± one standard deviation over seeds.
+
+    Args:
+      axes_of: for each option `label`, `places` [V], `ticks` (or None) and `log`, as for `value_curves`.
+      scores: [V, S] in [0, 1].
+      title: over the picture.
+      selected: index of the setting to mark.
+
+    Returns:
+      PNG.
+    """
+    figure, panels = _panels(len(axes_of), title)
+    mean, std = _spread(100 * np.asarray(scores, np.float64))
+    colours = [MARK if index == selected else LINE for index in range(len(mean))]
+    for axes, option in zip(panels, axes_of, strict=True):
+        x = np.asarray(option["places"], np.float64)
+        axes.errorbar(x, mean, std, fmt="none", ecolor=QUIET, alpha=0.4, linewidth=1)
+        axes.scatter(x, mean, s=22, color=colours, zorder=3)
+        _value_axis(axes, option["label"], option["ticks"], option["log"])
+    return _png(figure)
+
+
+def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
+    lines = math.ceil(count / MOST_COLUMNS)
+    columns = math.ceil(count / lines)
+    figure = Figure(figsize=(max(3.2 * columns, 6), 0.4 + 2.9 * lines), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for panel in axes[count:]:
+        panel.set_visible(False)
+    return figure, list(axes[:count])
+
+
+def _value_axis(axes: Axes, label: str, ticks: Sequence[str] | None, log: bool) -> None:
+    if ticks:
+        axes.set_xticks(range(len(ticks)), ticks, rotation=0 if sum(map(len, ticks)) < 24 else 40)
+    elif log:
+        axes.set_xscale("log")
+    axes.set_xlabel("\n".join(label.split("+")), fontsize=8, parse_math=False)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def _series(rows: Sequence[Mapping[str, Any]], group: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs [E] at which a value was logged, and the values [E, S]."""
     logged = [row for row in rows if name in (row.get(group) or {})]

@@ -32,6 +32,7 @@ class Model(nn.Module):
       future: utterances after; -1 for the whole dialogue.
       score: edge attention, "additive" (paper), "dot" or "uniform".
       relation_values: W_r for each relation, or one W.
+      speaker_relations: whether relations tell the same speaker from another; all count as the same otherwise.
       kernel: "band" or "edges".
       block: slots of a block of the band kernel; 0 for whole rows.
       speakers: rows of the speaker embedding; a dialogue's further speakers share the last; 0 for none.
@@ -55,6 +56,7 @@ class Model(nn.Module):
     future: int
     score: str
     relation_values: bool
+    speaker_relations: bool
     kernel: str
     block: int
     speakers: int
@@ -98,7 +100,8 @@ class Model(nn.Module):
 
     def _graphs(self, codes: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[str, list[jraph.GraphsTuple]]:
         """Each modality's graph after every layer (paper: one speaker graph per modality)."""
-        shared = conversation_graph(batch, self.past, self.future)
+        known = batch if self.speaker_relations else batch.replace(speaker=jnp.zeros_like(batch.speaker))
+        shared = conversation_graph(known, self.past, self.future)
         graphs = {}
         for m, code in codes.items():
             x = Context(self.context, self.hidden, self.heads, self.dropout, name=f"context_{m}")(code, batch, train)

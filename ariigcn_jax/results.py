@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax import tables
 from ariigcn_jax.types import UNLABELED, Corpus
 from ariigcn_jax.workdir import write_atomically
 
-HEADLINE = "test, epoch chosen on validation"
+HEADLINE = "{}, epoch chosen on validation"
 BEST_TEST_NOTE = (
     "Epoch chosen on the test split itself: optimistic, and only for comparison with papers that choose it so."
 )
@@ -66,7 +67,7 @@ def results(
     select: str,
     selected_epochs: Sequence[int],
     valid: Sequence[Mapping[str, Any]],
-    test: Sequence[Mapping[str, Any]],
+    test: Sequence[Mapping[str, Any]] | None,
     seconds: Mapping[str, float],
     best_test: Sequence[Mapping[str, Any]] | None = None,
     best_test_epochs: Sequence[int] | None = None,
@@ -80,7 +81,7 @@ def results(
       select: metric by which the epoch was chosen on validation.
       selected_epochs: S epochs, the one chosen for each seed.
       valid: for each seed, `metrics.scores` of the validation split and `confusion` [C, C] at the chosen epoch.
-      test: the same for the test split, from the same epoch.
+      test: the same for the test split, from the same epoch; None where it was left unread.
       seconds: what took how long: total, epoch_mean, compile, …
       best_test: the same for the test split at the epoch that is best there; None leaves the block out.
       best_test_epochs: S epochs, those of `best_test`.
@@ -95,7 +96,7 @@ def results(
         "seeds": [int(seed) for seed in seeds],
         "select": select,
         "selected_epochs": [int(epoch) for epoch in selected_epochs],
-        "test": _split_block(test),
+        **({} if test is None else {"test": _split_block(test)}),
         "valid": _split_block(valid),
         "seconds": {name: float(value) for name, value in seconds.items()},
     }
@@ -103,6 +104,11 @@ def results(
         epochs = [int(epoch) for epoch in best_test_epochs or ()]
         content["best_test_epoch"] = {"note": BEST_TEST_NOTE, "epochs": epochs, "test": _split_block(best_test)}
     return content
+
+
+def reported_split(results: Mapping[str, Any]) -> str:
+    """The split of the headline: "test", or "valid" where the test split was left unread."""
+    return "test" if "test" in results else "valid"
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -114,20 +120,21 @@ def table(results: Mapping[str, Any]) -> str:
     Returns:
       A headline, a table of the scores, one of the classes, and a note where a column was chosen on test.
     """
-    test, names = results["test"], results["label_names"]
+    split, names = reported_split(results), results["label_names"]
+    reported = results[split]
     num_seeds = len(results["seeds"])
     how = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else f"seed {results['seeds'][0]}"
-    score = f"weighted F1 {_percent(test['weighted_f1'])}, accuracy {_percent(test['accuracy'])}"
-    columns = {"test": test, "valid": results["valid"]}
+    score = f"weighted F1 {_percent(reported['weighted_f1'])}, accuracy {_percent(reported['accuracy'])}"
+    columns = {split: reported, "valid": results["valid"]}
     if "best_test_epoch" in results:
         columns["best test epoch (*)"] = results["best_test_epoch"]["test"]
     rows = [[title, *(_percent(block[name]) for block in columns.values())] for name, title in TITLES.items()]
-    classes = [_class_row(test, index, name) for index, name in enumerate(names)]
+    classes = [_class_row(reported, index, name) for index, name in enumerate(names)]
     parts = [
         f"# {results['experiment']}",
-        f"**{HEADLINE}: {score}** ({how}, in %; chosen by {results['select']}, {_epochs(results)})",
-        _markdown(["score", *columns], rows),
-        _markdown(["class, on test", "accuracy", "F1", "support"], classes),
+        f"**{HEADLINE.format(split)}: {score}** ({how}, in %; chosen by {results['select']}, {_epochs(results)})",
+        tables.markdown(["score", *columns], rows),
+        tables.markdown([f"class, on {split}", "accuracy", "F1", "support"], classes),
     ]
     if "best_test_epoch" in results:
         parts.append(f"(*) {results['best_test_epoch']['note']}")
@@ -188,21 +195,11 @@ def _percent(summary: Mapping[str, Any], index: int | None = None) -> str:
     return f"{100 * mean:.2f} ± {100 * std:.2f}" if len(summary["per_seed"]) > 1 else f"{100 * mean:.2f}"
 
 
-def _class_row(test: Mapping[str, Any], index: int, name: str) -> list[str]:
-    scores = [_percent(test[metric], index) for metric in ("class_accuracy", "class_f1")]
-    return [name, *scores, f"{test['support']['mean'][index]:g}"]
+def _class_row(block: Mapping[str, Any], index: int, name: str) -> list[str]:
+    scores = [_percent(block[metric], index) for metric in ("class_accuracy", "class_f1")]
+    return [name, *scores, f"{block['support']['mean'][index]:g}"]
 
 
 def _epochs(results: Mapping[str, Any]) -> str:
     first, last = min(results["selected_epochs"]), max(results["selected_epochs"])
     return f"epoch {first}" if first == last else f"epochs {first}–{last}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose source is aligned: the first column to the left, numbers to the right."""
-    cells = [[" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in (header, *rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    first, *others = widths
-    lines = [[row[0].ljust(first), *map(str.rjust, row[1:], others)] for row in cells]
-    rule = ["-" * first, *("-" * (width - 1) + ":" for width in others)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))

@@ -65,6 +65,8 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
       UserError: see the message.
     """
     started = time.perf_counter()
+    if config.eval.report_best_test and not config.eval.test:
+        raise UserError("eval.report_best_test=True needs eval.test=True: it reads the test split in every epoch.")
     corpus, normalisation = prepare(corpus)
     experiment = train.make(config, corpus)
     seeds = range(config.seed, config.seed + config.num_seeds)
@@ -306,9 +308,10 @@ def _report(
     started: float,
     directory: WorkDir,
 ) -> dict[str, Any]:
-    """Reads the test split, once, from the chosen epochs; writes predictions, pictures, table and results.json
-    (last). `first` epochs were done by earlier starts."""
-    outcome = {s: _evaluate(experiment, s, progress.best) for s in SPLITS}
+    """Reads the test split, once and if at all, from the chosen epochs; writes predictions, pictures, table and
+    results.json (last). `first` epochs were done by earlier starts."""
+    splits = [s for s in SPLITS if s != "test" or config.eval.test]
+    outcome = {s: _evaluate(experiment, s, progress.best) for s in splits}
     rows = directory.read_metrics()
     best_epochs, best_test = _best_test(rows, config) if config.eval.report_best_test else (None, None)
     seeds = list(range(config.seed, config.seed + config.num_seeds))
@@ -319,7 +322,7 @@ def _report(
         select=config.eval.select,
         selected_epochs=progress.best_epoch.tolist(),
         valid=[score(o["confusion"]) for o in outcome["valid"]],
-        test=[score(o["confusion"]) for o in outcome["test"]],
+        test=[score(o["confusion"]) for o in outcome["test"]] if config.eval.test else None,
         seconds={
             **timing,
             "epoch_mean": float(np.mean([r["seconds"] for r in rows])),
@@ -370,7 +373,7 @@ def _write_predictions(
 ) -> None:
     data = parallel.unreplicate(experiment.data, experiment.num_devices)
     for index, seed in enumerate(seeds):
-        parts = [(np.asarray(data[s].utterance)[:-1], outcome[s][index]["probabilities"]) for s in SPLITS]
+        parts = [(np.asarray(data[s].utterance)[:-1], outcome[s][index]["probabilities"]) for s in outcome]
         utterance = np.concatenate([u.reshape(-1) for u, _ in parts])
         probabilities = np.concatenate([p.reshape(-1, corpus.num_classes) for _, p in parts])
         real = utterance != PADDING
@@ -385,6 +388,7 @@ def _write_pictures(
     terms = [name for name in rows[0]["train"] if name not in ("total", "gradient_norm")]
     curves = figures.training_curves(rows, select, terms, selected)
     directory.write_bytes("training_curves.png", curves)
-    confusion = np.asarray(content["test"]["confusion"])
-    title = f"{config.experiment}, test, epoch chosen on validation"
+    split = results.reported_split(content)
+    confusion = np.asarray(content[split]["confusion"])
+    title = f"{config.experiment}, {split}, epoch chosen on validation"
     directory.write_bytes("confusion_matrix.png", figures.confusion_matrix(confusion, corpus.label_names, title))

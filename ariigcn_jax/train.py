@@ -69,6 +69,8 @@ class Players:
       discriminator_optimizer: of the discriminators.
       average: decay of the parameters' moving average, in [0, 1); 0 for none.
       modality_dropout: rate at which an utterance loses a modality in training, in [0, 1).
+      summed: both players minimise L_G + L_D in one step, with no stop-gradient (journal code); not adversarial, for
+        comparison.
     """
 
     model: modeling.Model
@@ -79,12 +81,14 @@ class Players:
     discriminator_optimizer: optax.GradientTransformation
     average: float
     modality_dropout: float = 0.0
+    summed: bool = False
 
     def judge(self, discriminators: Any, outputs: Outputs, batch: Batch) -> tuple[dict[str, Array], Outputs]:
         """Real logits, and the outputs with their fake logits, under the given discriminators."""
         if not outputs.generated:
             return {}, outputs
-        real = batch.features if self.wiring == "feature" else jax.lax.stop_gradient(outputs.codes)
+        codes = outputs.codes if self.summed else jax.lax.stop_gradient(outputs.codes)
+        real = batch.features if self.wiring == "feature" else codes
         real_logits, fake_logits = self.discriminators.apply({"params": discriminators}, real, outputs.generated)
         return real_logits, outputs.replace(fake_logits=fake_logits)
 
@@ -114,14 +118,25 @@ def train_step(players: Players, state: TrainState, batch: Batch, axis: str | No
         return outputs.replace(attention={}, attention_entropy={})  # what no term reads needs no backward pass
 
     outputs, pullback = jax.vjp(forward, state.params)
-    state, logs = _discriminator_step(players, state, jax.lax.stop_gradient(outputs), batch, axis)
+    logs: Logs = {}
+    if not players.summed:
+        state, logs = _discriminator_step(players, state, jax.lax.stop_gradient(outputs), batch, axis)
 
-    def loss(outputs: Outputs) -> tuple[Array, Logs]:
-        _, outputs = players.judge(state.discriminators, outputs, batch)
+    def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
+        real, outputs = players.judge(discriminators, outputs, batch)
         outputs = outputs.replace(candidates=objective.contrast_set(outputs, batch, axis))
-        return objective.total(players.terms, outputs, batch, axis)
+        share, terms = objective.total(players.terms, outputs, batch, axis)
+        if players.summed and outputs.generated:
+            value = objective.discriminator_total(players.terms, real, outputs, batch, axis)
+            share = share + players.terms["adversarial"].weight * value
+            terms = {**terms, "discriminator": parallel.psum(value, axis)}
+        return share, terms
 
-    (share, terms), cotangents = jax.value_and_grad(loss, has_aux=True)(outputs)
+    both = (0, 1) if players.summed else 0
+    (share, terms), cotangents = jax.value_and_grad(loss, both, has_aux=True)(outputs, state.discriminators)
+    if players.summed:
+        cotangents, theirs = cotangents
+        state = _update_discriminators(players, state, theirs, axis)
     (gradient,) = pullback(cotangents)
     gradient = parallel.psum(gradient, axis)
     updates, optimizer = players.optimizer.update(gradient, state.optimizer, state.params)
@@ -142,13 +157,16 @@ def _discriminator_step(
         return objective.discriminator_total(players.terms, real, judged, batch, axis)
 
     share, gradient = jax.value_and_grad(loss)(state.discriminators)
+    return _update_discriminators(players, state, gradient, axis), {"discriminator": parallel.psum(share, axis)}
+
+
+def _update_discriminators(players: Players, state: TrainState, gradient: Any, axis: str | None) -> TrainState:
     gradient = parallel.psum(gradient, axis)
     updates, optimizer = players.discriminator_optimizer.update(
         gradient, state.discriminator_optimizer, state.discriminators
     )
     discriminators = optax.apply_updates(state.discriminators, updates)
-    state = state.replace(discriminators=discriminators, discriminator_optimizer=optimizer)
-    return state, {"discriminator": parallel.psum(share, axis)}
+    return state.replace(discriminators=discriminators, discriminator_optimizer=optimizer)
 
 
 def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
@@ -249,7 +267,7 @@ def make(config: Any, corpus: Corpus) -> Experiment:
     Raises:
       UserError: an option that cannot be built.
     """
-    _check(config)
+    check(config)
     if not np.any((corpus.split == "valid") & (corpus.label >= 0)):
         raise UserError(
             f"The corpus {corpus.name!r} has no labelled utterance in its validation split, and the epoch is chosen on "
@@ -300,6 +318,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         future=attention.future,
         score=attention.score,
         relation_values=attention.relation_values,
+        speaker_relations=attention.speaker_relations,
         kernel=attention.kernel,
         block=attention.block,
         speakers=options.speakers,
@@ -311,15 +330,20 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         unimodal="unimodal" in terms and several,
     )
     modeling.check(model)
+    optimizer = make_optimizer(config.optimizer, config.num_epochs, steps)
+    summed = config.discriminator.game == "summed"
+    separate = optax.adam(config.discriminator.lr, b1=config.discriminator.b1)
     return Players(
         model=model,
         discriminators=Discriminators(corpus.modalities, options.gan.discriminator_hidden),
         terms=terms,
         wiring=options.gan.wiring,
-        optimizer=make_optimizer(config.optimizer, config.num_epochs, steps),
-        discriminator_optimizer=optax.adam(config.discriminator.lr, b1=config.discriminator.b1),
+        optimizer=optimizer,
+        # AdamW works on each parameter alone, so one optimizer over both is the same one for each, but for the clipping
+        discriminator_optimizer=optimizer if summed else separate,
         average=config.optimizer.average,
         modality_dropout=options.modality_dropout,
+        summed=summed,
     )
 
 
@@ -368,12 +392,15 @@ def init_state(players: Players, sample: Batch, seed: int) -> TrainState:
     )
 
 
-def _check(config: Any) -> None:
+def check(config: Any) -> None:
+    """Raises a UserError for options that no training can have, before anything is built."""
     for name, least in (("num_epochs", 1), ("batch_size", 1), ("num_seeds", 1), ("seed", 0)):
         if config[name] < least:
             raise UserError(f"{name}={config[name]} must be at least {least}.")
     if config.optimizer.schedule not in ("cosine", "constant"):
         raise UserError(f"optimizer.schedule={config.optimizer.schedule!r}; choose cosine or constant.")
+    if config.discriminator.game not in ("adversarial", "summed"):
+        raise UserError(f"discriminator.game={config.discriminator.game!r}; choose adversarial or summed.")
     for path, value in (("optimizer.lr", config.optimizer.lr), ("discriminator.lr", config.discriminator.lr)):
         if not 0 < value < float("inf"):
             raise UserError(f"{path}={value} must be a positive number.")

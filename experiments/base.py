@@ -2,9 +2,12 @@
 
 --config.losses.iccl.weight=0       removes a term, and its compute
 --config.losses.imcl.fn=margin      swaps one
+--config=FILE:no_tgan+no_imcl       takes parts out by name (ablations.py)
 """
 
 from ml_collections import ConfigDict
+
+from experiments import ablations
 
 
 def get_config() -> ConfigDict:
@@ -22,6 +25,7 @@ def get_config() -> ConfigDict:
     config.data.path = ""  # a file, instead of looking for the name
     config.data.modalities = ()  # names of the fields to use; () for all that look like features
     config.data.speaker_normalised = ()  # beginnings of names: append a copy standardised within dialogue and speaker
+    config.data.only = ()  # beginnings of names: keep those of the modalities alone; () for all
     config.data.label = "label"  # field of the classes
     config.data.generate = ConfigDict()  # keywords of corpus.generate: generated conversations instead of a file
     config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where the file names no validation split
@@ -41,6 +45,7 @@ def get_config() -> ConfigDict:
     config.model.graph.future = 10  # utterances, -1 for the whole dialogue
     config.model.graph.score = "additive"  # additive | dot | uniform
     config.model.graph.relation_values = False  # W_r for each relation, or one W
+    config.model.graph.speaker_relations = True  # False: all count as the same speaker
     config.model.graph.kernel = "band"  # band | edges (the reference)
     config.model.graph.block = 16  # slots of a block of the band kernel; 0 for whole rows
     config.model.gan = ConfigDict()
@@ -80,12 +85,26 @@ def get_config() -> ConfigDict:
     config.discriminator = ConfigDict()  # AdamW of the discriminators, no schedule
     config.discriminator.lr = 2e-4  # > 0, and not above optimizer.lr
     config.discriminator.b1 = 0.5  # [0, 1)
+    config.discriminator.game = "adversarial"  # adversarial | summed (as in the journal code: not adversarial)
 
     config.eval = ConfigDict()
     config.eval.select = "weighted_f1"  # metric of the validation split that chooses the epoch
+    config.eval.test = True  # False leaves the test split unread, as a search for options has to
     config.eval.report_best_test = False  # also report the best test epoch, for comparison with papers that choose so
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_seconds = 20.0  # >= 0; 0 saves every epoch
     config.checkpoint.keep = 2  # newest ones kept, >= 1
+    return config
+
+
+def finish(config: ConfigDict, names: str) -> ConfigDict:
+    """What every experiment returns: its config with the ablations that the command line names behind a colon, locked.
+
+    Args:
+      config: of the experiment.
+      names: of experiments/ablations.py, joined by `+`; "" for none.
+    """
+    config.lock()
+    ablations.apply(config, names)
     return config

@@ -47,6 +47,8 @@ def parse(argv: Sequence[str]) -> list[str]:
 
 
 def _parse_message(error: Exception, argv: Sequence[str]) -> str:
+    if isinstance(error, UserError):
+        return str(error)
     words = str(error).replace("\\n", "\n").strip("\"'\n")
     last = words.splitlines()[-1].strip() if words else type(error).__name__
     file = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), "")

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from experiments import base
 
 
-def get_config() -> ConfigDict:
+def get_config(ablations: str = "") -> ConfigDict:
     """The IEMOCAP experiment."""
     config = base.get_config()
     config.experiment = "iemocap"
@@ -20,4 +20,4 @@ def get_config() -> ConfigDict:
     config.optimizer.schedule = "constant"
     config.optimizer.average = 0.95
     config.optimizer.weight_decay = 1.0
-    return config
+    return base.finish(config, ablations)

@@ -10,11 +10,11 @@ from ml_collections import ConfigDict
 from experiments import base
 
 
-def get_config() -> ConfigDict:
+def get_config(ablations: str = "") -> ConfigDict:
     """The MELD experiment."""
     config = base.get_config()
     config.experiment = "meld"
     config.num_epochs = 20
     config.batch_size = 64
     config.data.name = "meld"
-    return config
+    return base.finish(config, ablations)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from experiments import base
 
 
-def get_config() -> ConfigDict:
+def get_config(ablations: str = "") -> ConfigDict:
     """The MOSI experiment."""
     config = base.get_config()
     config.experiment = "mosi"
@@ -22,4 +22,4 @@ def get_config() -> ConfigDict:
     config.model.modality_dropout = 0.5
     config.model.input_dropout = 0.3
     config.model.dropout = 0.5
-    return config
+    return base.finish(config, ablations)

@@ -23,7 +23,7 @@ def load_corpus(config: Any) -> Corpus:
     """Reads or generates the corpus of a config, and says what reading found."""
     data = config.data
     if len(data.generate) and not data.path:
-        return corpora.generate(**data.generate.to_dict())
+        return corpora.keep(corpora.generate(**data.generate.to_dict()), tuple(data.only))
     corpus = corpora.load(
         data.path or None,
         name=data.name or None,
@@ -33,7 +33,8 @@ def load_corpus(config: Any) -> Corpus:
     )
     for note in corpus.notes:
         print(f"note: {note}")
-    return corpora.normalisation.with_speaker_normalised(corpus, tuple(data.speaker_normalised))
+    corpus = corpora.normalisation.with_speaker_normalised(corpus, tuple(data.speaker_normalised))
+    return corpora.keep(corpus, tuple(data.only))
 
 
 def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> dict[str, Any]:

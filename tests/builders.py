@@ -106,6 +106,7 @@ def model(corpus, **options):
         future=1,
         score="additive",
         relation_values=True,
+        speaker_relations=True,
         kernel="band",
         block=0,
         speakers=2,

@@ -141,3 +141,73 @@ def test_global_state_of_matplotlib_stays():
     assert dict(matplotlib.rcParams) == before
     code = "import sys; import ariigcn_jax.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- Many runs --------------------------------------------------------------------------------------------------------
+
+
+def compared(difference, corrected, width=0.01):
+    seeds = [0.5 + difference - 0.01, 0.5 + difference + 0.01]
+    low, high = difference - width, difference + width
+    return {"difference": difference, "low": low, "high": high, "corrected": corrected, "per_seed": seeds}
+
+
+def test_differences_show_every_seed_the_mean_and_the_interval_in_points(drawn):
+    settings = {"no_$a$": compared(-0.03, 0.01), "no_b": compared(0.02, 0.4)}
+    size(figures.differences(settings, [0.5, 0.5], "toy"))
+    (axes,) = drawn[0].get_axes()
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(settings)
+    zero, *lines = axes.lines
+    assert list(zero.get_xdata()) == [0, 0]
+    for place, (seeds, interval, mean) in enumerate(zip(lines[::3], lines[1::3], lines[2::3], strict=True)):
+        row = list(settings.values())[place]
+        centre = 100 * row["difference"]
+        np.testing.assert_allclose(seeds.get_xdata(), [centre - 1, centre + 1])
+        np.testing.assert_allclose(interval.get_xdata(), [centre - 1, centre + 1])
+        np.testing.assert_allclose(mean.get_xdata(), centre)
+        assert mean.get_color() == (figures.MARK if row["corrected"] < 0.05 else figures.LINE)
+    assert "vermilion" in axes.get_xlabel() and "95 %" in axes.get_xlabel()
+
+
+def test_differences_without_intervals_promise_none(drawn):
+    size(figures.differences({"no_a": compared(0.0, float("nan"), float("nan"))}, [0.5, 0.5], "toy"))
+    assert "95 %" not in drawn[0].get_axes()[0].get_xlabel()
+
+
+def test_curves_over_values(drawn):
+    scores = {"f1": np.array([[0.4, 0.6], [0.5, 0.5]]), "F1 joy": np.array([[0.1, 0.2], [np.nan, np.nan]])}
+    size(figures.value_curves([1e-3, 1e-1], scores, "a.lr+b.lr", "toy", log=True, selected=1))
+    assert panels(drawn[0]).keys() == set(scores)
+    axes = panels(drawn[0])["f1"]
+    curve, mark = axes.lines
+    np.testing.assert_allclose(curve.get_xydata(), [[1e-3, 50], [1e-1, 50]])
+    np.testing.assert_allclose(mark.get_xydata(), [[1e-1, 50]])
+    assert axes.get_xscale() == "log" and axes.get_xlabel() == "a.lr\nb.lr"
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert heights.max() == pytest.approx(50 + 100 * 0.2 / 2**0.5)  # two seeds 0.2 apart
+    assert heights.min() == pytest.approx(50 - 100 * 0.2 / 2**0.5)
+
+
+def test_words_stand_evenly_spaced_and_a_missing_one_leaves_a_gap(drawn):
+    size(figures.value_curves([0, 2], {"f1": np.ones((2, 1))}, "a", "toy", ticks=["0", "10", "all"]))
+    (axes,) = drawn[0].get_axes()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "10", "all"]
+    assert list(axes.lines[0].get_xdata()) == [0, 2]
+
+
+def test_a_panel_for_every_option_and_a_dot_for_every_setting(drawn):
+    options = [
+        dict(label="lr", places=[1e-3, 1e-2, 1e-1], ticks=None, log=True),
+        dict(label="context", places=[0, 1, 0], ticks=["none", "gru"], log=False),
+    ]
+    size(figures.setting_dots(options, np.array([[0.1, 0.3], [0.4, 0.6], [0.2, 0.2]]), "toy", selected=1))
+    for axes, option in zip(drawn[0].get_axes(), options, strict=True):
+        _, dots = axes.collections
+        np.testing.assert_allclose(dots.get_offsets(), list(zip(option["places"], [20, 50, 20], strict=True)))
+        colours = [tuple(c) for c in dots.get_facecolors()]
+        assert colours[0] == colours[2] != colours[1]
+
+
+def test_many_panels_stay_on_the_page():
+    width, height = size(figures.value_curves([0, 1], {f"F1 {k}": np.ones((2, 2)) for k in range(11)}, "a", "toy"))
+    assert width <= 2000 and height <= 2000

@@ -135,6 +135,15 @@ def test_labels_do_not_leak():
     assert not changed_by(label=1 - BATCH.label).any()
 
 
+@pytest.mark.parametrize("kernel", ["band", "edges"])
+@pytest.mark.parametrize("known", [dict(speakers=0), dict(speaker_relations=False), None])
+def test_speakers_matter_unless_embedding_and_relations_are_gone(kernel, known):
+    options = dict(kernel=kernel, **(known or dict(speakers=0, speaker_relations=False)))
+    others = BATCH.replace(speaker=BATCH.speaker.at[1, 0].set(1 - BATCH.speaker[1, 0]))
+    here, there = (run(CORPUS, batch, **options)[1].logits for batch in (BATCH, others))
+    assert (np.abs(here - there).max() > 1e-3) == (known is not None)
+
+
 def test_a_speaker_beyond_the_embedding_shares_its_last_row():
     options = dict(speakers=2, kernel="edges", context="none")
     few, many = (BATCH.replace(speaker=BATCH.speaker * k) for k in (1, 6))

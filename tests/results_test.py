@@ -24,15 +24,17 @@ def scores(accuracy, confusion=((3, 1), (2, 4))):
 def content(accuracies=(0.5, 0.7, 0.6), **options):
     per_seed = [scores(a) for a in accuracies]
     return results.results(
-        experiment="toy",
-        label_names=NAMES,
-        seeds=range(len(per_seed)),
-        select="weighted_f1",
-        selected_epochs=np.arange(4, 4 + len(per_seed)),
-        valid=[scores(a + 0.1) for a in accuracies],
-        test=per_seed,
-        seconds={"total": 12.5},
-        **options,
+        **dict(
+            experiment="toy",
+            label_names=NAMES,
+            seeds=range(len(per_seed)),
+            select="weighted_f1",
+            selected_epochs=np.arange(4, 4 + len(per_seed)),
+            valid=[scores(a + 0.1) for a in accuracies],
+            test=per_seed,
+            seconds={"total": 12.5},
+        )
+        | options
     )
 
 
@@ -153,3 +155,12 @@ def test_speakers_without_names_are_numbers(corpus):
     nameless = dataclasses.replace(corpus, speaker_names=None)
     rows = list(results.predictions_rows(nameless, np.array([1, 0]), np.full((2, 2), 0.5)))
     assert [row[3] for row in rows] == ["speaker", 0, 1]
+
+
+def test_test_split_left_unread_leaves_validation_as_the_headline():
+    made = content(test=None)
+    assert "test" not in made and results.reported_split(made) == "valid"
+    assert results.reported_split(content()) == "test"
+    text = results.table(made)
+    assert "**valid, epoch chosen on validation: weighted F1 70.00 ± 10.00" in text
+    assert "class, on valid" in text and "test" not in text

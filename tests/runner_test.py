@@ -225,6 +225,24 @@ def test_test_split_is_read_once_at_the_end(alone):
     assert "best_test_epoch" not in content
 
 
+def test_test_split_may_be_left_unread(tmp_path, monkeypatch):
+    evaluation, splits = train.Experiment.evaluation, set()
+
+    def noted(experiment, split, params):
+        splits.add(split)
+        return evaluation(experiment, split, params)
+
+    monkeypatch.setattr(train.Experiment, "evaluation", noted)
+    content, _ = execute(tmp_path, {"num_epochs": 1, "eval.test": False, "num_seeds": 2})
+    assert splits == {"train", "valid"}
+    assert "test" not in content and len(content["valid"]["weighted_f1"]["per_seed"]) == 2
+    rows = list(csv.DictReader((tmp_path / "predictions" / "seed_1.csv").read_text().splitlines()))
+    assert {row["split"] for row in rows} == {"train", "valid"}
+    assert (tmp_path / "confusion_matrix.png").exists()
+    with pytest.raises(UserError, match=r"report_best_test=True needs eval\.test=True"):
+        execute(tmp_path / "other", {"eval.test": False, "eval.report_best_test": True})
+
+
 def test_best_test_epoch_is_reported_on_demand_with_its_note(both):
     folder, content, output = both
     block, rows = content["best_test_epoch"], rows_of(folder)

@@ -230,6 +230,41 @@ def test_step_equals_two_gradients_with_the_discriminators_first(wiring):
     assert float(logs["gradient_norm"]) == pytest.approx(norm, rel=1e-4)
 
 
+@pytest.mark.parametrize("wiring", ["feature", "latent"])
+def test_summed_players_descend_one_loss_together(wiring):
+    """One gradient of L_CLS + λ (L_G + L_D) for both, through the fakes and the real codes too."""
+    corpus = conversations(missing=0.1)
+    players = dataclasses.replace(plain_players(wiring, corpus), summed=True)
+    batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 20)[1])
+    state = jax.jit(lambda b: train.init_state(players, b, 0))(batch)
+    after, logs = jax.jit(lambda s, b: train.train_step(players, s, b, None))(state, batch)
+
+    def losses(params, discriminators):
+        outputs = players.model.apply({"params": params}, batch, True)
+        real = batch.features if wiring == "feature" else outputs.codes
+        real, fake = players.discriminators.apply({"params": discriminators}, real, outputs.generated)
+        outputs = outputs.replace(fake_logits=fake)
+        theirs = objective.discriminator_total(players.terms, real, outputs, batch, None)
+        return objective.total(players.terms, outputs, batch, None)[0] + 0.5 * theirs, theirs
+
+    gradient = jax.jit(jax.grad(losses, (0, 1), has_aux=True))
+    (params, discriminators), theirs = gradient(state.params, state.discriminators)
+    params = jax.tree.map(lambda x, g: x - 0.1 * g, state.params, params)
+    discriminators = jax.tree.map(lambda x, g: x - 2.0 * g, state.discriminators, discriminators)
+    assert distance(after.params, params) < 1e-6 < 1e-3 < distance(state.params, params)
+    assert distance(after.discriminators, discriminators) < 1e-6 < 1e-3 < distance(state.discriminators, discriminators)
+    assert float(logs["discriminator"]) == pytest.approx(float(theirs), rel=1e-5)
+
+
+def test_summed_players_share_the_optimizer_and_live_without_a_second_one():
+    config = {"discriminator.game": "summed", "optimizer.lr": 1e-3}
+    players = train.make_players(tiny(config), conversations(), 1)
+    assert players.summed and players.discriminator_optimizer is players.optimizer
+    alone = train.make(tiny(config | {"batch_size": 20}), conversations(widths={"text": 5}))
+    _, logs = continue_run(alone, alone.init(0), 1)
+    assert np.isfinite(list(logs[0].values())).all()
+
+
 def test_moving_average_follows_the_parameters_and_is_what_is_evaluated():
     params, average = {"w": jnp.array([1.0])}, {"w": jnp.array([5.0])}
     early, late = (train.moving_average(average, params, 0.9, jnp.int32(step))["w"][0] for step in (0, 1000))
@@ -378,6 +413,7 @@ def test_learning_rate_warms_up_then_stays_or_falls():
         ({"optimizer.lr": 0.0}, r"optimizer.lr=0\.0 must be a positive number"),
         ({"optimizer.lr": float("nan")}, "optimizer.lr=nan"),
         ({"discriminator.lr": float("inf")}, "discriminator.lr=inf"),
+        ({"discriminator.game": "sum"}, "discriminator.game='sum'.*adversarial or summed"),
         ({"discriminator.lr": 0.02}, "discriminator.lr=0.02 exceeds optimizer.lr=0.01"),
         ({"model.context": "lstm"}, "model.context='lstm'.*gru"),
         ({"model.graph.heads": 3}, "model.hidden=8.*model.graph.heads=3"),

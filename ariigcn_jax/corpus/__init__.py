@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 from collections.abc import Sequence
@@ -13,7 +14,18 @@ from ariigcn_jax.corpus.splits import carve
 from ariigcn_jax.corpus.synthetic import generate
 from ariigcn_jax.types import Corpus, UserError
 
-__all__ = ["Normalisation", "carve", "generate", "load", "locate", "normalisation", "npz", "splits", "synthetic"]
+__all__ = [
+    "Normalisation",
+    "carve",
+    "generate",
+    "keep",
+    "load",
+    "locate",
+    "normalisation",
+    "npz",
+    "splits",
+    "synthetic",
+]
 
 VARIABLE = "ARIIGCN_DATA"
 
@@ -71,6 +83,30 @@ def load(
         test_fraction=test_fraction,
     )
     return normalisation.apply(corpus, normalisation.fit(corpus)) if standardise else corpus
+
+
+def keep(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
+    """The corpus with some of its modalities alone.
+
+    Args:
+      corpus: any corpus.
+      beginnings: of the names of the modalities to keep, e.g. ("text", "audio"); () keeps all.
+
+    Returns:
+      The corpus; its utterances stay, those that have none of the kept modalities too.
+
+    Raises:
+      UserError: no modality begins with one of them.
+    """
+    unknown = [b for b in beginnings if not any(m.startswith(b) for m in corpus.modalities)]
+    if unknown:
+        raise UserError(
+            f"No modality of the corpus {corpus.name!r} begins with {' or '.join(map(repr, unknown))}; it has "
+            f"{', '.join(corpus.modalities)}. data.only (the ablations only_…) takes beginnings of these names."
+        )
+    kept = [m for m in corpus.modalities if not beginnings or m.startswith(tuple(beginnings))]
+    features, present = ({m: field[m] for m in kept} for field in (corpus.features, corpus.present))
+    return dataclasses.replace(corpus, features=features, present=present)
 
 
 def locate(path: str | Path | None, name: str | None = None) -> Path:

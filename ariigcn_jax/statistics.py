@@ -1,0 +1,155 @@
+"""How sure a difference between two settings is, when both were run with the same seeds.
+
+Seeds are the sample: an interval says how the mean over further seeds would vary on the same corpus and splits, not how
+another corpus, or another draw of its test dialogues, would turn out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+FEWEST_FOR_INTERVAL = 4
+RESAMPLES = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One setting against a reference, seed by seed.
+
+    Attributes:
+      mean: of setting - reference over the seeds.
+      low: lower end of the confidence interval; NaN where the seeds are too few for one.
+      high: upper end.
+      p: of the paired t-test, two-sided; NaN for a single seed.
+      corrected: p after Holm's correction over the settings that were compared together.
+      per_seed: [S] differences.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    corrected: float
+    per_seed: np.ndarray
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists."""
+        return {**dataclasses.asdict(self), "per_seed": self.per_seed.tolist()}
+
+
+def compare(reference: Sequence[float], settings: Mapping[str, Sequence[float]]) -> dict[str, Difference]:
+    """Every setting against one reference, with intervals and tests.
+
+    Args:
+      reference: [S] scores, one a seed.
+      settings: name -> [S] scores of the same seeds in the same order.
+
+    Returns:
+      name -> its difference.
+    """
+    if not settings:
+        return {}
+    difference = np.stack([np.asarray(scores, np.float64) - np.asarray(reference) for scores in settings.values()])
+    low, high = bootstrap_interval(difference)
+    p = paired_t_test(difference)
+    corrected = holm(p)
+    return {
+        name: Difference(float(d.mean()), float(low[k]), float(high[k]), float(p[k]), float(corrected[k]), d)
+        for k, (name, d) in enumerate(zip(settings, difference, strict=True))
+    }
+
+
+def bootstrap_interval(
+    values: np.ndarray, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence interval of the mean by the studentised bootstrap (bootstrap-t).
+
+    Chosen by simulation, because samples of seeds are small: of nominal 95 % intervals for the mean of 5 (10) normal
+    numbers this one covers the truth in 94 % (94 %) of the cases, the percentile bootstrap in 84 % (90 %) and BCa, the
+    default of scipy.stats.bootstrap, in 83 % (90 %); of skewed (exponential) ones 93 % (94 %), 78 % (86 %) and 80 %
+    (88 %). All rows see the same resamples, drawn once, so that rows compare and equal input gives equal output.
+
+    Args:
+      values: [..., S], a sample in each row.
+      level: of the interval, in (0, 1).
+      resamples: at least some thousand.
+      seed: of the resamples.
+
+    Returns:
+      Lower and upper ends [...]. NaN for fewer than 4 values; a row of equal values has an interval of no width.
+
+    References:
+      Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5.
+    """
+    values = np.asarray(values, np.float64)
+    count = values.shape[-1]
+    if count < FEWEST_FOR_INTERVAL:
+        return np.full(values.shape[:-1], np.nan), np.full(values.shape[:-1], np.nan)
+    chosen = np.random.default_rng(seed).integers(0, count, (resamples, count))
+    tails = ((1 - level) / 2, 1 - (1 - level) / 2)
+    ends = [_bootstrap_t(row, chosen, tails) for row in values.reshape(-1, count)]
+    low, high = np.array(ends).reshape(*values.shape[:-1], 2).transpose(-1, *range(values.ndim - 1))
+    return low, high
+
+
+def _bootstrap_t(row: np.ndarray, chosen: np.ndarray, tails: tuple[float, float]) -> tuple[float, float]:
+    from scipy import stats
+
+    mean, error = row.mean(), row.std(ddof=1) / np.sqrt(len(row))
+    if error <= 1e-12 * max(1.0, abs(mean)):
+        return mean, mean
+    drawn = row[chosen]
+    errors = drawn.std(axis=1, ddof=1) / np.sqrt(len(row))
+    # A resample of one value alone is infinitely many standard errors away. Where there are so many that they reach
+    # into a tail (nearly all seeds equal), Student's distribution takes their place.
+    away = drawn.mean(axis=1) - mean
+    beyond = np.where(away > 0, np.inf, -np.inf)
+    t = np.where(errors > 1e-9 * error, away / np.maximum(errors, 1e-9 * error), beyond)
+    ends = np.quantile(t, tails, method="inverted_cdf")
+    first, last = np.where(np.isfinite(ends), ends, stats.t.ppf(tails, len(row) - 1))
+    return mean - last * error, mean - first * error
+
+
+def paired_t_test(difference: np.ndarray) -> np.ndarray:
+    """Two-sided p of the paired t-test, whether the mean difference is 0.
+
+    Chosen over Wilcoxon's signed-rank test because seeds are few: with 5 of them Wilcoxon's smallest p is 0.06, so that
+    it never finds anything, and with 10 corrected for 3 settings it finds a difference of one standard deviation in
+    52 % of the cases against the t-test's 59 %; under normal differences the t-test keeps its level (6 % at 5 %). A
+    score over hundreds of utterances is near enough to normal.
+
+    Args:
+      difference: [..., S], one number a seed.
+
+    Returns:
+      [...] p in [0, 1]; NaN for one seed; 1 where all differences are 0, and 0 where they are equal and not 0.
+    """
+    from scipy import stats
+
+    difference = np.asarray(difference, np.float64)
+    count = difference.shape[-1]
+    if count < 2:
+        return np.full(difference.shape[:-1], np.nan)
+    mean, error = difference.mean(axis=-1), difference.std(axis=-1, ddof=1) / np.sqrt(count)
+    equal = error <= 1e-12 * np.maximum(1.0, np.abs(mean))
+    p = 2 * stats.t.sf(np.abs(mean) / np.where(equal, 1.0, error), count - 1)
+    return np.where(equal, np.where(np.abs(mean) <= 1e-12, 1.0, 0.0), p)
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Holm's step-down correction of p-values [K] for having made K tests; NaN stays, and counts as no test.
+
+    References:
+      Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979.
+    """
+    p = np.asarray(p, np.float64)
+    made = np.flatnonzero(~np.isnan(p))
+    order = made[np.argsort(p[made], kind="stable")]
+    corrected = np.full(p.shape, np.nan)
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    return corrected

@@ -1,0 +1,213 @@
+"""Trains the full model and ablations of it with the same seeds, and says what each one costs:
+
+    python -m experiments.ablate --config=experiments/iemocap.py --ablations=no_tgan,no_iccl,no_imcl --seeds=10
+
+Names of ablations and of groups of them are in experiments/ablations.py; `+` joins two into one. --config.KEY=VALUE
+changes the full model, and with it every ablation.
+
+Each run is a work directory below --workdir. The same command resumes where it stopped; a longer list of ablations adds
+the new ones. The seeds of one ablation share one compilation, and all processes the compilation cache.
+
+What comes out: ablations.md, .csv, .tex, .json and .png, with the difference from the full model seed by seed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from ariigcn_jax.types import Corpus, UserError
+from experiments import ablations
+from experiments.command import define_config, flag, main
+from experiments.run import load_corpus
+
+FULL = "full"
+SCORES = ("weighted_f1", "accuracy", "macro_f1", "unweighted_accuracy")
+
+
+def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any]:
+    """The full model and every ablation as configs.
+
+    Args:
+      config: of the full model.
+      names: ablations and groups.
+      corpus: of the full model.
+
+    Returns:
+      name -> config, the full model first. Members of a group that change nothing here are left out.
+
+    Raises:
+      UserError: an ablation is unknown, cannot be built, or changes nothing.
+    """
+    from experiments import study
+
+    configs = {FULL: config}
+    for name in ablations.expand(names, corpus.modalities):
+        changed = config.copy_and_resolve_references()
+        ablations.override(changed, ablations.options(name))
+        if changed.to_dict() == config.to_dict():
+            if name in names:
+                raise UserError(f"The ablation {name} changes nothing: the full model is as it says. Leave it out.")
+            continue
+        ablations.apply(changed, name)
+        study.check(changed, corpus, ablations.options(name))
+        configs[name] = changed
+    if len(configs) == 1:
+        raise UserError("Which ablations? For example --ablations=no_tgan,no_iccl,no_imcl or --ablations=components")
+    study.check(config, corpus, ())
+    return configs
+
+
+def rows(contents: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every score of every run, and its difference from the full model's.
+
+    Args:
+      contents: name -> content of results.json; the full model is there, and all have the same seeds.
+
+    Returns:
+      For each split, score and run a dictionary: ablation, split, score, mean, std, per_seed, and but for the full
+      model difference, low, high, p, corrected (over the ablations, for this score).
+    """
+    from ariigcn_jax import statistics
+
+    found = []
+    full = contents[FULL]
+    scores = [(name, None) for name in SCORES] + [("class_f1", k) for k in range(len(full["label_names"]))]
+    for split in ("test", "valid"):
+        for score, index in scores:
+            title = score if index is None else f"f1 of {full['label_names'][index]}"
+            summaries = {name: _element(content[split][score], index) for name, content in contents.items()}
+            others = {name: s["per_seed"] for name, s in summaries.items() if name != FULL}
+            differences = statistics.compare(summaries[FULL]["per_seed"], others)
+            for name, summary in summaries.items():
+                row = {"ablation": name, "split": split, "score": title, **summary}
+                if name in differences:
+                    difference = differences[name].to_dict()
+                    row |= {"difference": difference.pop("mean"), **difference, "per_seed": summary["per_seed"]}
+                found.append(row)
+    return found
+
+
+def _element(summary: Mapping[str, Any], index: int | None) -> dict[str, Any]:
+    if index is None:
+        return {key: summary[key] for key in ("mean", "std", "per_seed")}
+    return {
+        "mean": summary["mean"][index],
+        "std": summary["std"][index],
+        "per_seed": [seed[index] for seed in summary["per_seed"]],
+    }
+
+
+def table(
+    contents: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and cells for people: scores in percent, differences in points."""
+    from ariigcn_jax import results
+    from experiments import study
+
+    select = contents[FULL]["select"]
+    titles = {**results.TITLES, "accuracy": "accuracy"}
+    others = [score for score in SCORES if score != select]
+    header = ["ablation", titles.get(select, select), "Δ", "95 % interval", "p", "p (Holm)"]
+    header += [*(titles[score] for score in others), f"valid {titles.get(select, select)}"]
+    main_rows = {row["ablation"]: row for row in found if row["split"] == "test" and row["score"] == select}
+    cells = [
+        [
+            name,
+            study.percent(content["test"][select]),
+            *_compared(main_rows[name]),
+            *(study.percent(content["test"][score]) for score in others),
+            study.percent(content["valid"][select]),
+        ]
+        for name, content in contents.items()
+    ]
+    return header, cells
+
+
+def _compared(row: Mapping[str, Any]) -> list[str]:
+    from experiments import study
+
+    if "difference" not in row:
+        return ["", "", "", ""]
+    tests = [study.p_value(row["p"]), study.p_value(row["corrected"])]
+    return [*study.compared(row["difference"], row["low"], row["high"]), *tests]
+
+
+def caption(contents: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the table's numbers are."""
+    count, tests = len(contents[FULL]["seeds"]), len(contents) - 1
+    return (
+        f"{contents[FULL]['experiment']}: test split, epoch chosen on validation; mean ± std of {count} seed(s), in %. "
+        "Δ: ablation − full model, seed by seed, in points; interval: studentised bootstrap over seeds. "
+        f"p: paired t-test, and after Holm's correction for {tests} ablation(s). Seeds vary, the corpus and its splits "
+        "do not."
+    )
+
+
+def write(contents: Mapping[str, Mapping[str, Any]], directory: Any) -> str:
+    """Writes the tables and the picture into an open work directory; returns the table as Markdown."""
+    from ariigcn_jax import figures, tables
+
+    found = rows(contents)
+    header, cells = table(contents, found)
+    words, select = caption(contents), contents[FULL]["select"]
+    text = f"{tables.markdown(header, cells)}\n\n{words}\n"
+    directory.write_text("ablations.md", text)
+    directory.write_text("ablations.tex", tables.latex(header, cells, words))
+    columns = ["ablation", "split", "score", "mean", "std", "difference", "low", "high", "p", "corrected"]
+    seeds = contents[FULL]["seeds"]
+    directory.write_text(
+        "ablations.csv",
+        tables.comma_separated(
+            [*columns, *(f"seed_{seed}" for seed in seeds)],
+            [[*(row.get(column, "") for column in columns), *row["per_seed"]] for row in found],
+        ),
+    )
+    directory.write_json("ablations.json", {"seeds": seeds, "select": select, "rows": found})
+    drawn = {
+        row["ablation"]: row
+        for row in found
+        if row["split"] == "test" and row["score"] == select and row["ablation"] != FULL
+    }
+    if drawn:
+        full = contents[FULL]["test"][select]["per_seed"]
+        title = f"{contents[FULL]['experiment']}: test {select}, difference from the full model"
+        directory.write_bytes("ablations.png", figures.differences(drawn, full, title))
+    return text
+
+
+def command(overrides: Sequence[str]) -> None:
+    """Runs what the flags say."""
+    config = flag("config")
+    if flag("seeds") or "num_seeds" not in overrides:
+        config.num_seeds = flag("seeds") or 10
+    corpus = load_corpus(config)
+    from ariigcn_jax import objective
+    from ariigcn_jax import workdir as workdirs
+    from experiments import study
+
+    objective.check_overrides(config.losses.to_dict(), overrides)
+    if not config.eval.test:
+        raise UserError("The table is of the test split: leave eval.test=True. experiments.sweep looks at validation.")
+    configs = variants(config, flag("ablations"), corpus)
+    with workdirs.open(flag("workdir"), f"{config.experiment}-ablate", config.to_dict()) as directory:
+        print(f"{directory.path}: {len(configs)} runs of {config.num_seeds} seed(s)", flush=True)
+        contents, failures = study.run_all(configs, directory.path)
+        if FULL in contents and len(contents) > 1:
+            print(f"\n{write(contents, directory)}\n{directory.path}: ablations.md, .csv, .tex, .json, .png")
+        study.complain(failures, directory.path)
+
+
+if __name__ == "__main__":
+    define_config()
+    flags.DEFINE_list(
+        "ablations", [], "what to take out: names of experiments/ablations.py, groups of them, or name+name"
+    )
+    flags.DEFINE_integer(
+        "seeds", None, "seeds of each run, config.seed and those after it; 10 by default", lower_bound=1
+    )
+    flags.DEFINE_string("workdir", None, "folder of all runs, made or resumed; by default a new one under runs/")
+    sys.exit(main(command, __doc__, sys.argv))

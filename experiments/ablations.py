@@ -1,0 +1,170 @@
+"""Ablations: what to take out of the model or to swap in it, as data in the command line's vocabulary.
+
+    python -m experiments.run --config=experiments/iemocap.py:no_tgan+no_imcl
+    python -m experiments.ablate --config=experiments/iemocap.py --ablations=no_tgan,no_imcl,no_tgan+no_imcl
+
+A name stands for the options that it changes; `+` joins names. An entry of one's own is one line of ABLATIONS.
+
+Which modalities there are depends on the corpus, so those ablations are a pattern: `only_` and the beginnings of the
+names of those to keep, as in `only_text` and `only_text_audio`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ariigcn_jax.types import UserError
+
+ONLY = "only_"
+ABLATIONS: dict[str, dict[str, Any]] = {
+    # The paper's components
+    "no_tgan": {"losses.adversarial.weight": 0.0},
+    "no_iccl": {"losses.iccl.weight": 0.0},
+    "no_imcl": {"losses.imcl.weight": 0.0},
+    "no_contrast": {"losses.iccl.weight": 0.0, "losses.imcl.weight": 0.0},
+    # No auxiliary loss: encoders, graph and classifier with its own loss
+    "no_auxiliary": {"losses.adversarial.weight": 0.0, "losses.iccl.weight": 0.0, "losses.imcl.weight": 0.0},
+    # The graph
+    "no_graph": {"model.graph.layers": 0},
+    "no_speaker": {"model.speakers": 0, "model.graph.speaker_relations": False},
+    "no_edge_attention": {"model.graph.score": "uniform"},
+    "dot_attention": {"model.graph.score": "dot"},
+    "complete_graph": {"model.graph.past": -1, "model.graph.future": -1},
+    "causal_graph": {"model.graph.future": 0},
+    # The functions of the loss slots
+    "emotion_cross_entropy": {"losses.emotion.fn": "cross_entropy"},
+    "emotion_weighted_cross_entropy": {"losses.emotion.fn": "weighted_cross_entropy"},
+    "emotion_focal": {"losses.emotion.fn": "focal"},
+    "adversarial_bce": {"losses.adversarial.fn": "bce"},
+    "adversarial_least_squares": {"losses.adversarial.fn": "least_squares"},
+    "adversarial_hinge": {"losses.adversarial.fn": "hinge"},
+    "iccl_supervised_nce": {"losses.iccl.fn": "supervised_nce"},
+    "iccl_margin": {"losses.iccl.fn": "margin"},
+    "imcl_supervised_nce": {"losses.imcl.fn": "supervised_nce"},
+    "imcl_margin": {"losses.imcl.fn": "margin"},
+    "contrast_supervised_nce": {"losses.iccl.fn": "supervised_nce", "losses.imcl.fn": "supervised_nce"},
+    "contrast_margin": {"losses.iccl.fn": "margin", "losses.imcl.fn": "margin"},
+    # The GAN
+    "gan_feature": {"model.gan.wiring": "feature"},
+    "gan_latent": {"model.gan.wiring": "latent"},
+    "gan_summed": {"discriminator.game": "summed"},
+    # As the journal version's code has it: on codes, both players' losses added up under one optimizer
+    "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},
+}
+# Names for several; `modalities`, each kind alone and each pair of kinds, follows from the corpus.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "components": ("no_tgan", "no_iccl", "no_imcl", "no_contrast", "no_auxiliary", "no_graph"),
+    "graph": ("no_graph", "no_speaker", "no_edge_attention", "dot_attention", "complete_graph", "causal_graph"),
+    "losses": tuple(name for name in ABLATIONS if name.startswith(("emotion_", "adversarial_", "iccl_", "imcl_"))),
+    "gan": tuple(name for name in ABLATIONS if name.startswith("gan_")),
+}
+MODALITIES = "modalities"
+
+
+def options(names: str) -> dict[str, Any]:
+    """What ablations change.
+
+    Args:
+      names: names joined by `+`; "" changes nothing.
+
+    Returns:
+      Dotted key of the config -> value.
+
+    Raises:
+      UserError: an unknown name, or two that want different values of one option.
+    """
+    changes: dict[str, Any] = {}
+    owner: dict[str, str] = {}
+    for name in filter(None, names.split("+")):
+        for key, value in _changes(name).items():
+            if changes.setdefault(key, value) != value:
+                raise UserError(
+                    f"The ablations {owner[key]} and {name} do not go together: {key} would be {changes[key]!r} and "
+                    f"{value!r}. Leave one out."
+                )
+            owner.setdefault(key, name)
+    return changes
+
+
+def apply(config: Any, names: str) -> None:
+    """Changes a config's options, locked or not, and adds the ablations to the experiment's name.
+
+    Args:
+      config: as `experiments.base.get_config`.
+      names: names joined by `+`; "" changes nothing.
+
+    Raises:
+      UserError: as `options` and `override`.
+    """
+    if names:
+        override(config, options(names))
+        config.experiment += ("+" if ":" in config.experiment else ":") + names
+
+
+def override(config: Any, changes: Mapping[str, Any]) -> None:
+    """Changes options that a config has; one that it has not is an error, or a typo would measure nothing.
+
+    Args:
+      config: as `experiments.base.get_config`; locked from here on.
+      changes: dotted key -> value.
+
+    Raises:
+      UserError: there is no such option, or its value is of another type.
+    """
+    config.lock()
+    for key, value in changes.items():
+        try:
+            config.update_from_flattened_dict({key: value})
+        except KeyError as error:
+            raise UserError(
+                f"The config has no option {key}.{_nearest(key, _leaves(config))} experiments/base.py has them all."
+            ) from error
+        except TypeError as error:
+            kind = type(_leaves(config).get(key)).__name__
+            raise UserError(f"{key} cannot be {value!r}: it is of type {kind}.") from error
+
+
+def expand(names: Iterable[str], modalities: Sequence[str]) -> list[str]:
+    """Names with each group in place of its name, each once, in order.
+
+    Args:
+      names: ablations and groups.
+      modalities: names of the corpus' modalities, for the group `modalities`. What stands before the first underscore
+        is a modality's kind.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    kinds = list(dict.fromkeys(m.partition("_")[0] for m in modalities))
+    sets = [s for size in (1, 2) if size < len(kinds) for s in itertools.combinations(kinds, size)]
+    groups = GROUPS | {MODALITIES: tuple(ONLY + "_".join(s) for s in sets)}
+    found = [member for name in names for member in groups.get(name, (name,))]
+    for name in found:
+        options(name)
+    return list(dict.fromkeys(found))
+
+
+def _changes(name: str) -> dict[str, Any]:
+    if name.startswith(ONLY) and name != ONLY:
+        return {"data.only": tuple(filter(None, name.removeprefix(ONLY).split("_")))}
+    if name not in ABLATIONS:
+        raise UserError(
+            f"There is no ablation {name!r}.{_nearest(name, ABLATIONS)} Known: {', '.join(ABLATIONS)}; "
+            f"{ONLY}MODALITY and {ONLY}MODALITY_MODALITY keep those whose names begin so; "
+            f"for experiments.ablate also the groups {', '.join([*GROUPS, MODALITIES])}."
+        )
+    return ABLATIONS[name]
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _leaves(config: Any) -> dict[str, Any]:
+    from ariigcn_jax.workdir import flatten
+
+    return flatten(config.to_dict())

@@ -1,0 +1,169 @@
+"""The ablation command: which runs it makes, its numbers by hand, and that a finished run is not made again."""
+
+import csv
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+from runner_test import tiny
+
+from ariigcn_jax import runner
+from ariigcn_jax.types import UserError
+from experiments import ablate, run
+
+LIGHT = {
+    "num_epochs": 1,
+    "losses.adversarial.weight": 0.0,
+    "losses.iccl.weight": 0.0,
+    "losses.imcl.weight": 0.0,
+    "model.graph.layers": 0,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Little optimisation."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def summary(values):
+    return {
+        "mean": np.mean(values, axis=0).tolist(),
+        "std": np.std(values, axis=0, ddof=1).tolist(),
+        "per_seed": np.asarray(values).tolist(),
+    }
+
+
+def content(f1, joy=(0.5, 0.5, 0.5, 0.5)):
+    """Results of four seeds, two classes; the other scores are 0.1 and 0.2 below; validation is at 0.9."""
+    block = {
+        "weighted_f1": summary(f1),
+        "accuracy": summary(np.asarray(f1) - 0.1),
+        "macro_f1": summary(np.asarray(f1) - 0.2),
+        "unweighted_accuracy": summary(np.asarray(f1) - 0.2),
+        "class_f1": summary(np.stack([joy, f1], axis=1)),
+    }
+    valid = {name: summary(np.full(np.shape(value["per_seed"]), 0.9)) for name, value in block.items()}
+    result = {"experiment": "toy", "label_names": ["joy", "a_b"], "seeds": [3, 4, 5, 6], "select": "weighted_f1"}
+    return result | {"test": block, "valid": valid}
+
+
+CONTENTS = {
+    "full": content([0.60, 0.62, 0.64, 0.66]),
+    "no_tgan": content([0.59, 0.62, 0.62, 0.65]),
+    "no_graph": content([0.40, 0.41, 0.45, 0.46], joy=[0.1, 0.2, 0.3, 0.2]),
+}
+
+
+# --- Which runs -------------------------------------------------------------------------------------------------------
+
+
+def test_variants_are_the_full_model_and_each_ablation_of_it():
+    config = tiny({"losses.iccl.fn": "margin"})
+    corpus = run.load_corpus(config)
+    configs = ablate.variants(config, ["no_tgan+no_graph", "losses", "no_graph"], corpus)
+    assert list(configs)[:2] == ["full", "no_tgan+no_graph"] and list(configs)[-1] == "no_graph"
+    assert "iccl_supervised_nce" in configs
+    # Members of the group that are as the full model is.
+    assert not {"iccl_margin", "imcl_supervised_nce", "emotion_cross_entropy", "adversarial_bce"} & configs.keys()
+    changed = configs["no_tgan+no_graph"]
+    assert (changed.losses.adversarial.weight, changed.model.graph.layers) == (0, 0)
+    assert changed.experiment == "tiny:no_tgan+no_graph"
+    assert configs["full"] is config and config.losses.adversarial.weight > 0
+    assert configs["no_graph"].losses.iccl.fn == "margin"
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([], "Which ablations"),
+        (["adversarial_bce"], "adversarial_bce changes nothing"),
+        (["no_tgan", "no_imlc"], "Did you mean no_imcl"),
+        (["only_face"], "begins with 'face'; it has audio, text"),
+    ],
+)
+def test_ablations_that_cannot_be_run_are_refused_before_any_run(names, words):
+    config = tiny()
+    with pytest.raises(UserError, match=words):
+        ablate.variants(config, names, run.load_corpus(config))
+
+
+# --- Numbers ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_by_hand():
+    rows = {(r["ablation"], r["split"], r["score"]): r for r in ablate.rows(CONTENTS)}
+    row = rows["no_tgan", "test", "weighted_f1"]
+    assert row["mean"] == pytest.approx(0.62) and row["difference"] == pytest.approx(-0.01)
+    # Differences −1, 0, −2, −1: mean −1, deviation √(2/3), t = −1 / (√(2/3) / 2) = −2.449, p of 3 degrees 0.0917.
+    assert row["p"] == pytest.approx(0.0917, abs=1e-4)
+    assert row["low"] < -0.01 < row["high"]
+    assert row["corrected"] == pytest.approx(row["p"])  # the larger of two
+    worse = rows["no_graph", "test", "weighted_f1"]
+    assert worse["corrected"] == pytest.approx(2 * worse["p"])
+    assert worse["high"] < 0
+    assert rows["no_graph", "test", "f1 of joy"]["difference"] == pytest.approx(-0.3)
+    assert rows["no_graph", "test", "f1 of a_b"]["per_seed"] == [0.40, 0.41, 0.45, 0.46]
+    assert rows["no_graph", "valid", "weighted_f1"]["difference"] == 0
+    assert "difference" not in rows["full", "test", "weighted_f1"]
+    assert len(rows) == 3 * 2 * 6
+
+
+def test_table_by_hand():
+    header, cells = ablate.table(CONTENTS, ablate.rows(CONTENTS))
+    full, no_tgan, _ = (dict(zip(header, row, strict=True)) for row in cells)
+    assert full["weighted F1"] == "63.00 ± 2.58" and full["Δ"] == full["p"] == ""
+    assert no_tgan["Δ"] == "−1.00" and no_tgan["p"] == no_tgan["p (Holm)"] == "0.092"
+    assert no_tgan["accuracy"].startswith("52.00") and no_tgan["valid weighted F1"] == "90.00 ± 0.00"
+
+
+# --- The command ------------------------------------------------------------------------------------------------------
+
+
+def start(monkeypatch, folder, config, **flags):
+    values = {"config": config, "seeds": None, "workdir": str(folder)} | flags
+    monkeypatch.setattr(ablate, "flag", values.get)
+    ablate.command([])
+
+
+def test_command_trains_writes_and_does_not_train_twice(monkeypatch, capsys, tmp_path):
+    start(monkeypatch, tmp_path, tiny(LIGHT), ablations=["only_text"], seeds=2)
+    first = capsys.readouterr().out
+    assert first.splitlines()[1].startswith("[1/2] full: test weighted F1")
+    assert "Compiling" not in first
+    assert json.loads((tmp_path / "only_text" / "config.json").read_text())["data"]["only"] == ["text"]
+    results = {n: json.loads((tmp_path / n / "results.json").read_text()) for n in ("full", "only_text")}
+    read = list(csv.DictReader((tmp_path / "ablations.csv").read_text().splitlines()))
+    for row in read:
+        if row["score"] == "weighted_f1":
+            expected = results[row["ablation"]][row["split"]]["weighted_f1"]["per_seed"]
+            assert [float(row["seed_0"]), float(row["seed_1"])] == expected
+    assert math.isnan(float(next(r["low"] for r in read if r["ablation"] == "only_text")))  # two seeds give none
+    assert (tmp_path / "ablations.md").read_text() in first
+    assert (tmp_path / "ablations.png").read_bytes()[1:4] == b"PNG"
+    assert (tmp_path / "ablations.tex").read_text().count(r"\\") == 3
+    assert [r["ablation"] for r in json.loads((tmp_path / "ablations.json").read_text())["rows"][:2]] == [
+        "full",
+        "only_text",
+    ]
+
+    def refuse(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(runner, "run", refuse)
+    start(monkeypatch, tmp_path, tiny(LIGHT), ablations=["only_text"], seeds=2)
+    again = capsys.readouterr().out
+    assert again.count("finished before") == 2
+    assert again.split("\n\n")[1:] == first.split("\n\n")[1:]
+    with pytest.raises(UserError, match=r"other options[\s\S]*num_seeds: 2 → 10"):
+        start(monkeypatch, tmp_path, tiny(LIGHT), ablations=["only_text"])
+
+
+def test_test_split_that_may_not_be_read_is_no_place_for_ablations(monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=r"eval\.test=True"):
+        start(monkeypatch, tmp_path, tiny(LIGHT | {"eval.test": False}), ablations=["only_text"])
+    assert not list(tmp_path.iterdir())

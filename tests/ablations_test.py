@@ -1,0 +1,171 @@
+"""Ablations: each removes or swaps what its name says, they compose, and no typo passes."""
+
+import importlib
+
+import pytest
+
+from ariigcn_jax import corpus as corpora
+from ariigcn_jax import gan, objective, train
+from ariigcn_jax.types import UserError
+from ariigcn_jax.workdir import flatten
+from experiments import ablations, base, command
+
+EXPERIMENTS = ("iemocap", "meld", "mosi", "synthetic")
+CORPUS = corpora.generate(dialogues=6, utterances=(2, 4), classes=3, widths={"text_a": 4, "audio": 3, "vocal_b_c": 2})
+
+
+def config(names="", experiment="synthetic"):
+    return importlib.import_module(f"experiments.{experiment}").get_config(names)
+
+
+def players(names):
+    return train.make_players(config(names), CORPUS, 1)
+
+
+# --- What is taken out ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("no_tgan", {"adversarial"}),
+        ("no_iccl", {"iccl"}),
+        ("no_imcl", {"imcl"}),
+        ("no_contrast", {"iccl", "imcl"}),
+        ("no_auxiliary", {"adversarial", "iccl", "imcl"}),
+    ],
+)
+def test_component_is_out_of_the_loss_and_of_the_network(name, gone):
+    made = players(name)
+    assert made.terms.keys() == {"emotion", "adversarial", "iccl", "imcl"} - gone
+    assert made.model.generate == ("adversarial" not in gone)
+    assert made.model.contrast == (not {"iccl", "imcl"} <= gone)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("no_graph", {"layers": 0}),
+        ("no_speaker", {"speakers": 0, "speaker_relations": False}),
+        ("no_edge_attention", {"score": "uniform"}),
+        ("dot_attention", {"score": "dot"}),
+        ("complete_graph", {"past": -1, "future": -1}),
+        ("causal_graph", {"past": 10, "future": 0}),
+        ("gan_latent", {"wiring": "latent"}),
+    ],
+)
+def test_network_differs_in_what_the_name_says_alone(name, fields):
+    plain, changed = (players(n).model for n in ("", name))
+    plain, changed = ({f: getattr(m, f) for f in m.__annotations__} for m in (plain, changed))
+    different = {key: changed[key] for key in plain if plain[key] != changed[key]}
+    expected = {key: value for key, value in fields.items() if plain[key] != value}
+    assert expected and different == expected
+
+
+def test_journal_gan_is_latent_and_has_one_loss():
+    assert (players("gan_journal").summed, players("gan_journal").wiring) == (True, "latent")
+    assert (players("gan_summed").summed, players("gan_summed").wiring) == (True, "feature")
+    assert not players("").summed
+
+
+def test_every_function_of_every_slot_and_every_wiring_has_a_name():
+    for slot, functions in objective.TERMS.items():
+        for function in functions:
+            assert config(f"{slot}_{function}").losses[slot].fn == function
+    for function in objective.TERMS["iccl"]:
+        changed = config(f"contrast_{function}")
+        assert changed.losses.iccl.fn == changed.losses.imcl.fn == function
+    for wiring in gan.WIRINGS:
+        assert config(f"gan_{wiring}").model.gan.wiring == wiring
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_ablation_fits_every_experiment(experiment):
+    plain = config("", experiment)
+    before = flatten(plain.to_dict())
+    for name, changes in ablations.ABLATIONS.items():
+        changed = plain.copy_and_resolve_references()
+        ablations.apply(changed, name)
+        assert flatten(changed.to_dict()) == before | changes | {"experiment": f"{experiment}:{name}"}
+
+
+def test_groups_name_what_is_there():
+    assert all(name in ablations.ABLATIONS for group in ablations.GROUPS.values() for name in group)
+
+
+# --- Composition ------------------------------------------------------------------------------------------------------
+
+
+def test_plus_joins():
+    changed = config("no_tgan+no_imcl+only_text_audio")
+    assert changed.experiment == "synthetic:no_tgan+no_imcl+only_text_audio"
+    assert changed.losses.adversarial.weight == changed.losses.imcl.weight == 0
+    assert changed.losses.iccl.weight == base.get_config().losses.iccl.weight
+    assert changed.data.only == ("text", "audio")
+    ablations.apply(changed, "no_graph")
+    assert changed.experiment == "synthetic:no_tgan+no_imcl+only_text_audio+no_graph"
+
+
+def test_same_value_twice_is_no_conflict_and_two_values_are():
+    assert ablations.options("no_iccl+no_contrast") == ablations.options("no_contrast")
+    with pytest.raises(UserError, match=r"complete_graph and causal_graph.*model\.graph\.future would be -1 and 0"):
+        config("complete_graph+causal_graph")
+
+
+def test_groups_expand_once_and_in_order():
+    modalities = ("text_a", "text_b", "audio", "vocal_b_c")
+    assert ablations.expand(["no_iccl", "components"], modalities)[:3] == ["no_iccl", "no_tgan", "no_imcl"]
+    pairs = ["only_text_audio", "only_text_vocal", "only_audio_vocal"]
+    assert ablations.expand(["modalities"], modalities) == ["only_text", "only_audio", "only_vocal", *pairs]
+    assert ablations.expand(["modalities"], modalities[:3]) == ["only_text", "only_audio"]
+    assert ablations.expand(["modalities", "no_tgan+no_graph"], modalities[:1]) == ["no_tgan+no_graph"]
+
+
+def test_only_keeps_the_modalities_whose_names_begin_so():
+    assert corpora.keep(CORPUS, ("vocal", "text")).modalities == ("text_a", "vocal_b_c")
+    assert corpora.keep(CORPUS, ()).modalities == CORPUS.modalities
+    kept = corpora.keep(CORPUS, ("audio",))
+    assert kept.features.keys() == kept.present.keys() == {"audio"}
+    assert kept.features["audio"] is CORPUS.features["audio"] and len(kept) == len(CORPUS)
+    with pytest.raises(UserError, match=r"begins with 'face'; it has text_a, audio, vocal_b_c"):
+        corpora.keep(CORPUS, ("text", "face"))
+
+
+# --- Typos ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("no_tgn", r"no ablation 'no_tgn'\. Did you mean no_tgan\? Known: .*causal_graph.*only_.*modalities"),
+        ("no_tgan+nonsense", r"no ablation 'nonsense'\. Known: no_tgan"),
+        ("only_", "no ablation 'only_'"),
+        ("modalities", "no ablation 'modalities'"),
+    ],
+)
+def test_unknown_name_is_refused_with_the_known_ones(names, words):
+    with pytest.raises(UserError, match=words):
+        config(names)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"losses.adversarail.weight": 0.0}, r"no option losses\.adversarail\.weight\. Did you mean losses\.adversa"),
+        ({"model.graph.layer": 0}, r"no option model\.graph\.layer\. Did you mean model\.graph\.layers"),
+        ({"model.graph.layers.count": 0}, r"no option model\.graph\.layers\.count"),
+        ({"nothing.like.it": 0}, r"no option nothing\.like\.it\. experiments/base"),
+        ({"model.graph.layers": "two"}, r"model\.graph\.layers cannot be 'two': it is of type int"),
+    ],
+)
+def test_entry_that_sets_nothing_is_refused(monkeypatch, change, words):
+    monkeypatch.setitem(ablations.ABLATIONS, "mine", change)
+    with pytest.raises(UserError, match=words):
+        config("mine")
+    with pytest.raises(UserError, match=words):
+        ablations.apply(base.get_config(), "mine")  # not locked yet
+
+
+def test_command_line_shows_the_message_alone():
+    error = UserError("There is no ablation 'x'.")
+    assert command._parse_message(error, ["run", "--config=a.py:x"]) == "There is no ablation 'x'."
