@@ -26,7 +26,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_imcl": {"losses.imcl.weight": 0.0},
     "no_contrast": {"losses.iccl.weight": 0.0, "losses.imcl.weight": 0.0},
     # No auxiliary loss: encoders, graph and classifier with its own loss
-    "no_auxiliary": {"losses.adversarial.weight": 0.0, "losses.iccl.weight": 0.0, "losses.imcl.weight": 0.0},
+    "no_auxiliary": {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "adversarial", "iccl", "imcl")},
+    "no_unimodal": {"losses.unimodal.weight": 0.0},
     # The graph
     "no_graph": {"model.graph.layers": 0},
     "no_speaker": {"model.speakers": 0, "model.graph.speaker_relations": False},
@@ -56,7 +57,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 # Names for several; `modalities`, each kind alone and each pair of kinds, follows from the corpus.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "components": ("no_tgan", "no_iccl", "no_imcl", "no_contrast", "no_auxiliary", "no_graph"),
+    "components": ("no_tgan", "no_iccl", "no_imcl", "no_contrast", "no_unimodal", "no_auxiliary", "no_graph"),
     "graph": ("no_graph", "no_speaker", "no_edge_attention", "dot_attention", "complete_graph", "causal_graph"),
     "losses": tuple(name for name in ABLATIONS if name.startswith(("emotion_", "adversarial_", "iccl_", "imcl_"))),
     "gan": tuple(name for name in ABLATIONS if name.startswith("gan_")),

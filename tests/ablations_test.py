@@ -32,7 +32,7 @@ def players(names):
         ("no_iccl", {"iccl"}),
         ("no_imcl", {"imcl"}),
         ("no_contrast", {"iccl", "imcl"}),
-        ("no_auxiliary", {"adversarial", "iccl", "imcl"}),
+        ("no_auxiliary", {"unimodal", "adversarial", "iccl", "imcl"}),
     ],
 )
 def test_component_is_out_of_the_loss_and_of_the_network(name, gone):
