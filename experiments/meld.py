@@ -17,4 +17,8 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.num_epochs = 20
     config.batch_size = 64
     config.data.name = "meld"
+    config.model.input_dropout = 0.2
+    config.optimizer.schedule = "constant"
+    config.optimizer.average = 0.95
+    config.optimizer.weight_decay = 1.0
     return base.finish(config, ablations)
