@@ -45,6 +45,7 @@ class Fields:
       notes: what was found so far; grows while reading.
       train_order: names of the train dialogues in the order whose first ones published codes take as validation; ()
         where there is no such custom, and a hash of the names decides.
+      name: what the file calls the corpus; "" where it does not.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Fields:
     opaque: tuple[str, ...] = ()
     notes: list[str] = dataclasses.field(default_factory=list)
     train_order: tuple[str, ...] = ()
+    name: str = ""
 
     def refusal(self, field: str, problem: str, remedy: str) -> UserError:
         return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")
@@ -100,6 +102,25 @@ class Fields:
         raise self.refusal(field, problem, "It must hold text or integers")
 
 
+def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+    """The labels other than `label` that have names, in the order of the corpus.
+
+    Args:
+      archive: the fields, as they were assembled.
+      label: the field that was.
+
+    Returns:
+      Field -> ([U] int32 with UNLABELED for none, names of the classes).
+
+    Raises:
+      UserError: one of them is no labels.
+    """
+    quiet = dataclasses.replace(archive, notes=[])
+    order, _, _ = _order(quiet)
+    others = [field for field in archive.arrays if f"{field}_names" in archive.arrays and field != label]
+    return {field: _labels(quiet, field, order) for field in others}
+
+
 def text_array(values: Sequence[str]) -> np.ndarray:
     """[U] str. Fixed width takes 4 bytes for each character of the longest one: long texts become objects (choice)."""
     longest = max((len(v) for v in values), default=0)
@@ -142,7 +163,7 @@ def assemble(
     split = _splits(archive, order, dialogue, dialogue_ids, labels != UNLABELED, valid_fraction, test_fraction)
     features, present = _features(archive, chosen, order)
     corpus = Corpus(
-        name=name or archive.path.stem,
+        name=name or archive.name or (archive.path.name if archive.path.is_dir() else archive.path.stem),
         features=features,
         present=present,
         dialogue=dialogue,
