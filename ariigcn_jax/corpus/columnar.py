@@ -110,7 +110,7 @@ def write(
       UserError: it is there already, or cannot be written.
     """
     folder = Path(folder)
-    _check_place(folder, overwrite)
+    check_place(folder, overwrite)
     temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -126,6 +126,24 @@ def write(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def check_place(folder: Path, overwrite: bool) -> None:
+    """Holds the place of a new corpus against what is there.
+
+    Args:
+      folder: where it is to be written.
+      overwrite: whether a corpus that is there may be replaced.
+
+    Raises:
+      UserError: it may not be written there.
+    """
+    if not os.path.lexists(folder) or (folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not recognise(folder):
+        raise UserError(f"{folder}: something else is there already. Choose another place.")
+    if not overwrite:
+        raise UserError(f"{folder}: a corpus is there already. Choose another place, or --overwrite.")
 
 
 # Reading
@@ -293,15 +311,6 @@ def _read_columns(fields: Fields, columns: dict[str, list[str]], schema: Mapping
 
 
 # Writing
-
-
-def _check_place(folder: Path, overwrite: bool) -> None:
-    if not os.path.lexists(folder) or (folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())):
-        return
-    if not folder.is_dir() or not recognise(folder):
-        raise UserError(f"{folder}: something else is there already. Choose another place.")
-    if not overwrite:
-        raise UserError(f"{folder}: a corpus is there already. Choose another place, or --overwrite.")
 
 
 def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, tuple[np.ndarray, tuple[str, ...]]]) -> None:

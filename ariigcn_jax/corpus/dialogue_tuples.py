@@ -89,7 +89,7 @@ def _fits(roles: Sequence[str], kinds: Sequence[str]) -> bool:
 _ACCEPTED = {
     "ids": ("texts", "numbers", "empty"),
     "speaker": ("texts", "numbers", "vectors"),
-    "label": ("numbers", "vectors"),
+    "label": ("numbers", "singles"),
     "sentiment": ("numbers", "texts", "empty"),
     "transcript": ("texts", "words"),
     **dict.fromkeys(_SPLITS, ("dialogues",)),
@@ -116,7 +116,9 @@ def _kind_of_utterance(value: Any) -> str:
         return "other"
     if isinstance(inner[0], str | bytes):
         return "words"
-    return "vectors" if is_number(inner[0]) or as_sequence(inner[0]) is not None else "other"
+    if is_number(inner[0]):
+        return "vectors" if len(inner) > 1 else "singles"
+    return "vectors" if as_sequence(inner[0]) is not None else "other"
 
 
 def _name(dialogue: Any) -> str:

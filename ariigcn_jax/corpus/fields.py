@@ -484,10 +484,12 @@ def _missing(number: int, modality: Modality, reason: str) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    """`1 dialogue`, `2 dialogues`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def listed(fields: Sequence[str] | dict[str, np.ndarray] | np.ndarray) -> str:
+    """Names in backquotes, with commas between."""
     return ", ".join(f"`{field}`" for field in fields) or "nothing"
 
 

@@ -50,7 +50,8 @@ def recognise(folder: Path) -> dict[str, Path]:
         match = _SPLIT_FILE.fullmatch(path.stem)
         if path.suffix.lower() in SUFFIXES and match and path.is_file():
             found.setdefault((match.group(1) or match.group(2)).lower(), path)
-    return found if "train" in found else {}
+    order = sorted(found, key=lambda split: (split != "train", split == "test"))
+    return {split: found[split] for split in order} if "train" in found else {}
 
 
 def read_folder(folder: Path, label: str = "label") -> Fields:

@@ -312,7 +312,10 @@ class _Machine:
         self._data = b""
         self._at = 0
         self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
+        self._memo: list[Any] = []  # files number it from 0 without gaps
+        self._sparse: dict[int, Any] = {}  # except for strange ones
+        self._memoized = 0
+        self._last = -1  # index of the newest entry
         self._objects = _FREE_OBJECTS + self._end // _BYTES_AN_OBJECT
         self._ran = False  # whether there are runs of floats in lists
 
@@ -332,6 +335,7 @@ class _Machine:
             handler(self)
         value = self.pop()
         self._memo.clear()
+        self._sparse.clear()
         return _settled(value) if self._ran else value
 
     # Reading
@@ -420,12 +424,32 @@ class _Machine:
 
     def put(self, index: int | None = None) -> None:
         self.charge()
-        self._memo[len(self._memo) if index is None else index] = self.top(object)
+        value = self.top(object)
+        self._last = self._memoized if index is None else index
+        self._memoized += 1
+        if self._last == len(self._memo):
+            self._memo.append(value)
+        elif 0 <= self._last < len(self._memo):
+            self._memo[self._last] = value
+        else:
+            self._sparse[self._last] = value
 
     def get(self, index: int) -> None:
-        if index not in self._memo:
+        value = self._memo[index] if 0 <= index < len(self._memo) else self._sparse.get(index, _MARK)
+        if value is _MARK:
             raise ValueError("a reference to nothing")
-        self._stack.append(self._memo[index])
+        self._stack.append(value)
+
+    def forget(self, *values: Any) -> None:
+        """Drops the newest entries, where they are these: what an array is made of, which no other array shares.
+
+        Without this the memo would keep the bytes of every array beside the array.
+        """
+        for value in values:
+            index = self._last
+            if 0 <= index < len(self._memo) and self._memo[index] is value:
+                self._memo[index] = _MARK
+                self._last = index - 1
 
     # Names
 
@@ -601,6 +625,7 @@ def _reduce(m: _Machine) -> None:
     arguments, function = m.pop(), m.pop()
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         raise ValueError("a call of something that is no function")
+    m.forget(arguments)
     m.push_object(_MAKERS[function.name](*arguments))
 
 
@@ -615,6 +640,8 @@ def _build(m: _Machine) -> None:
     if not isinstance(value, np.ndarray) or value.size:
         raise _RefusedError("a state for an object other than an array")
     _fill(value, state)
+    # In the order of their entries, newest first. Bytes of length 1 are shared.
+    m.forget(state, *(s for s in reversed(state) if isinstance(s, bytes | str | list) and len(s) > 1))
 
 
 def _new_object(m: _Machine) -> None:
