@@ -54,6 +54,7 @@ VALUES = [
     [np.arange(4, dtype=">i4"), np.array(["a", "bcd"]), np.array([b"a", b"bcd"]), np.array([True, False])],
     [np.zeros((0, 5)), np.array(3.0), np.float32(2.5), np.int64(3), np.bool_(True), np.float16(1)],
     np.array([[1, None], ["x", (1, 2)]], dtype=object),
+    np.array([[1.5, 2.5], [3.5, 4.5]], dtype=object),
     collections.OrderedDict(a=1),
 ]
 

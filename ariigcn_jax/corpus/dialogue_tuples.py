@@ -99,11 +99,16 @@ _ACCEPTED = {
 def _kind(element: Any) -> str:
     """What an element is, by its first utterance."""
     if isinstance(element, dict):
-        first = next((v for v in element.values() if as_sequence(v) is not None and len(v)), None)
-        return "empty" if first is None else _kind_of_utterance(first[0])
+        lists = (v for v in element.values() if as_sequence(v) is not None)
+        first = next((u for values in lists for u in values if not _is_missing(u)), None)
+        return "empty" if first is None else _kind_of_utterance(first)
     if isinstance(element, list | tuple | set | frozenset) or (isinstance(element, np.ndarray) and element.ndim == 1):
         return "dialogues" if all(isinstance(d, str | bytes | int | np.generic) for d in element) else "other"
     return "other"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (not isinstance(value, str) and as_sequence(value) is not None and not len(value))
 
 
 def _kind_of_utterance(value: Any) -> str:

@@ -131,6 +131,7 @@ def text_array(values: Sequence[str]) -> np.ndarray:
     return array
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, and is said
 def assemble(
     archive: Fields,
     *,

@@ -41,6 +41,7 @@ _MAGIC = {
 }
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, and is said
 def read_fields(path: Path, *, modalities: Sequence[Modality] = (), label: str = "label") -> Fields:
     """Recognises and reads a corpus.
 

@@ -61,7 +61,7 @@ def read_folder(folder: Path, label: str = "label") -> Fields:
     for split, path in tables.items():
         part, found = _rows(path)
         notes += found
-        rows += [{**row, "split": split, "dialogue_id": _apart(split, row)} for row in part]
+        rows += [_apart(split, row) for row in part]
     fields = _fields(folder, rows, label, sum(p.stat().st_size for p in tables.values()))
     fields.notes[:0] = [f"read as tables: {', '.join(p.name for p in tables.values())}", *notes]
     return fields
@@ -99,10 +99,11 @@ def numbered(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([number[name] for name in written], np.int64), text_array(there)
 
 
-def _apart(split: str, row: Row) -> str:
-    """MELD counts dialogues from 0 in each of its tables."""
-    key = _find(row, "dialogue_id")
-    return f"{split}_{text(row[key])}" if key else f"{split}_"
+def _apart(split: str, row: Row) -> Row:
+    """A row with its split and a dialogue of that split alone: MELD counts dialogues from 0 in each of its tables."""
+    dialogue, old = _find(row, "dialogue_id"), _find(row, "split")
+    kept = {name: value for name, value in row.items() if name not in (dialogue, old)}
+    return kept | {"split": split} | ({"dialogue_id": f"{split}_{row[dialogue]}"} if dialogue else {})
 
 
 def _find(names: Iterable[str], field: str) -> str | None:

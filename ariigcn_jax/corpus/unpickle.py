@@ -160,6 +160,7 @@ def _fill(array: np.ndarray, state: Any) -> None:
     shape, kind, fortran, data = state[-4:]
     shape, dtype = _shape(shape), _resolved(kind)
     if dtype.hasobject:
+        data = _expanded(data) if isinstance(data, list) else data
         if not isinstance(data, list) or len(data) != math.prod(shape):
             raise ValueError("an object array without its objects")
     else:
