@@ -223,9 +223,7 @@ def _duplicates(corpus: Corpus) -> list[str]:
             tests = sum(
                 sum(corpus.split[i] == "test" for i in g) for g in groups if any(corpus.split[i] == "train" for i in g)
             )
-            words += (
-                f"; {count(leaks, 'group')} of them in several splits, with {tests:,} test utterances seen in train"
-            )
+            words += f"; {count(leaks, 'group')} of them in several splits, {tests:,} test utterances seen in train"
         found.append(words)
     return found
 
