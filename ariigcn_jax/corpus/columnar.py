@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.corpus.convert import kind, load_array
 from ariigcn_jax.corpus.fields import Fields, listed, text_array
+from ariigcn_jax.corpus.values import kind, load_array
 from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
 FORMAT, VERSION = "ariigcn-corpus", 1

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.corpus import labels
-from ariigcn_jax.corpus.convert import ShapeError, as_sequence, check_size, class_numbers, is_number, kind, text, vector
 from ariigcn_jax.corpus.fields import Fields, count, text_array
+from ariigcn_jax.corpus.values import ShapeError, as_sequence, check_size, class_numbers, is_number, kind, text, vector
 from ariigcn_jax.types import UserError
 
 LAYERS = ("text_layer1", "text_layer2", "text_layer3", "text_layer4")

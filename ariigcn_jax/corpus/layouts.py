@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.corpus import columnar, dialogue_tuples, merbench, mmsa, npz, tables, unpickle
-from ariigcn_jax.corpus.convert import as_sequence, is_number, kind
 from ariigcn_jax.corpus.fields import Fields, listed
+from ariigcn_jax.corpus.values import as_sequence, is_number, kind
 from ariigcn_jax.types import Modality, UserError
 
 LAYOUTS = """\

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.corpus import labels, tables, unpickle
-from ariigcn_jax.corpus.convert import Rows, class_numbers, is_number, kind, load_array
 from ariigcn_jax.corpus.fields import Fields, count, listed, text_array
+from ariigcn_jax.corpus.values import Rows, class_numbers, is_number, kind, load_array
 from ariigcn_jax.types import UserError
 
 FEATURES = "features"

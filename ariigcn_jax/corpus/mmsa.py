@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.corpus import labels
-from ariigcn_jax.corpus.convert import ShapeError, as_sequence, check_size, class_numbers, kind, text
 from ariigcn_jax.corpus.fields import Fields, text_array
+from ariigcn_jax.corpus.values import ShapeError, as_sequence, check_size, class_numbers, kind, text
 from ariigcn_jax.types import UserError
 
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}

@@ -10,6 +10,9 @@ import numpy as np
 from ariigcn_jax.corpus.fields import LAYOUT, PREFIXES, Fields, assemble, listed
 from ariigcn_jax.types import Corpus, Modality, UserError
 
+_LARGE = 2**30  # bytes of an archive's arrays, from which
+_MOST_TIMES = 100  # the file's own size is more than features compress to
+
 __all__ = ["LAYOUT", "PREFIXES", "read", "read_fields"]
 
 
@@ -68,12 +71,15 @@ def read_fields(path: str | Path) -> Fields:
     try:
         # numpy leaves a file that it opened itself open when it cannot read it.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            _check_size(path, archive)
             for field in archive.files:
                 array = _member(archive, field)
                 if isinstance(array, np.ndarray):
                     arrays[field] = array
                 else:
                     opaque.append(field)
+    except UserError:
+        raise
     except Exception as error:  # zipfile, zlib and numpy raise ten kinds on damaged bytes, and nothing else runs here
         raise UserError(
             f"{path}: the archive is truncated or damaged ({type(error).__name__}: {error}). "
@@ -82,6 +88,17 @@ def read_fields(path: str | Path) -> Fields:
     if not arrays and not opaque:
         raise UserError(f"{path}: the archive holds no arrays. It must have these fields:\n{LAYOUT}")
     return Fields(path, arrays, tuple(opaque))
+
+
+def _check_size(path: Path, archive: np.lib.npyio.NpzFile) -> None:
+    """Refuses a small file that unpacks to a very large one: features of a corpus never shrink so far."""
+    unpacked = sum(member.file_size for member in archive.zip.infolist()) if archive.zip else 0
+    packed = path.stat().st_size
+    if unpacked > _LARGE and unpacked > _MOST_TIMES * packed:
+        raise UserError(
+            f"{path}: would unpack to {unpacked / 1e9:,.1f} GB, from {packed / 1e6:,.1f} MB. It is damaged or made to "
+            "fill the memory; if it is not, write it again with numpy.savez, uncompressed."
+        )
 
 
 def _check_magic(path: Path) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.corpus import labels
-from ariigcn_jax.corpus.convert import Rows, ShapeError, is_integer, is_number, kind, load_array, text
 from ariigcn_jax.corpus.fields import Fields, count, text_array
+from ariigcn_jax.corpus.values import Rows, ShapeError, is_integer, is_number, kind, load_array, text
 from ariigcn_jax.types import UserError
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
