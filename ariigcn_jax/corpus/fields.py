@@ -358,7 +358,7 @@ def _given_splits(
     known = [_SPLIT_NAMES.get(str(name).strip().lower()) for name in written]
     if None in known:
         wrong = str(written[known.index(None)])
-        raise archive.refusal("split", f"has the value {wrong!r}", f"It must be one of {', '.join(_SPLIT_NAMES)}")
+        raise archive.refusal("split", f"has the value {wrong[:80]!r}", f"It must be one of {', '.join(_SPLIT_NAMES)}")
     split = np.array(known)[index]
     _, start = np.unique(dialogue, return_index=True)
     if (mixed := np.flatnonzero(split != split[start][dialogue])).size:
@@ -490,8 +490,9 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 def listed(fields: Sequence[str] | dict[str, np.ndarray] | np.ndarray) -> str:
-    """Names in backquotes, with commas between."""
-    return ", ".join(f"`{field}`" for field in fields) or "nothing"
+    """Names in backquotes, with commas between; the first ones of many, and the beginnings of long ones."""
+    shown = ", ".join(f"`{str(field)[:80]}`" for field in list(fields)[:40]) or "nothing"
+    return f"{shown} and {len(fields) - 40} more" if len(fields) > 40 else shown
 
 
 def _kind(array: np.ndarray) -> str:
