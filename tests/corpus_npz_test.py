@@ -563,3 +563,16 @@ def test_archive_of_other_things(tmp_path):
     with zipfile.ZipFile(tmp_path / "toy.npz", "w") as archive:
         archive.writestr("archive/data.pkl", "something")
     assert said(tmp_path / "toy.npz").startswith("there is no modality among the fields.")
+
+
+# Bombs
+
+
+def test_archive_that_unpacks_to_far_more_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "_LARGE", 10**6)
+    zeros = np.zeros((7, 200_000), np.float32)
+    np.savez_compressed(tmp_path / "bomb.npz", **fields(text=zeros))
+    with pytest.raises(UserError, match=r"would unpack to 0\.0 GB, from 0\.0 MB"):
+        npz.read(tmp_path / "bomb.npz")
+    np.savez(tmp_path / "plain.npz", **fields(text=zeros + 1))
+    assert npz.read(tmp_path / "plain.npz").widths["text"] == 200_000

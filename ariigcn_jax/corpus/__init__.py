@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ariigcn_jax.corpus import normalisation, npz, splits, synthetic
+from ariigcn_jax.corpus import columnar, fields, layouts, normalisation, npz, splits, synthetic
 from ariigcn_jax.corpus.normalisation import Normalisation
 from ariigcn_jax.corpus.splits import carve
 from ariigcn_jax.corpus.synthetic import generate
@@ -17,8 +17,11 @@ from ariigcn_jax.types import Corpus, UserError
 __all__ = [
     "Normalisation",
     "carve",
+    "columnar",
+    "fields",
     "generate",
     "keep",
+    "layouts",
     "load",
     "locate",
     "normalisation",
@@ -30,7 +33,9 @@ __all__ = [
 VARIABLE = "ARIIGCN_DATA"
 
 HELP = f"""\
-What is read: one .npz file, loaded without pickle, with one row per utterance (U rows):
+What is read, recognised by what is in it:
+{layouts.LAYOUTS}
+An .npz file is loaded without pickle and has one row per utterance (U rows):
 {npz.LAYOUT}
 How to get one: the features of IEMOCAP and MELD may not be redistributed, so none come with this package. Obtain the
 corpus under its licence and extract or convert its features, or bring your own conversations:
@@ -59,7 +64,7 @@ def load(
     """Finds and reads a corpus.
 
     Args:
-      path: the .npz file, or None to look where `locate` looks for `name`.
+      path: a file or folder of any layout in `layouts.LAYOUTS`, or None to look where `locate` looks for `name`.
       name: what the corpus is called; the file's stem where not given.
       modalities: the fields to take as modalities, in this order; () takes every 2-D floating field named like one.
       label: the field of the labels; their names come from the field `<label>_names`.
@@ -74,8 +79,8 @@ def load(
     Raises:
       UserError: no such file, or one that cannot be used as it is.
     """
-    corpus = npz.read(
-        locate(path, name),
+    corpus = fields.assemble(
+        layouts.read_fields(locate(path, name), modalities=modalities, label=label),
         name=name,
         modalities=modalities,
         label=label,
@@ -113,7 +118,7 @@ def locate(path: str | Path | None, name: str | None = None) -> Path:
     """Finds the file of a corpus.
 
     Args:
-      path: an explicit path, which must exist; None (or "") to look for `name`.
+      path: an explicit path, of a file or a folder, which must exist; None (or "") to look for `name`.
       name: looked for as data/<name>.npz in the working directory, then by the environment variable ARIIGCN_DATA,
         which is a file, or a folder that holds <name>.npz or <name>/<name>.npz.
 

@@ -1,0 +1,503 @@
+"""Named arrays with one row per utterance → a validated corpus. What every layout's reader ends in."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ariigcn_jax.corpus.splits import carve
+from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
+
+PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
+LAYOUT = f"""\
+  dialogue_id        [U] text or integers; required
+  label              [U] integers counted from 0, negative where there is no label; required
+  <modality>         [U, d] floats, at least one, named {", ".join(PREFIXES)},
+                     alone or with _<suffix>; any other name has to be asked for
+  <modality>_present [U] bool; without it, rows that are all zero, NaN or Inf count as missing
+  label_names        [C] text; without it the classes are called 0, 1, …
+  split              [U] train, valid or test, the same for a whole dialogue; without it dialogues are held out
+  turn               [U] numbers that order the utterances of a dialogue; without it the file's order counts
+  speaker, utterance_id, transcript
+                     [U] text or integers
+"""
+
+_FIXED_WIDTH_BYTES = 64 * 2**20
+_BLOCK_ROWS = 2048  # of a modality that are looked at together, so that a memory-mapped one stays on disk
+_SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
+_NAMED_LIKE_A_MODALITY = re.compile(rf"({'|'.join(PREFIXES)})(_.*)?(?<!_present)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """The fields of a file.
+
+    Attributes:
+      path: the file.
+      arrays: field -> array.
+      opaque: fields that hold something other than a plain array, which only pickle could read.
+      notes: what was found so far; grows while reading.
+      train_order: names of the train dialogues in the order whose first ones published codes take as validation; ()
+        where there is no such custom, and a hash of the names decides.
+      name: what the file calls the corpus; "" where it does not.
+    """
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    opaque: tuple[str, ...] = ()
+    notes: list[str] = dataclasses.field(default_factory=list)
+    train_order: tuple[str, ...] = ()
+    name: str = ""
+
+    def refusal(self, field: str, problem: str, remedy: str) -> UserError:
+        return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def absent(self, field: str, remedy: str) -> UserError:
+        close = difflib.get_close_matches(field, [*self.arrays, *self.opaque], n=1)
+        hint = f"Did you mean `{close[0]}`? " if close else ""
+        return self.refusal(field, f"is not there; the file has {listed(self.arrays)}", hint + remedy)
+
+    def get(self, field: str) -> np.ndarray | None:
+        """The field's array; None where it is absent."""
+        if field in self.opaque:
+            raise self.refusal(
+                field,
+                "is an object array, which only pickle can read, and pickle can run code",
+                "Write it as a plain array: numbers with a dtype, or text by numpy.array(values, dtype=str)",
+            )
+        return self.arrays.get(field)
+
+    def column(self, field: str, order: np.ndarray | None = None) -> np.ndarray | None:
+        """[U]: the field, in the given order; None where it is absent."""
+        values = self.get(field)
+        if values is None:
+            return None
+        if values.ndim != 1 or (order is not None and len(values) != len(order)):
+            remedy = "It must be 1-D" if order is None else f"It must be [{len(order)}], one value per utterance"
+            raise self.refusal(field, f"has the shape {values.shape}", remedy)
+        return values if order is None else values[order]
+
+    def names(self, field: str, order: np.ndarray | None = None) -> np.ndarray | None:
+        """[U] str: the field, in the given order; None where it is absent."""
+        values = self.column(field, order)
+        if values is None or values.dtype.kind in "UO":  # object arrays of str come from `text_array` alone
+            return values
+        if values.dtype.kind in "iu":
+            return values.astype(str)
+        try:
+            return np.char.decode(values, "utf-8")
+        except UnicodeDecodeError:
+            problem = "holds bytes that are not UTF-8"
+        except (TypeError, ValueError):
+            problem = f"is {values.dtype}"
+        raise self.refusal(field, problem, "It must hold text or integers")
+
+
+def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+    """The labels other than `label` that have names, in the order of the corpus.
+
+    Args:
+      archive: the fields, as they were assembled.
+      label: the field that was.
+
+    Returns:
+      Field -> ([U] int32 with UNLABELED for none, names of the classes).
+
+    Raises:
+      UserError: one of them is no labels.
+    """
+    quiet = dataclasses.replace(archive, notes=[])
+    order, _, _ = _order(quiet)
+    others = [field for field in archive.arrays if f"{field}_names" in archive.arrays and field != label]
+    return {field: _labels(quiet, field, order) for field in others}
+
+
+def text_array(values: Sequence[str]) -> np.ndarray:
+    """[U] str. Fixed width takes 4 bytes for each character of the longest one: long texts become objects (choice)."""
+    longest = max((len(v) for v in values), default=0)
+    if 4 * longest * len(values) <= _FIXED_WIDTH_BYTES:
+        return np.array(values, dtype=str)
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, and is said
+def assemble(
+    archive: Fields,
+    *,
+    name: str | None = None,
+    modalities: Sequence[Modality] = (),
+    label: str = "label",
+    valid_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+) -> Corpus:
+    """Validates fields and makes them a corpus; what they must hold is in `LAYOUT`.
+
+    Args:
+      archive: the fields; its notes grow, and float32 arrays of it may become the corpus's own.
+      name: what the corpus is called; the file's stem where not given.
+      modalities: the fields to take as modalities, in this order; () takes every 2-D floating field named like one.
+      label: the field of the labels; their names come from the field `<label>_names`.
+      valid_fraction: share of the train dialogues, in [0, 1), that becomes validation where the file names none.
+      test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
+
+    Returns:
+      The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
+
+    Raises:
+      UserError: the fields cannot be used; names the file, the field and what to do.
+    """
+    chosen = _choose(archive, modalities)
+    order, dialogue, dialogue_ids = _order(archive)
+    labels, label_names = _labels(archive, label, order)
+    speaker, speaker_names = _speakers(archive, order, dialogue)
+    split = _splits(archive, order, dialogue, dialogue_ids, labels != UNLABELED, valid_fraction, test_fraction)
+    features, present = _features(archive, chosen, order)
+    corpus = Corpus(
+        name=name or archive.name or (archive.path.name if archive.path.is_dir() else archive.path.stem),
+        features=features,
+        present=present,
+        dialogue=dialogue,
+        speaker=speaker,
+        label=labels,
+        split=split,
+        label_names=label_names,
+        dialogue_ids=dialogue_ids,
+        utterance_ids=_utterance_ids(archive, order, dialogue, dialogue_ids),
+        speaker_names=speaker_names,
+        transcript=archive.names("transcript", order),
+    )
+    _check_training(archive, label, corpus)
+    return dataclasses.replace(corpus, notes=(*archive.notes, *_training_notes(corpus)))
+
+
+def _choose(archive: Fields, modalities: Sequence[Modality]) -> tuple[Modality, ...]:
+    """The fields that are the modalities."""
+    if modalities:
+        return _named(archive, (modalities,) if isinstance(modalities, str) else tuple(modalities))
+    for field in filter(_NAMED_LIKE_A_MODALITY.fullmatch, archive.opaque):
+        archive.get(field)
+    chosen: list[Modality] = []
+    others: list[str] = []
+    for field, array in archive.arrays.items():
+        if array.ndim == 2 and array.dtype.kind == "f":
+            (chosen if _NAMED_LIKE_A_MODALITY.fullmatch(field) else others).append(field)
+        elif array.ndim >= 2 and _NAMED_LIKE_A_MODALITY.fullmatch(field):
+            archive.note(f"`{field}` is not taken as a modality: it is {_kind(array)}, not 2-D floats")
+    if others:
+        archive.note(
+            f"{listed(others)}: not taken as a modality, going by the name; ask for it by `modalities` if it is an "
+            "input and not an annotation"
+        )
+    if not chosen:
+        remedy = f"Name a field with 2-D floats {', '.join(PREFIXES)}, or ask for it by `modalities`"
+        raise UserError(f"{archive.path}: there is no modality among {_shapes(archive)}. {remedy}.")
+    return tuple(chosen)
+
+
+def _named(archive: Fields, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+    for modality in modalities:
+        array = archive.get(modality)
+        if array is None:
+            raise archive.absent(modality, "Choose `modalities` from the 2-D floating fields")
+        if array.ndim != 2 or array.dtype.kind != "f":
+            remedy = "A modality must be 2-D floats, [U, d]: convert with .astype('float32'), pool frames, or drop it"
+            raise archive.refusal(modality, f"is {_kind(array)}", remedy)
+    if len(set(modalities)) < len(modalities):
+        raise UserError(f"`modalities` names one of {listed(modalities)} twice. Name each once.")
+    return modalities
+
+
+def _order(archive: Fields) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """The order of rows that makes dialogues contiguous and sorted by turn, the sorted `dialogue`, and the names."""
+    ids = archive.names("dialogue_id")
+    if ids is None:
+        raise archive.absent("dialogue_id", "Add it: [U] text or integers, the dialogue of each utterance")
+    if not len(ids):
+        raise archive.refusal("dialogue_id", "has no rows", "Write at least one utterance")
+    dialogue, names = _by_appearance(ids)
+    runs = dialogue[np.flatnonzero(np.diff(dialogue, prepend=-1))]
+    if scattered := int((np.bincount(runs) > 1).sum()):
+        archive.note(f"the rows of {count(scattered, 'dialogue')} were not contiguous and were gathered")
+    order = np.argsort(dialogue, kind="stable")
+    turn = archive.column("turn", order)
+    if turn is not None:
+        order = order[_by_turn(archive, dialogue[order], turn)]
+    return order, dialogue[order].astype(np.int32), tuple(names.tolist())
+
+
+def _by_turn(archive: Fields, dialogue: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """The order that sorts each dialogue by turn, and equal turns as they are in the file."""
+    if turn.dtype.kind not in "iuf" or not np.isfinite(turn).all():
+        raise archive.refusal("turn", f"is {turn.dtype} or not finite", "It must hold numbers, or leave the field out")
+    inside = dialogue[1:] == dialogue[:-1]
+    if unsorted := len(np.unique(dialogue[1:][inside & (turn[1:] < turn[:-1])])):
+        archive.note(f"the rows of {count(unsorted, 'dialogue')} were not in the order of `turn` and were sorted")
+    order = np.lexsort((turn, dialogue))
+    if ties := int((inside & (np.diff(turn[order]) == 0)).sum()):
+        archive.note(f"{count(ties, 'utterance')} with the `turn` of another one stayed in the order of the file")
+    return order
+
+
+def _by_appearance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers values by their first appearance: [U] int, and the values by number."""
+    unique, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number = np.empty(len(order), np.int64)
+    number[order] = np.arange(len(order))
+    return number[inverse], unique[order]
+
+
+def _labels(archive: Fields, field: str, order: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    values = archive.column(field, order)
+    if values is None:
+        raise archive.absent(field, "Add it, or choose another field by `label`")
+    if values.dtype.kind not in "iufb":
+        remedy = "It must hold integers: number text by numpy.unique(label, return_inverse=True)"
+        raise archive.refusal(field, f"is {values.dtype}", remedy)
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.round(values))).all():
+        wrong = values[~(np.isfinite(values) & (values == np.round(values)))][0]
+        raise archive.refusal(
+            field, f"has the value {wrong}", "It must hold integers, negative where there is no label"
+        )
+    names = _label_names(archive, field, values)
+    if values.max() >= len(names):
+        problem = f"has the value {values.max():.0f}, but `{field}_names` has only {count(len(names), 'name')}"
+        raise archive.refusal(field, problem, "Labels count from 0; add the missing names")
+    return np.where(values < 0, UNLABELED, values).astype(np.int32), names
+
+
+def _label_names(archive: Fields, field: str, labels: np.ndarray) -> tuple[str, ...]:
+    names = archive.names(f"{field}_names")
+    if names is None:
+        if labels.max() >= len(labels):
+            problem = f"has the value {labels.max():.0f}, more than there are utterances"
+            raise archive.refusal(field, problem, f"Count labels from 0, or name all classes in `{field}_names`")
+        return tuple(str(c) for c in range(int(labels.max()) + 1))
+    if len(set(names.tolist())) < len(names):
+        raise archive.refusal(f"{field}_names", f"has a name twice: {listed(names)}", "Give each class its own name")
+    return tuple(names.tolist())
+
+
+def _speakers(archive: Fields, order: np.ndarray, dialogue: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """[U] int32, numbered inside each dialogue, and [U] names."""
+    names = archive.names("speaker", order)
+    if names is None:
+        archive.note("there is no field `speaker`: every dialogue counts as the monologue of speaker 0")
+        return np.zeros(len(order), np.int32), None
+    _, person = np.unique(names, return_inverse=True)
+    number, _ = _by_appearance(dialogue.astype(np.int64) * len(names) + person)
+    # Numbers run on from dialogue to dialogue, and a dialogue's first row has its lowest.
+    _, start = np.unique(dialogue, return_index=True)
+    return (number - number[start][dialogue]).astype(np.int32), names
+
+
+def _splits(
+    archive: Fields,
+    order: np.ndarray,
+    dialogue: np.ndarray,
+    dialogue_ids: Sequence[str],
+    labelled: np.ndarray,
+    valid_fraction: float,
+    test_fraction: float,
+) -> np.ndarray:
+    """[U] str; carves out of the train dialogues what the file does not name."""
+    given = _given_splits(archive, order, dialogue, dialogue_ids)
+    split = np.full(len(dialogue_ids), "train") if given is None else given
+    # A dialogue without a label would be no validation at all.
+    usable = np.isin(np.arange(len(dialogue_ids)), dialogue[labelled])
+    held = {"test": test_fraction} if given is None else {}
+    for name, fraction in (held if "valid" in split else held | {"valid": valid_fraction}).items():
+        candidates = np.flatnonzero((split == "train") & usable).tolist()
+        picked, how = _pick(archive, [dialogue_ids[d] for d in candidates], fraction, name)
+        split[[d for d in candidates if dialogue_ids[d] in picked]] = name
+        lacking = "splits" if given is None else f"{name} split"
+        archive.note(_carved(name, len(picked), len(candidates), lacking, how))
+    if "test" not in split and given is not None:
+        archive.note("the file names no test split")
+    return split[dialogue]
+
+
+def _pick(archive: Fields, candidates: list[str], fraction: float, name: str) -> tuple[frozenset[str], str]:
+    """The dialogues that are held out, and how they were chosen."""
+    hashed = carve(candidates, fraction, name)
+    if not archive.train_order or name != "valid":
+        return hashed, "chosen by a hash of their names"
+    known = set(candidates)
+    ordered = [d for d in archive.train_order if d in known]
+    # Published codes round down: int(0.1 * 120) of IEMOCAP's dialogues.
+    number = min(max(int(fraction * len(ordered)), 1), len(hashed) and len(ordered) - 1)
+    return frozenset(ordered[:number]), "the first ones of the file's train list, as published codes do"
+
+
+def _carved(name: str, picked: int, candidates: int, lacking: str, how: str) -> str:
+    if not picked:
+        return f"the file names no {lacking}: the {name} split stays empty"
+    counts = f"{picked} of {count(candidates, 'labelled train dialogue')}"
+    return f"the file names no {lacking}: {counts} became the {name} split, {how}"
+
+
+def _given_splits(
+    archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str]
+) -> np.ndarray | None:
+    """[dialogues] str, or None where the file has no splits."""
+    values = archive.names("split", order)
+    if values is None:
+        return None
+    written, index = np.unique(values, return_inverse=True)
+    known = [_SPLIT_NAMES.get(str(name).strip().lower()) for name in written]
+    if None in known:
+        wrong = str(written[known.index(None)])
+        raise archive.refusal("split", f"has the value {wrong[:80]!r}", f"It must be one of {', '.join(_SPLIT_NAMES)}")
+    split = np.array(known)[index]
+    _, start = np.unique(dialogue, return_index=True)
+    if (mixed := np.flatnonzero(split != split[start][dialogue])).size:
+        row = int(mixed[0])
+        both = " and ".join(sorted({str(split[row]), str(split[start][dialogue[row]])}))
+        problem = f"the dialogue {dialogue_ids[int(dialogue[row])]!r} is in both {both}"
+        raise archive.refusal("split", problem, "Context would leak: give all rows of a dialogue the same split")
+    return split[start]
+
+
+def _features(
+    archive: Fields, chosen: Sequence[Modality], order: np.ndarray
+) -> tuple[dict[Modality, np.ndarray], dict[Modality, np.ndarray]]:
+    features, present = {}, {}
+    for modality in chosen:
+        values = archive.arrays[modality]
+        if len(values) != len(order) or not values.shape[1]:
+            remedy = f"It must be [{len(order)}, d] with d of at least 1, one row per utterance"
+            raise archive.refusal(modality, f"has the shape {values.shape}", remedy)
+        rows = _rows(values, order)
+        here = _present(archive, modality, rows, order)
+        features[modality], present[modality] = _zeroed(rows, here), here
+    if nothing := int((~np.any([*present.values()], axis=0)).sum()):
+        archive.note(f"{count(nothing, 'utterance has', 'utterances have')} no modality at all")
+    return features, present
+
+
+def _rows(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """[U, d] float32 in the given order; the array itself where that is what it is."""
+    if np.array_equal(order, np.arange(len(order))):
+        if values.dtype == np.float32:
+            return values
+        order = np.arange(0)  # nothing to look up
+    rows = np.empty(values.shape, np.float32)
+    with np.errstate(over="ignore"):
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            rows[block] = values[order[block]] if len(order) else values[block]
+    return rows
+
+
+def _zeroed(rows: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The rows with zeros where they are missing; a copy only where rows that cannot be written hold something."""
+    missing = np.flatnonzero(~present)
+    if rows.flags.writeable:
+        rows[missing] = 0
+    elif rows[missing].any():
+        rows = np.where(present[:, None], rows, np.float32(0))
+    return rows
+
+
+def _each_row(rows: np.ndarray, what: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """[U] bool: `what` of blocks of rows."""
+    return np.concatenate([what(rows[i : i + _BLOCK_ROWS]) for i in range(0, len(rows), _BLOCK_ROWS)])
+
+
+def _present(archive: Fields, modality: Modality, rows: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """[U] bool. Zero rows are failed extractions unless the file says what is present (choice)."""
+    given = _given_present(archive, modality, order)
+    finite = _each_row(rows, lambda block: np.isfinite(block).all(axis=1))
+    claimed = finite if given is None else finite | ~given
+    if broken := int((~claimed).sum()):
+        archive.note(_missing(broken, modality, "NaN or Inf"))
+    if given is not None:
+        return given & finite
+    # A single feature may well be zero, and a modality that is zero throughout says nothing about its extraction.
+    zero = finite & ~_each_row(rows, lambda block: block.any(axis=1))
+    if rows.shape[1] == 1 or not zero.any():
+        return finite
+    if zero.sum() == finite.sum():
+        archive.note(f"`{modality}` is zero in every utterance")
+        return finite
+    archive.note(_missing(int(zero.sum()), modality, "only zeros"))
+    return finite & ~zero
+
+
+def _given_present(archive: Fields, modality: Modality, order: np.ndarray) -> np.ndarray | None:
+    field = f"{modality}_present"
+    values = archive.column(field, order)
+    if values is None:
+        return None
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+        raise archive.refusal(field, "holds something other than true and false", "It must be [U] bool")
+    return values.astype(bool)
+
+
+def _utterance_ids(
+    archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str]
+) -> tuple[str, ...]:
+    names = archive.names("utterance_id", order)
+    if names is None:
+        _, start = np.unique(dialogue, return_index=True)
+        turn = np.arange(len(dialogue)) - start[dialogue]
+        return tuple(f"{dialogue_ids[d]}_{t}" for d, t in zip(dialogue.tolist(), turn.tolist(), strict=True))
+    if twice := len(names) - len(np.unique(names)):
+        archive.note(f"{count(twice, 'utterance has', 'utterances have')} the `utterance_id` of another one")
+    return tuple(names.tolist())
+
+
+def _check_training(archive: Fields, label: str, corpus: Corpus) -> None:
+    if "train" not in corpus.split:
+        raise archive.refusal("split", "no dialogue is in the train split", "Put some there, or leave the field out")
+    if not ((corpus.split == "train") & (corpus.label != UNLABELED)).any():
+        problem = "no utterance of the train split has a label"
+        raise archive.refusal(label, problem, "Labels count from 0, and negative means that there is none")
+
+
+def _training_notes(corpus: Corpus) -> list[str]:
+    """What training cannot learn from this corpus, and measuring cannot see."""
+    train, labelled = corpus.split == "train", corpus.label != UNLABELED
+    counts = np.bincount(corpus.label[train & labelled], minlength=corpus.num_classes)
+    unseen = [name for name, count in zip(corpus.label_names, counts, strict=True) if not count]
+    notes = [f"no train utterance is labelled {', '.join(unseen)}"] if unseen else []
+    notes += [f"no train utterance has `{m}`" for m, here in corpus.present.items() if not here[train].any()]
+    blind = [s for s in ("valid", "test") if s in corpus.split and not labelled[corpus.split == s].any()]
+    return notes + [f"no utterance of the {split} split has a label" for split in blind]
+
+
+def _missing(number: int, modality: Modality, reason: str) -> str:
+    verb = "counts" if number == 1 else "count"
+    return (
+        f"{count(number, 'utterance')} of {modality} {'has' if number == 1 else 'have'} {reason} and {verb} as missing"
+    )
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """`1 dialogue`, `2 dialogues`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def listed(fields: Sequence[str] | dict[str, np.ndarray] | np.ndarray) -> str:
+    """Names in backquotes, with commas between; the first ones of many, and the beginnings of long ones."""
+    shown = ", ".join(f"`{str(field)[:80]}`" for field in list(fields)[:40]) or "nothing"
+    return f"{shown} and {len(fields) - 40} more" if len(fields) > 40 else shown
+
+
+def _kind(array: np.ndarray) -> str:
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def _shapes(archive: Fields) -> str:
+    return ", ".join(f"`{field}` {_kind(array)}" for field, array in archive.arrays.items()) or "the fields"

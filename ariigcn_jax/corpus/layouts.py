@@ -1,0 +1,186 @@
+"""Recognises how a corpus is stored, by what is in the file or folder and not by its name, and reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ariigcn_jax.corpus import columnar, dialogue_tuples, merbench, mmsa, npz, tables, unpickle
+from ariigcn_jax.corpus.fields import Fields, listed
+from ariigcn_jax.corpus.values import as_sequence, is_number, kind
+from ariigcn_jax.types import Modality, UserError
+
+LAYOUTS = """\
+  .npz of plain arrays, one row an utterance
+  pickles of DialogueRNN, DialogueGCN, MMGCN, MM-DFN, COGMEN, M3NET, SDT, GraphSmile, AGF-IB, COSMIC and DAG-ERC
+  pickles of MMSA: {train, valid, test} → {id, raw_text, text, audio, vision, …_labels}
+  folders of MERBench: features/<feature>/<utterance>.npy and label.npz or label.csv
+  tables: .csv, .tsv, .json, .jsonl, one row an utterance; or a folder with train, dev and test tables
+  folders of this project's own format (python -m tools.prepare convert writes them)"""
+
+_CONVERT = """\
+To convert: in Python, load what you have and write one .npz of plain arrays, which `python -m tools.prepare inspect`
+then checks:
+
+    numpy.savez("mine.npz", dialogue_id=…, turn=…, speaker=…, label=…, label_names=…, split=…, transcript=…,
+                text=…, audio=…)    # one row an utterance; text and audio are [utterances, features] float32"""
+
+_MAGIC = {
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "compressed by gzip; unpack it first",
+    b"\xfd7zX": "compressed by xz; unpack it first",
+    b"BZh": "compressed by bzip2; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"PAR1": "a Parquet file; write it as CSV or .npz",
+    b"\x93NUM": "a single .npy array; a corpus needs labels and dialogues too",
+    b"MATL": "a MATLAB file; write its arrays with scipy.io.loadmat and numpy.savez",
+    b"RIFF": "a sound or video file; see python -m tools.prepare features --help",
+}
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, and is said
+def read_fields(path: Path, *, modalities: Sequence[Modality] = (), label: str = "label") -> Fields:
+    """Recognises and reads a corpus.
+
+    Args:
+      path: a file or a folder.
+      modalities: those asked for; some layouts hold more than they give unasked.
+      label: the field of the labels, where it is the name of a column.
+
+    Returns:
+      Its fields, not validated.
+
+    Raises:
+      UserError: it is of no layout that is known (says what was found and how to convert), or cannot be read.
+    """
+    fields = _read_folder(path, modalities, label) if path.is_dir() else _read_file(path, modalities, label)
+    if not any(array.ndim >= 2 for array in fields.arrays.values()) and not fields.opaque and not _is_zip(path):
+        raise UserError(
+            f"{path}: there are no features in it, only {listed(fields.arrays)}. Features are extracted from words, "
+            "sound and video by `python -m tools.prepare features`."
+        )
+    return fields
+
+
+def _is_zip(path: Path) -> bool:
+    return path.is_file() and _start(path).startswith(b"PK")
+
+
+def _read_folder(folder: Path, modalities: Sequence[Modality], label: str) -> Fields:
+    try:
+        if columnar.recognise(folder):
+            return columnar.read_fields(folder)
+        if merbench.recognise(folder):
+            return merbench.read_fields(folder, modalities)
+        if tables.recognise(folder):
+            return tables.read_folder(folder, label)
+        inside = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {error.strerror or error}.") from None
+    raise UserError(
+        f"{folder}: this is a folder, and of no layout that is known. It holds {listed(inside[:20])}"
+        f"{' and more' if len(inside) > 20 else ''}. Give the path of a file in it, or one of these:\n{LAYOUTS}"
+    )
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(4096)
+    except PermissionError:
+        raise UserError(f"{path}: no permission to read this file. Change its permissions or its owner.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
+
+
+def _read_file(path: Path, modalities: Sequence[Modality], label: str) -> Fields:
+    start = _start(path)
+    if not start:
+        raise UserError(f"{path}: the file is empty. Copy it again.")
+    if start.startswith(b"PK"):
+        if path.name.startswith("label") and merbench.recognise(path.parent):
+            return merbench.read_fields(path.parent, modalities)
+        return npz.read_fields(path)
+    if _is_pickle(path, start):
+        return _read_pickle(path, modalities)
+    for magic, what in _MAGIC.items():
+        if start.startswith(magic):
+            raise UserError(f"{path}: this is {what}. What is read:\n{LAYOUTS}\n{_CONVERT}")
+    if b"\0" in start:
+        raise UserError(f"{path}: this is a binary file of no kind that is known. What is read:\n{LAYOUTS}\n{_CONVERT}")
+    return tables.read_fields(path, label)
+
+
+def _is_pickle(path: Path, start: bytes) -> bool:
+    """Protocols from 2 begin with their number; older ones are text, and are known by the suffix or their first
+    instructions."""
+    if start[0] == 0x80:
+        return True
+    if path.suffix.lower() in (".pkl", ".pickle", ".p", ".pk"):
+        return True
+    return start[:2] in (b"(d", b"(l", b"(S", b"(V", b"((", b"}q", b"]q", b"(]", b"(}") or start[:3] in (b"cnu", b"cco")
+
+
+def _read_pickle(path: Path, modalities: Sequence[Modality]) -> Fields:
+    data = unpickle.load(path)
+    if layout := dialogue_tuples.recognise(data):
+        parts = list(data)
+        del data  # the reader empties the parts
+        return dialogue_tuples.read_fields(path, parts, layout, modalities)
+    if mmsa.recognise(data):
+        return mmsa.read_fields(path, data)
+    raise UserError(
+        f"{path}: a pickle of no layout that is known. It holds {describe(data)}\nWhat is read:\n{LAYOUTS}\n{_CONVERT}"
+    )
+
+
+def describe(value: Any, depth: int = 0) -> str:
+    """What a container holds: types, lengths and widths, two levels deep.
+
+    Args:
+      value: what was read.
+      depth: how deep it lies in the whole.
+
+    Returns:
+      Lines of text, of a length that does not depend on the file's.
+    """
+    indent = "\n" + "  " * (depth + 1)
+    if isinstance(value, dict):
+        keys = list(value)[:12]
+        shown = "".join(f"{indent}{str(k)[:40]!r}: {_inner(value[k], depth)}" for k in keys)
+        more = f"{indent}… and {len(value) - 12} more" if len(value) > 12 else ""
+        return f"a dictionary of {len(value)}:{shown}{more}"
+    if isinstance(value, list | tuple):
+        shown = "".join(f"{indent}{i}: {_inner(v, depth)}" for i, v in enumerate(value[:16]))
+        more = f"{indent}… and {len(value) - 16} more" if len(value) > 16 else ""
+        return f"a {type(value).__name__} of {len(value)}:{shown}{more}"
+    return kind(value)
+
+
+def _inner(value: Any, depth: int) -> str:
+    if depth < 1 and isinstance(value, dict) and value and all(isinstance(v, dict) for v in list(value.values())[:3]):
+        return describe(value, depth + 1)
+    if depth < 1 and isinstance(value, dict) and all(isinstance(k, str) for k in list(value)[:3]) and len(value) < 13:
+        return describe(value, depth + 1)
+    if isinstance(value, dict) and value:
+        key, first = next(iter(value.items()))
+        return f"dictionary of {len(value)}, such as {str(key)[:40]!r}: {_nested(first)}"
+    return _nested(value)
+
+
+def _nested(value: Any) -> str:
+    """`list of 5 of list of 100 of float`."""
+    words = []
+    for _ in range(4):
+        words.append(kind(value))
+        inner = as_sequence(value)
+        if inner is None or not len(inner) or (isinstance(inner, np.ndarray) and inner.dtype.kind != "O"):
+            break
+        value = inner[0]
+        if is_number(value):
+            words.append(type(value).__name__)
+            break
+    return " of ".join(words)

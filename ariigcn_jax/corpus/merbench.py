@@ -1,0 +1,258 @@
+"""Reads MERBench's folders: one .npy (or a folder of them) for each utterance and feature, and a table of labels.
+
+    features/<feature>/<utterance>.npy        [d], or [frames, d], which is averaged (choice)
+    features/<feature>/<utterance>/*.npy      the same, one file for each face
+    label.npz                                 train_corpus, val_corpus, test_corpus: utterance → {emo, val} or a class
+    label.csv                                 the same as a table with a column of utterances (name) and labels
+    transcription.csv                         utterance, words; optional
+
+A feature is a modality; MERBench's names do not say of which kind, so `audio`, `text` or `visual` is put before the
+names that are known.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ariigcn_jax.corpus import labels, tables, unpickle
+from ariigcn_jax.corpus.fields import Fields, count, listed, text_array
+from ariigcn_jax.corpus.values import Rows, class_numbers, is_number, kind, load_array
+from ariigcn_jax.types import UserError
+
+FEATURES = "features"
+_LARGEST_TABLE = 256 * 2**20  # bytes
+_SPLITS = {"train": "train", "val": "valid", "valid": "valid", "dev": "valid", "test": "test"}
+_DIALOGUE = re.compile(r"(.+?)(?:\$_\$|_utt|_[FM](?=\d+$)|_)(\d+)")
+_KINDS = {
+    "audio": ("hubert", "wav2vec", "wavlm", "whisper", "data2vec-audio", "vggish", "opensmile", "egemaps", "is09",
+              "is10", "compare", "is13", "audio", "emotion2vec", "imagebind-audio", "panns"),
+    "text": ("bert", "glove", "gpt", "llama", "albert", "xlnet", "deberta", "bloom", "baichuan", "vicuna", "text",
+             "sentence", "macbert", "electra", "chatglm", "pert", "lert", "opt-", "falcon", "stablelm", "moss"),
+    "visual": ("clip", "resnet", "senet", "densenet", "manet", "face", "emonet", "ferplus", "dinov2", "videomae",
+               "vit", "eva", "openface", "visual", "video", "imagenet", "affectnet", "data2vec-visual"),
+}  # fmt: skip
+
+
+def recognise(folder: Path) -> bool:
+    """Whether a folder has this layout."""
+    return (folder / FEATURES).is_dir() and bool(_label_files(folder))
+
+
+def read_fields(folder: Path, modalities: Sequence[str] = ()) -> Fields:
+    """The fields of a folder.
+
+    Args:
+      folder: with `features` and a table of labels.
+      modalities: the features to read, by their folders' names with or without the kind before them; () for all.
+
+    Returns:
+      Fields in the order of the table.
+
+    Raises:
+      UserError: the table or a feature cannot be read.
+    """
+    table = _label_files(folder)[0]
+    fields = Fields(folder, {})
+    fields.note(f"read as a MERBench folder, labels from {table.name}")
+    names = (_read_archive if table.suffix == ".npz" else _read_table)(fields, table)
+    _read_transcript(fields, folder, names)
+    _read_features(fields, folder, names, modalities)
+    return fields
+
+
+def _label_files(folder: Path) -> list[Path]:
+    """Tables of labels; the one with the most classes first, as MERBench's IEMOCAP has one of four and one of six."""
+    found = [p for pattern in ("label*.npz", "label*.csv", "label*.tsv") for p in sorted(folder.glob(pattern))]
+    return sorted(found, key=lambda p: ("6way" not in p.name, p.suffix != ".npz", p.name))
+
+
+def _read_archive(fields: Fields, path: Path) -> list[str]:
+    """Fills label, split and dialogue from label.npz; the utterances' names."""
+    corpora = {member: _dictionary(path, member) for member in _members(path)}
+    rows: list[tuple[str, str | None, Any]] = []
+    for member, entries in corpora.items():
+        split = _SPLITS.get(member.removesuffix("_corpus").rstrip("0123456789"))
+        rows += [(str(name), split, value) for name, value in entries.items()]
+    if not rows:
+        raise UserError(f"{path}: it holds no utterances. It must have train_corpus, val_corpus and test_corpus.")
+    if len({name for name, _, _ in rows}) < len(rows):
+        raise UserError(f"{path}: an utterance is in it twice.")
+    names = [name for name, _, _ in rows]
+    _read_emotions(fields, path, names, [value for _, _, value in rows])
+    if any(split for _, split, _ in rows):
+        fields.arrays["split"] = text_array([split or "train" for _, split, _ in rows])
+    _read_names(fields, names)
+    return names
+
+
+def _members(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise UserError(f"{path}: the archive is truncated or damaged ({error}). Copy it again.") from None
+    chosen = [m for m in members if m.endswith("_corpus")]
+    if not chosen:
+        raise UserError(
+            f"{path}: it has {listed(members[:20])}; it must have train_corpus, val_corpus and test_corpus."
+        )
+    return chosen
+
+
+def _dictionary(path: Path, member: str) -> dict[Any, Any]:
+    """The dictionary that numpy pickled as an array of one object."""
+    what = f"{path}: `{member}`"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (size := archive.getinfo(f"{member}.npy").file_size) > _LARGEST_TABLE:
+                raise UserError(f"{what}: claims {size:,} bytes, which is no table of labels.")
+            file = io.BytesIO(archive.read(f"{member}.npy"))
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read(file)
+        value = unpickle.load_stream(file, what)
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise ten kinds on damaged bytes
+        raise UserError(f"{path}: `{member}` is truncated or damaged ({type(error).__name__}: {error}).") from None
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: `{member}` is {kind(value)}, not a dictionary from utterance to label.")
+    return value
+
+
+def _read_emotions(fields: Fields, path: Path, names: list[str], values: list[Any]) -> None:
+    emotions = [v.get("emo") if isinstance(v, dict) else v for v in values]
+    scores = [v.get("val") if isinstance(v, dict) else None for v in values]
+    if all(isinstance(e, str) for e in emotions):
+        fields.arrays["label"], fields.arrays["label_names"] = tables.numbered([str(e) for e in emotions])
+    elif all(e is None or is_number(e) for e in emotions) and any(e is not None for e in emotions):
+        numbers = class_numbers(emotions, f"{path}: emo")
+        if (numbers[np.isfinite(numbers)] % 1).any():
+            raise UserError(f"{path}: emo has values that are not whole numbers.")
+        fields.arrays["label"] = np.where(np.isfinite(numbers), numbers, -1)
+        if all("_dia" in name for name in names) and numbers.max(initial=-1) == len(labels.MERBENCH_MELD) - 1:
+            fields.arrays["label_names"] = np.array(labels.MERBENCH_MELD)
+        else:
+            fields.note("the file does not name its classes: they are called by their numbers")
+    elif any(is_number(s) for s in scores):
+        values_ = class_numbers([s if is_number(s) else None for s in scores], f"{path}: val")
+        fields.arrays["label"], fields.arrays["label_names"] = labels.by_sign(values_), np.array(labels.POLARITY)
+        fields.arrays["binary"] = labels.without_neutral(values_)
+        fields.arrays["binary_names"] = np.array(labels.POLARITY[::2])
+        fields.note("the file has sentiment scores and no classes: they are the signs of its scores")
+    else:
+        raise UserError(f"{path}: its entries are {kind(values[0])}; they must be {{emo, val}}, a class or its number.")
+
+
+def _read_names(fields: Fields, names: list[str]) -> None:
+    """What the utterances' names say of dialogue and turn."""
+    fields.arrays["utterance_id"] = text_array(names)
+    matches = [_DIALOGUE.fullmatch(name) for name in names]
+    dialogues = [m.group(1) for m in matches if m]
+    if len(dialogues) < len(names) or len(set(dialogues)) == 1:
+        fields.arrays["dialogue_id"] = text_array(names)
+        fields.note(
+            "the utterances' names do not say to which dialogue they belong: every utterance is one of its own. Give "
+            "a label.csv with the columns name, dialogue_id, turn, label to change that"
+        )
+        return
+    fields.arrays["dialogue_id"] = text_array(dialogues)
+    if any(re.search(r"_[FM]\d+$", name) for name in names):
+        fields.note("the names number each speaker's utterances apart: their order is that of the table")
+        fields.arrays["speaker"] = text_array([name[m.end(1) + 1] for name, m in zip(names, matches, strict=True) if m])
+    else:
+        fields.arrays["turn"] = np.array([float(m.group(2)) for m in matches if m])
+
+
+def _read_table(fields: Fields, path: Path) -> list[str]:
+    table = tables.read_fields(path)
+    names = table.arrays.get("utterance_id")
+    if names is None:
+        raise UserError(f"{path}: it needs a column name (or utterance_id) that names the files of the features.")
+    fields.notes.extend(table.notes[1:])
+    fields.arrays.update(table.arrays)
+    if "dialogue_id" not in table.arrays:
+        _read_names(fields, names.tolist())
+    return names.tolist()
+
+
+def _read_transcript(fields: Fields, folder: Path, names: list[str]) -> None:
+    path = folder / "transcription.csv"
+    if "transcript" in fields.arrays or not path.is_file():
+        return
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if len(row) > 1]
+    except (OSError, ValueError, csv.Error) as error:
+        fields.note(f"transcription.csv cannot be read and is left out: {error}")
+        return
+    head = [cell.strip().lower() for cell in rows[0]] if rows else []
+    column = next((head.index(c) for c in ("english", "sentence", "chinese", "text") if c in head), 1)
+    words = {row[0]: row[column] for row in rows[1:] if len(row) > column}
+    fields.arrays["transcript"] = text_array([words.get(name, "") for name in names])
+
+
+def _read_features(fields: Fields, folder: Path, names: list[str], modalities: Sequence[str]) -> None:
+    folders = {modality_name(p.name): p for p in sorted((folder / FEATURES).iterdir()) if p.is_dir()}
+    if not folders:
+        raise UserError(f"{folder / FEATURES}: it has no folders; each must be a feature with one .npy an utterance.")
+    chosen = {m: p for m, p in folders.items() if not modalities or m in modalities or p.name in modalities}
+    for modality, place in chosen.items():
+        rows = Rows(len(names), str(place), _size_of(place))
+        missing = 0
+        for row, name in enumerate(names):
+            value = _utterance(place, name)
+            missing += value is None
+            rows.put(row, value, repr(name))
+        array = rows.array()
+        if array is None:
+            fields.note(f"{place.name} has no file of any utterance and is left out")
+            continue
+        if missing:
+            fields.note(f"{place.name} has no file of {count(missing, 'utterance')}")
+        fields.arrays[modality] = array
+        if place.name in modalities and modality not in modalities:
+            fields.arrays[place.name] = fields.arrays.pop(modality)
+
+
+def modality_name(feature: str) -> str:
+    """The name of a feature, with its kind before it."""
+    lower = feature.lower()
+    if lower.startswith(tuple(f"{kind_}_" for kind_ in _KINDS)):
+        return feature
+    kind_ = next((k for k, parts in _KINDS.items() if any(p in lower for p in parts)), "")
+    return f"{kind_}_{feature}" if kind_ else feature
+
+
+def _size_of(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*.npy"))
+
+
+def _utterance(place: Path, name: str) -> Any:
+    """[d] or [frames, d]; None where there is no file."""
+    if Path(name).name != name:
+        raise UserError(f"{place}: the utterance {name!r} cannot be the name of a file.")
+    single, several = place / f"{name}.npy", place / name
+    if single.is_file():
+        return _squeezed(load_array(single))
+    if not several.is_dir():
+        return None
+    frames = [np.atleast_2d(_squeezed(load_array(p))) for p in sorted(several.glob("*.npy"))]
+    frames = [f for f in frames if f.size]
+    if len({f.shape[1:] for f in frames}) > 1:
+        raise UserError(f"{several}: its files have different numbers of features.")
+    return np.concatenate(frames) if frames else None
+
+
+def _squeezed(array: np.ndarray) -> np.ndarray:
+    return array.reshape([n for n in array.shape if n != 1] or [1])

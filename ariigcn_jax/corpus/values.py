@@ -1,0 +1,217 @@
+"""Values as Python files hold them → arrays with one row per utterance."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ariigcn_jax.types import UserError
+
+_SLACK = 256 * 2**20
+_MOST_TIMES = 16  # a file's size; float16 takes twice as much in memory, and one row for all silent clips some more
+
+
+class ShapeError(ValueError):
+    """A value that is no vector, said without its place."""
+
+
+def is_number(value: Any) -> bool:
+    """A Python or numpy number, or a boolean."""
+    return isinstance(value, int | float | np.integer | np.floating | np.bool_)
+
+
+def is_integer(value: Any) -> bool:
+    """A whole number, of whatever type."""
+    return isinstance(value, int | np.integer | np.bool_) or (is_number(value) and float(value).is_integer())
+
+
+def as_sequence(value: Any) -> Sequence[Any] | np.ndarray | None:
+    """A list, a tuple or an array with at least one axis; None for anything else."""
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim):
+        return value
+    return None
+
+
+def text(value: Any) -> str:
+    """Text of a cell: as it is, bytes decoded, a list of words joined, nothing for None.
+
+    Text that Python 2 wrote in UTF-8 and a pickle gave as Latin-1 is mended.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        with contextlib.suppress(UnicodeError):
+            value = value if value.isascii() else value.encode("latin-1").decode("utf-8")
+        return str(value).encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
+        if len(value) <= 100_000 and all(isinstance(v, str | bytes) for v in value):
+            return " ".join(text(v) for v in value)
+        raise ShapeError(f"{kind(value)} is no text")
+    if is_number(value) or (isinstance(value, np.ndarray) and not value.ndim and value.dtype.kind in "iufbU"):
+        return str(value)
+    raise ShapeError(f"{kind(value)} is no text")
+
+
+def kind(value: Any) -> str:
+    """What a value is, in a few words that do not depend on its size."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} array {list(value.shape)}"
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        return f"{type(value).__name__} of {len(value)}"
+    if isinstance(value, str):
+        return f"text {value[:30]!r}"
+    return type(value).__name__
+
+
+def vector(value: Any) -> np.ndarray | None:
+    """One utterance's features.
+
+    Args:
+      value: a vector, as list or array; or several ([frames, d]), which are averaged; or None or an empty one, which
+        is missing.
+
+    Returns:
+      [d] floats, or None.
+
+    Raises:
+      ShapeError: it is something else.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        value = value.tolist() if value.ndim else [value.item()]
+    if value is None:
+        return None
+    if isinstance(value, list | tuple):
+        value = _array(value)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub" or not 1 <= value.ndim <= 2:
+        raise ShapeError(f"{kind(value)} is no vector of numbers")
+    if not value.size:
+        return None
+    if value.ndim == 1:
+        return value
+    return value[0] if len(value) == 1 else value.mean(axis=0, dtype=np.float64)
+
+
+def _array(values: list | tuple) -> np.ndarray:
+    if all(is_number(v) for v in values):
+        try:
+            return np.array(values, np.float64)
+        except (OverflowError, ValueError):
+            raise ShapeError("a number that is too large") from None
+    rows = [v if isinstance(v, np.ndarray) else _array(v) if _is_flat(v) else None for v in values]
+    widths = {row.shape for row in rows if row is not None}
+    if any(row is None or row.ndim != 1 or row.dtype.kind not in "fiub" for row in rows) or len(widths) > 1:
+        raise ShapeError(f"{kind(values)} is neither a vector of numbers nor a list of vectors of one width")
+    return np.stack([row for row in rows if row is not None])
+
+
+def _is_flat(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(is_number(v) for v in value)
+
+
+class Rows:
+    """Collects the feature vectors of a modality.
+
+    Args:
+      utterances: U.
+      what: how messages call the modality, with its file.
+      file_size: bytes of the file that the vectors come from.
+    """
+
+    def __init__(self, utterances: int, what: str, file_size: int):
+        self._what, self._file_size, self._utterances = what, file_size, utterances
+        self._rows: np.ndarray | None = None
+
+    def put(self, row: int, value: Any, where: str) -> None:
+        """Sets the row of an utterance; `where` names the utterance for messages."""
+        try:
+            found = vector(value)
+        except ShapeError as error:
+            raise UserError(f"{self._what}: {where}: {error}.") from None
+        if found is None:
+            return
+        if self._rows is None:
+            self._rows = self._allocate(len(found))
+        if len(found) != self._rows.shape[1]:
+            raise UserError(
+                f"{self._what}: {where} has {len(found)} features where those before it have {self._rows.shape[1]}. "
+                "All vectors of a modality must have one width."
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._rows[row] = found
+
+    def array(self) -> np.ndarray | None:
+        """[U, d] float32 with NaN in the rows that are missing; None where all are."""
+        return self._rows
+
+    def _allocate(self, width: int) -> np.ndarray:
+        check_size(4 * width * self._utterances, self._file_size, self._what)
+        return np.full((self._utterances, width), np.nan, np.float32)
+
+
+def check_size(needed: int, file_size: int, what: str) -> None:
+    """Refuses what a file of its size cannot hold and only repetition makes so large."""
+    if needed > _MOST_TIMES * file_size + _SLACK:
+        raise UserError(
+            f"{what}: would take {needed / 1e9:,.1f} GB, from a file of {file_size / 1e6:,.1f} MB: the same arrays are "
+            "repeated over and over. It is damaged or made to fill the memory."
+        )
+
+
+def class_numbers(values: Iterable[Any], what: str) -> np.ndarray:
+    """[U] numbers of labels: integers, or scores where they are not whole; NaN where there is none.
+
+    Raises:
+      UserError: a value is no number.
+    """
+    numbers = []
+    for value in values:
+        if isinstance(value, np.ndarray | list | tuple):  # one-hot, or a single number in a list
+            flat = list(value)[:1000]
+            if len(flat) == 1 and is_number(flat[0]):
+                value = flat[0]
+            elif flat and all(is_number(v) for v in flat) and sorted(float(v) for v in flat)[-2:] == [0.0, 1.0]:
+                value = [float(v) for v in flat].index(1.0)
+        if value is not None and not is_number(value):
+            raise UserError(f"{what}: {kind(value)} in the place of a class's number.")
+        try:
+            numbers.append(np.nan if value is None else float(value))
+        except OverflowError:
+            raise UserError(f"{what}: a class's number is too large.") from None
+    return np.array(numbers, np.float64)
+
+
+def load_array(path: Path, mmap: bool = False) -> np.ndarray:
+    """An .npy file, without pickle.
+
+    Args:
+      path: the file.
+      mmap: whether to leave it on disk.
+
+    Returns:
+      An array of numbers.
+
+    Raises:
+      UserError: it cannot be read, or does not hold numbers.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = header(file)
+            if math.prod(shape) * dtype.itemsize > path.stat().st_size - file.tell():
+                raise ValueError(f"the shape {shape} needs more bytes than the file has")
+        array = np.load(path, allow_pickle=False, mmap_mode="r" if mmap else None)
+    except Exception as error:  # numpy raises many kinds on damaged headers
+        raise UserError(
+            f"{path}: cannot be read ({type(error).__name__}: {str(error)[:200]}). Write it again."
+        ) from None
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"{path}: it holds {array.dtype}, not numbers.")
+    return array

@@ -1,0 +1,16 @@
+"""Your own conversations, or a published corpus as it comes: any file or folder that tools.prepare can read.
+
+python -m experiments.run --config=experiments/own.py --config.data.path=PATH
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import base
+
+
+def get_config() -> ConfigDict:
+    """The defaults, under a name of their own."""
+    config = base.get_config()
+    config.experiment = "own"
+    config.num_epochs = 30
+    return config

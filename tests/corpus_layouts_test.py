@@ -1,0 +1,202 @@
+"""Every layout is recognised by its content and read to the same corpus; what is of none is described."""
+
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+from layout_files import WIDTHS, conversations, dump, every_layout, tuple_elements
+
+from ariigcn_jax import corpus
+from ariigcn_jax.corpus import layouts
+from ariigcn_jax.corpus.dialogue_tuples import LAYOUTS
+from ariigcn_jax.types import UserError
+
+NAMES = [*LAYOUTS, "Python 2", "MMSA", "MERBench npz", "MERBench csv", "csv", "wide csv", "tsv", "json", "jsonl"]
+NAMES += ["json dialogues", "tables by split", "npz", "own format"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return every_layout(tmp_path_factory.mktemp("layouts"))
+
+
+def test_all_are_here(made):
+    assert list(made) == NAMES
+
+
+def original(name):
+    return conversations(classes=3 if name == "MMSA" else 7 if "MELD" in name or name == "MERBench npz" else 6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_utterances_labels_and_features(made, name):
+    read, source = corpus.load(made[name]), original(name)
+    assert len(read) == len(source)
+    place = {words: u for u, words in enumerate(source.transcript.tolist())}
+    rows = [place[words] for words in read.transcript.tolist()]
+    np.testing.assert_array_equal(read.label, source.label[rows])
+    kinds = {m.split("_")[0]: m for m in read.modalities}
+    assert {"vision": "visual"}.get(next(reversed(kinds)), next(reversed(kinds))) in ("visual", "audio", "text")
+    for kind, modality in kinds.items():
+        kind = {"vision": "visual"}.get(kind, kind)
+        factor = 2.5 if "text_layer1" in LAYOUTS.get(name, ()) and kind == "text" else 1  # the mean of 1, 2, 3 and 4
+        expected = factor * source.features[kind][rows]
+        np.testing.assert_allclose(read.features[modality], expected, rtol=2e-5, atol=1e-6)
+        assert read.present[modality].all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dialogues_turns_and_splits(made, name):
+    read, source = corpus.load(made[name]), original(name)
+    place = {words: u for u, words in enumerate(source.transcript.tolist())}
+    rows = np.array([place[words] for words in read.transcript.tolist()])
+    for d in range(len(read.dialogue_ids)):
+        inside = rows[read.dialogue == d]
+        assert (np.diff(inside) == 1).all()
+        assert (source.dialogue == source.dialogue[inside[0]]).sum() == len(inside)
+    carved = (name in LAYOUTS and "valid" not in LAYOUTS[name]) or name == "Python 2"
+    expected = source.split[rows]
+    if carved:
+        assert set(read.split[expected == "valid"]) <= {"train", "valid"}
+        np.testing.assert_array_equal(read.split == "test", expected == "test")
+        assert len(set(read.dialogue[read.split == "valid"])) == 1  # a tenth of 10, rounded down
+    else:
+        np.testing.assert_array_equal(read.split, expected)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("MMSA", "MERBench npz", "MERBench csv")])
+def test_speakers(made, name):
+    read, source = corpus.load(made[name]), original(name)
+    place = {words: u for u, words in enumerate(source.transcript.tolist())}
+    rows = [place[words] for words in read.transcript.tolist()]
+    np.testing.assert_array_equal(read.speaker, source.speaker[rows])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_name_of_the_file_says_nothing(made, name, tmp_path):
+    if made[name].is_dir():
+        pytest.skip("a folder")
+    other = tmp_path / "some.data"
+    other.write_bytes(made[name].read_bytes())
+    first, second = corpus.load(made[name]), corpus.load(other)
+    np.testing.assert_array_equal(first.label, second.label)
+    assert (first.notes, first.label_names) == (second.notes, second.label_names)
+
+
+def test_reads_twice_the_same(made):
+    for path in made.values():
+        one, two = corpus.load(path), corpus.load(path)
+        assert one.utterance_ids == two.utterance_ids
+        np.testing.assert_array_equal(one.split, two.split)
+
+
+# What is not known
+
+
+def refused(path):
+    with pytest.raises(UserError) as caught:
+        corpus.load(path)
+    return str(caught.value)
+
+
+def test_unknown_pickle_is_described(tmp_path):
+    data = {"vectors": {"a": [[1, 2, 3]] * 5}, "matrix": np.ones((4, 300), np.float32), "words": ["a"] * 7}
+    message = refused(dump(tmp_path / "x.pkl", data))
+    assert "a pickle of no layout that is known" in message
+    for words in (
+        "a dictionary of 3",
+        "'vectors'",
+        "list of 5 of list of 3 of int",
+        "float32 array [4, 300]",
+        "list of 7",
+    ):
+        assert words in message, words
+    assert "To convert" in message and "numpy.savez" in message
+
+
+def test_tuple_of_another_order_is_described(tmp_path):
+    elements = tuple_elements(conversations(dialogues=20), "IEMOCAP", ("text", "label", "train", "ids"))
+    message = refused(dump(tmp_path / "x.pkl", elements))
+    assert "a tuple of 4" in message
+    assert re.search(r"0: dictionary of 20, such as 'Ses0\w+': list of \d of float64 array \[6\]", message)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"\x89HDF\r\n", "an HDF5 file"),
+        (b"\x1f\x8b\x08", "compressed by gzip"),
+        (b"PAR1", "Parquet"),
+        (b"\x93NUMPY\x01\x00", "a single .npy array"),
+        (b"MATLAB 5.0", "MATLAB"),
+        (b"\x01\x02\x00\x03", "a binary file"),
+    ],
+)
+def test_other_files_are_named(tmp_path, start, words):
+    (tmp_path / "x").write_bytes(start + b"\0" * 100)
+    message = refused(tmp_path / "x")
+    assert words in message and "pickles of DialogueRNN" in message
+
+
+def test_folder_of_no_layout_says_what_it_holds(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "wav").mkdir()
+    message = refused(tmp_path)
+    assert "`notes.txt`, `wav/`" in message and "folders of MERBench" in message
+
+
+def test_empty_file(tmp_path):
+    (tmp_path / "x.pkl").touch()
+    assert "the file is empty" in refused(tmp_path / "x.pkl")
+
+
+def test_table_without_features_says_where_they_come_from(tmp_path):
+    (tmp_path / "meld.csv").write_text("Dialogue_ID,Utterance_ID,Speaker,Utterance,Emotion\n0,0,Joey,hi,joy\n")
+    message = refused(tmp_path / "meld.csv")
+    assert "no features" in message and "python -m tools.prepare features" in message
+
+
+def test_hostile_pickle_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Hostile:
+        def __reduce__(self):
+            return (open, ("HACKED", "w"))
+
+    path = dump(tmp_path / "x.pkl", {"train": Hostile()})
+    assert "`io.open`" in refused(path) or "`_io.open`" in refused(path)
+    assert not (tmp_path / "HACKED").exists()
+
+
+def test_repeated_arrays_do_not_fill_the_memory(tmp_path):
+    row = np.ones(200_000)
+    ids = [f"d{i}" for i in range(2000)]
+    shared = [row] * 5
+    elements = [dict.fromkeys(ids, ["a"] * 5), dict.fromkeys(ids, [1] * 5), *[dict.fromkeys(ids, shared)] * 4,
+                dict.fromkeys(ids, ["w"] * 5), ids[:1000], ids[1000:], []]  # fmt: skip
+    message = refused(dump(tmp_path / "x.pkl", tuple(elements)))
+    assert "would take 8.0 GB" in message and "repeated over and over" in message
+
+
+def test_description_does_not_grow_with_the_file():
+    deep = {}
+    for _ in range(200):
+        deep = {"inner": deep, "more": [deep] * 3}
+    assert len(layouts.describe(deep)) < 1000
+    assert len(layouts.describe({str(i) * 100: [i] for i in range(10_000)})) < 2000
+    assert len(layouts.describe([list(range(100))] * 10_000)) < 2000
+
+
+def test_json_that_is_too_deep(tmp_path):
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    assert "truncated or damaged" in refused(tmp_path / "x.json")
+    (tmp_path / "y.json").write_text(json.dumps({"a": 1}))
+    assert "x.json" not in refused(tmp_path / "y.json")
+
+
+def test_pickle_within_a_protocol_0_file_without_suffix(tmp_path):
+    path = tmp_path / "IEMOCAP"
+    path.write_bytes(pickle.dumps(tuple_elements(conversations(), "IEMOCAP", next(iter(LAYOUTS.values()))), 0))
+    assert corpus.load(path).widths == WIDTHS

@@ -1,0 +1,138 @@
+"""Tables: what columns are called, what cells hold, and what is said of a table that cannot be read."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ariigcn_jax import corpus
+from ariigcn_jax.corpus import tables
+from ariigcn_jax.types import UNLABELED, UserError
+
+HEAD = "Dialogue_ID,Utterance_ID,Speaker,Utterance,Emotion,split,text\n"
+ROWS = ['0,1,Joey,"well, hi",joy,train,"[1, 2.5]"', "0,0,Ross,so,anger,train,3 -4e-1", "1,0,Joey,,,test,5;6"]
+
+
+@pytest.fixture
+def load(tmp_path):
+    def read(content, name="x.csv", **options):
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return corpus.load(tmp_path / name, **options)
+
+    return read
+
+
+@pytest.fixture
+def refused(load):
+    def message(content, **options):
+        with pytest.raises(UserError) as caught:
+            load(content, **options)
+        return str(caught.value)
+
+    return message
+
+
+def test_columns_of_meld_and_forms_of_vectors(load):
+    read = load(HEAD + "\n".join(ROWS))
+    assert read.dialogue_ids == ("0", "1")
+    assert read.transcript.tolist() == ["so", "well, hi", ""]  # Utterance_ID begins again in each dialogue: the turn
+    assert read.speaker_names.tolist() == ["Ross", "Joey", "Joey"]
+    assert read.features["text"].tolist() == [[3, np.float32(-0.4)], [1, 2.5], [5, 6]]
+    assert read.label_names == ("anger", "joy") and read.label.tolist() == [0, 1, UNLABELED]
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ";", "|"])
+def test_delimiters(load, delimiter):
+    lines = [["dialogue", "emotion", "text_0", "text_1"], ["a", "x", "1", "2"], ["b", "y", "3", ""]]
+    read = load("\n".join(delimiter.join(line) for line in lines), valid_fraction=0, test_fraction=0)
+    assert read.widths == {"text": 2}
+    assert read.present["text"].tolist() == [True, False]
+
+
+def test_byte_order_mark_and_latin_1(load):
+    assert load(("\ufeff" + HEAD + "\n".join(ROWS)).encode()).label_names == ("anger", "joy")
+    read = load((HEAD + "\n".join(ROWS)).replace("so", "schön").encode("latin-1"))
+    assert read.transcript[0] == "schön"
+    assert "the table is not UTF-8 and was read as Latin-1" in read.notes
+
+
+def test_numbers_as_labels(load):
+    text = "dialogue_id,label,text_0,text_1\na,2,1,2\na,,1,2\na,-1,3,4\nb,0,5,6\n"
+    read = load(text, valid_fraction=0, test_fraction=0)
+    assert read.label.tolist() == [2, UNLABELED, UNLABELED, 0] and read.label_names == ("0", "1", "2")
+
+
+def test_other_label_column(load):
+    text = (
+        "dialogue_id,emotion,Sentiment,text_0,text_1\na,joy,positive,1,2\nb,anger,negative,3,4\nb,anger,neutral,3,4\n"
+    )
+    read = load(text, label="sentiment", valid_fraction=0, test_fraction=0)
+    assert read.label_names == ("neutral", "positive", "negative") and read.label.tolist() == [1, 2, 0]
+
+
+def test_order_by_start_where_utterances_overlap(load):
+    text = "dialogue_id,start,end,speaker,label,text_0,text_1\na,2.5,9,X,1,1,2\na,0,3,Y,0,3,4\na,2.5,4,Y,0,5,6\n"
+    text += "b,1,2,X,1,7,8\n"
+    read = load(text, valid_fraction=0, test_fraction=0)
+    assert read.features["text"][:, 0].tolist() == [3, 1, 5, 7]
+    assert any("stayed in the order of the file" in n for n in read.notes)
+
+
+def test_known_labels_keep_the_fields_order():
+    number, names = tables.numbered(["Sad", "Angry", "Happy", "", "Neutral", "Excited", "Frustrated"])
+    assert names.tolist() == ["Happy", "Sad", "Neutral", "Angry", "Excited", "Frustrated"]
+    assert number.tolist() == [1, 3, 0, -1, 2, 4, 5]
+    assert tables.numbered(["b", "a"])[1].tolist() == ["a", "b"]
+
+
+def test_vectors_in_files(load, tmp_path):
+    np.save(tmp_path / "one.npy", np.arange(3.0))
+    np.save(tmp_path / "two.npy", np.array([[1.0, 2, 3], [3, 4, 5]]))
+    text = "dialogue_id,label,audio_file\na,0,one.npy\na,1,two.npy\nb,0,gone.npy\n"
+    read = load(text, valid_fraction=0, test_fraction=0)
+    assert read.features["audio"].tolist() == [[0, 1, 2], [2, 3, 4], [0, 0, 0]]
+    assert read.present["audio"].tolist() == [True, True, False]
+    assert any("1 file of audio are not there" in n for n in read.notes)
+
+
+def test_present(load):
+    text = "dialogue_id,label,text_0,text_1,text_present\na,0,0,0,true\na,1,1,2,false\nb,1,1,2,True\n"
+    assert load(text, valid_fraction=0, test_fraction=0).present["text"].tolist() == [True, False, True]
+
+
+def test_features_one_level_deeper_and_gaps(load):
+    made = [{"conversation_id": "a", "emotion": "x", "features": {"text": [1, 2], "audio": None}},
+            {"conversation_id": "a", "emotion": "y", "features": {"text": [3, 4], "audio": [1.5, 2]}}]  # fmt: skip
+    read = load(json.dumps(made), valid_fraction=0, test_fraction=0)
+    assert read.widths == {"text": 2, "audio": 2} and read.present["audio"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2,3\n", "line 2 has 3 cells where the first line names 2 columns"),
+        ("a,a\n1,2\n", "a column's name comes twice"),
+        ('a,b\n1,"2\n', "line 2 cannot be read"),
+        ("dialogue_id,label\n", "has no rows"),
+        ("   \n ", "the file is empty"),
+        ('{"a": 1', "the JSON is truncated or damaged"),
+        ('{"a": 1}\n[2]x\n{"a": 1}', "line 2 is no JSON object"),
+        ("[1, 2]", "entry 0 of the JSON is int"),
+        ('[{"dialogue_id": "a", "label": 0, "text": [1, 2]}, {"dialogue_id": "a", "label": 0, "text": [1]}]',
+         "row 1 has 1 features where those before it have 2"),
+        ('[{"dialogue_id": "a", "label": [[1]], "text": [1, 2]}]', "row 0, `label`"),
+        ("dialogue_id,text_0,text_1\na,1,2\n", "field `label`: is not there"),
+        ("label,text_0,text_1\n0,1,2\n", "field `dialogue_id`: is not there"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read(refused, text, words):
+    assert words in refused(text)
+
+
+def test_each_split_counts_its_dialogues_from_0(tmp_path):
+    for split in ("train", "dev", "test"):
+        text = "Dialogue_ID,Utterance_ID,Emotion,text_0,text_1\n0,0,joy,1,2\n0,1,anger,1,3\n1,0,joy,1,2\n"
+        (tmp_path / f"{split}_sent_emo.csv").write_text(text)
+    read = corpus.load(tmp_path)
+    assert read.dialogue_ids == ("train_0", "train_1", "dev_0", "dev_1", "test_0", "test_1")
+    assert read.split.tolist() == ["train"] * 3 + ["valid"] * 3 + ["test"] * 3

@@ -1,0 +1,153 @@
+"""The commands around a corpus: what they print, write, refuse, and hand to feature extraction."""
+
+import argparse
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layout_files import conversations, dump, tuple_elements
+
+from ariigcn_jax import corpus
+from ariigcn_jax.corpus.dialogue_tuples import LAYOUTS
+from tools import prepare
+
+ROOT = Path(__file__).resolve().parent.parent
+MELD = "MMGCN, MM-DFN: MELD"
+
+
+@pytest.fixture(autouse=True)
+def signals(monkeypatch):
+    monkeypatch.setattr(prepare.signal, "signal", lambda *_: None)
+
+
+@pytest.fixture
+def pickled(tmp_path):
+    return dump(tmp_path / "meld.pkl", tuple_elements(conversations(classes=7), MELD, LAYOUTS[MELD]))
+
+
+def run(*arguments):
+    return prepare.main(["prepare", *map(str, arguments)])
+
+
+def test_convert_keeps_everything(pickled, tmp_path, capsys):
+    assert run("convert", pickled, tmp_path / "mine") == 0
+    out = capsys.readouterr().out
+    assert "note: read as the layout of MMGCN, MM-DFN: MELD" in out
+    assert f"--config=experiments/own.py --config.data.path={tmp_path / 'mine'}" in out
+    for label in ("label", "sentiment"):
+        one, other = corpus.load(pickled, label=label), corpus.load(tmp_path / "mine", label=label)
+        assert one.label_names == other.label_names and one.utterance_ids == other.utterance_ids
+        np.testing.assert_array_equal(one.label, other.label)
+        np.testing.assert_array_equal(one.split, other.split)
+        np.testing.assert_array_equal(one.speaker, other.speaker)
+        for modality in one.modalities:
+            np.testing.assert_array_equal(one.features[modality], other.features[modality])
+
+
+def test_options_of_convert(pickled, tmp_path):
+    names = "a,b,c,d,e,f,g"
+    options = ["--label-names", names, "--name", "mine", "--modalities", "audio"]
+    assert run("convert", pickled, tmp_path / "x", *options) == 0
+    made = corpus.load(tmp_path / "x")
+    assert (made.name, made.label_names, made.modalities) == ("mine", tuple("abcdefg"), ("audio",))
+
+
+def test_convert_overwrites_only_when_asked(pickled, tmp_path, capsys):
+    assert run("convert", pickled, tmp_path / "mine") == 0
+    assert run("convert", pickled, tmp_path / "mine") == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'mine'}: a corpus is there already")
+    assert run("convert", pickled, tmp_path / "mine", "--overwrite", "--modalities", "text") == 0
+    assert corpus.load(tmp_path / "mine").modalities == ("text",)
+
+
+@pytest.mark.parametrize("names", ["a,b", "a,a,c,d,e,f,g", "a,,c,d,e,f,g"])
+def test_label_names_that_do_not_fit(pickled, tmp_path, capsys, names):
+    assert run("convert", pickled, tmp_path / "mine", "--label-names", names) == 1
+    assert "7 different names are needed" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_inspect(pickled, capsys):
+    assert run("inspect", pickled) == 0
+    out = capsys.readouterr().out
+    for words in ("meld: 56 utterances in 12 dialogues, 7 classes", "Splits", "surprise", "missing in train",
+                  "To look at before training", "What reading found"):  # fmt: skip
+        assert words in out, words
+
+
+def test_validate(pickled, tmp_path, capsys):
+    assert run("convert", pickled, tmp_path / "mine") == run("validate", tmp_path / "mine") == 0
+    assert f"{tmp_path / 'mine'}: valid, 56 utterances" in capsys.readouterr().out
+    table = tmp_path / "mine" / "utterances.csv"
+    table.write_text(table.read_text().replace("joy", "jay"))
+    assert run("validate", tmp_path / "mine") == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and "it is not the file that schema.json was written for" in captured.err
+    assert "valid," not in captured.out
+
+
+def test_damaged_file_is_one_message_and_leaves_nothing(pickled, tmp_path, capsys):
+    pickled.write_bytes(pickled.read_bytes()[:-20])
+    assert run("convert", pickled, tmp_path / "mine") == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and captured.err.startswith(f"error: {pickled}: the pickle is truncated")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["meld.pkl"]
+
+
+def test_large_file_is_announced(pickled, monkeypatch, capsys):
+    monkeypatch.setattr(prepare, "LARGE", 10)
+    assert run("validate", pickled) == 0
+    assert capsys.readouterr().err.startswith(f"Reading {pickled}, ")
+
+
+def test_arguments_that_make_no_sense(capsys):
+    for arguments in ([], ["convert"], ["inspect"], ["melt", "x"]):
+        with pytest.raises(SystemExit) as stopped:
+            run(*arguments)
+        assert stopped.value.code == 2
+    assert run("inspect", "nowhere.pkl") == 1
+    assert "nowhere.pkl: there is no such file" in capsys.readouterr().err
+
+
+def test_interruption(monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare.corpora, "locate", stopped)
+    assert run("inspect", "x") == 130
+    assert "Nothing half-written" in capsys.readouterr().err
+
+
+def test_features_are_handed_on(monkeypatch):
+    seen = {}
+
+    def add_arguments(parser):
+        parser.add_argument("--manifest")
+
+    module = types.ModuleType("tools.features")
+    module.add_arguments, module.run = add_arguments, lambda arguments: seen.update(vars(arguments))
+    module.__spec__ = argparse.Namespace()  # what find_spec looks at
+    monkeypatch.setitem(sys.modules, "tools.features", module)
+    assert run("features", "--manifest", "m.csv") == 0
+    assert seen["manifest"] == "m.csv"
+
+
+@pytest.mark.slow
+def test_stranger_trains_in_two_commands(tmp_path):
+    """From a file of somebody else's to a result, as the README says."""
+    elements = tuple_elements(conversations(dialogues=30), "IEMOCAP", next(iter(LAYOUTS.values())))
+    path = dump(tmp_path / "theirs.pkl", elements)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    small = ["--config.num_epochs=2", "--config.model.hidden=8", "--config.model.graph.heads=2", "--workdir=run"]
+    for line in (
+        ["tools.prepare", "convert", str(path), "corpus"],
+        ["experiments.run", f"--config={ROOT}/experiments/own.py", "--config.data.path=corpus", *small],
+    ):
+        options = dict(cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-m", *line], **options)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "results.json").exists()
