@@ -32,9 +32,8 @@ import numpy as np
 
 from ariigcn_jax.types import SPLITS, UNLABELED, UserError
 
-COLUMNS = tuple(
-    "dialogue_id turn utterance_id speaker start_s end_s audio video transcript label label_name split".split()
-)
+_WHO = ("dialogue_id", "turn", "utterance_id", "speaker")
+COLUMNS = (*_WHO, "start_s", "end_s", "audio", "video", "transcript", "label", "label_name", "split")
 _SPLITS = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
 _FRAGMENT = re.compile(r"(?P<key>t|xywh)=(?P<unit>[a-z]+:)?(?P<value>[\d.,:]*)")
 

@@ -39,21 +39,22 @@ def waveform(clip: Clip, rate: int) -> np.ndarray:
       MediaError: there is no sound.
     """
     av = require("av", "audio")
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+    # Whole numbers, because FFmpeg then weighs the channels so that their sum cannot clip: two are averaged.
+    resampler = av.AudioResampler(format="s32", layout="mono", rate=rate)
     parts: list[np.ndarray] = []
     first = None
     for frame, time in _decoded(clip, "audio"):
         first = time if first is None else first
         parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
     parts += [part.to_ndarray()[0] for part in resampler.resample(None)] if parts else []
-    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.int32)
     start = (clip.start or 0.0) if first is None else max((clip.start or 0.0) - first, 0.0)
     begin = round(start * rate)
     end = len(samples) if clip.end is None else begin + round((clip.end - (clip.start or 0.0)) * rate)
     samples = samples[begin:end]
     if not len(samples):
         raise MediaError(f"there is no sound in {_span(clip)}")
-    return samples
+    return (samples / 2.0**31).astype(np.float32)
 
 
 def frames(clip: Clip, per_second: float, limit: int) -> list[np.ndarray]:
