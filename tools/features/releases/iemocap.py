@@ -73,7 +73,7 @@ def _row(session: Path, dialogue: str, utterance: str, transcript: str, annotati
         "speaker": speaker,
         "actor": f"{dialogue[:5]}{speaker}",
         "audio": f"{sentence}#t=0" if sentence else existing(session / "dialog/wav" / f"{dialogue}.wav"),
-        "video": scene and f"{scene}#t={annotation['start_s']:g},{annotation['end_s']:g}&xywh=percent:{side}",
+        "video": scene and f"{scene}#xywh=percent:{side}",
         "transcript": transcript.strip(),
         "label": label,
         "label_name": None if label is None else LABELS[label],
