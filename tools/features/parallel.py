@@ -45,15 +45,16 @@ def encode(encoder: Encoder, inputs: Sequence[Input], jobs: int, device: str) ->
     Raises:
       UserError: the encoder cannot be loaded.
     """
-    size = max(1, min(encoder.batch, -(-len(inputs) // max(jobs, 1))))
+    workers = encoder.workers(jobs, device)
+    size = max(1, min(encoder.batch, -(-len(inputs) // max(workers, 1))))
     order = sorted(range(len(inputs)), key=lambda i: len(x) if isinstance(x := inputs[i], str) else 0, reverse=True)
     groups = deque(tuple(order[i : i + size]) for i in range(0, len(order), size))
-    workers = encoder.workers(jobs, device)
     if not workers:
         function = encoder.load(os.cpu_count() or 1, device)
         for group in groups:
             yield from zip(group, _attempt(function, [inputs[i] for i in group]), strict=True)
         return
+    workers = min(workers, len(groups))
     suspects: deque[tuple[int, ...]] = deque()  # one of them killed its process: each is tried again alone
     while groups or suspects:
         alone = bool(suspects)
@@ -63,8 +64,8 @@ def encode(encoder: Encoder, inputs: Sequence[Input], jobs: int, device: str) ->
         try:
             while queue or running:
                 while queue and len(running) < (1 if alone else 2 * processes):
-                    group = queue.popleft()
-                    running[pool.submit(_work, [inputs[i] for i in group])] = group
+                    future = pool.submit(_work, [inputs[i] for i in queue[0]])
+                    running[future] = queue.popleft()  # not before: on a broken pool `submit` raises
                 done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     results = future.result()

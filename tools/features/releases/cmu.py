@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import functools
 import json
 import re
 from pathlib import Path
@@ -138,6 +139,7 @@ def _add_media(row: Row, root: Path, audio: tuple[str, ...], video: tuple[str, .
             row[kind] = f"{path}#t=0" if path and whole else path
 
 
+@functools.cache
 def _mosi_spoken(root: Path, video: str) -> dict[int, str]:
     path = first(root, f"{video}.annotprocessed")
     lines = [line.partition("_DELIM_") for line in text(path).splitlines()] if path else []

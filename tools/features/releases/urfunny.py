@@ -28,7 +28,7 @@ def rows(root: Path) -> tuple[list[Row], list[str]]:
     try:
         splits = {str(clip): _SPLITS[name] for name, clips in folds.items() for clip in clips}
         humor = {str(clip): int(value) for clip, value in labels.items()}
-        folder = next((path.parent for clip in splits if (path := first(root, f"{clip}.mp4"))), root)
+        folder = next((path.parent for path in root.rglob("*.mp4") if path.stem in splits), root)
         for clip, content in spoken.items():
             if str(clip) in splits:
                 found += _dialogue(str(clip), content, humor.get(str(clip)), splits[str(clip)], folder)
