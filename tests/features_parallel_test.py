@@ -25,11 +25,18 @@ class Numbers(Encoder):
         def one(text):
             if text == "crash":
                 os._exit(9)
+            if text == "mend":
+                raise UserError("install it")
             if text == "refuse":
                 raise MediaError("not wanted")
             return np.array([float(text), len(text)])
 
         return lambda texts: [one(text) for text in texts]
+
+
+def test_what_the_user_can_mend_ends_the_job():
+    with pytest.raises(UserError, match="install it"):
+        list(encode(Numbers("m"), ["1", "mend"], jobs=0, device="cpu"))
 
 
 def test_failures_are_of_their_inputs_alone():
