@@ -1,0 +1,14 @@
+"""From recordings and transcripts to features: a manifest in CSV becomes an .npz that `ariigcn_jax.corpus` reads.
+
+    python -m tools.features manifest --release iemocap IEMOCAP_full_release --out dialogues.csv
+    python -m tools.features extract --manifest dialogues.csv --out corpus/ \\
+        --text sentence-transformers/all-MiniLM-L6-v2 --audio eGeMAPSv02 --visual microsoft/resnet-18
+
+The encoders' packages are extras, imported only when an encoder is asked for:
+
+    pip install 'ariigcn-jax[text,audio,visual]'
+"""
+
+from tools.features.extract import add_arguments, run
+
+__all__ = ["add_arguments", "run"]

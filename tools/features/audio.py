@@ -1,0 +1,151 @@
+"""Audio: openSMILE's functionals, or a speech model's hidden states pooled over time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ariigcn_jax.types import UserError
+from tools.features import media, transformer
+from tools.features.encoder import Encode, Encoder, Input, parse
+from tools.features.manifest import Clip, Manifest
+from tools.features.packages import require
+
+# The sets that the opensmile package brings, and how many functionals each has.
+SETS = {
+    "eGeMAPSv02": 88,
+    "GeMAPSv01b": 62,
+    "ComParE_2016": 6373,
+    "IS09": 384,
+    "IS10": 1582,
+    "IS11": 4368,
+    "IS12": 6125,
+    "IS13": 6373,
+    "emobase": 988,
+}
+_SHORTEST = 0.025  # seconds: the receptive field of wav2vec2's first features, and openSMILE's usual window
+
+
+def from_option(specification: str) -> Encoder:
+    """The encoder of --audio: a set of openSMILE, a .conf file of openSMILE, or a transformers model."""
+    model = specification.split(",")[0]
+    known = {name.lower(): name for name in SETS}
+    if model.lower() in known:
+        return parse(known[model.lower()] + specification[len(model) :], OpenSmile)
+    return parse(specification, OpenSmile if model.endswith(".conf") else SpeechModel)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenSmile(Encoder):
+    """openSMILE's functionals of a clip.
+
+    Attributes:
+      rate: samples a second that the clip is resampled to (choice: 16000, IEMOCAP's own).
+    """
+
+    batch: int = 8
+    rate: int = 16000
+
+    modality = "audio"
+
+    def inputs(self, manifest: Manifest) -> Sequence[Input | None]:
+        return manifest.audio
+
+    def identity(self) -> dict[str, Any]:
+        version = require("opensmile", "audio").__version__
+        require("av", "audio")
+        if self.model in SETS:
+            return {"kind": "opensmile", **self.options(), "opensmile": version}
+        if not Path(self.model).is_file():
+            raise UserError(f"--audio {self.model}: there is no such file. Sets that come along: {', '.join(SETS)}.")
+        return {"kind": "opensmile", **self.options(), "model": media.digest(self.model), "opensmile": version}
+
+    def load(self, threads: int, device: str) -> Encode:
+        opensmile = require("opensmile", "audio")
+        chosen = getattr(opensmile.FeatureSet, self.model) if self.model in SETS else str(Path(self.model).resolve())
+        try:
+            smile = opensmile.Smile(chosen, "func", sampling_rate=self.rate)
+            smile.process_signal(np.zeros(self.rate, np.float32), self.rate)
+        except Exception as error:  # what a strange .conf file makes openSMILE raise cannot be listed
+            raise UserError(
+                f"--audio {self.model}: openSMILE cannot use it ({error}). A .conf file needs the placeholders for "
+                "`source` and `sink` of the opensmile package, and a level named `func`."
+            ) from None
+
+        def encode(clips: Sequence[Input]) -> list[np.ndarray]:
+            samples = [_samples(clip, self.rate) for clip in clips]
+            return [smile.process_signal(wave, self.rate).to_numpy(np.float32)[0] for wave in samples]
+
+        return encode
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeechModel(Encoder):
+    """Hidden states of a wav2vec2-like model, pooled over time.
+
+    Attributes:
+      layers: which hidden states: 0 is the input of the first layer, -1 the last layer.
+      combine: whether several layers are averaged or put side by side.
+      pooling: over time.
+      seconds: a longer clip is encoded in parts of this length, pooled together (bounds the memory).
+    """
+
+    layers: tuple[int, ...] = (-1,)
+    combine: transformer.Combine = "mean"
+    pooling: transformer.TimePooling = "mean"
+    seconds: float = 30.0
+
+    modality = "audio"
+
+    def inputs(self, manifest: Manifest) -> Sequence[Input | None]:
+        return manifest.audio
+
+    def workers(self, jobs: int, device: str) -> int:
+        return jobs if device == "cpu" else min(jobs, 1)
+
+    def identity(self) -> dict[str, Any]:
+        require("av", "audio")
+        if self.seconds < 1:
+            raise UserError(f"--audio {self.model}: seconds={self.seconds:g} is too short. Write at least 1.")
+        transformer.check_layers(self.model, self.layers, "audio")
+        return {"kind": "speech", **self.options(), **transformer.identity(self.model, "audio"), "model": ""}
+
+    def load(self, threads: int, device: str) -> Encode:
+        torch = require("torch", "audio")
+        network = transformer.load(self.model, "audio", threads, device)
+        extractor = transformer.part(self.model, "audio", "AutoFeatureExtractor")
+        rate = extractor.sampling_rate
+        # Whisper pads every input to one length; what comes of the padding is left out.
+        padded = getattr(extractor, "n_samples", None)
+        longest = int(min(self.seconds * rate, padded or math.inf))
+
+        def encode_part(wave: np.ndarray) -> Any:
+            inputs = extractor(wave, sampling_rate=rate, return_tensors="pt").to(device)
+            outputs = network(**inputs, output_hidden_states=True)
+            steps = transformer.hidden(outputs, self.layers, self.combine)[0]
+            return steps[: max(1, round(len(steps) * len(wave) / padded))] if padded else steps
+
+        def encode(clips: Sequence[Input]) -> list[np.ndarray]:
+            vectors = []
+            for clip in clips:
+                wave = _samples(clip, rate)
+                parts = np.array_split(wave, math.ceil(len(wave) / longest))
+                with torch.inference_mode():
+                    steps = torch.cat([encode_part(part) for part in parts])
+                    vectors.append(transformer.over_time(steps, self.pooling).cpu().numpy())
+            return vectors
+
+        return encode
+
+
+def _samples(clip: Input, rate: int) -> np.ndarray:
+    assert isinstance(clip, Clip)
+    wave = media.waveform(clip, rate)
+    if len(wave) < _SHORTEST * rate:
+        raise media.MediaError(f"is only {len(wave) / rate * 1000:.0f} ms long")
+    return wave

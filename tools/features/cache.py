@@ -1,0 +1,95 @@
+"""What was computed before: vectors by a hash of their input and of all that they depend on, in one SQLite file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ariigcn_jax.types import UserError
+from tools.features import media
+from tools.features.encoder import Input
+
+_FORMAT = 1  # to be raised when vectors change for the same input and encoder
+_EVERY = 1.0  # seconds of work that a kill may cost
+
+
+class Cache:
+    """A store of vectors, safe against being killed at any moment; to be used as a context.
+
+    Args:
+      path: the file; made where there is none.
+
+    Raises:
+      UserError: the file is no such store, is in use, or its folder cannot be written to.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.database = sqlite3.connect(path, timeout=60)
+            self.database.execute("CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, vector BLOB NOT NULL)")
+            self.database.execute(
+                "CREATE TABLE IF NOT EXISTS files "
+                "(path TEXT PRIMARY KEY, size INTEGER, modified INTEGER, digest TEXT NOT NULL)"
+            )
+        except (sqlite3.Error, OSError) as error:
+            raise UserError(
+                f"{path}: cannot be used as the cache ({error}). Choose another by --cache, or delete this one."
+            ) from None
+        self.saved = time.monotonic()
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.database.commit()
+        self.database.close()
+
+    def digest(self, path: str) -> str:
+        """SHA-256 of a file's content, read again only when its size or time of change differ."""
+        status = os.stat(path)
+        stamp = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+        query = "SELECT digest FROM files WHERE path = ? AND size = ? AND modified = ?"
+        if row := self.database.execute(query, stamp).fetchone():
+            return row[0]
+        value = media.digest(path)
+        self.database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*stamp, value))
+        self._save()
+        return value
+
+    def key(self, identity: Mapping[str, Any], item: Input) -> str:
+        """The name of an input's vector. Raises OSError where the input's file cannot be read."""
+        if isinstance(item, str):
+            content: Any = hashlib.sha256(item.encode()).hexdigest()
+        else:
+            content = [self.digest(item.path), item.start, item.end, item.region]
+        text = json.dumps([_FORMAT, identity, content], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def get(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
+        """The vectors that are there."""
+        found = {}
+        for key in keys:
+            if row := self.database.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone():
+                found[key] = np.frombuffer(row[0], "<f4")
+        return found
+
+    def put(self, key: str, vector: np.ndarray) -> None:
+        """Keeps a vector, [d] float32."""
+        self.database.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (key, vector.astype("<f4").tobytes()))
+        self._save()
+
+    def _save(self) -> None:
+        if time.monotonic() - self.saved > _EVERY:
+            self.database.commit()
+            self.saved = time.monotonic()

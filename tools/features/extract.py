@@ -1,0 +1,200 @@
+"""Computes the features of a manifest's utterances, and writes them as an .npz file that training reads.
+
+The manifest's columns are described by `tools/features/manifest.py`. Each of --text, --audio and --visual names an
+encoder, as MODEL[,OPTION=VALUE]…, and can be given several times; every encoder becomes a field of its own:
+
+    --text sentence-transformers/all-MiniLM-L6-v2     as that model pools and normalises
+    --text roberta-large,pooling=cls,layers=-1/-2/-3/-4,combine=concat
+    --audio eGeMAPSv02 --audio ComParE_2016 --audio IS10 --audio my.conf       openSMILE
+    --audio facebook/wav2vec2-base,pooling=mean_std,layers=9
+    --visual trpakov/vit-face-expression,fps=4        the largest face of each frame
+    --visual microsoft/resnet-50,faces=none           whole frames
+
+MODEL is a local folder or a name on the hub. What an utterance lacks, or what cannot be encoded, is a row of NaN, which
+training counts as missing; failures are listed in NAME.failures.csv. What is computed is kept in a cache, so that the
+same command goes on where it was stopped, and another corpus or encoder costs only what is new.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ariigcn_jax.corpus.npz import PREFIXES
+from ariigcn_jax.types import UserError
+from tools.features import audio, parallel
+from tools.features import manifest as manifests
+from tools.features.cache import Cache
+from tools.features.encoder import Encoder, Input, parse
+from tools.features.text import TextEncoder
+from tools.features.visual import VisualEncoder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `run`."""
+    parser.add_argument("--manifest", required=True, metavar="CSV", help="one row an utterance")
+    parser.add_argument("--out", required=True, help="the .npz file, or a folder for one named like the manifest")
+    for modality in ("text", "audio", "visual"):
+        parser.add_argument(
+            f"--{modality}", action="append", default=[], metavar="MODEL[,OPTION=VALUE]…", help="an encoder"
+        )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for audio and video")
+    parser.add_argument("--device", default="cpu", help="where a model computes: cpu, cuda, cuda:1, mps")
+    parser.add_argument("--cache", metavar="FILE", help="the cache; without it, features.sqlite beside the .npz")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Extracts features.
+
+    Args:
+      args: what `add_arguments` defines.
+
+    Raises:
+      UserError: see the message; what was computed is kept.
+    """
+    encoders = _encoders(args)
+    manifest = manifests.read(args.manifest)
+    out = Path(args.out)
+    if out.suffix != ".npz":
+        out = out / f"{manifest.path.stem}.npz"
+    _check(encoders, manifest)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    failures: list[tuple[str, str, str]] = []
+    fields = dict(manifest.fields)
+    provenance = {}
+    with Cache(Path(args.cache) if args.cache else out.parent / "features.sqlite") as cache:
+        identities = [encoder.identity() for encoder in encoders]
+        for encoder, identity in zip(encoders, identities, strict=True):
+            rows, failed = features(encoder, identity, manifest, cache, args.jobs, args.device)
+            fields[encoder.field] = rows
+            names = manifest.fields["utterance_id"]
+            failures += [(str(names[i]), encoder.field, reason) for i, reason in sorted(failed.items())]
+            provenance[encoder.field] = {**identity, "model": encoder.model}
+    fields["provenance"] = np.array(json.dumps(provenance))
+    with manifests.atomic(out) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **fields)  # type: ignore[arg-type]
+    _report(out, encoders, fields, failures)
+
+
+def features(
+    encoder: Encoder, identity: dict[str, Any], manifest: manifests.Manifest, cache: Cache, jobs: int, device: str
+) -> tuple[np.ndarray, dict[int, str]]:
+    """One encoder's features.
+
+    Returns:
+      [U, d] float32, NaN where there is nothing; row -> why it failed.
+
+    Raises:
+      UserError: the encoder cannot be used, or nothing could be encoded.
+    """
+    failed: dict[int, str] = {}
+    rows: dict[str, list[int]] = {}  # equal inputs are encoded once
+    items: dict[str, Input] = {}
+    inputs = encoder.inputs(manifest)
+    for i, item in enumerate(tqdm(inputs, f"{encoder.field}: reading", leave=False, delay=1)):
+        if item is None:
+            continue
+        try:
+            key = cache.key(identity, item)
+        except OSError as error:
+            failed[i] = f"{getattr(item, 'path', '')}: {error.strerror or error}"
+            continue
+        rows.setdefault(key, []).append(i)
+        items[key] = item
+    vectors = cache.get(rows)
+    todo = [key for key in rows if key not in vectors]
+    progress = tqdm(total=len(rows), initial=len(vectors), desc=encoder.field, unit="utterance", disable=not todo)
+    with progress:
+        for i, result in parallel.encode(encoder, [items[key] for key in todo], jobs, device) if todo else ():
+            if isinstance(result, parallel.Failure):
+                where = getattr(items[todo[i]], "path", "")
+                failed |= dict.fromkeys(rows[todo[i]], f"{where}: {result.reason}" if where else result.reason)
+            else:
+                cache.put(todo[i], result)
+                vectors[todo[i]] = result
+            progress.update()
+    return _matrix(encoder, len(manifest), rows, vectors, failed), failed
+
+
+def _matrix(
+    encoder: Encoder,
+    utterances: int,
+    rows: dict[str, list[int]],
+    vectors: dict[str, np.ndarray],
+    failed: dict[int, str],
+) -> np.ndarray:
+    if not vectors:
+        what = {"text": "a transcript", "audio": "an audio or video file", "visual": "a video file"}[encoder.modality]
+        if not failed:
+            raise UserError(
+                f"`{encoder.field}`: no row of the manifest has {what}. Fill the column, or drop --{encoder.modality}."
+            )
+        reasons = "; ".join(dict.fromkeys(list(failed.values())[:3]))
+        raise UserError(
+            f"`{encoder.field}`: all {len(failed)} utterances that have {what} failed, for example: {reasons}"
+        )
+    width = Counter(len(vector) for vector in vectors.values()).most_common(1)[0][0]
+    matrix = np.full((utterances, width), np.nan, np.float32)
+    for key, vector in vectors.items():
+        matrix[rows[key]] = vector
+    return matrix
+
+
+def _encoders(args: argparse.Namespace) -> list[Encoder]:
+    encoders: list[Encoder] = [parse(specification, TextEncoder) for specification in args.text]
+    encoders += [audio.from_option(specification) for specification in args.audio]
+    encoders += [parse(specification, VisualEncoder) for specification in args.visual]
+    if not encoders:
+        raise UserError("Which features? Give at least one of --text, --audio, --visual, such as --audio eGeMAPSv02.")
+    if args.jobs < 0:
+        raise UserError(f"--jobs {args.jobs}: must not be negative. 0 works in this process.")
+    return encoders
+
+
+def _check(encoders: Sequence[Encoder], manifest: manifests.Manifest) -> None:
+    """What would only be noticed after hours of work."""
+    taken = {**manifest.fields, "provenance": None}
+    for encoder in encoders:
+        field = encoder.field
+        if field in taken:
+            raise UserError(
+                f"Two fields would be called `{field}`. Name this one: --{encoder.modality} {encoder.model},name=…"
+            )
+        if not field.startswith(PREFIXES):
+            raise UserError(f"name={field}: a modality's name begins with one of {', '.join(PREFIXES)}.")
+        taken[field] = np.zeros(0)
+
+
+def _report(
+    out: Path, encoders: Sequence[Encoder], fields: dict[str, np.ndarray], failures: Sequence[tuple[str, str, str]]
+) -> None:
+    listing = out.with_suffix(".failures.csv")
+    for encoder in encoders:
+        rows = fields[encoder.field]
+        here = int(np.isfinite(rows).all(axis=1).sum())
+        failed = sum(field == encoder.field for _, field, _ in failures)
+        absent = len(rows) - here - failed
+        print(f"{encoder.field} [{len(rows)}, {rows.shape[1]}]: {here} present, {absent} absent, {failed} failed")
+    if failures:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("utterance_id", "field", "reason"))
+        writer.writerows(failures)
+        with manifests.atomic(listing) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+        first = ": ".join(failures[0])
+        print(f"{len(failures)} failed and count as missing, listed in {listing}; the first: {first}", file=sys.stderr)
+    else:
+        listing.unlink(missing_ok=True)
+    print(f"wrote {out}")

@@ -1,0 +1,139 @@
+"""Decodes a part of an audio or video file, whatever its format, with PyAV (FFmpeg's libraries)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tools.features.manifest import Clip
+from tools.features.packages import require
+
+_LEAD = 0.5  # seconds decoded before a clip: a codec's first frames after a seek may be incomplete (choice)
+
+
+class MediaError(Exception):
+    """A clip that cannot be used; the message says why."""
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def waveform(clip: Clip, rate: int) -> np.ndarray:
+    """The sound of a clip, its channels mixed into one.
+
+    Args:
+      clip: the clip; its region does not matter.
+      rate: samples a second of the result.
+
+    Returns:
+      [samples] float32 in about [-1, 1].
+
+    Raises:
+      MediaError: there is no sound.
+    """
+    av = require("av", "audio")
+    # Whole numbers, because FFmpeg then weighs the channels so that their sum cannot clip: two are averaged.
+    resampler = av.AudioResampler(format="s32", layout="mono", rate=rate)
+    parts: list[np.ndarray] = []
+    first = None
+    for frame, time in _decoded(clip, "audio"):
+        first = time if first is None else first
+        parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+    parts += [part.to_ndarray()[0] for part in resampler.resample(None)] if parts else []
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.int32)
+    start = (clip.start or 0.0) if first is None else max((clip.start or 0.0) - first, 0.0)
+    begin = round(start * rate)
+    end = len(samples) if clip.end is None else begin + round((clip.end - (clip.start or 0.0)) * rate)
+    samples = samples[begin:end]
+    if not len(samples):
+        raise MediaError(f"there is no sound in {_span(clip)}")
+    return (samples / 2.0**31).astype(np.float32)
+
+
+def frames(clip: Clip, per_second: float, limit: int) -> list[np.ndarray]:
+    """Pictures of a clip at even distances, the first half a distance after its start.
+
+    Args:
+      clip: the clip.
+      per_second: pictures a second, > 0.
+      limit: the most pictures; a longer clip is sampled more sparsely.
+
+    Returns:
+      Pictures [height, width, 3] uint8, RGB, cropped to the clip's region; at least one.
+
+    Raises:
+      MediaError: there is no picture.
+    """
+    pictures: list[tuple[float, np.ndarray]] = []
+    start, step = clip.start or 0.0, 1 / per_second
+    if clip.end is not None:
+        step = max(step, (clip.end - start) / limit)
+    wanted = start + step / 2
+    last = None
+    for frame, time in _decoded(clip, "video"):
+        last = (time, frame)
+        if time + 1e-3 < wanted:
+            continue
+        pictures.append((time, _picture(frame, clip)))
+        while wanted <= time + 1e-3:
+            wanted += step
+        if len(pictures) == 2 * limit:  # the length was not known: keep every other one
+            pictures, step = pictures[::2], step * 2
+            wanted = pictures[-1][0] + step
+    if not pictures and last is not None and last[0] >= start - step:
+        pictures = [(last[0], _picture(last[1], clip))]
+    if not pictures:
+        raise MediaError(f"there is no picture in {_span(clip)}")
+    if len(pictures) > limit:
+        pictures = [pictures[i] for i in np.linspace(0, len(pictures) - 1, limit).round().astype(int)]
+    return [picture for _, picture in pictures]
+
+
+def _picture(frame: Any, clip: Clip) -> np.ndarray:
+    picture = frame.to_ndarray(format="rgb24")
+    if clip.region is None:
+        return picture
+    height, width = picture.shape[:2]
+    x, y, w, h = clip.region
+    left, top = int(x * width), int(y * height)
+    return picture[top : max(top + 1, round((y + h) * height)), left : max(left + 1, round((x + w) * width))]
+
+
+def _decoded(clip: Clip, kind: str) -> Iterator[tuple[Any, float]]:
+    """Frames from a little before the clip to its end, with their times in seconds from the file's start."""
+    av = require("av", "audio" if kind == "audio" else "visual")
+    try:
+        with av.open(clip.path, metadata_errors="ignore") as container:
+            streams = getattr(container.streams, kind)
+            if not streams:
+                raise MediaError(f"the file has no {'sound' if kind == 'audio' else 'picture'}")
+            origin = (container.start_time or 0) / av.time_base
+            if clip.start and clip.start > _LEAD:
+                container.seek(int((clip.start - _LEAD + origin) * av.time_base))
+            reached = 0.0
+            for frame in container.decode(streams[0]):
+                time = reached if frame.time is None else frame.time - origin
+                if clip.end is not None and time >= clip.end:
+                    break
+                length = frame.samples / frame.sample_rate if kind == "audio" else 0.0
+                reached = time + length
+                if kind == "video" and time < (clip.start or 0.0) - _LEAD:
+                    continue
+                yield frame, time
+    except FileNotFoundError:
+        raise MediaError("there is no such file") from None
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(f"cannot be decoded: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _span(clip: Clip) -> str:
+    if clip.start is None and clip.end is None:
+        return "the file"
+    return f"its part from {clip.start or 0:g} s to {'the end' if clip.end is None else f'{clip.end:g} s'}"

@@ -1,0 +1,135 @@
+"""Text: a transcript's sentence embedding by a transformers model, sentence-transformers' models among them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ariigcn_jax.types import UserError
+from tools.features import transformer
+from tools.features.encoder import Encode, Encoder, Input
+from tools.features.manifest import Manifest
+from tools.features.packages import require
+
+Pooling = Literal["auto", "mean", "cls", "max", "last"]
+# As sentence-transformers names them in 1_Pooling/config.json.
+_KINDS: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "lasttoken": "last"}
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEncoder(Encoder):
+    """Hidden states of the chosen layers, pooled over a transcript's tokens.
+
+    Attributes:
+      pooling: over the tokens; "auto" does what a sentence-transformers model says, and takes the mean for any other.
+      layers: which hidden states: 0 is the embeddings, -1 the last layer.
+      combine: whether several layers are averaged or put side by side.
+      normalize: to unit length; "auto" does what a sentence-transformers model says.
+      max_tokens: a longer transcript is cut; 0 is the model's own limit.
+    """
+
+    batch: int = 32
+    pooling: Pooling = "auto"
+    layers: tuple[int, ...] = (-1,)
+    combine: Literal["mean", "concat"] = "mean"
+    normalize: Literal["auto", "true", "false"] = "auto"
+    max_tokens: int = 0
+
+    modality = "text"
+
+    def inputs(self, manifest: Manifest) -> Sequence[Input | None]:
+        """The transcripts; an empty one is a missing modality."""
+        return [text or None for text in manifest.transcript]
+
+    def workers(self, jobs: int, device: str) -> int:
+        """One: a matrix product uses every core by itself."""
+        return min(jobs, 1)
+
+    def identity(self) -> dict[str, Any]:
+        transformer.check_layers(self.model, self.layers, "text")
+        return {"kind": "text", **self._resolved().options(), **transformer.identity(self.model, "text"), "model": ""}
+
+    def load(self, threads: int, device: str) -> Encode:
+        torch = require("torch", "text")
+        chosen = self._resolved()
+        network = transformer.load(self.model, "text", threads, device)
+        tokenizer = transformer.part(self.model, "text", "AutoTokenizer")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.padding_side = "right"
+        own = min(tokenizer.model_max_length, getattr(network.config, "max_position_embeddings", 512) or 512)
+        limit = chosen.max_tokens or own
+
+        def encode(texts: Sequence[Input]) -> list[np.ndarray]:
+            tokens = tokenizer(
+                [str(text) for text in texts], padding=True, truncation=True, max_length=limit, return_tensors="pt"
+            ).to(device)
+            with torch.inference_mode():
+                outputs = network(**tokens, output_hidden_states=True)
+                states = transformer.hidden(outputs, chosen.layers, chosen.combine)
+                vectors = _pooled(states, tokens["attention_mask"], chosen.pooling)
+                if chosen.normalize == "true":
+                    vectors = torch.nn.functional.normalize(vectors, dim=-1)
+            return list(vectors.cpu().numpy())
+
+        return encode
+
+    def _resolved(self) -> TextEncoder:
+        """With what "auto" stands for filled in, from the files that sentence-transformers keeps beside a model."""
+        limit = self.max_tokens
+        pooling: Pooling = "mean"
+        normalize: Literal["true", "false"] = "false"
+        modules = transformer.file(self.model, "modules.json")
+        for module in json.loads(modules.read_text(encoding="utf-8")) if modules else ():
+            kind = module["type"].rpartition(".")[2]
+            if kind == "Pooling":
+                pooling = self._declared_pooling(f"{module['path']}/config.json")
+            elif kind == "Normalize":
+                normalize = "true"
+            elif kind != "Transformer" and "auto" in (self.pooling, self.normalize):
+                raise UserError(
+                    f"{self.model}: this sentence-transformers model ends in a {kind} module, which is not supported. "
+                    "Choose pooling and normalize yourself: --text MODEL,pooling=mean,normalize=true takes it without."
+                )
+        settings = transformer.file(self.model, "sentence_bert_config.json")
+        if settings and not limit:
+            limit = json.loads(settings.read_text(encoding="utf-8")).get("max_seq_length") or 0
+        return dataclasses.replace(
+            self,
+            pooling=pooling if self.pooling == "auto" else self.pooling,
+            normalize=normalize if self.normalize == "auto" else self.normalize,
+            max_tokens=limit,
+        )
+
+    def _declared_pooling(self, name: str) -> Pooling:
+        path = transformer.file(self.model, name)
+        settings = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        prefix = "pooling_mode_"
+        kinds = [key.removeprefix(prefix) for key, on in settings.items() if key.startswith(prefix) and on is True]
+        if isinstance(declared := settings.get("pooling_mode"), str):  # since sentence-transformers 6
+            kinds = [key for key, kind in _KINDS.items() if kind == declared] or [declared]
+        if len(kinds) == 1 and kinds[0] in _KINDS:
+            return _KINDS[kinds[0]]
+        if self.pooling != "auto":
+            return self.pooling
+        raise UserError(
+            f"{self.model}: its own pooling ({', '.join(kinds) or 'not said'}) is not supported. "
+            "Choose one: --text MODEL,pooling=mean."
+        )
+
+
+def _pooled(states: Any, mask: Any, how: str) -> Any:
+    """[B, T, D] and [B, T] to [B, D]; padding is on the right and counts for nothing."""
+    torch = require("torch", "text")
+    weight = mask.unsqueeze(-1).to(states.dtype)
+    if how == "cls":
+        return states[:, 0]
+    if how == "last":
+        return states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]
+    if how == "max":
+        return states.masked_fill(weight == 0, -torch.inf).max(dim=1).values
+    return (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
