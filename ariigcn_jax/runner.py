@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from ariigcn_jax import __version__, diagnostics, figures, graph, metrics, parallel, results, train
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax import diagnostics, figures, graph, metrics, parallel, results, train
 from ariigcn_jax.checkpoint import Checkpoints
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, TrainState, UserError
 from ariigcn_jax.workdir import WorkDir
 
 RESULTS, TABLE = "results.json", "results.md"
+CORPUS, FORMAT = "corpus.json", 1  # what using the model takes besides config and checkpoint, and its version
 
 
 @dataclasses.dataclass
@@ -74,6 +75,7 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     checkpoints = Checkpoints(directory.path, config.checkpoint.keep)
     try:
         progress = _start(experiment, seeds, normalisation, checkpoints, directory)
+        directory.write_json(CORPUS, describe(corpus))
         first = progress.epoch
         timing = _train(experiment, config, progress, normalisation, checkpoints, directory)
         checkpoints.save(progress.epoch, _items(experiment, progress, normalisation))
@@ -81,6 +83,24 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     finally:
         checkpoints.finish()
     return content
+
+
+def describe(corpus: Corpus) -> dict[str, Any]:
+    """The content of corpus.json: modalities in the model's order, labels, and how much there was of each split."""
+
+    def count(chosen: np.ndarray) -> dict[str, int]:
+        dialogues = len(np.unique(corpus.dialogue[chosen]))
+        return {"dialogues": dialogues, "utterances": int(chosen.sum()), "labelled": int((chosen & labelled).sum())}
+
+    labelled = corpus.label >= 0
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "name": corpus.name,
+        "modalities": [{"name": m, "width": width} for m, width in corpus.widths.items()],
+        "label_names": list(corpus.label_names),
+        "splits": {split: count(corpus.split == split) for split in SPLITS},
+    }
 
 
 def _say_packing(experiment: train.Experiment, corpus: Corpus) -> None:
