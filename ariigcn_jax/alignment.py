@@ -103,7 +103,8 @@ def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus
     index = place[order]
 
     def gather(name: str) -> dict:
-        keys = getattr(outputs[0], name)
+        # in the model's order, which dictionaries lose on their way through JAX
+        keys = [k for k in _keys(corpus.modalities) if k in getattr(outputs[0], name)]
         rows = {k: [np.asarray(getattr(o, name)[k]) for o in outputs] for k in keys}
         return {k: np.concatenate([x.reshape(-1, x.shape[-1]) for x in v])[order] for k, v in rows.items()}
 
@@ -118,6 +119,11 @@ def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus
         dialogue=corpus.dialogue[index],
         label=corpus.label[index],
     )
+
+
+def _keys(modalities: Sequence[Modality]) -> list:
+    """Modalities, and pairs of different ones."""
+    return [*modalities, *((a, b) for b in modalities for a in modalities if a != b)]
 
 
 # --- Distances between two samples ------------------------------------------------------------------------------------
