@@ -1,7 +1,7 @@
 """Failure signatures: their numbers against loops in numpy, and each one provoked until its warning comes."""
 
 import itertools
-import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax import diagnostics, train
+from ariigcn_jax import diagnostics, runner, train
 from ariigcn_jax.attention import SELF
 from ariigcn_jax.diagnostics import PATIENCE, Watch
 from ariigcn_jax.types import Outputs
-from experiments import base, run
+from experiments import base
 from tests import builders
 
 TINY = {
-    "num_epochs": PATIENCE + 1,
     "batch_size": 8,
     "model.hidden": 8,
     "model.dropout": 0.0,
@@ -243,20 +242,35 @@ def test_history_counts_as_said():
     assert len(Watch([numbers(0.95)] * (PATIENCE - 1)).see(numbers(0.95))) == 1
 
 
-def test_run_logs_the_numbers_and_warns_once(tmp_path, capsys):
-    config = tiny(HEAVY | {"num_seeds": 2})
-    run.execute(config, str(tmp_path / "run"))
-    assert capsys.readouterr().err.count("warning: the term imcl dominates") == 1
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [set(row["diagnostics"]["gradient_share"]) for row in rows] == [
-        {"emotion", "adversarial", "iccl", "imcl"}
-    ] * (PATIENCE + 1)
-    assert np.shape(rows[0]["diagnostics"]["self_weight"]["text/0"]) == (2,)
+def watched(every, rows=(), epochs=2 * PATIENCE):
+    """What a run of `epochs` epochs logs and prints of two seeds whose attention stays at home."""
+    logged = numbers(0.95, 0.5)
+    experiment = SimpleNamespace(
+        num_devices=1,
+        data={"train": jnp.zeros(2)},
+        diagnose=jax.jit(lambda s, d: {"self_weight": {"text/0": s + 0 * d[0]}}),
+    )
+    progress = SimpleNamespace(states=[jnp.float32(v) for v in logged["self_weight"]["text/0"]])
+    directory = SimpleNamespace(read_metrics=lambda: list(rows))
+    printed = []
+    bar = SimpleNamespace(write=lambda words, file: printed.append(words))
+    look = runner._diagnosis(experiment, tiny({"diagnostics.every": every}), progress, directory)
+    return [look(epoch, bar) for epoch in range(1, epochs + 1)], printed
 
 
-@pytest.mark.parametrize("every", [0, 3])
-def test_some_epochs_or_none(every, tmp_path):
-    run.execute(tiny(HEAVY | {"diagnostics.every": every}), str(tmp_path / "run"))
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    wanted = [every > 0 and epoch % every == 0 for epoch in range(1, PATIENCE + 2)]
-    assert ["diagnostics" in json.loads(line) for line in lines] == wanted
+def test_run_logs_every_seed_and_warns_once():
+    logged, printed = watched(1)
+    assert logged == [{"diagnostics": {"self_weight": {"text/0": [pytest.approx(0.95), 0.5]}}}] * (2 * PATIENCE)
+    assert len(printed) == 1 and printed[0].startswith("warning: attention stays") and "1 of 2 seeds" in printed[0]
+
+
+def test_run_looks_as_often_as_asked():
+    logged, printed = watched(3)
+    assert [bool(row) for row in logged] == [epoch % 3 == 0 for epoch in range(1, 2 * PATIENCE + 1)]
+    assert watched(0) == ([{}] * (2 * PATIENCE), []) and printed == []
+
+
+def test_resumed_run_does_not_repeat_a_warning():
+    rows = [{"epoch": k, "diagnostics": numbers(0.95, 0.5)} for k in range(PATIENCE)]
+    assert watched(1, rows)[1] == []
+    assert len(watched(1, rows[:-1], epochs=1)[1]) == 1

@@ -24,7 +24,8 @@ from ariigcn_jax import alignment, compilation, figures, inference
 from ariigcn_jax.alignment import MEASURES
 from ariigcn_jax.types import UserError
 from ariigcn_jax.workdir import json_safe, write_atomically
-from tools.command import conversations, forward, main, parser, seeds
+from experiments.command import call
+from tools.command import conversations, forward, parser, seeds
 
 FILE, PICTURE = "alignment.json", "alignment.png"
 PROJECTED = ("code", "hidden")
@@ -147,4 +148,4 @@ def command(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(command, parser(__doc__, "test"), sys.argv[1:]))
+    sys.exit(call(command, parser(__doc__, "test"), sys.argv[1:]))

@@ -1,40 +1,15 @@
-"""What the tools that read finished runs share: their command line, and a run's model with its conversations."""
+"""What the tools that read finished runs share: their options, and a run's model with its conversations."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ariigcn_jax.inference import TrainedModel
-from ariigcn_jax.types import SPLITS, Corpus, Outputs, UserError
-
-
-def main(command: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
-    """Runs a command.
-
-    Args:
-      command: takes the options; raises UserError for what a user can mend.
-      parser: of the options.
-      argv: the arguments, without the program.
-
-    Returns:
-      The exit status: 0, 1 after a UserError, 130 after an interruption; 2 for wrong options ends the program.
-    """
-    options = parser.parse_args(argv)
-    try:
-        command(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
-        return 130
-    return 0
+from ariigcn_jax.types import SPLITS, Corpus, Outputs
 
 
 def parser(doc: str | None, split: str) -> argparse.ArgumentParser:

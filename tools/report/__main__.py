@@ -20,7 +20,8 @@ from tqdm import tqdm
 from ariigcn_jax import compilation
 from ariigcn_jax.types import UserError
 from ariigcn_jax.workdir import flatten, write_atomically
-from tools.command import conversations, main, parser
+from experiments.command import call
+from tools.command import conversations, parser
 
 
 def command(options: argparse.Namespace) -> None:
@@ -67,8 +68,8 @@ def _attention(options: argparse.Namespace) -> str:
 
     compilation.enable()
     words = (
-        "Discs: predicted emotion; rings: the true one. Lines that bend upwards lead from the past to a later turn, those "
-        f"that bend downwards from the future to an earlier one. {options.split} split, the seed best on validation."
+        "Discs: predicted emotion; rings: the true one. Lines that bend upwards lead from the past to a later turn, "
+        f"downwards from the future to an earlier one. {options.split.capitalize()} split, seed best on validation."
     )
     found = [page.paragraph(words)]
     studies = [path for path in options.runs if (path / SWEEP).exists() or (path / ABLATIONS).exists()]
@@ -102,4 +103,4 @@ def options() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(command, options(), sys.argv[1:]))
+    sys.exit(call(command, options(), sys.argv[1:]))

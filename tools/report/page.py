@@ -90,7 +90,9 @@ def chart(title: str, height: int = HEIGHT, **axes: Any) -> go.Figure:
         margin=dict(l=55, r=15, t=42, b=75),
         font=dict(size=12),
         hoverlabel=dict(namelength=-1),
-        legend=dict(orientation="h", yref="container", yanchor="bottom", y=0, x=0, font=dict(size=11)),
+        legend=dict(
+            orientation="h", yref="container", yanchor="bottom", y=0, x=0, font=dict(size=11), itemsizing="constant"
+        ),
     )
     figure.update_xaxes(title_standoff=6)
     figure.update_layout(**axes)
