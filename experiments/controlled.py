@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import importlib.util
 import io
 import json
 import sys
@@ -303,6 +304,8 @@ def command(options: argparse.Namespace) -> None:
     from ariigcn_jax import compilation
     from ariigcn_jax.workdir import write_atomically
 
+    if importlib.util.find_spec("sklearn") is None:
+        raise UserError("This takes scikit-learn, which is not installed: pip install 'ariigcn-jax[report]'")
     names = options.studies.split(",") if options.studies else list(STUDIES)
     if unknown := [name for name in names if name not in STUDIES]:
         raise UserError(f"There is no study {unknown[0]!r}; there are {', '.join(STUDIES)}.")

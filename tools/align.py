@@ -11,6 +11,7 @@ says ariigcn_jax/alignment.py.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -132,6 +133,8 @@ def _spread(values: Sequence[float]) -> str:
 
 def command(options: argparse.Namespace) -> None:
     """Measures and prints."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise UserError("This takes scikit-learn, which is not installed: pip install 'ariigcn-jax[report]'")
     compilation.enable()
     for run in options.runs:
         inference.load(run)  # a wrong name is said before anything is computed
