@@ -3,6 +3,8 @@
 import html.parser
 import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -163,6 +165,22 @@ def test_what_is_missing_is_said(written, tmp_path):
     assert "under way, 2 epochs done" in words and "No run is finished yet" in words
     assert "All are the defaults" not in words and "num_seeds12" in words  # a single run: against the defaults
     assert "No signature stood" in words
+
+
+@pytest.mark.slow
+def test_browser_draws_every_chart_without_complaint(written, tmp_path):
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium here")
+    text, _ = written
+    (tmp_path / "page.html").write_text(text)
+    command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+    command += ["--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'browser'}"]
+    done = subprocess.run([*command, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=300)
+    charts = text.count('class="plotly-graph-div"')
+    assert charts > 20
+    assert len(re.findall(r'class="plot-container', done.stdout)) == charts
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
 
 
 def test_curves_over_a_swept_margin_are_drawn_for_each_emotion(tmp_path):
