@@ -276,7 +276,7 @@ def test_transcripts_come_only_when_asked_for_and_escaped():
 def test_conversations_are_chosen_by_name_or_by_their_emotions():
     corpus = builders.corpus([3, 6, 60], classes=4, seed=2)
     emotions = [len(set(corpus.label[corpus.dialogue == d])) for d in range(3)]
-    best = 0 if emotions[0] > emotions[1] else 1
+    best = int(emotions[1] > emotions[0])
     assert dialogue.choose(corpus, [], 1) == [best]
     assert dialogue.choose(corpus, ["dialogue 2", "dialogue 0"], 1) == [2, 0]
     with pytest.raises(report.UserError, match=r"no dialogue 'x'.*dialogue 0, dialogue 1"):
