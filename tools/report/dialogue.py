@@ -117,17 +117,20 @@ def draw(conversation: Conversation, transcripts: bool) -> go.Figure:
         height=270 + 110 * len(lanes),
         margin=dict(l=20, r=20, t=95, b=85),
     )
-    menu = []
+    names, shown = [], []
     views = list(conversation.attention.items())
     for view, ((modality, layer), weights) in enumerate(views):
         for trace in _edges(weights, place):
             figure.add_trace(trace.update(visible=view == 0))
-        visible = [v == view for v in range(len(views)) for _ in range(BINS)]
-        menu.append(dict(label=page.text(f"{modality}, layer {layer + 1}"), method="restyle", visible=visible))
+        names.append(page.text(f"{modality}, layer {layer + 1}"))
+        shown.append([v == view for v in range(len(views)) for _ in range(BINS)])
     edges = len(figure.data)
     _nodes(figure, conversation, place, transcripts)
     nodes = [True] * (len(figure.data) - edges)
-    buttons = [dict(label=m["label"], method="update", args=[{"visible": m["visible"] + nodes}]) for m in menu]
+    buttons = [
+        dict(label=name, method="update", args=[{"visible": [*edges_shown, *nodes]}])
+        for name, edges_shown in zip(names, shown, strict=True)
+    ]
     if buttons:
         figure.update_layout(
             updatemenus=[dict(buttons=buttons, x=0, xanchor="left", y=1.02, yanchor="bottom", direction="down")]

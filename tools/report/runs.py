@@ -28,8 +28,8 @@ class Run:
       config: every option.
       environment: code, versions, device; {} where the file is not there.
       rows: of the log, one an epoch.
-      results: content of results.json, or None while the run is under way.
-      alignment: content of alignment.json, or None.
+      results: content of results.json; {} while the run is under way.
+      alignment: content of alignment.json; {} where nothing was measured.
     """
 
     name: str
@@ -37,8 +37,8 @@ class Run:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
-    results: Mapping[str, Any] | None
-    alignment: Mapping[str, Any] | None
+    results: Mapping[str, Any]
+    alignment: Mapping[str, Any]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -53,17 +53,12 @@ class Run:
     @property
     def split(self) -> str:
         """The split that its results are about: test, unless the run left it unread."""
-        return "test" if self.results and "test" in self.results else "valid"
+        return "test" if "test" in self.results else "valid"
 
     @property
     def scores(self) -> Mapping[str, Any]:
         """Results on `split`."""
-        return (self.results or {}).get(self.split, {})
-
-    @property
-    def rows_aligned(self) -> Sequence[Mapping[str, Any]]:
-        """The measured pairs of alignment.json."""
-        return (self.alignment or {}).get("rows", ())
+        return self.results.get(self.split, {})
 
     def series(self, group: str, *names: str) -> tuple[np.ndarray, np.ndarray]:
         """Epochs [E] at which a number was logged, and its values [E, S]; NaN for null."""
@@ -126,16 +121,14 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _run(path: Path, name: str) -> Run:
     def there(file: str) -> Any:
-        return _json(path / file) if (path / file).exists() else None
+        return _json(path / file) if (path / file).exists() else {}
 
     lines = (path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
     try:
         rows = [json.loads(line) for line in lines if line.endswith("\n")]
     except ValueError as error:
         raise UserError(f"{path / METRICS}: damaged ({error}); delete the line.") from error
-    return Run(
-        name, path, _json(path / CONFIG), there(ENVIRONMENT) or {}, rows, there(runner.RESULTS), there(ALIGNMENT)
-    )
+    return Run(name, path, _json(path / CONFIG), there(ENVIRONMENT), rows, there(runner.RESULTS), there(ALIGNMENT))
 
 
 def _json(file: Path) -> Any:

@@ -294,12 +294,12 @@ def alignment(runs: Sequence[Run]) -> str:
 
 def _measures(runs: Sequence[Run]) -> str:
     """A panel for each measure, a line for each pair, a colour for each run."""
-    pairs = list(dict.fromkeys(_pair(row) for run in runs for row in run.rows_aligned))
+    pairs = list(dict.fromkeys(_pair(row) for run in runs for row in run.alignment["rows"]))
     figure = make_subplots(cols=len(MEASURES), shared_yaxes=True, horizontal_spacing=0.015)
     figure.update_layout(page.chart("", height=170 + 24 * len(pairs), margin=dict(l=10, r=15, t=50, b=70)).layout)
     for column, (name, title) in enumerate(MEASURES.items(), start=1):
         for k, run in enumerate(runs):
-            rows = {_pair(row): np.asarray(row[name], float) for row in run.rows_aligned}
+            rows = {_pair(row): np.asarray(row[name], float) for row in run.alignment["rows"]}
             figure.add_scatter(
                 x=[v.mean() for v in rows.values()],
                 y=[pairs.index(pair) + 0.2 * (k - (len(runs) - 1) / 2) for pair in rows],
@@ -328,7 +328,7 @@ def _pair(row: Mapping[str, Any]) -> str:
 
 
 def _maps(run: Run) -> list[str]:
-    held = run.alignment or {}
+    held = run.alignment
     charts = []
     for stage, found in held["projections"].items():
         points = np.asarray(found["point"], float)
