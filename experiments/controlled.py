@@ -207,7 +207,9 @@ def run(names: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
         missing = [seed for key, seed in zip(keys, range(seeds), strict=True) if key not in kept]
         if missing:
             numbers = train_and_measure(config, conversations(study, value), missing)
-            new = [{"made": made, "seed": s, **row} for s, row in zip(missing, numbers, strict=True)]
+            new: list[dict[str, Any]] = [
+                {"made": made, "seed": s, **row} for s, row in zip(missing, numbers, strict=True)
+            ]
             with (folder / KEPT).open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row) + "\n" for row in new)
             kept |= {(made, row["seed"]): row for row in new}

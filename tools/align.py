@@ -51,7 +51,8 @@ def align(run: Path, split: str) -> dict[str, Any]:
     """
     first = inference.load(run)
     corpus = conversations(first, split)
-    by_seed, projections = [], {}
+    by_seed: list[list[dict[str, Any]]] = []
+    projections: dict[str, Any] = {}
     for seed in tqdm(seeds(first), unit="seed", desc=f"{run}"):
         model = inference.load(run, seed=seed)
         vectors = alignment.collect(*forward(model, corpus), corpus, model.model.wiring)

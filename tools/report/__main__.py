@@ -50,7 +50,7 @@ def command(options: argparse.Namespace) -> None:
         parts.append(("sweeps", "Swept options", sections.sweeps(sweeps)))
     if runs and options.count:
         parts.append(("attention", "Attention", _attention(options)))
-    names = ", ".join(item.name for item in (*runs, *ablations, *sweeps))
+    names = ", ".join([*(run.name for run in runs), *(study.name for study in (*ablations, *sweeps))])
     lead = page.paragraph(
         "Point at anything for its numbers; drag to zoom, double click to go back; a click on a legend hides a name.",
         "quiet",

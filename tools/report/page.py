@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
@@ -99,7 +100,9 @@ def chart(title: str, height: int = HEIGHT, **axes: Any) -> go.Figure:
     return figure
 
 
-def band(figure: go.Figure, x: Sequence[Any], mean: Any, spread: Any, name: str, colour: str, legend: bool) -> None:
+def band(
+    figure: go.Figure, x: Sequence[Any] | np.ndarray, mean: Any, spread: Any, name: str, colour: str, legend: bool
+) -> None:
     """A curve with a band of ± spread; where the spread is 0 everywhere, the curve alone."""
     label = text(name)
     if max(spread, default=0) > 0:

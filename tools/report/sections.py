@@ -64,7 +64,7 @@ def _option(options: Mapping[str, Any], key: str) -> str:
 # --- Results ----------------------------------------------------------------------------------------------------------
 
 
-def interval(values: Sequence[float]) -> float:
+def interval(values: Sequence[float] | np.ndarray) -> float:
     """Half the width of the confidence interval of the mean over seeds (Student's t); NaN for one seed."""
     if len(values) < 2:
         return float("nan")
@@ -72,7 +72,7 @@ def interval(values: Sequence[float]) -> float:
     return float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def _percent(values: Sequence[float]) -> str:
+def _percent(values: Sequence[float] | np.ndarray) -> str:
     half = interval(values)
     mean = f"{100 * float(np.mean(values)):.2f}"
     return mean if np.isnan(half) else f"{mean} ± {100 * half:.2f}"
