@@ -39,7 +39,6 @@ from experiments.command import call
 # Views of one space: what makes modalities unlike each other is then what a study says, and nothing else.
 ONE_SPACE = dict(common=True, shared=1.0, widths=dict(text=16, audio=16), warp=0.0)
 CONVERSATIONS = dict(dialogues=80, utterances=(6, 10), classes=4, separation=2.0, imbalance=0.0)
-AUXILIARY = ("adversarial", "iccl", "imcl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +106,8 @@ def model_config(study: Study, on: bool) -> Any:
             "model.gan.discriminator_hidden": 32,
             "optimizer.lr": 3e-3,
             "discriminator.lr": 3e-3,
-            **{f"losses.{slot}.weight": study.weight if on and slot == study.slot else 0.0 for slot in AUXILIARY},
+            **{f"losses.{slot}.weight": 0.0 for slot in config.losses if slot != "emotion"},
+            **({f"losses.{study.slot}.weight": study.weight} if on else {}),
         }
     )
     return config.lock()
