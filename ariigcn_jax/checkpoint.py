@@ -112,3 +112,34 @@ class _Saving:
                 f"{self._path}: saving a checkpoint failed ({_first_line(error)}). The checkpoint before it is intact. "
                 "Free space or mend permissions there, then run the same command to resume."
             ) from error
+
+
+def read_best(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Reads what inference needs from the newest complete checkpoint; changes nothing, so the run may be under way.
+
+    Args:
+      directory: the work directory.
+
+    Returns:
+      "best" (parameters, epoch and score, each with the leading axis S); and "data".
+
+    Raises:
+      UserError: there is none yet, or it is damaged.
+    """
+    folder = (directory / FOLDER).absolute()
+    steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else []
+    if not steps:
+        raise UserError(
+            f"{directory}: this run has no checkpoint yet. Let it train on: the command that began it, with "
+            f"--workdir={directory}, resumes it."
+        )
+    step = max(steps)
+    try:
+        with ocp.StandardCheckpointer() as reader:
+            best, data = (reader.restore(folder / str(step) / item) for item in ("best", "data"))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(
+            f"{folder / str(step)}: this checkpoint cannot be read ({_first_line(error)}). If the run is under way, "
+            "try again; else delete that folder to use the one before it."
+        ) from error
+    return best, data

@@ -207,6 +207,71 @@ def _value_axis(axes: Axes, label: str, ticks: Sequence[str] | None, log: bool) 
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def projections(
+    maps: Mapping[str, Mapping[str, np.ndarray]],
+    modalities: Sequence[str],
+    label_names: Sequence[str],
+    titles: Mapping[str, str],
+) -> bytes:
+    """Two-dimensional maps of vectors, a row each, coloured by modality on the left and by class on the right.
+
+    Args:
+      maps: stage -> point [n, 2], modality [n] and label [n] int; unlabelled points are left out on the right.
+      modalities: M names.
+      label_names: C names.
+      titles: stage -> words.
+
+    Returns:
+      PNG.
+    """
+    figure = Figure(figsize=(12, 0.6 + 4.6 * len(maps)), dpi=110, layout="constrained")
+    panels = figure.subplots(len(maps), 2, squeeze=False)
+    for row, (stage, found) in zip(panels, maps.items(), strict=True):
+        for axes, key, names in zip(row, ("modality", "label"), (modalities, label_names), strict=True):
+            for index, name in enumerate(names):
+                points = np.asarray(found["point"])[np.asarray(found[key]) == index]
+                colour = colormaps["tab10" if len(names) <= 10 else "tab20"](index % 20)
+                axes.scatter(
+                    *points.T, s=9, color=colour, label=_short(name).replace("$", r"\$"), linewidth=0, alpha=0.7
+                )
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(f"{titles[stage]}: {'modality' if key == 'modality' else 'emotion'}", parse_math=False)
+            # beside the points, because they fill the panel
+            axes.legend(fontsize=8, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return _png(figure)
+
+
+def panels(rows: Sequence[Sequence[Mapping[str, Any]]]) -> bytes:
+    """Panels of curves with bands of ± one standard deviation over seeds.
+
+    Args:
+      rows: of panels, equally many in each: title; x, the axis' name; places, V numbers or words, evenly spaced; and
+        curves, name -> [V, S]. An empty dictionary leaves a place free.
+
+    Returns:
+      PNG.
+    """
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(4.2 * columns, 2.9 * len(rows)), dpi=100, layout="constrained")
+    for line, contents in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        for axes, panel in zip(line, contents, strict=True):
+            axes.set_visible(bool(panel))
+            for colour, (name, values) in zip((QUIET, LINE, MARK), panel.get("curves", {}).items(), strict=False):
+                mean, std = _spread(np.asarray(values, np.float64))
+                places = np.arange(len(mean))
+                axes.plot(places, mean, color=colour, marker="o", markersize=3, label=name)
+                axes.fill_between(places, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+            if panel:
+                axes.set_title(panel["title"], fontsize=10, parse_math=False)
+                axes.set_xlabel(panel["x"], fontsize=9)
+                axes.set_xticks(range(len(panel["places"])), [str(v) for v in panel["places"]], fontsize=8)
+                axes.tick_params(axis="y", labelsize=8)
+                axes.grid(alpha=0.3)
+                axes.spines[["top", "right"]].set_visible(False)
+                axes.legend(fontsize=8, frameon=False)
+    return _png(figure)
+
+
 def _series(rows: Sequence[Mapping[str, Any]], group: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs [E] at which a value was logged, and the values [E, S]."""
     logged = [row for row in rows if name in (row.get(group) or {})]

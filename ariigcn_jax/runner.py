@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from ariigcn_jax import __version__, diagnostics, figures, graph, metrics, parallel, results, train
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax import figures, graph, metrics, parallel, results, train
 from ariigcn_jax.checkpoint import Checkpoints
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, TrainState, UserError
 from ariigcn_jax.workdir import WorkDir
 
 RESULTS, TABLE = "results.json", "results.md"
+CORPUS, FORMAT = "corpus.json", 1  # what using the model takes besides config and checkpoint, and its version
 
 
 @dataclasses.dataclass
@@ -74,6 +75,7 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     checkpoints = Checkpoints(directory.path, config.checkpoint.keep)
     try:
         progress = _start(experiment, seeds, normalisation, checkpoints, directory)
+        directory.write_json(CORPUS, describe(corpus))
         first = progress.epoch
         timing = _train(experiment, config, progress, normalisation, checkpoints, directory)
         checkpoints.save(progress.epoch, _items(experiment, progress, normalisation))
@@ -81,6 +83,24 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     finally:
         checkpoints.finish()
     return content
+
+
+def describe(corpus: Corpus) -> dict[str, Any]:
+    """The content of corpus.json: modalities in the model's order, labels, and how much there was of each split."""
+
+    def count(chosen: np.ndarray) -> dict[str, int]:
+        dialogues = len(np.unique(corpus.dialogue[chosen]))
+        return {"dialogues": dialogues, "utterances": int(chosen.sum()), "labelled": int((chosen & labelled).sum())}
+
+    labelled = corpus.label >= 0
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "name": corpus.name,
+        "modalities": [{"name": m, "width": width} for m, width in corpus.widths.items()],
+        "label_names": list(corpus.label_names),
+        "splits": {split: count(corpus.split == split) for split in SPLITS},
+    }
 
 
 def _say_packing(experiment: train.Experiment, corpus: Corpus) -> None:
@@ -203,6 +223,7 @@ def _train(
     epoch_step = experiment.epoch.lower(progress.states[0], experiment.data["train"]).compile()
     for split in splits:
         experiment.evaluation(split, progress.best[0])
+    diagnose = _diagnosis(experiment, config, progress, directory)
     saved = time.perf_counter()
     seconds["compile"] = saved - begun
     bar = _bar(progress.epoch, config.num_epochs)
@@ -217,6 +238,7 @@ def _train(
             row[split] = _by_name([_for_log(score(o["confusion"])) for o in outcome])
         evaluated = time.perf_counter()
         _check_finite(row["train"], epoch, directory)
+        row |= diagnose(epoch, bar)
         _choose(progress, epoch, np.atleast_1d(row["valid"][config.eval.select]))
         progress.epoch = epoch
         directory.log(epoch, {**row, "seconds": evaluated - begun})
@@ -257,6 +279,30 @@ def _for_log(scores: dict[str, Any]) -> dict[str, Any]:
 def _by_name(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Dictionaries of the seeds as one: a value for one seed, a list for several."""
     return {k: rows[0][k] if len(rows) == 1 else [r[k] for r in rows] for k in rows[0]}
+
+
+def _diagnosis(
+    experiment: train.Experiment, config: Any, progress: Progress, directory: WorkDir
+) -> Callable[[int, tqdm], dict[str, Any]]:
+    """A function of (epoch, bar) that gives the epoch's diagnostics for the log and prints new warnings; {} in epochs
+    without."""
+    every = config.diagnostics.every
+    if not every:
+        return lambda epoch, bar: {}
+    data = _plain(experiment, experiment.data["train"])
+    compiled = experiment.diagnose.lower(_plain(experiment, progress.states[0]), data).compile()
+    watch = diagnostics.Watch(r["diagnostics"] for r in directory.read_metrics() if "diagnostics" in r)
+
+    def look(epoch: int, bar: tqdm) -> dict[str, Any]:
+        if epoch % every:
+            return {}
+        found = _each(lambda s: compiled(_plain(experiment, s), data), progress.states)
+        numbers = jax.tree.map(lambda *x: float(x[0]) if len(x) == 1 else [float(v) for v in x], *found)
+        for words in watch.see(numbers):
+            bar.write(f"warning: {words}", file=sys.stderr)
+        return {"diagnostics": numbers}
+
+    return look
 
 
 def _check_finite(logs: dict[str, Any], epoch: int, directory: WorkDir) -> None:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ariigcn_jax import graph, metrics, objective, parallel
+from ariigcn_jax import diagnostics, graph, metrics, objective, parallel
 from ariigcn_jax import model as modeling
 from ariigcn_jax.gan import Discriminators
 from ariigcn_jax.layers import dropout_mask
@@ -34,6 +34,7 @@ class Experiment:
       init: seed -> TrainState.
       epoch: (state, rows of the train split) -> (state, logs); donates the state. One compiled call.
       evaluate: split -> (params, its rows) -> {"confusion" [C, C], "probabilities" [rows, L, C]}.
+      diagnose: (state, rows of the train split) -> failure signatures' numbers; on one device.
       data: split -> Batch of all its rows, on the device.
       layout: split -> how it is packed.
       steps: updates per epoch.
@@ -43,6 +44,7 @@ class Experiment:
     init: Callable[[int], TrainState]
     epoch: jax.stages.Wrapped
     evaluate: Mapping[str, jax.stages.Wrapped]
+    diagnose: jax.stages.Wrapped
     data: Mapping[str, Batch]
     layout: Mapping[str, graph.Layout]
     steps: int
@@ -254,6 +256,52 @@ def evaluate_rows(
     return {"confusion": parallel.psum(counts.sum(axis=0), axis), "probabilities": probabilities}
 
 
+def diagnose(
+    players: Players, layout: graph.Layout, boundary: float, state: TrainState, rows: Batch
+) -> diagnostics.Measures:
+    """The numbers of the failure signatures, under training's dropout, on a quarter of a step's rows drawn anew.
+
+    A quarter, because the numbers are ratios that a few hundred utterances settle, and an epoch is only a few steps.
+
+    Args:
+      players: modules and terms.
+      layout: of the train split.
+      boundary: logit above which a discriminator says "real".
+      state: on one device.
+      rows: of the train split, on one device.
+    """
+    key = jax.random.fold_in(jax.random.fold_in(state.key, jnp.int32(-3)), state.step)
+    count = layout.steps * layout.rows
+    preference = jax.random.uniform(key, (count,)) + rows.real.any(axis=1)[:count]  # an empty row has nothing to show
+    batch = take_rows(rows, jax.lax.top_k(preference, max(1, layout.rows // 4))[1])
+    shared = {name: x for name, x in state.params.items() if name.startswith("encoder_")}
+
+    def forward(encoders: Any) -> tuple[Outputs, Outputs]:
+        params = {"params": {**state.params, **encoders}}
+        outputs: Any = players.model.apply(params, batch, True, rngs={"dropout": key})
+        return outputs.replace(attention={}, attention_entropy={}), outputs
+
+    def value(outputs: Outputs, slot: str) -> Array:
+        _, outputs = players.judge(state.discriminators, outputs, batch)
+        return objective.total({slot: players.terms[slot]}, outputs, batch, None)[0]
+
+    read, pullback, outputs = jax.vjp(forward, shared, has_aux=True)
+    values, cotangents = zip(*(jax.value_and_grad(value)(read, slot) for slot in players.terms), strict=True)
+    # one backward pass for all terms, because compiling one for each takes longer than a run's epochs
+    (gradients,) = jax.vmap(pullback)(jax.tree.map(lambda *x: jnp.stack(x), *cotangents))
+    real = batch.features if players.wiring == "feature" else outputs.codes
+    real_logits, outputs = players.judge(state.discriminators, outputs, batch)
+    found = {
+        **diagnostics.generation(real, outputs, batch),
+        **diagnostics.discrimination(real_logits, outputs, batch, boundary),
+        **diagnostics.balance(list(players.terms), jnp.stack(values), jax.vmap(optax.tree.norm)(gradients)),
+    }
+    if players.model.score != "uniform":
+        past, _ = graph.window(players.model.past, players.model.future, layout.length)
+        found |= diagnostics.attention(outputs, batch, past)
+    return found
+
+
 # --- From a config ----------------------------------------------------------------------------------------------------
 
 
@@ -289,10 +337,12 @@ def make(config: Any, corpus: Corpus) -> Experiment:
     def evaluate(split: str, params: Any, rows: Batch) -> dict[str, Array]:
         return evaluate_rows(players.model, layout[split], num_devices, params, rows)
 
+    boundary = diagnostics.BOUNDARY.get(config.losses.adversarial.fn, 0.0)
     return Experiment(
         init=init,
         epoch=parallel.over_devices(epoch, num_devices, donate=(0,)),
         evaluate={s: parallel.over_devices(functools.partial(evaluate, s), num_devices) for s in SPLITS},
+        diagnose=jax.jit(functools.partial(diagnose, players, layout["train"], boundary)),
         data=data,
         layout=layout,
         steps=layout["train"].steps,

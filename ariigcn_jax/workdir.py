@@ -2,6 +2,7 @@
 
     config.json         every option of the run; what makes the folder a work directory
     environment.json    code, versions, device, command line, date; `earlier` holds those of the starts before this one
+    corpus.json         the model's modalities and labels, which using it takes
     metrics.jsonl       one line an epoch
     tensorboard/        the same numbers as curves
     .lock               held while a process works here

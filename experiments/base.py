@@ -92,6 +92,9 @@ def get_config() -> ConfigDict:
     config.eval.test = True  # False leaves the test split unread, as a search for options has to
     config.eval.report_best_test = False  # also report the best test epoch, for comparison with papers that choose so
 
+    config.diagnostics = ConfigDict()
+    config.diagnostics.every = 1  # epochs between looks at the failure signatures; 0 for none
+
     config.checkpoint = ConfigDict()
     config.checkpoint.every_seconds = 20.0  # >= 0; 0 saves every epoch
     config.checkpoint.keep = 2  # newest ones kept, >= 1

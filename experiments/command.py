@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -87,6 +88,31 @@ def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str]) ->
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The same command with the run's --workdir resumes from its last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def call(command: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
+    """Runs a command that takes no experiment's file.
+
+    Args:
+      command: takes the options; raises UserError for what a user can mend.
+      parser: of the options.
+      argv: the arguments, without the program.
+
+    Returns:
+      The exit status: 0, 1 after a UserError, 130 after an interruption; wrong options end the program with 2.
+    """
+    options = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.set_verbosity(logging.ERROR)
+    try:
+        command(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
         return 130
     return 0
 

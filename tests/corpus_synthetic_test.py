@@ -140,6 +140,66 @@ def test_no_noise_leaves_one_point_a_class():
         assert (points[i] != points[hidden[0]]).any()
 
 
+def common(**changes):
+    """Views of one space of the same width, noiseless unless told."""
+    return generate(**dict(common=True, widths=dict.fromkeys("abc", 12), noise=0.0, warp=0.0, shared=1.0) | changes)
+
+
+def test_common_space_without_differences_is_the_same_features():
+    corpus = common(dialogues=20)
+    for modality in "bc":
+        np.testing.assert_array_equal(corpus.features["a"], corpus.features[modality])
+
+
+@pytest.mark.parametrize("rotation", [0.0, 0.25, 0.5, 1.0])
+def test_rotation_turns_latent_vectors_by_its_angle(rotation):
+    """Eight latent dimensions seen through twelve features; the map is undone with what rotation 0 shows."""
+    plain, turned = common(), common(rotation=rotation)
+    np.testing.assert_array_equal(plain.features["a"], turned.features["a"])
+    # the Gram matrix of the map, from which lengths and angles in latent space follow, is that of the noise
+    noisy = common(noise=1.0, separation=0.0, dialogues=400, warp=0.0)
+    metric = np.linalg.pinv(np.cov(noisy.features["a"].T, bias=True), rcond=0.02, hermitian=True)
+    for modality in "bc":
+        x, y = plain.features[modality].astype(float), turned.features[modality].astype(float)
+        dot = np.einsum("ui,ij,uj->u", x, metric, y)
+        length = [np.sqrt(np.einsum("ui,ij,uj->u", v, metric, v)) for v in (x, y)]
+        np.testing.assert_allclose(dot / (length[0] * length[1]), np.cos(rotation * np.pi / 2), atol=0.1)
+        np.testing.assert_allclose(length[0], length[1], rtol=0.1)
+
+
+def test_shift_displaces_every_utterance_alike_but_not_in_the_first_modality():
+    plain, moved, further = common(), common(shift=1.0), common(shift=2.0)
+    np.testing.assert_array_equal(plain.features["a"], moved.features["a"])
+    step = moved.features["b"] - plain.features["b"]
+    np.testing.assert_allclose(step, np.broadcast_to(step[0], step.shape), atol=1e-5)
+    assert np.abs(step[0]).max() > 0.1
+    np.testing.assert_allclose(further.features["b"] - plain.features["b"], 2 * step, atol=1e-5)
+
+
+def test_warp_differs_between_views_of_a_common_space():
+    plain, warped = common().features["a"], common(warp=0.7)
+    for modality, form in (("a", np.tanh), ("b", lambda y: np.sin(2 * y)), ("c", lambda y: np.abs(y) - 1)):
+        np.testing.assert_allclose(warped.features[modality], plain + 0.7 * form(plain), atol=1e-5)
+
+
+def test_shared_classes_let_every_modality_tell_all_apart():
+    scores = [
+        [balanced_accuracy(x, corpus) for x in corpus.features.values()]
+        for corpus in (generate(shared=s, separation=4.0, imbalance=0.0) for s in (0.0, 0.5, 1.0))
+    ]
+    assert max(scores[0]) < 0.85 and min(scores[2]) > 0.9
+    assert np.all(np.diff(scores, axis=0) > 0)
+
+
+def test_label_noise_leaves_validation_and_test_true():
+    true, noisy = generate(imbalance=0.0), generate(imbalance=0.0, label_noise=0.4)
+    wrong = true.label != noisy.label
+    train = true.split == "train"
+    assert wrong[train].mean() == pytest.approx(0.4 * 3 / 4, abs=0.03)
+    assert not wrong[~train].any()
+    np.testing.assert_array_equal(true.features["text"], noisy.features["text"])
+
+
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -178,6 +238,11 @@ def test_smallest_sizes(sizes):
         (dict(inertia=0.7, contagion=0.7), "inertia = 0.7 and contagion = 0.7 add up to more than 1"),
         (dict(imbalance=1.0), "imbalance = 1.0: must be at least 0 and less than 1"),
         (dict(missing=1.0), "missing = 1.0: must be at least 0 and less than 1"),
+        (dict(label_noise=1.0), "label_noise = 1.0: must be at least 0 and less than 1"),
+        (dict(shared=1.1), r"shared = 1.1: must lie in \[0, 1\]"),
+        (dict(rotation=-1), r"rotation = -1: must lie in \[0, 1\]"),
+        (dict(shift=-1), "shift = -1: must be a finite number of at least 0"),
+        (dict(warp=float("inf")), "warp = inf: must be a finite number"),
         (dict(valid=-0.1), "valid = -0.1: must be at least 0 and less than 1"),
         (dict(valid=0.5, test=0.5), "valid = 0.5 and test = 0.5 leave none of the 120 dialogues for training"),
     ],

@@ -132,6 +132,7 @@ def test_folder_holds_config_environment_and_log(alone):
         assert row["train"].keys() >= TERMS
         assert row["valid"].keys() >= {"weighted_f1", "accuracy", "macro_f1", "confusion"}
         assert row["seconds"] > 0
+        assert row["diagnostics"]["gradient_norm"].keys() == TERMS - {"total", "discriminator"}
         total = sum(tiny().losses[name].weight * row["train"][name] for name in TERMS - {"total", "discriminator"})
         assert row["train"]["total"] == pytest.approx(total, rel=1e-5)
 

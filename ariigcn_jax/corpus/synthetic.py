@@ -4,8 +4,12 @@ Each speaker's emotion is a chain: it lasts (inertia), spreads (contagion) or is
 some of the emotions, so that no modality alone suffices, and noise makes the neighbouring turns worth looking at.
 
 In latent space, modality i of M shows the classes c with c mod M = i mod min(M, C), each by its own direction, and
-all others by the origin. The latent vector, with noise, goes through a random linear map and y + tanh(y) / 2 into the
-modality's own space.
+all others near the origin (`shared`). The latent vector, with noise, goes through a random linear map and a warp into
+the modality's own space.
+
+How unlike the modalities are is known too. By default each has directions and a map of its own. With `common`, all are
+views of one latent space, which differ by what `rotation`, `shift` and `warp` say and by nothing else; the noise is
+each one's own.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ from ariigcn_jax.types import Corpus, Modality, UserError
 WIDTHS: Mapping[Modality, int] = {"text": 48, "audio": 24, "visual": 16}
 # Latent dimensions beyond one per class: they carry noise alone, which a model has to learn to ignore.
 _SPARE = 4
-_NONLINEARITY = 0.5
+# What a common space is seen through, by modality in turn; where each has a space of its own, all take the first.
+_WARPS = (np.tanh, lambda y: np.sin(2 * y), lambda y: np.abs(y) - 1)
 _FEATURE_NOISE = 0.1
 
 
@@ -36,6 +41,12 @@ def generate(
     inertia: float = 0.6,
     contagion: float = 0.2,
     imbalance: float = 0.2,
+    shared: float = 0.0,
+    common: bool = False,
+    rotation: float = 0.0,
+    shift: float = 0.0,
+    warp: float = 0.5,
+    label_noise: float = 0.0,
     missing: float = 0.0,
     valid: float = 0.15,
     test: float = 0.2,
@@ -56,6 +67,17 @@ def generate(
       contagion: probability, in [0, 1], of taking over the emotion last shown by another speaker; `inertia` and
         `contagion` add up to at most 1, and what remains is a new draw.
       imbalance: in [0, 1): a new draw has class c with probability proportional to (1 - imbalance)^c; 0 is uniform.
+      shared: how far a modality also shows the classes that it does not show by rights, in [0, 1], as a share of
+        `separation`; 0 leaves each class to some modalities, 1 lets every modality tell all classes apart.
+      common: whether the modalities are views of one latent space.
+      rotation: angle in quarter turns, in [0, 1], by which every modality but the first sees the latent space rotated,
+        in planes of its own; 1 makes every direction orthogonal to what it was.
+      shift: distance, in the unit of `separation`, at least 0, by which every modality but the first is displaced in
+        latent space.
+      warp: strength w of the non-linearity y + w f(y), at least 0. In a common space f differs from modality to
+        modality (tanh y, sin 2y, |y| − 1 in turn), else it is tanh y.
+      label_noise: probability, in [0, 1), that a train utterance is labelled with an emotion drawn evenly from all;
+        validation and test keep the truth.
       missing: probability, in [0, 1), that an utterance lacks a modality, independent for each of them.
       valid: share of the dialogues in the validation split, in [0, 1), rounded to the nearest number.
       test: the same for the test split; `valid` and `test` leave at least one dialogue for training.
@@ -67,21 +89,35 @@ def generate(
       UserError: an argument is out of its range.
     """
     _check_sizes(seed, dialogues, utterances, speakers, classes, widths)
-    _check_scales(separation=separation, noise=noise)
-    _check_shares(inertia=inertia, contagion=contagion, imbalance=imbalance, missing=missing, valid=valid, test=test)
+    _check_scales(separation=separation, noise=noise, shift=shift, warp=warp)
+    _check_closed(inertia=inertia, contagion=contagion, shared=shared, rotation=rotation)
+    if inertia + contagion > 1:
+        raise UserError(f"inertia = {inertia} and contagion = {contagion} add up to more than 1.")
+    _check_shares(imbalance=imbalance, label_noise=label_noise, missing=missing, valid=valid, test=test)
     split = _split(dialogues, valid, test)
     # One stream each: the missing rate, for example, does not change who says what.
-    chain, space, gaps = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3))
+    streams = np.random.SeedSequence(seed).spawn(5)
+    chain, space, gaps, views, errors = (np.random.default_rng(child) for child in streams)
     lengths = chain.integers(utterances[0], utterances[1], endpoint=True, size=dialogues)
     prior = (1.0 - imbalance) ** np.arange(classes)
     turns = [_dialogue(chain, n, speakers, prior / prior.sum(), inertia, contagion) for n in lengths]
     speaker, label = (np.concatenate(part).astype(np.int32) for part in zip(*turns, strict=True))
-    features = {
-        m: _features(space, label, _shown(i, len(widths), classes), width, separation, noise)
-        for i, (m, width) in enumerate(widths.items())
-    }
+    size = classes + _SPARE
+    one_space = (_directions(space, classes), _map(space, size, max(widths.values()))) if common else None
+    features = {}
+    for i, (m, width) in enumerate(widths.items()):
+        height = separation * np.where(_shown(i, len(widths), classes), 1.0, shared)
+        directions = one_space[0] if one_space else _directions(space, classes)
+        latent = (height[:, None] * directions)[label] + noise * space.normal(size=(len(label), size))
+        turn, displacement = _view(views, size, rotation)
+        latent = latent if i == 0 else latent @ turn + shift * displacement
+        seen = latent @ (one_space[1][:, :width] if one_space else _map(space, size, width))
+        seen = seen + warp * _WARPS[i % len(_WARPS) if common else 0](seen)
+        features[m] = (seen + _FEATURE_NOISE * noise * space.normal(size=seen.shape)).astype(np.float32)
     present = {m: gaps.random(len(label)) >= missing for m in widths}
-    return _corpus(lengths, split, speaker, label, classes, features, present)
+    wrong = (errors.random(len(label)) < label_noise) & (np.repeat(split, lengths) == "train")
+    given = np.where(wrong, errors.integers(classes, size=len(label)), label).astype(np.int32)
+    return _corpus(lengths, split, speaker, given, classes, features, present)
 
 
 def _dialogue(
@@ -118,17 +154,28 @@ def _shown(modality: int, modalities: int, classes: int) -> np.ndarray:
     return np.arange(classes) % modalities == modality % min(modalities, classes)
 
 
-def _features(
-    rng: np.random.Generator, label: np.ndarray, shown: np.ndarray, width: int, separation: float, noise: float
-) -> np.ndarray:
-    """[U, d_m] float32."""
-    size = len(shown) + _SPARE
-    directions = np.linalg.qr(rng.normal(size=(size, size)))[0][: len(shown)]
-    means = separation * directions * shown[:, None]
-    latent = means[label] + noise * rng.normal(size=(len(label), size))
-    seen = latent @ (rng.normal(size=(size, width)) / np.sqrt(size))
-    seen = seen + _NONLINEARITY * np.tanh(seen) + _FEATURE_NOISE * noise * rng.normal(size=seen.shape)
-    return seen.astype(np.float32)
+def _directions(rng: np.random.Generator, classes: int) -> np.ndarray:
+    """[C, C + spare] orthonormal rows."""
+    size = classes + _SPARE
+    return np.linalg.qr(rng.normal(size=(size, size)))[0][:classes]
+
+
+def _map(rng: np.random.Generator, size: int, width: int) -> np.ndarray:
+    """[size, d_m]."""
+    return rng.normal(size=(size, width)) / np.sqrt(size)
+
+
+def _view(rng: np.random.Generator, size: int, rotation: float) -> tuple[np.ndarray, np.ndarray]:
+    """A rotation of [size] by `rotation` quarter turns in random planes (an odd dimension stays), and a direction."""
+    basis = np.linalg.qr(rng.normal(size=(size, size)))[0]
+    angle, turn = rotation * np.pi / 2, np.eye(size)
+    for plane in range(0, size - 1, 2):
+        turn[plane : plane + 2, plane : plane + 2] = [
+            [np.cos(angle), np.sin(angle)],
+            [-np.sin(angle), np.cos(angle)],
+        ]
+    direction = rng.normal(size=size)
+    return basis @ turn @ basis.T, direction / np.linalg.norm(direction)
 
 
 def _split(dialogues: int, valid: float, test: float) -> np.ndarray:
@@ -187,12 +234,13 @@ def _check_scales(**scales: float) -> None:
             raise UserError(f"{name} = {value}: must be a finite number of at least 0.")
 
 
-def _check_shares(*, inertia: float, contagion: float, **shares: float) -> None:
-    for name, value in {"inertia": inertia, "contagion": contagion}.items():
+def _check_closed(**shares: float) -> None:
+    for name, value in shares.items():
         if not 0 <= value <= 1:
             raise UserError(f"{name} = {value}: must lie in [0, 1].")
-    if inertia + contagion > 1:
-        raise UserError(f"inertia = {inertia} and contagion = {contagion} add up to more than 1.")
+
+
+def _check_shares(**shares: float) -> None:
     for name, value in shares.items():
         if not 0 <= value < 1:
             raise UserError(f"{name} = {value}: must be at least 0 and less than 1.")

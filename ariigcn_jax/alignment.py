@@ -1,0 +1,320 @@
+"""How far the modalities' distributions lie apart: distances, classifiers, a permutation test, a projection.
+
+What can be compared is what lives in one space (choice, the paper names the measures but not the spaces):
+
+    stage       first                       second                     space
+    code        ξ^a                         ξ^b                        D: before TGAN's generators and the graph
+    generated   G_b(ξ^a)                    x^b (or ξ^b, latent)       modality b's own: after TGAN
+    hidden      h^a                         h^b                        D: the graph's output
+    contrast    z^a                         z^b                        Z, unit vectors: where IMCL pulls
+
+Features of different modalities have different widths and are compared nowhere. A model without a TGAN has no stage
+`generated`; its effect on the codes, which its gradient reaches, is the difference between two models' `code`. Spaces
+of two models are unrelated, so only distances are compared between models, never vectors.
+
+Vectors are the utterances that have both modalities, row u of the first belonging to the same utterance as row u of the
+second. Both are divided by one scale, the root of their mean variance, so that a distance does not shrink because a
+model's vectors do (choice). The two samples are not independent, and neither are utterances of a dialogue: the
+permutation test swaps the modalities of whole dialogues, and classifiers are tested on dialogues that they have not
+seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from scipy import linalg, spatial, stats
+
+from ariigcn_jax.types import Corpus, Modality, Outputs, UserError
+
+STAGES = ("code", "generated", "hidden", "contrast")
+MEASURES: Mapping[str, str] = {
+    "mmd2": "MMD², RBF",
+    "coral": "CORAL",
+    "a_distance": "proxy A-distance",
+    "frechet": "Fréchet distance",
+    "accuracy": "modality classifier",
+}
+MOST_UTTERANCES = 1000
+PERMUTATIONS = 499
+FOLDS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Vectors:
+    """A model's vectors of U utterances, on the host.
+
+    Attributes:
+      code: modality -> [U, D].
+      generated: (source, target) -> [U, d]; {} without a TGAN.
+      real: modality -> [U, d], what `generated` imitates.
+      hidden: modality -> [U, D].
+      contrast: modality -> [U, Z]; {} without contrast.
+      present: modality -> [U] bool.
+      dialogue: [U] int.
+      label: [U] int.
+    """
+
+    code: Mapping[Modality, np.ndarray]
+    generated: Mapping[tuple[Modality, Modality], np.ndarray]
+    real: Mapping[Modality, np.ndarray]
+    hidden: Mapping[Modality, np.ndarray]
+    contrast: Mapping[Modality, np.ndarray]
+    present: Mapping[Modality, np.ndarray]
+    dialogue: np.ndarray
+    label: np.ndarray
+
+    def pairs(self) -> Iterator[tuple[str, str, str, np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields all that is comparable: stage, names of both, their vectors [n, d] and the dialogues [n]."""
+        for stage in STAGES:
+            by_pair = stage == "generated"
+            names = (
+                list(self.generated)
+                if by_pair
+                else [(a, b) for i, a in enumerate(self.code) for b in list(self.code)[i + 1 :]]
+            )
+            for a, b in names:
+                there = self.present[a] & self.present[b]
+                held = getattr(self, stage)
+                if by_pair:
+                    yield stage, f"G({a})", b, held[a, b][there], self.real[b][there], self.dialogue[there]
+                elif held:
+                    yield stage, a, b, held[a][there], held[b][there], self.dialogue[there]
+
+
+def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus: Corpus, wiring: str) -> Vectors:
+    """Brings packed outputs into the corpus's order.
+
+    Args:
+      outputs: of the model, batch after batch.
+      utterances: of each batch, [R, L] index of the utterance in the corpus; negative at padding.
+      corpus: what the model saw, standardised.
+      wiring: what the generators imitate, "feature" or "latent".
+
+    Raises:
+      UserError: fewer than two modalities.
+    """
+    if len(corpus.modalities) < 2:
+        raise UserError(f"Alignment compares modalities, and this model has one, {corpus.modalities[0]}.")
+    place = np.concatenate([np.asarray(u).reshape(-1) for u in utterances])
+    order = np.argsort(place, kind="stable")[np.count_nonzero(place < 0) :]
+    index = place[order]
+
+    def gather(name: str) -> dict:
+        # in the model's order, which dictionaries lose on their way through JAX
+        keys = [k for k in _keys(corpus.modalities) if k in getattr(outputs[0], name)]
+        rows = {k: [np.asarray(getattr(o, name)[k]) for o in outputs] for k in keys}
+        return {k: np.concatenate([x.reshape(-1, x.shape[-1]) for x in v])[order] for k, v in rows.items()}
+
+    codes = gather("codes")
+    return Vectors(
+        code=codes,
+        generated=gather("generated"),
+        real=codes if wiring == "latent" else {m: x[index] for m, x in corpus.features.items()},
+        hidden=gather("hidden"),
+        contrast=gather("contrast"),
+        present={m: x[index] for m, x in corpus.present.items()},
+        dialogue=corpus.dialogue[index],
+        label=corpus.label[index],
+    )
+
+
+def _keys(modalities: Sequence[Modality]) -> list:
+    """Modalities, and pairs of different ones."""
+    return [*modalities, *((a, b) for b in modalities for a in modalities if a != b)]
+
+
+# --- Distances between two samples ------------------------------------------------------------------------------------
+
+
+def common_scale(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x [n, d] and y [k, d] in float64, centred together and divided by the root of their mean variance."""
+    pooled = np.concatenate([x, y]).astype(np.float64)
+    centre = pooled.mean(axis=0)
+    scale = np.sqrt(np.mean([np.var(s, axis=0).mean() for s in (x.astype(np.float64), y.astype(np.float64))]))
+    pooled = (pooled - centre) / max(scale, 1e-12)
+    return pooled[: len(x)], pooled[len(x) :]
+
+
+def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """RBF kernel of the rows of x and y together, exp(−d² / 2σ²), σ the median distance of different rows [2n, 2n].
+
+    References:
+      Gretton et al., A Kernel Two-Sample Test, 2012.
+    """
+    square = spatial.distance.squareform(spatial.distance.pdist(np.concatenate([x, y]), "sqeuclidean"))
+    median = np.median(square[np.triu_indices(len(square), 1)])
+    return np.exp(-square / (2 * max(median, 1e-12)))
+
+
+def mmd2(k: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Unbiased MMD² of equally large samples, for several ways to divide the rows among them.
+
+    Args:
+      k: [2n, 2n] kernel.
+      sides: [2n, B], +1 and −1 equally often in each column.
+
+    Returns:
+      [B]; about 0, on either side of it, where the distributions are equal.
+    """
+    half = len(k) // 2
+    off = k - np.diag(np.diag(k))
+    total, quadratic = off.sum(), np.einsum("ib,ib->b", sides, off @ sides)
+    within, across = (total + quadratic) / 2, (k.sum() - (np.diag(k).sum() + quadratic)) / 2
+    return within / (half * (half - 1)) - across / half**2
+
+
+def permutation_test(
+    k: np.ndarray, dialogue: np.ndarray, rng: np.random.Generator, permutations: int = PERMUTATIONS
+) -> tuple[float, float]:
+    """MMD² and the probability of at least as much if the modalities were exchangeable.
+
+    Args:
+      k: [2n, 2n] kernel; row n + u belongs to the utterance of row u.
+      dialogue: [n], whose utterances are swapped together.
+      rng: of the swaps.
+      permutations: B; p is at least 1 / (B + 1).
+    """
+    _, group = np.unique(dialogue, return_inverse=True)
+    swap = rng.choice([-1.0, 1.0], size=(group.max(initial=0) + 1, permutations))[group]
+    sides = np.concatenate([np.ones((len(group), 1)), swap], axis=1)
+    values = mmd2(k, np.concatenate([sides, -sides]))
+    # rounding must not make an unswapped copy differ from what was observed
+    return float(values[0]), float((1 + np.sum(values[1:] >= values[0] - 1e-12)) / (permutations + 1))
+
+
+def coral(x: np.ndarray, y: np.ndarray) -> float:
+    """Squared Frobenius distance of the covariances of x [n, d] and y [k, d] over 4d².
+
+    References:
+      Sun and Saenko, Deep CORAL, 2016.
+    """
+    return float(np.sum(np.square(np.cov(x.T) - np.cov(y.T))) / (4 * x.shape[1] ** 2))
+
+
+def frechet(x: np.ndarray, y: np.ndarray) -> float:
+    """Squared Fréchet distance of the Gaussians of x [n, d] and y [k, d] (the "FID" of image synthesis).
+
+    References:
+      Dowson and Landau, The Fréchet Distance between Multivariate Normal Distributions, 1982.
+    """
+    cx, cy = np.atleast_2d(np.cov(x.T)), np.atleast_2d(np.cov(y.T))
+    root = _root(cx)
+    cross = np.sqrt(np.maximum(linalg.eigvalsh(root @ cy @ root), 0)).sum()
+    return float(np.sum(np.square(x.mean(0) - y.mean(0))) + np.trace(cx) + np.trace(cy) - 2 * cross)
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    values, vectors = linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def classifiers(x: np.ndarray, y: np.ndarray, dialogue: np.ndarray) -> tuple[float, float]:
+    """Proxy A-distance, of a linear classifier, and the accuracy of one with an RBF kernel, both on unseen dialogues.
+
+    Args:
+      x: [n, d].
+      y: [n, d].
+      dialogue: [n], kept together in cross-validation.
+
+    Returns:
+      2 (1 − 2ε), ε the linear classifier's error, at least 0: 0 cannot be told apart, 2 always; and the accuracy, 0.5
+      by guessing.
+
+    References:
+      Ben-David et al., Analysis of Representations for Domain Adaptation, 2007.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.model_selection import GroupKFold, cross_val_score
+    from sklearn.svm import SVC
+
+    rows, side, groups = np.concatenate([x, y]), np.repeat([0, 1], [len(x), len(y)]), np.tile(dialogue, 2)
+    folds = GroupKFold(min(FOLDS, len(np.unique(dialogue))))
+    discriminant = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    linear = cross_val_score(discriminant, rows, side, groups=groups, cv=folds)
+    curved = cross_val_score(SVC(kernel="rbf"), rows, side, groups=groups, cv=folds)
+    return max(0.0, 2 * (2 * float(linear.mean()) - 1)), float(curved.mean())
+
+
+# --- A model, and two -------------------------------------------------------------------------------------------------
+
+
+def measure(vectors: Vectors, seed: int = 0, most: int = MOST_UTTERANCES) -> list[dict]:
+    """Every measure of every comparable pair.
+
+    Args:
+      vectors: of a model.
+      seed: of the subsample and the permutations.
+      most: utterances used for a pair, at most.
+
+    Returns:
+      A row for each pair: stage, first, second, utterances, the keys of MEASURES, and p of the permutation test on
+      MMD².
+
+    Raises:
+      UserError: a pair shares fewer than two dialogues or eight utterances.
+    """
+    rows = []
+    for stage, first, second, x, y, dialogue in vectors.pairs():
+        if len(x) < 8 or len(np.unique(dialogue)) < 2:
+            raise UserError(
+                f"{first} and {second} are there together in {len(x)} utterances of {len(np.unique(dialogue))} "
+                "dialogues; comparing them needs 8 in 2 at least. Use another split."
+            )
+        rng = np.random.default_rng(seed)
+        chosen = np.sort(rng.choice(len(x), min(most, len(x)), replace=False))
+        x, y = common_scale(x[chosen], y[chosen])
+        value, p = permutation_test(kernel(x, y), dialogue[chosen], rng)
+        distance, accuracy = classifiers(x, y, dialogue[chosen])
+        rows.append(
+            dict(stage=stage, first=first, second=second, utterances=len(x), mmd2=value, p=p, coral=coral(x, y))
+            | dict(a_distance=distance, frechet=frechet(x, y), accuracy=accuracy)
+        )
+    return rows
+
+
+def compare(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float | None]:
+    """Difference of a measure's means over the seeds of two models, and its p by permuting seeds (scipy).
+
+    None stands for p where no permutation could reach 0.05: below four seeds each.
+    """
+    difference = float(np.mean(ours) - np.mean(theirs))
+    if min(len(ours), len(theirs)) < 4:
+        return difference, None
+    result = stats.permutation_test(
+        (np.asarray(ours), np.asarray(theirs)), lambda a, b: np.mean(a) - np.mean(b), n_resamples=9999, rng=0
+    )
+    return difference, float(result.pvalue)
+
+
+def project(vectors: Vectors, stage: str, seed: int = 0, most: int = 400) -> dict[str, np.ndarray]:
+    """A map of all modalities' vectors together (t-SNE): neighbours are neighbours, distances say nothing.
+
+    Args:
+      vectors: of a model.
+      stage: "code", "hidden" or "contrast".
+      seed: of the subsample and the map.
+      most: utterances at most, each with a point for each of its modalities.
+
+    Returns:
+      point [n, 2], modality [n] int in the model's order, label [n] int.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    by_modality = getattr(vectors, stage)
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(len(vectors.label), min(most, len(vectors.label)), replace=False))
+    kept = [chosen[vectors.present[m][chosen]] for m in by_modality]
+    rows = np.concatenate([by_modality[m][k] for m, k in zip(by_modality, kept, strict=True)])
+    perplexity = min(30, max(1, (len(rows) - 1) // 3))
+    # one thread: on a busy machine its many short parallel loops wait for each other, ten times longer than they work
+    with threadpool_limits(1):
+        points = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(rows.astype(np.float64))
+    return {
+        "point": points,
+        "modality": np.repeat(np.arange(len(kept)), [len(k) for k in kept]),
+        "label": vectors.label[np.concatenate(kept)],
+    }

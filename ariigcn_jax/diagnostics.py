@@ -1,0 +1,277 @@
+"""Failure signatures (paper): mode collapse in TGAN, noisy edges, a term that dominates. Numbers, thresholds, words.
+
+`train.diagnose` computes the numbers on a few rows of a batch; the log holds them under `diagnostics`, measure ->
+subject. A signature stands once its threshold was passed in PATIENCE diagnoses in a row (all thresholds: choice):
+
+    measure                 subject            stands when     because
+    generated_variance      source→target      below 0.1       the generator gives nearly the same for everything
+    generated_distance      source→target      below 0.3       the same, robust against a few far points
+    discriminator_accuracy  target             above 0.95      real and generated are told apart: no gradient is left
+    attention_entropy       modality/layer     above 0.995     every edge weighs the same
+    self_weight             modality/layer     above 0.9       nobody listens to anybody
+    gradient_share          term, not emotion  above 0.8       the encoders learn that term and not the emotions
+
+Also logged: real_accuracy and fake_accuracy, the two halves of discriminator_accuracy; share, a term's part of the
+total; gradient_norm, on the encoders. A share is no signature: a contrast term never falls below the logarithm of its
+number of positives, however little it pulls.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ariigcn_jax.types import Array, Batch, Modality, Outputs
+
+Measures = dict[str, dict[str, Array]]
+PATIENCE = 5
+EMOTION = "emotion"
+DOMINANT = 0.8
+# The logit above which a discriminator says "real"; least squares has its targets at 0 and 1.
+BOUNDARY = {"least_squares": 0.5}
+
+
+# --- Numbers: pure functions of arrays --------------------------------------------------------------------------------
+
+
+def variance(x: Array, weight: Array) -> Array:
+    """Variance of the rows of x [n, d] that have weight [n] 1, summed over features."""
+    count = jnp.maximum(weight.sum(), 1)
+    centred = x - (x * weight[:, None]).sum(axis=0) / count
+    return jnp.sum(jnp.square(centred) * weight[:, None]) / count
+
+
+def distance(x: Array, weight: Array) -> Array:
+    """Mean Euclidean distance between two different rows of x [n, d] that both have weight [n] 1."""
+    square = jnp.sum(jnp.square(x), axis=1)
+    squares = square[:, None] + square[None, :] - 2 * x @ x.T
+    both = weight[:, None] * weight[None, :] * (1 - jnp.eye(len(x)))
+    return jnp.sum(jnp.sqrt(jnp.maximum(squares, 0)) * both) / jnp.maximum(both.sum(), 1)
+
+
+def generation(real: Mapping[Modality, Array], outputs: Outputs, batch: Batch) -> Measures:
+    """Spread of what is generated over the spread of what is real, for each source→target.
+
+    Args:
+      real: modality -> [R, L, d], what the discriminators see as real.
+      outputs: with `generated`.
+      batch: packed rows.
+
+    Returns:
+      generated_variance and generated_distance; 1 is as varied as the real ones, 0 is one point.
+    """
+    found: Measures = {"generated_variance": {}, "generated_distance": {}} if outputs.generated else {}
+    for (source, target), made in outputs.generated.items():
+        both = (batch.present[source] & batch.present[target]).reshape(-1).astype(jnp.float32)
+        rows = [x.reshape(-1, x.shape[-1]) for x in (made, real[target])]
+        for name, spread in (("generated_variance", variance), ("generated_distance", distance)):
+            fake, true = (spread(x, both) for x in rows)
+            found[name][f"{source}→{target}"] = fake / jnp.maximum(true, 1e-6)
+    return found
+
+
+def discrimination(
+    real_logits: Mapping[Modality, Array], outputs: Outputs, batch: Batch, boundary: float = 0.0
+) -> Measures:
+    """How often each discriminator is right.
+
+    Args:
+      real_logits: modality -> [R, L].
+      outputs: with `fake_logits`.
+      batch: packed rows.
+      boundary: logit above which a discriminator says "real".
+
+    Returns:
+      real_accuracy, fake_accuracy and their mean discriminator_accuracy for each modality; 0.5 is a guess.
+    """
+    found: Measures = {}
+    for target, logits in real_logits.items():
+        judged = {source: x for (source, t), x in outputs.fake_logits.items() if t == target}
+        real = _mean(logits > boundary, batch.present[target])
+        there = [batch.present[target] & batch.present[source] for source in judged]
+        fake = _mean(jnp.stack([x < boundary for x in judged.values()]), jnp.stack(there))
+        for name, value in (
+            ("real_accuracy", real),
+            ("fake_accuracy", fake),
+            ("discriminator_accuracy", (real + fake) / 2),
+        ):
+            found.setdefault(name, {})[target] = value
+    return found
+
+
+def attention(outputs: Outputs, batch: Batch, self_slot: int) -> Measures:
+    """Whom the utterances listen to, for each modality and layer; over utterances with a neighbour.
+
+    Args:
+      outputs: with `attention` and `attention_entropy`.
+      batch: packed rows.
+      self_slot: place of an utterance itself in its window.
+
+    Returns:
+      attention_entropy, over that of uniform weights, and self_weight, the weight of the self-loop; both in [0, 1].
+    """
+    found: Measures = {"attention_entropy": {}, "self_weight": {}} if outputs.attention else {}
+    size = jnp.take_along_axis(batch.n_node, jnp.maximum(batch.dialogue, 0), axis=1)
+    accompanied = batch.real & (size > 1)
+    for modality, weights in outputs.attention.items():
+        own = weights[:, :, self_slot].mean(axis=-1).reshape(-1, *batch.dialogue.shape)
+        for layer in range(len(weights)):
+            entropy = outputs.attention_entropy[modality][layer]
+            found["attention_entropy"][f"{modality}/{layer}"] = _mean(entropy, accompanied)
+            found["self_weight"][f"{modality}/{layer}"] = _mean(own[layer], accompanied)
+    return found
+
+
+def balance(slots: Sequence[str], values: Array, norms: Array) -> Measures:
+    """What each of K terms contributes.
+
+    Args:
+      slots: K names.
+      values: [K], λ · value.
+      norms: [K], norm of λ times the gradient on the encoders, which all terms share.
+
+    Returns:
+      share of the sum of absolute values, gradient_norm, and gradient_share of the sum of norms.
+    """
+    numbers = {
+        "share": jnp.abs(values) / jnp.maximum(jnp.abs(values).sum(), 1e-12),
+        "gradient_norm": norms,
+        "gradient_share": norms / jnp.maximum(norms.sum(), 1e-12),
+    }
+    return {name: {slot: x[k] for k, slot in enumerate(slots)} for name, x in numbers.items()}
+
+
+def _mean(x: Array, mask: Array) -> Array:
+    return jnp.sum(jnp.where(mask, x, 0)) / jnp.maximum(mask.sum(), 1)
+
+
+# --- Signatures -------------------------------------------------------------------------------------------------------
+
+
+class Signature(NamedTuple):
+    """A threshold, and what to say.
+
+    Attributes:
+      measure: the number's name in the log.
+      above: whether it stands above the threshold, or below.
+      threshold: see the module's table.
+      words: what is wrong; {subject} and {value} are filled in.
+      remedy: what to try.
+    """
+
+    measure: str
+    above: bool
+    threshold: float
+    words: str
+    remedy: str
+
+    def passed(self, value: np.ndarray) -> np.ndarray:
+        """Whether values [...] lie beyond the threshold; False for NaN."""
+        return value > self.threshold if self.above else value < self.threshold
+
+
+_COLLAPSE = (
+    "Try a lower losses.adversarial.weight, losses.adversarial.fn=hinge, a lower discriminator.lr, "
+    "or a smaller model.gan.discriminator_hidden."
+)
+SIGNATURES = (
+    Signature(
+        "generated_variance",
+        False,
+        0.1,
+        "mode collapse: features generated {subject} vary {value:.2g} times as much as the real ones",
+        _COLLAPSE,
+    ),
+    Signature(
+        "generated_distance",
+        False,
+        0.3,
+        "mode collapse: features generated {subject} lie {value:.2g} times as far apart as the real ones",
+        _COLLAPSE,
+    ),
+    Signature(
+        "discriminator_accuracy",
+        True,
+        0.95,
+        "the discriminator of {subject} is too strong: it is right about {value:.1%} of real and generated features, "
+        "and its gradient teaches the generators little",
+        "Try a lower discriminator.lr, a smaller model.gan.discriminator_hidden, a larger model.gan.generator_hidden, "
+        "or losses.adversarial.fn=least_squares.",
+    ),
+    Signature(
+        "attention_entropy",
+        True,
+        0.995,
+        "attention is uniform in {subject} (modality/layer): its entropy is {value:.1%} of that of equal weights, so "
+        "every utterance of the window counts alike",
+        "Try model.graph.score=dot, a narrower window (model.graph.past and future), more epochs or a higher "
+        "optimizer.lr; if results stay, score=uniform says the same for less.",
+    ),
+    Signature(
+        "self_weight",
+        True,
+        0.9,
+        "attention stays with the utterance itself in {subject} (modality/layer): {value:.1%} of the weight, so the "
+        "graph passes hardly any context on",
+        "Try fewer model.graph.layers, a higher model.dropout, or optimizer.weight_decay.",
+    ),
+    Signature(
+        "gradient_share",
+        True,
+        DOMINANT,
+        "the term {subject} dominates: {value:.1%} of the gradient on the encoders comes from it",
+        "Try a lower losses.{subject}.weight.",
+    ),
+)
+
+
+class Watch:
+    """Says of each signature once that it stands.
+
+    Args:
+      history: diagnoses of the epochs before, oldest first; what they showed counts as said.
+    """
+
+    def __init__(self, history: Iterable[Mapping[str, Mapping[str, object]]] = ()):
+        self._recent: deque[Mapping[str, Mapping[str, object]]] = deque(maxlen=PATIENCE)
+        self._said: set[str] = set()
+        for numbers in history:
+            self.see(numbers)
+
+    def see(self, numbers: Mapping[str, Mapping[str, object]]) -> list[str]:
+        """Takes the numbers of one more diagnosis (a number, or S for S seeds); returns new warnings."""
+        self._recent.append(numbers)
+        if len(self._recent) < PATIENCE:
+            return []
+        new = {s.measure: text for s in SIGNATURES if s.measure not in self._said for text in self._standing(s)[:1]}
+        self._said |= new.keys()
+        return list(new.values())
+
+    def _standing(self, signature: Signature) -> list[str]:
+        """A warning for each subject of a signature that stands, the worst first."""
+        found = []
+        for subject, latest in self._recent[-1].get(signature.measure, {}).items():
+            if signature.measure == "gradient_share" and subject == EMOTION:
+                continue
+            runs = [row.get(signature.measure, {}).get(subject, np.nan) for row in self._recent]
+            passed = np.all([signature.passed(_array(values)) for values in runs], axis=0)
+            if passed.any():
+                values = _array(latest)
+                worst = float(values[passed].max() if signature.above else values[passed].min())
+                found.append((worst, self._say(signature, subject, worst, passed)))
+        return [text for _, text in sorted(found, reverse=signature.above)]
+
+    def _say(self, signature: Signature, subject: str, value: float, passed: np.ndarray) -> str:
+        where = f" in {passed.sum()} of {len(passed)} seeds" if len(passed) > 1 else ""
+        side = "above" if signature.above else "below"
+        words = signature.words.format(subject=subject, value=value)
+        rule = f"{signature.measure} was {side} {signature.threshold:g} in {PATIENCE} diagnoses in a row{where}"
+        return f"{words} ({rule}). {signature.remedy.format(subject=subject)}"
+
+
+def _array(values: object) -> np.ndarray:
+    return np.atleast_1d(np.asarray(values, np.float64))

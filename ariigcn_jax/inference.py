@@ -1,0 +1,318 @@
+"""A finished (or unfinished) run → the trained model, ready to be applied to conversations."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from ariigcn_jax import __version__, checkpoint, graph, runner, train
+from ariigcn_jax.corpus import Normalisation, normalisation
+from ariigcn_jax.model import Model
+from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Modality, Outputs, UserError
+from ariigcn_jax.workdir import CONFIG
+
+SHORTEST_ROW = 16  # slots; rows are this times a power of two, so that a new length seldom compiles anew
+BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more): bounds the memory of attention weights
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """The model of a run's chosen epoch; made by `load`.
+
+    Attributes:
+      path: the run's work directory.
+      config: every option of the run, as `experiments.base.get_config`.
+      model: the network, whole: generators and contrast heads are there where the run trained them.
+      params: of the chosen epoch of the chosen seed.
+      normalisation: what features are standardised with.
+      widths: modality -> d_m that the network takes, in its order; where `speaker_normalised` names a modality, its
+        copy is counted.
+      label_names: C names.
+      temperature: what logits are divided by before the softmax; 1 where the run was not calibrated.
+      seed: the chosen one.
+      epoch: the chosen one.
+      finished: whether the run has its results; else the epoch is the best one so far.
+    """
+
+    path: Path
+    config: FrozenConfigDict
+    model: Model
+    params: Any
+    normalisation: Normalisation
+    widths: dict[Modality, int]
+    label_names: tuple[str, ...]
+    temperature: float
+    seed: int
+    epoch: int
+    finished: bool
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        return tuple(self.widths)
+
+    @property
+    def speaker_normalised(self) -> tuple[Modality, ...]:
+        """Modalities that come with a copy standardised within dialogue and speaker."""
+        prefixes = tuple(self.config.data.speaker_normalised)
+        return tuple(m for m in self.modalities if m.startswith(prefixes)) if prefixes else ()
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """The forward pass, compiled once for each shape of batch (see `batches`).
+
+        Args:
+          batch: packed from a corpus that went through `prepare`.
+
+        Returns:
+          All that the network gives; `logits` are not divided by the temperature.
+        """
+        return self._forward(self.params, batch)
+
+    @functools.cached_property
+    def _forward(self) -> Any:
+        return jax.jit(lambda params, batch: self.model.apply({"params": params}, batch, False))
+
+    def prepare(self, corpus: Corpus) -> Corpus:
+        """Brings a corpus into the model's form.
+
+        Args:
+          corpus: as read, not standardised. Modalities that the model does not know are dropped, those that it knows
+            and the corpus lacks count as missing, and labels are matched by name; `notes` says so.
+
+        Returns:
+          The model's modalities in its order, standardised; the model's labels.
+
+        Raises:
+          UserError: a modality has another width, or none is known to the model.
+        """
+        if not set(corpus.modalities) & set(self.modalities):
+            raise UserError(
+                f"The corpus {corpus.name!r} has the modalities {', '.join(corpus.modalities)}, but this model knows "
+                f"only {', '.join(self.modalities)}. Name its features as in training."
+            )
+        notes = list(corpus.notes)
+        if unknown := [m for m in corpus.modalities if m not in self.widths]:
+            notes.append(f"{', '.join(unknown)}: not used, the model was not trained on it")
+        if absent := [m for m in self.modalities if m not in corpus.features]:
+            notes.append(f"{', '.join(absent)}: missing, the model goes by the other modalities")
+        prefixes = [p for p in self.config.data.speaker_normalised if any(m.startswith(p) for m in corpus.modalities)]
+        corpus = normalisation.with_speaker_normalised(corpus, prefixes) if prefixes else corpus
+        here = {m: corpus.features[m] for m in self.modalities if m in corpus.features}
+        corpus = normalisation.apply(dataclasses.replace(corpus, features=here), self.normalisation)
+        count = len(corpus)
+        label, found = _match_labels(corpus, self.label_names)
+        return dataclasses.replace(
+            corpus,
+            features={
+                m: corpus.features[m] if m in here else np.zeros((count, width), np.float32)
+                for m, width in self.widths.items()
+            },
+            present={m: corpus.present[m] if m in here else np.zeros(count, bool) for m in self.widths},
+            label=label,
+            label_names=self.label_names,
+            notes=(*notes, *found),
+        )
+
+    def batches(self, corpus: Corpus) -> Iterator[Batch]:
+        """Packs a corpus that went through `prepare` into batches of few different shapes, all splits together.
+
+        Row lengths and numbers of rows are rounded up to powers of two, so conversations of arbitrary lengths compile
+        the forward pass a handful of times. `Batch.utterance` says which utterance is where.
+        """
+        whole = dataclasses.replace(corpus, split=np.full(len(corpus), "test"))
+        _, packed = graph.pack(whole, "test", len(corpus.dialogue_ids) or 1)
+        count = len(packed.row) - 1  # without the empty row that pads training's batches
+        length = _power_of_two(packed.dialogue.shape[1], SHORTEST_ROW)
+        past, future = graph.window(self.model.past, self.model.future, length)
+        rows = max(1, BATCH_EDGES // (length * (past + 1 + future)))
+        rows = min(1 << (rows.bit_length() - 1), _power_of_two(count, 1))
+        for first in range(0, count, rows):
+            chosen = jax.tree.map(lambda x, first=first: x[first : min(first + rows, count)], packed)
+            yield _pad(chosen, rows, length)
+
+
+def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
+    """Loads the trained model of a run; changes nothing there, and the run may be under way.
+
+    Args:
+      run: the run's work directory.
+      seed: one of the run's seeds; None for the one with the best validation score.
+
+    Returns:
+      The model of the epoch that validation chose.
+
+    Raises:
+      UserError: the folder is no run, it has no checkpoint yet, another version of the package made it, or it has no
+        such seed.
+    """
+    path = Path(run).expanduser()
+    if not (path / CONFIG).is_file():
+        what = "is not the folder of a run" if path.is_dir() else "there is no such folder"
+        raise UserError(f"{path}: {what}. Give the work directory of a run: what --workdir named, or one under runs/.")
+    best, data = checkpoint.read_best(path)
+    described = _described(path)
+    config = FrozenConfigDict(_read_json(path / CONFIG))
+    widths = {m["name"]: int(m["width"]) for m in described["modalities"]}
+    label_names = tuple(described["label_names"])
+    model = _rebuild(path, config, widths, label_names, described["version"])
+    index, seed = _choose_seed(path, config, best["score"], seed)
+    params = jax.tree.map(lambda x: jnp.asarray(x[index]), best["params"])
+    _check_params(path, model, params, described["version"])
+    results = _read_json(path / runner.RESULTS) if (path / runner.RESULTS).exists() else None
+    return TrainedModel(
+        path=path,
+        config=config,
+        model=model,
+        params=params,
+        normalisation=Normalisation.from_arrays(data),
+        widths=widths,
+        label_names=label_names,
+        temperature=_temperature(results, index),
+        seed=seed,
+        epoch=int(best["epoch"][index]),
+        finished=results is not None,
+    )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error}). Copy the run's folder again.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: holds no options. Copy the run's folder again.")
+    return value
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """corpus.json; refuses that of another version."""
+    if not (path / runner.CORPUS).exists():
+        raise _another_version(path, "an earlier version", f"it has no {runner.CORPUS}")
+    content = _read_json(path / runner.CORPUS)
+    if content.get("format") != runner.FORMAT:
+        problem = f"its {runner.CORPUS} has the format {content.get('format')}, and {runner.FORMAT} is read here"
+        raise _another_version(path, f"version {content.get('version')}", problem)
+    return content
+
+
+def _another_version(path: Path, version: str, problem: str) -> UserError:
+    return UserError(
+        f"{path}: this run was made by {version} of ariigcn_jax, and this is version {__version__}: {problem}. Use the "
+        "version that made it (environment.json in its folder names the commit), or train again."
+    )
+
+
+def _rebuild(
+    path: Path, config: FrozenConfigDict, widths: dict[Modality, int], label_names: tuple[str, ...], version: str
+) -> Model:
+    """The network as training built it, from a corpus of no utterances."""
+    nobody = Corpus(
+        name="",
+        features={m: np.zeros((0, width), np.float32) for m, width in widths.items()},
+        present={m: np.zeros(0, bool) for m in widths},
+        dialogue=np.zeros(0, np.int32),
+        speaker=np.zeros(0, np.int32),
+        label=np.zeros(0, np.int32),
+        split=np.zeros(0, str),
+        label_names=label_names,
+        dialogue_ids=(),
+        utterance_ids=(),
+    )
+    try:
+        return train.make_players(ConfigDict(config), nobody, steps=1).model
+    except (AttributeError, KeyError, TypeError) as error:
+        problem = str(error).splitlines()[0].strip("\"'") if str(error) else type(error).__name__
+        raise _another_version(path, f"version {version}", f"its options do not fit ({problem})") from error
+
+
+def _choose_seed(path: Path, config: FrozenConfigDict, scores: np.ndarray, seed: int | None) -> tuple[int, int]:
+    seeds = list(range(config.seed, config.seed + len(scores)))
+    if seed is None:
+        index = int(np.argmax(scores))
+    elif seed in seeds:
+        index = seeds.index(seed)
+    else:
+        raise UserError(f"{path}: this run has the seeds {', '.join(map(str, seeds))}, not {seed}.")
+    return index, seeds[index]
+
+
+def _check_params(path: Path, model: Model, params: Any, version: str) -> None:
+    """Parameters against what the network wants, by name and shape."""
+    wanted = jax.eval_shape(lambda: model.init(jax.random.key(0), _nothing(model), False))["params"]
+    stored, expected = (
+        {jax.tree_util.keystr(key, simple=True, separator="/"): x.shape for key, x in jax.tree.leaves_with_path(tree)}
+        for tree in (params, wanted)
+    )
+    different = sorted(k for k in stored.keys() | expected.keys() if stored.get(k) != expected.get(k))
+    if different:
+        problem = f"its parameters differ, {different[0]} for one"
+        raise _another_version(path, f"version {version}", problem)
+
+
+def _nothing(model: Model) -> Batch:
+    """A batch of one empty slot."""
+    return Batch(
+        features={m: jnp.zeros((1, 1, width)) for m, width in model.widths},
+        present={m: jnp.zeros((1, 1), bool) for m, _ in model.widths},
+        dialogue=jnp.full((1, 1), PADDING),
+        speaker=jnp.zeros((1, 1), jnp.int32),
+        label=jnp.full((1, 1), UNLABELED),
+        n_node=jnp.ones((1, 1), jnp.int32),
+        row=jnp.zeros(1, jnp.int32),
+        utterance=jnp.full((1, 1), PADDING),
+    )
+
+
+def _temperature(results: dict[str, Any] | None, index: int) -> float:
+    """What calibration on validation found; one number, or one for each seed."""
+    stored = (results or {}).get("temperature", 1.0)
+    return float(np.atleast_1d(stored)[index] if np.ndim(stored) else stored)
+
+
+def _match_labels(corpus: Corpus, names: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+    """Labels [U] in the model's numbering, by name; and what a user should be told."""
+    known = {name: index for index, name in enumerate(names)}
+    table = np.array([known.get(name, UNLABELED) for name in corpus.label_names] + [UNLABELED], np.int32)
+    label = table[corpus.label]  # UNLABELED is the table's last
+    lost = sorted({corpus.label_names[c] for c in np.unique(corpus.label[(corpus.label >= 0) & (label < 0)])})
+    return label, [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"] if lost else []
+
+
+def _power_of_two(least: int, start: int) -> int:
+    """start · 2^k, the smallest one of at least `least`."""
+    size = start
+    while size < least:
+        size *= 2
+    return size
+
+
+def _pad(batch: Batch, rows: int, length: int) -> Batch:
+    """A numpy batch with empty slots and rows added, and graphs of size 0 up to a power of two."""
+    graphs = _power_of_two(batch.n_node.shape[1], 2)
+
+    def fill(x: Any, value: Any) -> np.ndarray:
+        more = [(0, rows - x.shape[0]), (0, length - x.shape[1])] + [(0, 0)] * (x.ndim - 2)
+        return np.pad(x, more, constant_values=value)
+
+    n_node = np.zeros((rows, graphs), np.int32)
+    n_node[: len(batch.n_node), : batch.n_node.shape[1] - 1] = batch.n_node[:, :-1]
+    n_node[:, -1] = length - n_node.sum(axis=1)
+    fields: dict[str, Any] = dict(
+        features={m: fill(x, 0) for m, x in batch.features.items()},
+        present={m: fill(x, False) for m, x in batch.present.items()},
+        dialogue=fill(batch.dialogue, PADDING),
+        speaker=fill(batch.speaker, 0),
+        label=fill(batch.label, UNLABELED),
+        n_node=n_node,
+        row=np.arange(rows, dtype=np.int32),
+        utterance=fill(batch.utterance, PADDING),
+    )
+    return Batch(**fields)

@@ -1,0 +1,155 @@
+"""Measures how far the modalities' distributions lie apart in trained models, before TGAN, after it and at the graph's
+output:
+
+    python -m tools.align runs/full runs/no_tgan
+
+The first run is compared with each of the others, over their seeds. Each run gets alignment.json and alignment.png, the
+t-SNE projection of its first seed; tools.report shows both. What the measures are, and what can be compared at all,
+says ariigcn_jax/alignment.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ariigcn_jax import alignment, compilation, figures, inference
+from ariigcn_jax.alignment import MEASURES
+from ariigcn_jax.types import UserError
+from ariigcn_jax.workdir import json_safe, write_atomically
+from experiments.command import call
+from tools.command import conversations, forward, parser, seeds
+
+FILE, PICTURE = "alignment.json", "alignment.png"
+PROJECTED = ("code", "hidden")
+STAGE_TITLES = {
+    "code": "codes ξ, before TGAN",
+    "generated": "generated against real, after TGAN",
+    "hidden": "graph's output",
+    "contrast": "contrast space",
+}
+
+
+def align(run: Path, split: str) -> dict[str, Any]:
+    """Measures every seed of a run and writes alignment.json and alignment.png there.
+
+    Args:
+      run: the work directory.
+      split: whose conversations.
+
+    Returns:
+      The content of alignment.json: run, split, modalities, label_names, rows (stage, first, second; each measure and p
+      a list over seeds), and projections (stage -> point, modality, label) of the first seed.
+    """
+    first = inference.load(run)
+    corpus = conversations(first, split)
+    by_seed: list[list[dict[str, Any]]] = []
+    projections: dict[str, Any] = {}
+    for seed in tqdm(seeds(first), unit="seed", desc=f"{run}"):
+        model = inference.load(run, seed=seed)
+        vectors = alignment.collect(*forward(model, corpus), corpus, model.model.wiring)
+        by_seed.append(alignment.measure(vectors))
+        if not projections:
+            projections = {stage: alignment.project(vectors, stage) for stage in PROJECTED}
+    content = json_safe(
+        {
+            "run": str(run),
+            "split": split,
+            "modalities": first.modalities,
+            "label_names": first.label_names,
+            "seeds": list(seeds(first)),
+            "rows": _over_seeds(by_seed),
+            "projections": projections,
+        }
+    )
+    write_atomically(run / FILE, (json.dumps(content, indent=1) + "\n").encode())
+    picture = figures.projections(projections, first.modalities, first.label_names, STAGE_TITLES)
+    write_atomically(run / PICTURE, picture)
+    return content
+
+
+def _over_seeds(by_seed: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    fixed = ("stage", "first", "second", "utterances")
+    return [
+        {k: rows[0][k] for k in fixed} | {k: [row[k] for row in rows] for k in rows[0] if k not in fixed}
+        for rows in zip(*by_seed, strict=True)
+    ]
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """A run's measures as Markdown: mean over seeds, ± the standard deviation."""
+    lines = [
+        f"{content['run']}, {content['split']} split, {len(content['seeds'])} seed(s)",
+        "",
+        _line(["stage", "pair", *MEASURES.values(), "p (MMD²)"]),
+        _line(["---"] * 2 + ["---:"] * (len(MEASURES) + 1)),
+    ]
+    for row in content["rows"]:
+        values = [_spread(row[name]) for name in MEASURES]
+        p = row["p"]
+        shown = f"{p[0]:.3f}" if len(p) == 1 else f"{min(p):.3f} … {max(p):.3f}"
+        lines.append(_line([row["stage"], f"{row['first']} – {row['second']}", *values, shown]))
+    return "\n".join(lines) + "\n"
+
+
+def comparison(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Differences of two runs' measures as Markdown, for the pairs that both have; * where p < 0.05 over seeds."""
+    others = {(r["stage"], r["first"], r["second"]): r for r in theirs["rows"]}
+    lines = [
+        f"{ours['run']} minus {theirs['run']}: below 0 the first run's modalities lie closer",
+        "",
+        _line(["stage", "pair", *MEASURES.values()]),
+        _line(["---"] * 2 + ["---:"] * len(MEASURES)),
+    ]
+    tested = False
+    for row in ours["rows"]:
+        other = others.get((row["stage"], row["first"], row["second"]))
+        if other:
+            cells = []
+            for name in MEASURES:
+                difference, p = alignment.compare(row[name], other[name])
+                tested |= p is not None
+                cells.append(f"{difference:+.3g}" + ("*" if p is not None and p < 0.05 else ""))
+            lines.append(_line([row["stage"], f"{row['first']} – {row['second']}", *cells]))
+    note = "* p < 0.05, permutation of seeds, uncorrected" if tested else "untested: that takes four seeds of each run"
+    return "\n".join([*lines, "", note]) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{np.mean(values):.3g}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2g}"
+
+
+def command(options: argparse.Namespace) -> None:
+    """Measures and prints."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise UserError("This takes scikit-learn, which is not installed: pip install 'ariigcn-jax[report]'")
+    compilation.enable()
+    for run in options.runs:
+        inference.load(run)  # a wrong name is said before anything is computed
+    contents = [align(run, options.split) for run in options.runs]
+    for content in contents:
+        print(f"\n{table(content)}")
+    for other in contents[1:]:
+        if other["modalities"] != contents[0]["modalities"]:
+            raise UserError(
+                f"{other['run']} has other modalities than {contents[0]['run']}; there is nothing to compare."
+            )
+        print(f"\n{comparison(contents[0], other)}")
+    print(f"{', '.join(str(run) for run in options.runs)}: {FILE} and {PICTURE} are there.")
+
+
+if __name__ == "__main__":
+    sys.exit(call(command, parser(__doc__, "test"), sys.argv[1:]))

@@ -1,0 +1,70 @@
+"""What the tools that read finished runs share: their options, and a run's model with its conversations."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from ariigcn_jax.inference import TrainedModel
+from ariigcn_jax.types import SPLITS, Corpus, Outputs
+
+
+def parser(doc: str | None, split: str) -> argparse.ArgumentParser:
+    """A parser with what both tools take: runs and a split."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="work directory of a run")
+    made.add_argument("--split", choices=SPLITS, default=split, help=f"whose conversations (default: {split})")
+    return made
+
+
+def conversations(model: TrainedModel, split: str) -> Corpus:
+    """A split of the corpus that a run was trained on, in the model's form.
+
+    Args:
+      model: of the run.
+      split: one of SPLITS.
+
+    Raises:
+      UserError: the corpus is not where the run found it, or has changed its shape.
+    """
+    from ml_collections import ConfigDict
+
+    from experiments.run import load_corpus
+
+    config = ConfigDict(model.config.to_dict())
+    config.data.speaker_normalised = ()  # the model appends its copies itself
+    corpus = model.prepare(load_corpus(config))
+    return only(corpus, corpus.split == split)
+
+
+def only(corpus: Corpus, chosen: np.ndarray) -> Corpus:
+    """The utterances `chosen` [U] bool of a corpus; whole dialogues, or the rest is no conversation."""
+    rows = {
+        f.name: value[chosen]
+        for f in dataclasses.fields(corpus)
+        if isinstance(value := getattr(corpus, f.name), np.ndarray)
+    }
+    return dataclasses.replace(
+        corpus,
+        features={m: x[chosen] for m, x in corpus.features.items()},
+        present={m: x[chosen] for m, x in corpus.present.items()},
+        utterance_ids=tuple(np.asarray(corpus.utterance_ids, object)[chosen]),
+        **rows,
+    )
+
+
+def forward(model: TrainedModel, corpus: Corpus) -> tuple[list[Outputs], list[np.ndarray]]:
+    """Outputs of a corpus that went through `conversations`, and where its utterances are ([R, L] for each batch)."""
+    outputs, utterances = [], []
+    for batch in model.batches(corpus):
+        outputs.append(model.outputs(batch))
+        utterances.append(np.asarray(batch.utterance))
+    return outputs, utterances
+
+
+def seeds(model: TrainedModel) -> range:
+    """The seeds of a model's run."""
+    return range(model.config.seed, model.config.seed + model.config.num_seeds)

@@ -1,0 +1,1 @@
+"""One page, in one file, about one or several runs."""

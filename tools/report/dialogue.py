@@ -1,0 +1,216 @@
+"""Attention over a conversation: utterances in time, speakers as lanes, edge weights as lines, emotions as colours."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ariigcn_jax import graph
+from ariigcn_jax.inference import TrainedModel
+from ariigcn_jax.types import Corpus, Modality, Outputs, UserError
+from tools.command import only
+from tools.report import page
+
+LONGEST = 40
+ABOVE_UNIFORM = 1.25
+BINS = 4
+BEND = 0.32
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversation:
+    """A dialogue and what a model says of it; T utterances.
+
+    Attributes:
+      name: of the dialogue.
+      speaker: T names.
+      utterance: T names.
+      transcript: T texts, or None.
+      label: [T] int, negative where unlabelled.
+      probability: [T, C].
+      label_names: C names.
+      attention: (modality, layer) -> [T, T], weight of sender (column) for receiver (row), mean over heads.
+    """
+
+    name: str
+    speaker: Sequence[str]
+    utterance: Sequence[str]
+    transcript: Sequence[str] | None
+    label: np.ndarray
+    probability: np.ndarray
+    label_names: Sequence[str]
+    attention: dict[tuple[Modality, int], np.ndarray]
+
+
+def choose(corpus: Corpus, names: Sequence[str], count: int) -> list[int]:
+    """Dialogues to show, by index.
+
+    Args:
+      corpus: one split.
+      names: dialogues asked for; none lets the choice fall on those of at most LONGEST utterances with most emotions.
+      count: how many to choose where none is named.
+
+    Raises:
+      UserError: a name is not among the split's dialogues.
+    """
+    here = list(dict.fromkeys(corpus.dialogue.tolist()))
+    by_name = {corpus.dialogue_ids[d]: d for d in here}
+    if unknown := [name for name in names if name not in by_name]:
+        some = ", ".join(list(by_name)[:5])
+        raise UserError(f"There is no dialogue {unknown[0]!r} in this split; it has {some}, …")
+    if names:
+        return [by_name[name] for name in names]
+
+    def interest(d: int) -> tuple[bool, int]:
+        rows = corpus.dialogue == d
+        return rows.sum() <= LONGEST, len(np.unique(corpus.label[rows & (corpus.label >= 0)]))
+
+    return sorted(here, key=interest, reverse=True)[:count]
+
+
+def conversations(model: TrainedModel, corpus: Corpus, chosen: Sequence[int]) -> Iterator[Conversation]:
+    """What a model makes of dialogues of a corpus in its form."""
+    for dialogue in chosen:
+        part = only(corpus, corpus.dialogue == dialogue)
+        (batch,) = model.batches(part)
+        outputs = model.outputs(batch)
+        count = len(part)
+        logits = np.asarray(outputs.logits)[0, :count] / model.temperature
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        yield Conversation(
+            name=corpus.dialogue_ids[dialogue],
+            speaker=[str(s) for s in (part.speaker if part.speaker_names is None else part.speaker_names)],
+            utterance=part.utterance_ids,
+            transcript=None if part.transcript is None else [str(t) for t in part.transcript],
+            label=part.label,
+            probability=shifted / shifted.sum(axis=1, keepdims=True),
+            label_names=model.label_names,
+            attention=_square(outputs, model, count, batch.dialogue.shape[1]),
+        )
+
+
+def _square(outputs: Outputs, model: TrainedModel, count: int, length: int) -> dict[tuple[Modality, int], np.ndarray]:
+    """Weights over windows of the first `count` nodes, of rows of `length` slots, as square matrices."""
+    past, _ = graph.window(model.model.past, model.model.future, length)
+    found = {}
+    for modality in (m for m in model.modalities if m in outputs.attention):
+        for layer, weights in enumerate(np.asarray(outputs.attention[modality]).mean(axis=-1)):
+            square = np.zeros((count, count))
+            for receiver in range(count):
+                for slot, weight in enumerate(weights[receiver]):
+                    sender = receiver + slot - past
+                    if 0 <= sender < count:
+                        square[receiver, sender] = weight
+            found[modality, layer] = square
+    return found
+
+
+def draw(conversation: Conversation, transcripts: bool) -> go.Figure:
+    """The conversation as a graph; a menu chooses modality and layer."""
+    lanes = {name: k for k, name in enumerate(dict.fromkeys(conversation.speaker))}
+    place = np.array([lanes[s] for s in conversation.speaker], float)
+    figure = page.chart(
+        f"{conversation.name}: lines are attention above {ABOVE_UNIFORM:g} × uniform, wider is more",
+        height=270 + 110 * len(lanes),
+        margin=dict(l=20, r=20, t=95, b=85),
+    )
+    names, shown = [], []
+    views = list(conversation.attention.items())
+    for view, ((modality, layer), weights) in enumerate(views):
+        for trace in _edges(weights, place):
+            figure.add_trace(trace.update(visible=view == 0))
+        names.append(page.text(f"{modality}, layer {layer + 1}"))
+        shown.append([v == view for v in range(len(views)) for _ in range(BINS)])
+    edges = len(figure.data)
+    _nodes(figure, conversation, place, transcripts)
+    nodes = [True] * (len(figure.data) - edges)
+    buttons = [
+        dict(label=name, method="update", args=[{"visible": [*edges_shown, *nodes]}])
+        for name, edges_shown in zip(names, shown, strict=True)
+    ]
+    if buttons:
+        figure.update_layout(
+            updatemenus=[dict(buttons=buttons, x=0, xanchor="left", y=1.02, yanchor="bottom", direction="down")]
+        )
+    figure.update_xaxes(title="turn", showgrid=False, zeroline=False, range=[0.2, len(place) + 0.8])
+    figure.update_yaxes(
+        tickvals=list(lanes.values()),
+        ticktext=[page.text(name) for name in lanes],
+        range=[len(lanes) - 0.35, -0.65],
+        showgrid=False,
+        zeroline=False,
+        automargin=True,
+    )
+    return figure
+
+
+def _edges(weights: np.ndarray, place: np.ndarray) -> Iterator[go.Scatter]:
+    """BINS traces of arcs, from weak to strong; from the past above the lane, from the future below."""
+    degree = (weights > 0).sum(axis=1, keepdims=True)
+    relative = weights * np.maximum(degree, 1)
+    np.fill_diagonal(relative, 0)
+    strong = relative >= ABOVE_UNIFORM
+    # each utterance's two strongest edges show even where its attention is nearly flat
+    ranks = np.argsort(np.argsort(-relative, axis=1), axis=1)
+    shown = strong & (ranks < 2) if strong.sum() > 12 * len(weights) else strong
+    limits = np.quantile(relative[shown], np.linspace(0, 1, BINS + 1)[1:-1]) if shown.any() else np.zeros(BINS - 1)
+    bins = np.digitize(relative, limits)
+    t = np.linspace(0, 1, 13)
+    for number in range(BINS):
+        x: list[float | None] = []
+        y: list[float | None] = []
+        for receiver, sender in zip(*np.nonzero(shown & (bins == number)), strict=True):
+            reach = min(1.0, abs(receiver - sender) / 10)
+            bend = (-1 if sender < receiver else 1) * BEND * (0.35 + reach)
+            x += [*((1 - t) * (sender + 1) + t * (receiver + 1)), None]
+            y += [*((1 - t) * place[sender] + t * place[receiver] + bend * 4 * t * (1 - t)), None]
+        yield go.Scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            hoverinfo="skip",
+            showlegend=False,
+            line=dict(color=f"rgba(70,80,95,{0.22 + 0.2 * number:.2f})", width=0.7 + 0.9 * number),
+        )
+
+
+def _nodes(figure: go.Figure, conversation: Conversation, place: np.ndarray, transcripts: bool) -> None:
+    """Predicted emotion as a disc on a larger one of the true emotion, which shows as its ring."""
+    predicted = conversation.probability.argmax(axis=1)
+    for index, name in enumerate(conversation.label_names):
+        # a trace without points, so that the legend has each emotion once
+        figure.add_scatter(
+            x=[None], y=[None], mode="markers", name=page.text(name), marker=dict(size=12, color=page.colour(index))
+        )
+    rings = ["#c9ced6" if k < 0 else page.colour(int(k)) for k in conversation.label]
+    for size, colours in ((25, rings), (19, ["#ffffff"] * len(rings)), (14, [page.colour(int(k)) for k in predicted])):
+        figure.add_scatter(
+            x=np.arange(len(place)) + 1,
+            y=place,
+            mode="markers",
+            showlegend=False,
+            marker=dict(size=size, color=colours, opacity=1, line=dict(width=0)),
+            hovertext=[_hover(conversation, row, transcripts) for row in range(len(place))],
+            hoverinfo="text",
+        )
+
+
+def _hover(conversation: Conversation, row: int, transcripts: bool) -> str:
+    names, predicted = conversation.label_names, int(conversation.probability[row].argmax())
+    label = int(conversation.label[row])
+    lines = [
+        f"{row + 1}. {conversation.utterance[row]}, {conversation.speaker[row]}",
+        f"predicted: {names[predicted]} ({conversation.probability[row, predicted]:.0%})",
+        f"true: {names[label] if label >= 0 else 'unlabelled'}",
+    ]
+    for (modality, layer), weights in conversation.attention.items():
+        strongest = int(weights[row].argmax())
+        who = "itself" if strongest == row else f"turn {strongest + 1}"
+        lines.append(f"{modality}, layer {layer + 1}: most to {who} ({weights[row, strongest]:.0%})")
+    if transcripts and conversation.transcript:
+        words = conversation.transcript[row]
+        lines += [words[k : k + 80] for k in range(0, min(len(words), 480), 80)]
+    return "<br>".join(page.text(line) for line in lines)
