@@ -139,12 +139,12 @@ class Outputs(flax.struct.PyTreeNode):
 
     Attributes:
       logits: [R, L, C].
-      unimodal: modality -> [R, L, C], logits from that modality's nodes alone.
       codes: modality -> [R, L, D], the encoders' ξ, before context; what the generators translate.
       hidden: modality -> [R, L, D], the graph's output.
       contrast: modality -> [R, L, Z], unit vectors.
       generated: (source, target) -> the generator of `target` applied to the code of `source`;
         [R, L, d_target] with feature wiring, [R, L, D] with latent wiring.
+      unimodal: modality -> [R, L, C], logits from that modality's nodes alone.
       candidates: what `contrast` is compared with; set by the train step, which knows the other devices.
       fake_logits: (source, target) -> [R, L], what D_target says of `generated`.
       attention: modality -> attention weights [layers, N, W, H] over the window's slots.
@@ -152,11 +152,11 @@ class Outputs(flax.struct.PyTreeNode):
     """
 
     logits: Array
-    unimodal: dict[Modality, Array]
     codes: dict[Modality, Array]
     hidden: dict[Modality, Array]
     contrast: dict[Modality, Array]
     generated: dict[tuple[Modality, Modality], Array]
+    unimodal: dict[Modality, Array] = flax.struct.field(default_factory=dict)
     candidates: ContrastSet | None = None
     fake_logits: dict[tuple[Modality, Modality], Array] = flax.struct.field(default_factory=dict)
     attention: dict[Modality, Array] = flax.struct.field(default_factory=dict)
