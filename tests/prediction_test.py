@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import runs
 
+from ariigcn_jax import corpus as corpora
 from ariigcn_jax.prediction import strongest
-from ariigcn_jax.types import Corpus
 
 TEMPERATURE = 2.0
 
@@ -30,10 +30,6 @@ def prediction(model, utterances):
 
 def by_hand(model, utterances, gone=()):
     """Probabilities [U, C] and attention modality -> [U, W] of one conversation."""
-    cut = [{**u, "features": {m: v for m, v in u["features"].items() if m not in gone}} for u in utterances]
-    cut[0]["features"].setdefault("text", None)
-    from ariigcn_jax import corpus as corpora
-
     full = corpora.from_utterances(utterances)
     present = {m: here & (m not in gone) for m, here in full.present.items()}
     (batch,) = model.batches(model.prepare(dataclasses.replace(full, present=present)))
@@ -90,18 +86,12 @@ def test_a_modality_that_hears_nobody_does_not_dilute():
 
 
 def test_whole_corpora_and_missing_modalities(model, utterances, prediction):
-    again = model(dataclasses.replace(_raw(utterances)))
+    again = model(corpora.from_utterances(utterances))
     np.testing.assert_array_equal(again.probabilities, prediction.probabilities)
     text_only = model([{"features": {"text": [1.0, 2.0, 3.0]}}] * 3)
     assert text_only.corpus.notes == ("audio: missing, the model goes by the other modalities",)
     assert [r.missing for r in text_only] == [("audio",)] * 3
     np.testing.assert_array_equal(text_only.contribution["audio"], 0)
-
-
-def _raw(utterances) -> Corpus:
-    from ariigcn_jax import corpus as corpora
-
-    return corpora.from_utterances(utterances)
 
 
 def test_without_graph_layers_nobody_is_listened_to(tmp_path):
