@@ -1,4 +1,4 @@
-"""The page of a conversation in a browser: what it shows, what a click does, and that strings from data stay strings."""
+"""The page of a conversation in a browser: what it shows, what a click does, and that strings from data stay such."""
 
 import dataclasses
 import json

@@ -27,11 +27,11 @@ SMALL = {
 }
 
 
-def make(folder, changes=(), temperature=None):
+def make(folder, changes=(), temperature=None, widths=WIDTHS):
     """Writes what `ariigcn_jax.load` reads; its corpus has features of mean 3."""
     config = base.get_config()
     config.update_from_flattened_dict(SMALL | dict(changes))
-    corpus = make_corpus([4, 5, 6], WIDTHS, seed=1)
+    corpus = make_corpus([4, 5, 6], widths, seed=1)
     corpus.features["text"][:] += 3
     corpus = corpora.normalisation.with_speaker_normalised(corpus, tuple(config.data.speaker_normalised))
     model = train.make_players(config, corpus, 1).model

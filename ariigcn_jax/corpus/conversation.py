@@ -31,6 +31,13 @@ def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGU
       utterances: see the module's docstring; dialogues may be interleaved.
       name: what the corpus is called, and how utterances are named in errors.
 
+    Example:
+      >>> ann = {"speaker": "Ann", "features": {"text": [0.1, 0.2], "audio": [0.3]}}
+      >>> bob = {"speaker": "Bob", "features": {"text": [0.4, 0.5]}}
+      >>> corpus = from_utterances([ann, bob])
+      >>> corpus.widths, corpus.present["audio"].tolist()
+      ({'text': 2, 'audio': 1}, [True, False])
+
     Returns:
       A corpus whose dialogues come in the order of their first utterances, all in the split "test", features as given
       (not standardised). Its `label_names` are those that occur.
