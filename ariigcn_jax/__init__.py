@@ -36,7 +36,21 @@ _PUBLIC = {
     "load_corpus": ("corpus", "load"),
     "read_jsonl": ("corpus.conversation", "read_jsonl"),
 }
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "Corpus",
+    "Prediction",
+    "Stream",
+    "TrainedModel",
+    "UserError",
+    "UtteranceEmotion",
+    "__version__",
+    "export_model",
+    "from_utterances",
+    "generate",
+    "load",
+    "load_corpus",
+    "read_jsonl",
+]
 
 
 def __getattr__(name: str) -> Any:
