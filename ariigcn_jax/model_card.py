@@ -73,6 +73,8 @@ def _modalities(model: TrainedModel, widths: Mapping[Modality, int]) -> list[lis
 def _scores(model: TrainedModel, results: Mapping[str, Any]) -> str:
     if not results:
         return f"The run was not finished: this is epoch {model.epoch}, the best on validation so far; no test scores."
+    if not results.get("test"):
+        return "The run did not read its test split: there are no test scores."
     index, seeds = results["seeds"].index(model.seed), len(results["seeds"])
     rows = []
     for name, title in TITLES.items():
@@ -118,7 +120,7 @@ def _limits(
         lines.append("Probabilities are as trained, not calibrated: take them as a ranking.")
     else:
         lines.append(f"Probabilities are calibrated on validation (temperature {model.temperature:.4g}).")
-    if results:
+    if results.get("test"):
         f1 = results["test"]["class_f1"]["per_seed"][results["seeds"].index(model.seed)]
         worst = min(range(len(f1)), key=f1.__getitem__)
         lines.append(f"Weakest on {_line(results['label_names'][worst])} (F1 {100 * f1[worst]:.1f} %).")

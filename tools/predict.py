@@ -83,7 +83,7 @@ def read(path: str, model: TrainedModel) -> Corpus:
     """Reads what a user gives: conversations as lines of JSON, or a corpus with the fields that training read."""
     from ariigcn_jax import corpus as corpora
 
-    if Path(path).suffix in (".jsonl", ".ndjson"):
+    if Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
         return corpora.conversation.read_jsonl(path)
     data = model.config.data
     try:
@@ -92,6 +92,12 @@ def read(path: str, model: TrainedModel) -> Corpus:
         if not data.modalities:
             raise
         return corpora.load(path, label=data.label, training=False)  # some modality may be missing
+
+
+def _has_features(path: str) -> bool:
+    """Whether a file's first lines have the form above; what looks otherwise may be a table that training reads."""
+    with Path(path).open("rb") as file:
+        return b'"features"' in file.read(2**16)
 
 
 def choose(corpus: Corpus, split: str | None, dialogues: Sequence[str] | None) -> Corpus:
