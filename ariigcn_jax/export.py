@@ -186,7 +186,8 @@ def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:
     The band kernel over blocks never asks how long a row is; a whole dialogue becomes a window that reaches as far.
     """
     whole = network.layers > 0 and WHOLE_DIALOGUE in (network.past, network.future)
-    past, future = (longest - 1 if reach == WHOLE_DIALOGUE else reach for reach in (network.past, network.future))
+    reaches = (network.past, network.future) if network.layers else (0, 0)
+    past, future = (longest - 1 if reach == WHOLE_DIALOGUE else reach for reach in reaches)
     network = network.clone(
         past=past, future=future, kernel="band", block=network.block or BLOCK, generate=False, contrast=False
     )

@@ -7,18 +7,20 @@ import shutil
 
 import pytest
 import runs
+from runs import quick_compilation  # noqa: F401
 
 from tools import conversation_page
 
 pytest.importorskip("plotly", reason="plotly is not installed (extra: html)")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SAID = "xyzzy was said"
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 
 
 @pytest.fixture(scope="module")
 def prediction(tmp_path_factory):
     model = runs.load(tmp_path_factory.mktemp("run") / "a")
-    evil = {"transcript": f"secret {EVIL}", "label": "class 1"}
+    evil = {"transcript": f"{SAID} {EVIL}", "label": "class 1"}
     first = [{**u, **evil, "speaker": EVIL} for u in runs.conversation(6, missing=0, dialogue_id="first")]
     second = [{**u, "features": {"text": u["features"]["text"]}} for u in runs.conversation(4, missing=0)]
     return model([*first, *({**u, "dialogue_id": EVIL} for u in second)])
@@ -44,9 +46,10 @@ def test_data_on_the_page_is_the_prediction(prediction):
 
 def test_no_transcript_without_the_flag_and_nothing_from_elsewhere(prediction):
     page = conversation_page.html(prediction, "a model")
-    assert "secret" not in page
+    assert SAID not in page
+    assert SAID in conversation_page.html(prediction, "a model", transcripts=True)
     assert "default-src 'none'" in page
-    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page.split('id="data"')[0].split("plotly")[0])
+    assert not re.search(r"\b(src|href|url)\s*[=(]", conversation_page.TEMPLATE.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +103,6 @@ def test_clicks(prediction, browser, tmp_path):
         "document.querySelectorAll('#chart .scatterlayer .trace:first-child .points path').length == 4"
     )
     assert not page.locator("#truth").is_visible()  # no label is known in this one
-    page.keyboard.press("Tab")
     page.locator("h1").click()
     page.keyboard.press("ArrowRight")
     assert "audio: missing here" in box.inner_text()

@@ -8,6 +8,7 @@ import re
 
 import pytest
 import runs
+from runs import quick_compilation  # noqa: F401
 
 import ariigcn_jax
 from ariigcn_jax.corpus.synthetic import WIDTHS

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import runs
+from runs import quick_compilation  # noqa: F401
 
 from ariigcn_jax import export, model_card
 from ariigcn_jax.types import UserError

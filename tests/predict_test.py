@@ -1,12 +1,14 @@
 """tools.predict: its formats, its choices, and one message for what a user can mend."""
 
 import csv
+import importlib.util
 import io
 import json
 
 import numpy as np
 import pytest
 import runs
+from runs import quick_compilation  # noqa: F401
 
 from tools import command, conversation_page, predict
 
@@ -85,15 +87,22 @@ def test_a_page_is_written(capsys, folder, conversation, tmp_path):
         (["--run", "{run}", "{conversation}", "--dialogue", "third"], "There is no dialogue 'third'"),
         (["--run", "{run}", "{conversation}", "--split", "train"], "No dialogue is left in the split 'train'"),
         (["--run", "{run}", "{conversation}", "--seed", "4"], "has the seeds 0, not 4"),
-        (["--run", "{run}", "{run}/config.json"], "is not an .npz file"),
+        (["--run", "{run}", "{garbage}"], "garbage.npz"),
         (["--run", "{run}", "{conversation}", "--html", "page.html"], "needs plotly"),
     ],
 )
 def test_one_message(capsys, folder, conversation, arguments, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     if "plotly" in message:
-        monkeypatch.setattr(conversation_page.importlib.util, "find_spec", lambda name: None)
-    given = [a.format(run=folder, conversation=conversation) for a in arguments]
+        found = importlib.util.find_spec
+        monkeypatch.setattr(
+            conversation_page.importlib.util,
+            "find_spec",
+            lambda name, package=None: None if name == "plotly" else found(name, package),
+        )
+    garbage = conversation.with_name("garbage.npz")
+    garbage.write_bytes(b"no corpus")
+    given = [a.format(run=folder, conversation=conversation, garbage=garbage) for a in arguments]
     status, out, errors = call(capsys, *given)
     assert (status, out) == (1, "")
     assert message in errors

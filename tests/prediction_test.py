@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import runs
+from runs import quick_compilation  # noqa: F401
 
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax.prediction import strongest

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from builders import batch, scattered
 from builders import corpus as make_corpus
 
@@ -25,6 +26,14 @@ SMALL = {
     "model.gan.generator_hidden": 3,
     "model.gan.discriminator_hidden": 3,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """For the tests that import it: little optimisation, since compiling takes far longer than running here."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def make(folder, changes=(), temperature=None, widths=WIDTHS):
@@ -59,11 +68,11 @@ def conversation(length, seed=0, speakers=3, missing=0.2, dialogue_id="d"):
     """Utterances as a user gives them."""
     random = np.random.default_rng(seed)
 
-    def features():
+    def features(turn):
         vectors = {m: (3 + random.normal(size=width)).tolist() for m, width in WIDTHS.items()}
-        return {m: v for m, v in vectors.items() if random.random() >= missing}
+        return {m: v for m, v in vectors.items() if random.random() >= missing or not turn}  # the first has all
 
     return [
-        {"dialogue_id": dialogue_id, "speaker": f"speaker {random.integers(speakers)}", "features": features()}
-        for _ in range(length)
+        {"dialogue_id": dialogue_id, "speaker": f"speaker {random.integers(speakers)}", "features": features(turn)}
+        for turn in range(length)
     ]

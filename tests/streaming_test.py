@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import runs
+from runs import quick_compilation  # noqa: F401
 
 from ariigcn_jax.types import UserError
 
