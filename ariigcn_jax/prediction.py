@@ -145,7 +145,7 @@ def strongest(
         return []
     mean = np.mean(list(others.values()), axis=0)
     order = np.argsort(-mean, kind="stable")[:count]
-    return [(int(w) - past, float(mean[w]), {m: float(x[w]) for m, x in weights.items()}) for w in order if mean[w] > 0]
+    return [(int(w) - past, float(mean[w]), {m: float(x[w]) for m, x in others.items()}) for w in order if mean[w] > 0]
 
 
 def explain(

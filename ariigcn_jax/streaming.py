@@ -87,7 +87,9 @@ class Stream:
         given = [self._checked(utterance) for utterance in utterances]  # all, before anything changes
         results = []
         while given:
-            now = {row["dialogue_id"]: row for row in reversed(given)}  # the first one of each
+            now: dict[str, dict[str, Any]] = {}
+            for row in given:
+                now.setdefault(row["dialogue_id"], row)  # the first one of each
             given = [row for row in given if row is not now[row["dialogue_id"]]]
             for row in now.values():
                 self._append(row)

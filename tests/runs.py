@@ -46,7 +46,7 @@ def make(folder, changes=(), temperature=None, widths=WIDTHS):
     model = train.make_players(config, corpus, 1).model
     sample = batch([[2]], widths=corpus.widths)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), sample, False))["params"]
-    params = scattered(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+    params = scattered(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), scale=1.5)
     with workdir.open(folder, "tiny", config.to_dict(), tensorboard=False) as directory:
         directory.write_json(runner.CORPUS, runner.describe(corpus))
         if temperature is not None:

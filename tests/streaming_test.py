@@ -1,8 +1,11 @@
 """Streams: equal to the whole conversation, in bounded memory, and refused where that cannot be."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import runs
+from ml_collections import ConfigDict, FrozenConfigDict
 from runs import quick_compilation  # noqa: F401
 
 from ariigcn_jax.types import UserError
@@ -106,14 +109,19 @@ def test_finishing_what_does_not_go_on_is_refused(causal):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model.graph.future": -1}, "model.graph.future=-1: each utterance hears all later ones"),
-        ({"model.graph.past": -1}, "model.graph.past=-1: all that was ever said"),
-        ({"model.context": "gru"}, "model.context=gru: it reads the dialogue from both ends"),
-        ({"model.context": "attention"}, "model.context=attention"),
-        ({"data.speaker_normalised": ("audio",)}, "audio is standardised over each speaker's whole dialogue"),
+        ({"future": -1}, "model.graph.future=-1: each utterance hears all later ones"),
+        ({"past": -1}, "model.graph.past=-1: all that was ever said"),
+        ({"context": "gru"}, "model.context=gru: it reads the dialogue from both ends"),
+        ({"context": "attention"}, "model.context=attention"),
     ],
 )
-def test_a_model_that_would_change_its_mind_is_refused(tmp_path, changes, reason):
-    model = runs.load(tmp_path / "a", changes)
+def test_a_model_that_would_change_its_mind_is_refused(causal, changes, reason):
     with pytest.raises(UserError, match=reason):
-        model.stream()
+        dataclasses.replace(causal, model=causal.model.clone(**changes)).stream()
+
+
+def test_features_of_the_whole_dialogue_are_refused(causal):
+    config = ConfigDict(causal.config)
+    config.data.speaker_normalised = ("audio",)
+    with pytest.raises(UserError, match="audio is standardised over each speaker's whole dialogue"):
+        dataclasses.replace(causal, config=FrozenConfigDict(config)).stream()
