@@ -8,6 +8,7 @@ Times are of warm calls, from Python objects to Python objects.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import tempfile
 import time
@@ -43,11 +44,11 @@ def execute(options: argparse.Namespace) -> None:
     print(f"load the run            {time.perf_counter() - begun:8.2f} s")
     for length in CONVERSATIONS:
         given = utterances(model, length)
-        _print(f"conversation of {length:<8}", _times(lambda given=given: model(given), options.repeats))
+        _print(f"conversation of {length:<8}", _times(functools.partial(model, given), options.repeats))
     for length in STREAMED:
         _print(f"streamed after {length:<9}", _streamed(model, length, options.repeats))
         given = utterances(model, length)
-        _print(f"recomputed, {length:<12}", _times(lambda given=given: model(given), max(options.repeats // 10, 5)))
+        _print(f"recomputed, {length:<12}", _times(functools.partial(model, given), max(options.repeats // 10, 5)))
     _exported(model, options.repeats)
 
 
@@ -103,7 +104,7 @@ def _exported(model: TrainedModel, repeats: int) -> None:
         begun = time.perf_counter()
         answer(given)
         print(f"its first answer        {time.perf_counter() - begun:8.2f} s (compiles)")
-        _print("exported, 50            ", _times(lambda: answer(given), repeats))
+        _print("exported, 50            ", _times(functools.partial(answer, given), repeats))
 
 
 def _size(folder: Path) -> int:
