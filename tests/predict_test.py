@@ -10,7 +10,8 @@ import pytest
 import runs
 from runs import quick_compilation  # noqa: F401
 
-from tools import command, conversation_page, predict
+from experiments.command import call as call_command
+from tools import conversation_page, predict
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def conversation(tmp_path_factory):
 
 def call(capsys, *arguments):
     """Exit status, output and messages of the command."""
-    status = command.main(predict.arguments(), predict.execute, ["predict", *map(str, arguments)])
+    status = call_command(predict.execute, predict.arguments(), [*map(str, arguments)])
     return status, *capsys.readouterr()
 
 
@@ -73,7 +74,7 @@ def test_choices(capsys, folder, conversation, tmp_path):
 
 
 def test_a_page_is_written(capsys, folder, conversation, tmp_path):
-    pytest.importorskip("plotly", reason="plotly is not installed (extra: html)")
+    pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
     status, out, _ = call(capsys, "--run", folder, conversation, "--html", tmp_path / "page.html")
     assert (status, out) == (0, "")
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")

@@ -34,7 +34,7 @@ def html(prediction: Prediction, title: str, *, transcripts: bool = False) -> st
       UserError: plotly is not installed.
     """
     if importlib.util.find_spec("plotly") is None:
-        raise UserError("The page needs plotly: install it, or this package with its extra `html`.")
+        raise UserError("The page needs plotly: install it, or this package with its extra `report`.")
     from plotly.offline import get_plotlyjs
 
     content = {

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tools import command
+from experiments.command import call
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command.parser(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="work directory of the run")
     parser.add_argument("--out", required=True, help="a new or empty folder")
     parser.add_argument("--seed", type=int, help="one of the run's seeds; by default the best on validation")
@@ -37,4 +37,4 @@ def execute(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.main(arguments(), execute, sys.argv))
+    sys.exit(call(execute, arguments(), sys.argv[1:]))

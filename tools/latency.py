@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tools import command
+from experiments.command import call
 
 if TYPE_CHECKING:
     from ariigcn_jax.inference import TrainedModel
@@ -29,7 +29,7 @@ STREAMED = (10, 100, 1000)
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command.parser(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="work directory of a run whose model can stream")
     parser.add_argument("--repeats", type=int, default=200, help="calls of which p50 and p99 are taken; default 200")
     return parser
@@ -117,4 +117,4 @@ def _print(name: str, seconds: Sequence[float] | np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.main(arguments(), execute, sys.argv))
+    sys.exit(call(execute, arguments(), sys.argv[1:]))

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ariigcn_jax.types import SPLITS, Corpus, UserError
-from tools import command
+from experiments.command import call
 
 if TYPE_CHECKING:
     from ariigcn_jax.inference import TrainedModel
@@ -36,7 +36,7 @@ FORMATS = ("table", "jsonl", "csv")
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command.parser(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="work directory of the run")
     parser.add_argument("input", metavar="INPUT", help="a corpus, or a .jsonl file")
     parser.add_argument("--seed", type=int, help="one of the run's seeds; by default the best on validation")
@@ -188,4 +188,4 @@ def _printable(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(command.main(arguments(), execute, sys.argv))
+    sys.exit(call(execute, arguments(), sys.argv[1:]))
