@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from ariigcn_jax import __version__, checkpoint, graph, runner, train
 from ariigcn_jax.corpus import Normalisation, normalisation
+from ariigcn_jax.corpus import conversation as conversations
 from ariigcn_jax.model import Model
-from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Modality, Outputs, UserError
+from ariigcn_jax.prediction import Prediction, explain, predict
+from ariigcn_jax.streaming import Stream
+from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus, Modality, Outputs, UserError
 from ariigcn_jax.workdir import CONFIG
 
-SHORTEST_ROW = 16  # slots; rows are this times a power of two, so that a new length seldom compiles anew
+SHORTEST_ROW = 16  # slots; longer rows come in steps of at most a half, so that a new length seldom compiles anew
 BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more): bounds the memory of attention weights
 
 
@@ -80,6 +83,46 @@ class TrainedModel:
     def _forward(self) -> Any:
         return jax.jit(lambda params, batch: self.model.apply({"params": params}, batch, False))
 
+    def __call__(self, conversation: Corpus | Iterable[conversations.Utterance]) -> Prediction:
+        """Predicts the emotion of every utterance.
+
+        Args:
+          conversation: utterances in time order, as in `corpus.conversation`; or a corpus, as read.
+
+        Returns:
+          Probabilities, what each modality contributed, and attention.
+
+        Raises:
+          UserError: an utterance is not of the right form, or no modality is known to the model.
+        """
+        if not isinstance(conversation, Corpus):
+            conversation = conversations.from_utterances(conversation)
+        return predict(self, conversation)
+
+    def stream(self, *, explain: bool = False) -> Stream:
+        """Predicts conversations while they go on.
+
+        Args:
+          explain: whether contributions of the modalities and attended utterances are wanted too (a forward pass for
+            each modality more).
+
+        Returns:
+          A stream; its `push` takes an utterance.
+
+        Raises:
+          UserError: the model hears a whole dialogue, so its results would change later; says which option does that.
+        """
+        return Stream(self, explain)
+
+    def explained(self, batch: Batch, removal: bool) -> tuple[Array, dict[Modality, Array]]:
+        """`prediction.explain` of this model, compiled once for each shape of batch."""
+        return self._explain(self.params, self.temperature, batch, removal)
+
+    @functools.cached_property
+    def _explain(self) -> Any:
+        lean = self.model.clone(generate=False, contrast=False)
+        return jax.jit(functools.partial(explain, lean), static_argnums=3)
+
     def prepare(self, corpus: Corpus) -> Corpus:
         """Brings a corpus into the model's form.
 
@@ -124,19 +167,19 @@ class TrainedModel:
     def batches(self, corpus: Corpus) -> Iterator[Batch]:
         """Packs a corpus that went through `prepare` into batches of few different shapes, all splits together.
 
-        Row lengths and numbers of rows are rounded up to powers of two, so conversations of arbitrary lengths compile
-        the forward pass a handful of times. `Batch.utterance` says which utterance is where.
+        Lengths and numbers of rows are rounded up, so that conversations of arbitrary lengths compile the forward pass
+        a handful of times. `Batch.utterance` says which utterance is where.
         """
-        whole = dataclasses.replace(corpus, split=np.full(len(corpus), "test"))
-        _, packed = graph.pack(whole, "test", len(corpus.dialogue_ids) or 1)
-        count = len(packed.row) - 1  # without the empty row that pads training's batches
-        length = _power_of_two(packed.dialogue.shape[1], SHORTEST_ROW)
+        members = np.split(np.arange(len(corpus)), np.flatnonzero(np.diff(corpus.dialogue)) + 1)
+        length = _row_length(max(map(len, members)))
         past, future = graph.window(self.model.past, self.model.future, length)
-        rows = max(1, BATCH_EDGES // (length * (past + 1 + future)))
-        rows = min(1 << (rows.bit_length() - 1), _power_of_two(count, 1))
-        for first in range(0, count, rows):
-            chosen = jax.tree.map(lambda x, first=first: x[first : min(first + rows, count)], packed)
-            yield _pad(chosen, rows, length)
+        filled = graph.fill_rows([len(m) for m in members], length)
+        most = max(1, BATCH_EDGES // (length * (past + 1 + future)))
+        for first in range(0, len(filled), most):
+            rows = filled[first : first + most]
+            yield _pack(
+                corpus, [[members[d] for d in row] for row in rows], min(_power_of_two(len(rows)), most), length
+            )
 
 
 def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
@@ -286,33 +329,38 @@ def _match_labels(corpus: Corpus, names: tuple[str, ...]) -> tuple[np.ndarray, l
     return label, [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"] if lost else []
 
 
-def _power_of_two(least: int, start: int) -> int:
-    """start · 2^k, the smallest one of at least `least`."""
-    size = start
-    while size < least:
-        size *= 2
-    return size
+def _power_of_two(least: int) -> int:
+    """The smallest one of at least `least`."""
+    return 1 << (least - 1).bit_length()
 
 
-def _pad(batch: Batch, rows: int, length: int) -> Batch:
-    """A numpy batch with empty slots and rows added, and graphs of size 0 up to a power of two."""
-    graphs = _power_of_two(batch.n_node.shape[1], 2)
+def _row_length(longest: int) -> int:
+    """16, 24, 32, 48, 64, …: the first of at least `longest`."""
+    power = max(_power_of_two(longest), SHORTEST_ROW)
+    return power * 3 // 4 if longest <= power * 3 // 4 and power > SHORTEST_ROW else power
 
-    def fill(x: Any, value: Any) -> np.ndarray:
-        more = [(0, rows - x.shape[0]), (0, length - x.shape[1])] + [(0, 0)] * (x.ndim - 2)
-        return np.pad(x, more, constant_values=value)
 
-    n_node = np.zeros((rows, graphs), np.int32)
-    n_node[: len(batch.n_node), : batch.n_node.shape[1] - 1] = batch.n_node[:, :-1]
+def _pack(corpus: Corpus, rows: Sequence[Sequence[np.ndarray]], count: int, length: int) -> Batch:
+    """`count` rows of `length` slots, the first of which hold dialogues, each given by its utterances' numbers."""
+    utterance, dialogue = (np.full((count, length), PADDING, np.int32) for _ in range(2))
+    n_node = np.zeros((count, _power_of_two(1 + max(map(len, rows)))), np.int32)
+    for r, row in enumerate(rows):
+        end = 0
+        for number, members in enumerate(row):
+            place = slice(end, end := end + len(members))
+            utterance[r, place], dialogue[r, place] = members, number
+            n_node[r, number] = len(members)
     n_node[:, -1] = length - n_node.sum(axis=1)
+    real = utterance != PADDING
+    present = {m: here[utterance] & real for m, here in corpus.present.items()}
     fields: dict[str, Any] = dict(
-        features={m: fill(x, 0) for m, x in batch.features.items()},
-        present={m: fill(x, False) for m, x in batch.present.items()},
-        dialogue=fill(batch.dialogue, PADDING),
-        speaker=fill(batch.speaker, 0),
-        label=fill(batch.label, UNLABELED),
+        features={m: np.where(present[m][..., None], x[utterance], np.float32(0)) for m, x in corpus.features.items()},
+        present=present,
+        dialogue=dialogue,
+        speaker=np.where(real, corpus.speaker[utterance], 0).astype(np.int32),
+        label=np.where(real, corpus.label[utterance], UNLABELED).astype(np.int32),
         n_node=n_node,
-        row=np.arange(rows, dtype=np.int32),
-        utterance=fill(batch.utterance, PADDING),
+        row=np.arange(count, dtype=np.int32),
+        utterance=utterance,
     )
     return Batch(**fields)

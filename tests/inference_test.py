@@ -12,6 +12,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from runs import quick_compilation  # noqa: F401
 
 import ariigcn_jax
 from ariigcn_jax import corpus as corpora
@@ -48,11 +49,9 @@ def tiny():
 def folder(tmp_path_factory):
     """A finished run."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
-    jax.config.update("jax_disable_most_optimizations", True)
     with contextlib.redirect_stdout(io.StringIO()):
         run.execute(tiny(), str(path))
-    yield path
-    jax.config.update("jax_disable_most_optimizations", False)
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ariigcn_jax.corpus import columnar, fields, layouts, normalisation, npz, splits, synthetic
+from ariigcn_jax.corpus import columnar, conversation, fields, layouts, normalisation, npz, splits, synthetic
+from ariigcn_jax.corpus.conversation import from_utterances, select
 from ariigcn_jax.corpus.normalisation import Normalisation
 from ariigcn_jax.corpus.splits import carve
 from ariigcn_jax.corpus.synthetic import generate
@@ -18,7 +19,9 @@ __all__ = [
     "Normalisation",
     "carve",
     "columnar",
+    "conversation",
     "fields",
+    "from_utterances",
     "generate",
     "keep",
     "layouts",
@@ -26,6 +29,7 @@ __all__ = [
     "locate",
     "normalisation",
     "npz",
+    "select",
     "splits",
     "synthetic",
 ]
@@ -60,6 +64,7 @@ def load(
     valid_fraction: float = 0.1,
     test_fraction: float = 0.2,
     standardise: bool = False,
+    training: bool = True,
 ) -> Corpus:
     """Finds and reads a corpus.
 
@@ -72,6 +77,7 @@ def load(
       test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
       standardise: whether to standardise by the train split. A trainer fits `Normalisation` itself instead, so that
         it can keep the statistics with the parameters.
+      training: whether the corpus is to be trained on; else labels and splits may be absent.
 
     Returns:
       A validated corpus; its `notes` say what a user should be told about the file.
@@ -86,6 +92,7 @@ def load(
         label=label,
         valid_fraction=valid_fraction,
         test_fraction=test_fraction,
+        training=training,
     )
     return normalisation.apply(corpus, normalisation.fit(corpus)) if standardise else corpus
 

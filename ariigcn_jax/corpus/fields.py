@@ -140,6 +140,7 @@ def assemble(
     label: str = "label",
     valid_fraction: float = 0.1,
     test_fraction: float = 0.2,
+    training: bool = True,
 ) -> Corpus:
     """Validates fields and makes them a corpus; what they must hold is in `LAYOUT`.
 
@@ -150,6 +151,8 @@ def assemble(
       label: the field of the labels; their names come from the field `<label>_names`.
       valid_fraction: share of the train dialogues, in [0, 1), that becomes validation where the file names none.
       test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
+      training: whether the corpus is to be trained on; else labels may be absent, and where the file names no split
+        every dialogue is in the test split.
 
     Returns:
       The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
@@ -159,9 +162,17 @@ def assemble(
     """
     chosen = _choose(archive, modalities)
     order, dialogue, dialogue_ids = _order(archive)
-    labels, label_names = _labels(archive, label, order)
+    label_names: tuple[str, ...]
+    if not training and label not in archive.arrays:
+        labels, label_names = np.full(len(order), UNLABELED, np.int32), ()
+    else:
+        labels, label_names = _labels(archive, label, order)
     speaker, speaker_names = _speakers(archive, order, dialogue)
-    split = _splits(archive, order, dialogue, dialogue_ids, labels != UNLABELED, valid_fraction, test_fraction)
+    if training:
+        split = _splits(archive, order, dialogue, dialogue_ids, labels != UNLABELED, valid_fraction, test_fraction)
+    else:
+        given = _given_splits(archive, order, dialogue, dialogue_ids)
+        split = (np.full(len(dialogue_ids), "test") if given is None else given)[dialogue]
     features, present = _features(archive, chosen, order)
     corpus = Corpus(
         name=name or archive.name or (archive.path.name if archive.path.is_dir() else archive.path.stem),
@@ -177,6 +188,8 @@ def assemble(
         speaker_names=speaker_names,
         transcript=archive.names("transcript", order),
     )
+    if not training:
+        return dataclasses.replace(corpus, notes=tuple(archive.notes))
     _check_training(archive, label, corpus)
     return dataclasses.replace(corpus, notes=(*archive.notes, *_training_notes(corpus)))
 

@@ -30,6 +30,11 @@ class Normalisation:
         means = {f"{modality}/mean": mean for modality, mean in self.mean.items()}
         return means | {f"{modality}/scale": scale for modality, scale in self.scale.items()}
 
+    def standardise(self, modality: Modality, rows: np.ndarray) -> np.ndarray:
+        """Features [..., d_m] as the model takes them, float32, clipped to ±10 (choice)."""
+        centred = rows.astype(np.float64) - self.mean[modality]
+        return np.clip(centred / self.scale[modality], -CLIP, CLIP).astype(np.float32)
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Normalisation:
         """The inverse of `to_arrays`.
@@ -153,6 +158,5 @@ def _standardise(corpus: Corpus, normalisation: Normalisation, modality: Modalit
             f"The modality {modality!r} of the corpus {corpus.name!r} has {features.shape[1]} features, but the stored "
             f"mean has {known.size}: these are not the features that the model was trained on."
         )
-    centred = features.astype(np.float64) - known
-    result = np.clip(centred / normalisation.scale[modality], -CLIP, CLIP)
-    return np.where(corpus.present[modality][:, None], result, 0.0).astype(np.float32)
+    result = normalisation.standardise(modality, features)
+    return np.where(corpus.present[modality][:, None], result, np.float32(0))

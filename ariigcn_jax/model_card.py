@@ -1,0 +1,149 @@
+"""The model card of an exported model, written from what its run recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ariigcn_jax import runner
+from ariigcn_jax.graph import WHOLE_DIALOGUE
+from ariigcn_jax.results import TITLES
+from ariigcn_jax.types import Modality
+from ariigcn_jax.workdir import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from ariigcn_jax.inference import TrainedModel
+
+
+def text(model: TrainedModel, widths: Mapping[Modality, int], longest: int | None) -> str:
+    """The card as Markdown.
+
+    Args:
+      model: the model, with its run.
+      widths: modality -> features as extracted.
+      longest: utterances of a conversation that it takes at most, or None.
+    """
+    corpus, environment, results = (_read(model, name) for name in (runner.CORPUS, ENVIRONMENT, runner.RESULTS))
+    experiment = model.config.experiment
+    parts = [
+        "---\ntags: [emotion-recognition-in-conversations, jax, stablehlo]\nlibrary_name: jax\n---",
+        f"# {_line(experiment)}: emotions in conversations",
+        "AR-IIGCN (arXiv 2312.16778), trained with ARIIGCN-JAX. It reads the features of a conversation's utterances "
+        f"and gives each utterance the probability of {len(model.label_names)} emotions: "
+        f"{', '.join(map(_line, model.label_names))}.",
+        "## Use\n\n```python\nfrom emotions import load  # emotions.py lies beside this card\n\n"
+        f'answer = load(".")\nanswer([{{"speaker": "Ann", "features": {_example(widths)}}}])\n```\n\n'
+        "Needs `jax`, `numpy` and `safetensors`. Features are given as extracted; one that is missing is left out or "
+        "`None`.",
+        _table(["modality", "features", "also standardised within speaker"], _modalities(model, widths)),
+        "## Scores\n\n" + _scores(model, results),
+        "## Trained on\n\n" + _data(corpus),
+        "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(model, longest, results, corpus)),
+        "## Where it comes from\n\n" + _provenance(model, environment),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _read(model: TrainedModel, name: str) -> dict[str, Any]:
+    file = model.path / name
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _line(name: object) -> str:
+    """A name from data on one line, without Markdown's or HTML's own signs."""
+    clean = " ".join(str(name).split())
+    for sign in ("\\", "|", "`", "*", "_", "[", "]", "#"):
+        clean = clean.replace(sign, f"\\{sign}")
+    return clean.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _example(widths: Mapping[Modality, int]) -> str:
+    return "{" + ", ".join(f"{json.dumps(m)}: [0.0] * {width}" for m, width in widths.items()) + "}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows))
+
+
+def _modalities(model: TrainedModel, widths: Mapping[Modality, int]) -> list[list[str]]:
+    return [[_line(m), str(w), "yes" if m in model.speaker_normalised else "no"] for m, w in widths.items()]
+
+
+def _scores(model: TrainedModel, results: Mapping[str, Any]) -> str:
+    if not results:
+        return f"The run was not finished: this is epoch {model.epoch}, the best on validation so far; no test scores."
+    if not results.get("test"):
+        return "The run did not read its test split: there are no test scores."
+    index, seeds = results["seeds"].index(model.seed), len(results["seeds"])
+    rows = []
+    for name, title in TITLES.items():
+        test, valid = results["test"][name], results["valid"][name]
+        spread = f"{100 * test['mean']:.2f} ± {100 * test['std']:.2f}" if seeds > 1 else "–"
+        this, there = (100 * block["per_seed"][index] for block in (test, valid))
+        rows.append([title, f"{this:.2f}", f"{there:.2f}", spread])
+    header = ["in %", f"test, seed {model.seed} (this model)", "validation", f"test, mean ± std of {seeds} seed(s)"]
+    classes = [
+        [
+            _line(name),
+            f"{100 * results['test']['class_f1']['per_seed'][index][c]:.2f}",
+            str(_support(results, index, c)),
+        ]
+        for c, name in enumerate(results["label_names"])
+    ]
+    chosen = f"Epoch {model.epoch}, chosen by {results['select']} on validation; the test split took no part in it."
+    return "\n\n".join([chosen, _table(header, rows), _table(["emotion", "F1 on test", "utterances"], classes)])
+
+
+def _support(results: Mapping[str, Any], index: int, label: int) -> int:
+    return round(results["test"]["support"]["per_seed"][index][label])
+
+
+def _data(corpus: Mapping[str, Any]) -> str:
+    rows = [[s, *(str(n[k]) for k in ("dialogues", "utterances", "labelled"))] for s, n in corpus["splits"].items()]
+    table = _table(["split", "dialogues", "utterances", "labelled"], rows)
+    return f"The corpus `{_line(corpus['name'])}`; no conversation is in two splits.\n\n{table}"
+
+
+def _limits(
+    model: TrainedModel, longest: int | None, results: Mapping[str, Any], corpus: Mapping[str, Any]
+) -> list[str]:
+    network = model.model
+    lines = [
+        f"It knows the people, language and setting of {corpus['splits']['train']['dialogues']} conversations. Measure "
+        "it on conversations of your own before you rely on it.",
+        "Features must come from the same extractors as in training: other features of the same width are read without "
+        "complaint and answered with nonsense.",
+        "Labels are what annotators heard and saw, not what people felt. Do not decide about people by it.",
+    ]
+    if model.temperature == 1:
+        lines.append("Probabilities are as trained, not calibrated: take them as a ranking.")
+    else:
+        lines.append(f"Probabilities are calibrated on validation (temperature {model.temperature:.4g}).")
+    if results.get("test"):
+        f1 = results["test"]["class_f1"]["per_seed"][results["seeds"].index(model.seed)]
+        worst = min(range(len(f1)), key=f1.__getitem__)
+        lines.append(f"Weakest on {_line(results['label_names'][worst])} (F1 {100 * f1[worst]:.1f} %).")
+    if network.layers and (network.future or network.past == WHOLE_DIALOGUE):
+        later = "all later utterances" if network.future == WHOLE_DIALOGUE else f"{network.future} later utterance(s)"
+        lines.append(f"Each graph layer hears {later}: answers may change as a conversation goes on.")
+    if model.speaker_normalised:
+        lines.append("A speaker's features are standardised over the whole conversation: give it whole.")
+    if longest:
+        lines.append(f"Conversations of at most {longest} utterances.")
+    return lines
+
+
+def _provenance(model: TrainedModel, environment: Mapping[str, Any]) -> str:
+    git = environment.get("git") or {}
+    commit = f"{git['commit']}{' with changes' if git.get('dirty') else ''}" if git else "not known"
+    versions = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items())
+    return "\n".join(
+        [
+            f"- Commit {commit}; {versions}; Python {environment.get('python')}",
+            f"- {environment.get('device', {}).get('kind')}, {environment.get('date')}",
+            f"- Seed {model.seed}, epoch {model.epoch}; hidden size {model.model.hidden}, {model.model.layers} graph "
+            f"layer(s), window {model.model.past} before and {model.model.future} after, context "
+            f"{model.model.context}",
+        ]
+    )

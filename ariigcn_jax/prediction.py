@@ -1,0 +1,209 @@
+"""What a trained model says of conversations: emotions, what each modality contributed, who was listened to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ariigcn_jax import graph
+from ariigcn_jax.types import Array, Batch, Corpus, Modality
+
+if TYPE_CHECKING:
+    from ariigcn_jax.inference import TrainedModel
+    from ariigcn_jax.model import Model
+
+MOST_ATTENDED = 3  # other utterances named for each
+
+
+@dataclasses.dataclass(frozen=True)
+class Attended:
+    """An utterance that another one listened to.
+
+    Attributes:
+      utterance_id: its name.
+      turn: its place in the dialogue, from 0.
+      weight: attention on it, in [0, 1], the mean over layers, heads and the modalities below.
+      modalities: modality -> the same in that modality's graph.
+    """
+
+    utterance_id: str
+    turn: int
+    weight: float
+    modalities: dict[Modality, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class UtteranceEmotion:
+    """What the model says of one utterance.
+
+    Attributes:
+      dialogue_id: name of the dialogue.
+      utterance_id: name of the utterance.
+      turn: its place in the dialogue, from 0.
+      speaker: who speaks.
+      label: the true emotion where it is known.
+      emotion: the most probable one.
+      probabilities: emotion -> calibrated probability.
+      contribution: modality -> by how much the probability of `emotion` falls when the modality is removed from the
+        whole conversation, in [-1, 1]; negative where it spoke against.
+      missing: modalities that this utterance lacks.
+      attended: the other utterances it listened to most, most first.
+    """
+
+    dialogue_id: str
+    utterance_id: str
+    turn: int
+    speaker: str
+    label: str | None
+    emotion: str
+    probabilities: dict[str, float]
+    contribution: dict[Modality, float]
+    missing: tuple[Modality, ...]
+    attended: tuple[Attended, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the model says of a corpus, for programs as arrays and, one utterance after the other, as records.
+
+    Attributes:
+      corpus: the conversations in the model's form (`TrainedModel.prepare`); `notes` say what is missing.
+      probabilities: [U, C], calibrated.
+      contribution: modality -> [U], see `UtteranceEmotion.contribution`.
+      attention: modality -> [U, W] mean over layers and heads of the weight on utterance u + w - past; {} where the
+        model has no graph layer.
+      past: utterances before, of the window's W slots.
+    """
+
+    corpus: Corpus
+    probabilities: np.ndarray
+    contribution: Mapping[Modality, np.ndarray]
+    attention: Mapping[Modality, np.ndarray]
+    past: int
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def __iter__(self) -> Iterator[UtteranceEmotion]:
+        return (self[u] for u in range(len(self)))
+
+    def __getitem__(self, u: int) -> UtteranceEmotion:
+        corpus = self.corpus
+        names, label = corpus.label_names, int(corpus.label[u])
+        return UtteranceEmotion(
+            dialogue_id=corpus.dialogue_ids[corpus.dialogue[u]],
+            utterance_id=corpus.utterance_ids[u],
+            turn=int(self.turns[u]),
+            speaker=str(corpus.speaker[u] if corpus.speaker_names is None else corpus.speaker_names[u]),
+            label=names[label] if label >= 0 else None,
+            emotion=names[int(self.probabilities[u].argmax())],
+            probabilities=dict(zip(names, self.probabilities[u].tolist(), strict=True)),
+            contribution={m: float(c[u]) for m, c in self.contribution.items()},
+            missing=tuple(m for m, here in corpus.present.items() if not here[u]),
+            attended=self.attended(u),
+        )
+
+    @property
+    def emotions(self) -> list[str]:
+        """The most probable emotion of each utterance."""
+        return [self.corpus.label_names[c] for c in self.probabilities.argmax(axis=1)]
+
+    @property
+    def turns(self) -> np.ndarray:
+        """[U] int, each utterance's place in its dialogue, from 0."""
+        starts = np.flatnonzero(np.diff(self.corpus.dialogue, prepend=-1))
+        return np.arange(len(self.corpus)) - starts[self.corpus.dialogue]
+
+    def attended(self, u: int, count: int = MOST_ATTENDED) -> tuple[Attended, ...]:
+        """The `count` other utterances that utterance `u` listened to most."""
+        found = strongest({m: w[u] for m, w in self.attention.items()}, self.past, count)
+        turns = self.turns
+        return tuple(
+            Attended(self.corpus.utterance_ids[u + offset], int(turns[u + offset]), weight, by)
+            for offset, weight, by in found
+        )
+
+
+def strongest(
+    weights: Mapping[Modality, np.ndarray], past: int, count: int
+) -> list[tuple[int, float, dict[Modality, float]]]:
+    """Offset, mean weight and weight by modality of the most attended other utterances.
+
+    Args:
+      weights: modality -> [W]; a modality in whose graph the utterance hears only itself does not count.
+      past: slot of the utterance itself.
+      count: how many at most; those without any weight are left out.
+    """
+    others = {m: np.where(np.arange(len(w)) == past, 0, w) for m, w in weights.items()}
+    others = {m: w for m, w in others.items() if w.any()}
+    if not others:
+        return []
+    mean = np.mean(list(others.values()), axis=0)
+    order = np.argsort(-mean, kind="stable")[:count]
+    return [(int(w) - past, float(mean[w]), {m: float(x[w]) for m, x in others.items()}) for w in order if mean[w] > 0]
+
+
+def explain(
+    model: Model, params: Any, temperature: float, batch: Batch, removal: bool
+) -> tuple[Array, dict[Modality, Array]]:
+    """One forward pass over a batch as it is and, stacked on its rows, once without each modality.
+
+    Args:
+      model: without generators and contrast heads.
+      params: its parameters, and perhaps those of more.
+      temperature: of the softmax, positive.
+      batch: R rows.
+      removal: whether modalities are removed too.
+
+    Returns:
+      Probabilities [V, R, L, C], V = 1 or 1 + M: as it is, then without each modality in turn; and attention, modality
+      -> [R, L, W], the mean over layers and heads, of the batch as it is.
+    """
+    count = 1 + len(model.modalities) if removal else 1
+    rows, length = batch.dialogue.shape
+    variants = jax.tree.map(lambda x: jnp.tile(x, (count, *[1] * (x.ndim - 1))), batch)
+    removed = jnp.repeat(jnp.arange(count) - 1, rows)[:, None]
+    present = {m: variants.present[m] & (removed != k) for k, m in enumerate(model.modalities)}
+    features = {m: jnp.where(present[m][..., None], x, 0) for m, x in variants.features.items()}
+    outputs: Any = model.apply({"params": params}, variants.replace(features=features, present=present), False)
+    probabilities = jax.nn.softmax(outputs.logits / temperature).reshape(count, rows, length, -1)
+    attention = {
+        m: w.reshape(w.shape[0], count, rows, length, *w.shape[2:])[:, 0].mean(axis=(0, -1))
+        for m, w in outputs.attention.items()
+    }
+    return probabilities, attention
+
+
+def contributions(probabilities: np.ndarray) -> np.ndarray:
+    """[1 + M, ..., C] → [M, ...]: the predicted class's probability, less its probability without each modality."""
+    predicted = probabilities[0].argmax(axis=-1)[None, ..., None]
+    chosen = np.take_along_axis(probabilities, predicted, axis=-1)[..., 0]
+    return chosen[0] - chosen[1:]
+
+
+def predict(model: TrainedModel, corpus: Corpus) -> Prediction:
+    """Applies a model to all splits of a corpus, as read."""
+    corpus = model.prepare(corpus)
+    heard = model.modalities if model.model.layers else ()
+    count, past = len(model.modalities), 0
+    kept: list[list[np.ndarray]] = []
+    for batch in model.batches(corpus):
+        past, _ = graph.window(model.model.past, model.model.future, batch.dialogue.shape[1])
+        real = np.asarray(batch.utterance) >= 0
+        probabilities, attention = jax.tree.map(np.asarray, model.explained(batch, True))
+        arrays = [probabilities[0], *contributions(probabilities), *(attention[m] for m in heard)]
+        kept.append([np.asarray(batch.utterance)[real], *(x[real] for x in arrays)])
+    utterance, *columns = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    columns = [column[np.argsort(utterance)] for column in columns]
+    return Prediction(
+        corpus=corpus,
+        probabilities=columns[0],
+        contribution=dict(zip(model.modalities, columns[1 : 1 + count], strict=True)),
+        attention=dict(zip(heard, columns[1 + count :], strict=True)),
+        past=past,
+    )

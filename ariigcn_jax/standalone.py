@@ -1,0 +1,78 @@
+"""Emotions in a conversation, from the exported model in this folder. Needs jax, numpy and safetensors, nothing else.
+
+    from emotions import load
+
+    answer = load("FOLDER")
+    answer([{"speaker": "Ann", "features": {"text": [0.1, ...], "audio": [0.3, ...]}}, ...])
+
+model.json says which modalities of which widths the model takes; one that an utterance lacks, or that is None, counts
+as missing. Features are given as they were extracted: standardising them is part of the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+from safetensors.numpy import load_file
+
+
+def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]:
+    """Loads the model.
+
+    Args:
+      folder: holds model.json, model.stablehlo and parameters.safetensors.
+
+    Returns:
+      A function: the utterances of one conversation in time order, each with `speaker` and `features` -> for each its
+      `emotion` and its `probabilities`.
+    """
+    folder = Path(folder)
+    about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    parameters = jax.device_put(load_file(folder / "parameters.safetensors"))
+    forward = jax.jit(export.deserialize(bytearray((folder / "model.stablehlo").read_bytes())).call)
+
+    def answer(utterances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        if not utterances:
+            return []
+        probabilities = np.asarray(forward(parameters, pack(about, utterances)))[0, : len(utterances)]
+        names = about["label_names"]
+        return [
+            {"emotion": names[int(p.argmax())], "probabilities": dict(zip(names, p.tolist(), strict=True))}
+            for p in probabilities
+        ]
+
+    return answer
+
+
+def pack(about: Mapping[str, Any], utterances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One conversation as the model's input, its length rounded up so that few lengths compile.
+
+    Returns:
+      {"features": modality -> [1, T, d] float32, "present": modality -> [1, T] bool, "speaker": [1, T] int32 numbers by
+      first appearance, "real": [1, T] bool, false behind the conversation's end}.
+    """
+    count, longest = len(utterances), about["longest"]
+    if longest and count > longest:
+        raise ValueError(f"{count} utterances, but this model was exported for at most {longest}")
+    length = -(-max(count, about["shortest"]) // 16) * 16
+    numbers: dict[Any, int] = {}
+    speaker = np.zeros((1, length), np.int32)
+    speaker[0, :count] = [numbers.setdefault(u.get("speaker"), len(numbers)) for u in utterances]
+    features, present = {}, {}
+    for modality in about["modalities"]:
+        name, width = modality["name"], modality["width"]
+        rows, here = np.zeros((1, length, width), np.float32), np.zeros((1, length), bool)
+        for turn, utterance in enumerate(utterances):
+            given = utterance["features"].get(name)
+            if given is not None:
+                if np.shape(given) != (width,):
+                    raise ValueError(f"utterance {turn}: {name} must be {width} numbers, not {np.shape(given)}")
+                rows[0, turn], here[0, turn] = given, np.isfinite(given).all()
+        features[name], present[name] = np.where(here[..., None], rows, np.float32(0)), here
+    return {"features": features, "present": present, "speaker": speaker, "real": np.arange(length)[None] < count}

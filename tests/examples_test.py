@@ -1,0 +1,42 @@
+"""Every Python example of README.md and of the docstrings runs, and what they import is there."""
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import re
+
+import pytest
+import runs
+from runs import quick_compilation  # noqa: F401
+
+import ariigcn_jax
+from ariigcn_jax.corpus.synthetic import WIDTHS
+
+ROOT = pathlib.Path(__file__).parents[1]
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+MODULES = [module.name for module in pkgutil.walk_packages(ariigcn_jax.__path__, "ariigcn_jax.")]
+
+
+def test_readme_examples_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runs.make(tmp_path / "runs" / "causal", {"model.graph.future": 0}, widths=WIDTHS)
+    assert BLOCKS
+    names: dict = {}
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), names)
+    assert "class" in capsys.readouterr().out  # the emotions of this run are called class 0, …
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples_run(name):
+    if name == "ariigcn_jax.standalone":
+        pytest.importorskip("safetensors", reason="safetensors is not installed (extra: export)")
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_what_is_public_is_there_and_described():
+    for name in ariigcn_jax.__all__:
+        assert getattr(ariigcn_jax, name) is not None
+        assert name == "__version__" or getattr(ariigcn_jax, name).__doc__
+    assert set(ariigcn_jax.__all__) <= set(dir(ariigcn_jax))

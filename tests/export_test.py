@@ -1,0 +1,104 @@
+"""The exported folder answers as the model does, in a process that cannot import this package."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import runs
+from runs import quick_compilation  # noqa: F401
+
+from ariigcn_jax import export, model_card
+from ariigcn_jax.types import UserError
+
+safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
+
+# Run in the artefact's folder by an isolated interpreter, whose path holds neither this project nor the folder itself.
+ANSWER = """
+import json, sys
+sys.path.insert(0, ".")
+sys.modules.update({name: None for name in ("ariigcn_jax", "flax", "jraph", "optax", "orbax")})
+try:
+    import ariigcn_jax
+except ImportError:
+    from emotions import load
+    answer = load(".")
+    print(json.dumps([answer(conversation) for conversation in json.load(sys.stdin)]))
+"""
+
+
+def answers(folder, conversations):
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", ANSWER],
+        cwd=folder,
+        input=json.dumps(conversations),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param({"model.context": "gru", "data.speaker_normalised": ("audio",)}, marks=pytest.mark.slow),
+        pytest.param(
+            {"model.context": "attention", "model.graph.past": -1, "model.graph.kernel": "edges"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"model.graph.layers": 0}, marks=pytest.mark.slow),
+    ],
+)
+def test_answers_as_the_model_does(tmp_path, changes):
+    model = runs.load(tmp_path / "run", changes, temperature=1.5)
+    folder = export.write(model, tmp_path / "out", longest=64)
+    about = json.loads((folder / "model.json").read_text())
+    assert about["modalities"] == [{"name": m, "width": width} for m, width in runs.WIDTHS.items()]
+    conversations = [runs.conversation(length, seed=length) for length in (1, 40)]
+    for given, got in zip(conversations, answers(folder, conversations), strict=True):
+        expected = model([{k: v for k, v in u.items() if k != "dialogue_id"} for u in given])
+        probabilities = [list(one["probabilities"].values()) for one in got]
+        np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-5)
+        assert [one["emotion"] for one in got] == expected.emotions
+
+
+def test_artefact_is_for_all_platforms_any_size_and_holds_its_numbers(tmp_path):
+    import jax
+
+    model = runs.load(tmp_path / "run", temperature=1.5)
+    folder = export.write(model, tmp_path / "out")
+    names = {"model.stablehlo", "parameters.safetensors", "model.json", "emotions.py", "README.md"}
+    assert {file.name for file in folder.iterdir()} == names
+    exported = jax.export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert [str(size) for size in exported.out_avals[0].shape] == ["b", "t", "3"]
+    weights = safetensors.load_file(folder / "parameters.safetensors")
+    assert weights["temperature"] == np.float32(1.5)
+    np.testing.assert_array_equal(weights["normalisation/audio/mean"], model.normalisation.mean["audio"])
+    kernel = "params/classifier/Dense_1/kernel"
+    np.testing.assert_array_equal(weights[kernel], model.params["classifier"]["Dense_1"]["kernel"])
+    assert not [name for name in weights if "generator" in name or "contrast" in name]
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+    model = runs.load(tmp_path / "run")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    with pytest.raises(UserError, match="is not an empty folder"):
+        export.write(model, tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_card_says_what_the_run_recorded(tmp_path):
+    model = runs.load(tmp_path / "run", {"data.speaker_normalised": ("audio",), "experiment": "a|b <i>"})
+    text = model_card.text(model, export.raw_widths(model), None)
+    assert "# a\\|b &lt;i>: emotions in conversations" in text
+    assert '"features": {"text": [0.0] * 3, "audio": [0.0] * 2}' in text
+    assert "| audio | 2 | yes |" in text
+    assert "| train | 3 | 15 | 15 |" in text
+    assert "The run was not finished: this is epoch 7" in text
+    assert "not calibrated" in text
+    assert "Each graph layer hears 1 later utterance(s)" in text

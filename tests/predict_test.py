@@ -1,0 +1,112 @@
+"""tools.predict: its formats, its choices, and one message for what a user can mend."""
+
+import csv
+import importlib.util
+import io
+import json
+
+import numpy as np
+import pytest
+import runs
+from runs import quick_compilation  # noqa: F401
+
+from experiments.command import call as call_command
+from tools import conversation_page, predict
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return runs.make(tmp_path_factory.mktemp("run") / "a")
+
+
+@pytest.fixture(scope="module")
+def conversation(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "c.jsonl"
+    lines = runs.conversation(5, dialogue_id="first") + runs.conversation(3, seed=1, dialogue_id="second\x1b[31m")
+    lines[0]["label"] = "class 1"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def call(capsys, *arguments):
+    """Exit status, output and messages of the command."""
+    status = call_command(predict.execute, predict.arguments(), [*map(str, arguments)])
+    return status, *capsys.readouterr()
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    monkeypatch.setenv("ARIIGCN_CACHE", "")
+
+
+def test_three_formats_say_the_same(capsys, folder, conversation, tmp_path):
+    status, lines, _ = call(capsys, "--run", folder, conversation, "--format", "jsonl")
+    assert status == 0
+    records = [json.loads(line) for line in lines.splitlines()]
+    assert [r["turn"] for r in records] == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert records[0]["label"] == "class 1"
+    out = tmp_path / "out.csv"
+    status, nothing, _ = call(capsys, "--run", folder, conversation, "--format", "csv", "--out", out)
+    assert (status, nothing) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out.read_text(), newline="")))
+    _, table, _ = call(capsys, "--run", folder, conversation)
+    body = [line.split() for line in table.splitlines() if line[:1].isdigit()]
+    for record, row, line in zip(records, rows, body, strict=True):
+        assert row["emotion"] == record["emotion"]
+        assert float(row["p_class 0"]) == pytest.approx(record["probabilities"]["class 0"], abs=1e-6)
+        assert float(row["contribution_text"]) == pytest.approx(record["contribution"]["text"], abs=1e-6)
+        assert row["missing"].split() == record["missing"]
+        assert f"{record['probabilities'][record['emotion']]:.2f}" in line
+    assert "\x1b" not in table
+
+
+def test_choices(capsys, folder, conversation, tmp_path):
+    _, lines, _ = call(capsys, "--run", folder, conversation, "--format", "jsonl", "--dialogue", "first")
+    assert len(lines.splitlines()) == 5
+    file = tmp_path / "corpus.npz"
+    split = ["train", "train", "test"]
+    np.savez(file, dialogue_id=["a", "a", "b"], text=np.eye(3), audio_other=np.eye(3), split=split)
+    status, lines, notes = call(capsys, "--run", folder, file, "--format", "jsonl", "--split", "test")
+    assert status == 0
+    assert [json.loads(line)["dialogue_id"] for line in lines.splitlines()] == ["b"]
+    assert "note: audio: missing, the model goes by the other modalities" in notes
+    assert "note: audio_other: not used, the model was not trained on it" in notes
+
+
+def test_a_page_is_written(capsys, folder, conversation, tmp_path):
+    pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
+    status, out, _ = call(capsys, "--run", folder, conversation, "--html", tmp_path / "page.html")
+    assert (status, out) == (0, "")
+    assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--run", "nowhere", "{conversation}"], "nowhere: there is no such folder"),
+        (["--run", "{run}", "nothing.jsonl"], "nothing.jsonl: there is no such file"),
+        (["--run", "{run}", "{conversation}", "--dialogue", "third"], "There is no dialogue 'third'"),
+        (["--run", "{run}", "{conversation}", "--split", "train"], "No dialogue is left in the split 'train'"),
+        (["--run", "{run}", "{conversation}", "--seed", "4"], "has the seeds 0, not 4"),
+        (["--run", "{run}", "{garbage}"], "garbage.npz"),
+        (["--run", "{run}", "{conversation}", "--html", "page.html"], "needs plotly"),
+    ],
+)
+def test_one_message(capsys, folder, conversation, arguments, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    if "plotly" in message:
+        found = importlib.util.find_spec
+        monkeypatch.setattr(
+            conversation_page.importlib.util,
+            "find_spec",
+            lambda name, package=None: None if name == "plotly" else found(name, package),
+        )
+    garbage = conversation.with_name("garbage.npz")
+    garbage.write_bytes(b"no corpus")
+    given = [a.format(run=folder, conversation=conversation, garbage=garbage) for a in arguments]
+    status, out, errors = call(capsys, *given)
+    assert (status, out) == (1, "")
+    assert message in errors
+    assert errors.count("error: ") == 1
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []

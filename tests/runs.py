@@ -1,0 +1,78 @@
+"""Runs as folders, without training: a network of random parameters in the place of a trained one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from builders import batch, scattered
+from builders import corpus as make_corpus
+
+import ariigcn_jax
+from ariigcn_jax import corpus as corpora
+from ariigcn_jax import runner, train, workdir
+from ariigcn_jax.checkpoint import Checkpoints
+from experiments import base
+
+WIDTHS = {"text": 3, "audio": 2}  # not in the order of the alphabet
+SMALL = {
+    "experiment": "tiny",
+    "model.hidden": 4,
+    "model.contrast_width": 3,
+    "model.speakers": 2,
+    "model.graph.layers": 2,
+    "model.graph.heads": 2,
+    "model.graph.past": 2,
+    "model.graph.future": 1,
+    "model.gan.generator_hidden": 3,
+    "model.gan.discriminator_hidden": 3,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """For the tests that import it: little optimisation, since compiling takes far longer than running here."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def make(folder, changes=(), temperature=None, widths=WIDTHS):
+    """Writes what `ariigcn_jax.load` reads; its corpus has features of mean 3."""
+    config = base.get_config()
+    config.update_from_flattened_dict(SMALL | dict(changes))
+    corpus = make_corpus([4, 5, 6], widths, seed=1)
+    corpus.features["text"][:] += 3
+    corpus = corpora.normalisation.with_speaker_normalised(corpus, tuple(config.data.speaker_normalised))
+    model = train.make_players(config, corpus, 1).model
+    sample = batch([[2]], widths=corpus.widths)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), sample, False))["params"]
+    params = scattered(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), scale=1.5)
+    with workdir.open(folder, "tiny", config.to_dict(), tensorboard=False) as directory:
+        directory.write_json(runner.CORPUS, runner.describe(corpus))
+        if temperature is not None:
+            directory.write_json(runner.RESULTS, {"temperature": temperature})
+        checkpoints = Checkpoints(directory.path, 1)
+        best = {"params": jax.tree.map(lambda x: x[None], params), "epoch": np.array([7]), "score": np.array([0.5])}
+        data = corpora.normalisation.fit(corpus).to_arrays()
+        checkpoints.save(9, {"last": {"step": np.zeros(1)}, "best": best, "data": data})
+        checkpoints.finish()
+    return folder
+
+
+def load(folder, changes=(), temperature=None):
+    """The model of such a run."""
+    return ariigcn_jax.load(make(folder, changes, temperature))
+
+
+def conversation(length, seed=0, speakers=3, missing=0.2, dialogue_id="d"):
+    """Utterances as a user gives them."""
+    random = np.random.default_rng(seed)
+
+    def features(turn):
+        vectors = {m: (3 + random.normal(size=width)).tolist() for m, width in WIDTHS.items()}
+        return {m: v for m, v in vectors.items() if random.random() >= missing or not turn}  # the first has all
+
+    return [
+        {"dialogue_id": dialogue_id, "speaker": f"speaker {random.integers(speakers)}", "features": features(turn)}
+        for turn in range(length)
+    ]

@@ -1,0 +1,127 @@
+"""Streams: equal to the whole conversation, in bounded memory, and refused where that cannot be."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import runs
+from ml_collections import ConfigDict, FrozenConfigDict
+from runs import quick_compilation  # noqa: F401
+
+from ariigcn_jax.types import UserError
+
+
+def assert_equal_records(got, expected):
+    assert (got.dialogue_id, got.turn, got.utterance_id) == (expected.dialogue_id, expected.turn, expected.utterance_id)
+    assert (got.speaker, got.missing, got.emotion) == (expected.speaker, expected.missing, expected.emotion)
+    for name in ("probabilities", "contribution"):
+        assert getattr(got, name) == pytest.approx(getattr(expected, name), abs=1e-5)
+    assert [a.utterance_id for a in got.attended] == [a.utterance_id for a in expected.attended]
+    for a, b in zip(got.attended, expected.attended, strict=True):
+        assert a.weight == pytest.approx(b.weight, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory):
+    return runs.load(tmp_path_factory.mktemp("run") / "a", {"model.graph.future": 0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "delay", "length"),
+    [
+        ({"model.graph.future": 0}, 0, 5),
+        ({"model.graph.future": 2, "model.graph.past": 1, "model.graph.score": "dot"}, 4, 7),
+        ({"model.graph.layers": 0, "model.graph.future": -1, "model.graph.past": -1}, 0, 1),
+    ],
+)
+def test_equals_the_whole_conversation(tmp_path, changes, delay, length):
+    model = runs.load(tmp_path / "a", changes, temperature=1.7)
+    stream = model.stream(explain=True)
+    assert (stream.delay, stream.length) == (delay, length)
+    dialogues = {d: runs.conversation(n, seed=n, dialogue_id=d) for d, n in (("a", 25), ("b", 3), ("c", 1))}
+    waiting, got = {d: list(us) for d, us in dialogues.items()}, []
+    random = np.random.default_rng(0)
+    while waiting:  # conversations take turns as it comes
+        d = random.choice(list(waiting))
+        given = len(dialogues[d]) - len(waiting[d])
+        answers = stream.push(waiting[d].pop(0))
+        assert [a.turn for a in answers] == ([given - delay] if given >= delay else [])
+        got += answers
+        if not waiting[d]:
+            got += stream.finish(d)
+            del waiting[d]
+    assert stream.dialogue_ids == ()
+    expected = [record for us in dialogues.values() for record in model(us)]
+    assert len(got) == len(expected)
+    for one, other in zip(sorted(got, key=lambda r: (r.dialogue_id, r.turn)), expected, strict=True):
+        assert_equal_records(one, other)
+
+
+def test_many_conversations_in_one_pass_are_as_one_by_one(causal):
+    dialogues = [runs.conversation(6, seed=k, dialogue_id=f"d{k}") for k in range(5)]
+    together, alone = causal.stream(explain=True), causal.stream(explain=True)
+    for turn in range(6):
+        got = together.push_all(us[turn] for us in dialogues)
+        for one, us in zip(got, dialogues, strict=True):
+            (expected,) = alone.push(us[turn])
+            assert_equal_records(one, expected)
+
+
+def test_several_utterances_of_one_conversation_are_taken_in_turn(causal):
+    utterances = runs.conversation(6)
+    got = causal.stream(explain=True).push_all(utterances)
+    for one, other in zip(got, causal(utterances), strict=True):
+        assert_equal_records(one, other)
+
+
+def test_memory_and_shapes_stay_however_long_it_gets(causal):
+    stream = causal.stream()
+    utterances = runs.conversation(200)
+    sizes, before = set(), causal._explain._cache_size()
+    for utterance in utterances:
+        stream.push(utterance)
+        (heard,) = stream._conversations.values()
+        sizes.add((len(heard.utterances), *(x.shape for x in heard.features.values()), len(heard.speakers) <= 3))
+    assert sizes == {(5, (5, 3), (5, 2), True)}
+    assert causal._explain._cache_size() <= before + 1
+    stream.finish("d")
+    assert stream._conversations == {}
+
+
+def test_a_wrong_utterance_changes_nothing(causal):
+    stream = causal.stream()
+    first, second = runs.conversation(2, missing=0)
+    stream.push(first)
+    with pytest.raises(UserError, match="audio has 3 features, but the model takes 2"):
+        stream.push_all([second, {"features": {"audio": [1, 2, 3]}}])
+    with pytest.raises(UserError, match="`features` must be an object"):
+        stream.push({})
+    (got,) = stream.push(second)
+    assert got.probabilities == pytest.approx(causal([first, second])[1].probabilities, abs=1e-6)
+
+
+def test_finishing_what_does_not_go_on_is_refused(causal):
+    stream = causal.stream()
+    with pytest.raises(UserError, match="No conversation 'x' goes on"):
+        stream.finish("x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"future": -1}, "model.graph.future=-1: each utterance hears all later ones"),
+        ({"past": -1}, "model.graph.past=-1: all that was ever said"),
+        ({"context": "gru"}, "model.context=gru: it reads the dialogue from both ends"),
+        ({"context": "attention"}, "model.context=attention"),
+    ],
+)
+def test_a_model_that_would_change_its_mind_is_refused(causal, changes, reason):
+    with pytest.raises(UserError, match=reason):
+        dataclasses.replace(causal, model=causal.model.clone(**changes)).stream()
+
+
+def test_features_of_the_whole_dialogue_are_refused(causal):
+    config = ConfigDict(causal.config)
+    config.data.speaker_normalised = ("audio",)
+    with pytest.raises(UserError, match="audio is standardised over each speaker's whole dialogue"):
+        dataclasses.replace(causal, config=FrozenConfigDict(config)).stream()

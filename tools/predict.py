@@ -1,0 +1,191 @@
+"""Emotions in conversations, by the model of a run:
+
+    python -m tools.predict --run runs/seed3 conversation.jsonl
+    python -m tools.predict --run runs/seed3 corpus.npz --split test --format csv --out emotions.csv
+    python -m tools.predict --run runs/seed3 conversation.jsonl --html conversation.html
+
+INPUT is a corpus in any layout that training reads, labelled or not, or a .jsonl file with one utterance a line:
+
+    {"dialogue_id": "d1", "speaker": "Ann", "features": {"text": [0.1, ...], "audio": null}, "label": "happy"}
+
+of which only "features" is required. What a modality contributed is by how much the emotion's probability falls when
+that modality is removed from the conversation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ariigcn_jax.types import SPLITS, Corpus, UserError
+from experiments.command import call
+
+if TYPE_CHECKING:
+    from ariigcn_jax.inference import TrainedModel
+    from ariigcn_jax.prediction import Prediction
+
+FORMATS = ("table", "jsonl", "csv")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, help="work directory of the run")
+    parser.add_argument("input", metavar="INPUT", help="a corpus, or a .jsonl file")
+    parser.add_argument("--seed", type=int, help="one of the run's seeds; by default the best on validation")
+    parser.add_argument("--split", choices=SPLITS, help="only this split of a corpus that names splits")
+    parser.add_argument("--dialogue", action="append", help="only this dialogue; may be given several times")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    parser.add_argument("--out", help="a file, instead of the terminal")
+    parser.add_argument("--html", metavar="FILE", help="write a page to look at, instead")
+    parser.add_argument("--transcripts", action="store_true", help="show what was said on the page")
+    return parser
+
+
+def execute(options: argparse.Namespace) -> None:
+    """Predicts and writes."""
+    if not Path(options.input).exists():
+        raise UserError(
+            f"{options.input}: there is no such file. Give a corpus, or a .jsonl file with one utterance a line."
+        )
+    from ariigcn_jax import compilation, inference
+    from ariigcn_jax.workdir import write_atomically
+
+    compilation.enable()
+    model = inference.load(options.run, seed=options.seed)
+    corpus = choose(read(options.input, model), options.split, options.dialogue)
+    prediction = model(corpus)
+    for note in prediction.corpus.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if options.html:
+        from tools import conversation_page
+
+        title = f"{model.config.experiment}, seed {model.seed}, epoch {model.epoch}"
+        page = conversation_page.html(prediction, title, transcripts=options.transcripts)
+        print(write_atomically(options.html, page.encode()), file=sys.stderr)
+        if not options.out:
+            return
+    content = {"table": table, "jsonl": jsonl, "csv": comma_separated}[options.format](prediction)
+    if options.out:
+        print(write_atomically(options.out, content.encode()), file=sys.stderr)
+    else:
+        sys.stdout.write(content)
+
+
+def read(path: str, model: TrainedModel) -> Corpus:
+    """Reads what a user gives: conversations as lines of JSON, or a corpus with the fields that training read."""
+    from ariigcn_jax import corpus as corpora
+
+    if Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
+        return corpora.conversation.read_jsonl(path)
+    data = model.config.data
+    try:
+        return corpora.load(path, modalities=tuple(data.modalities), label=data.label, training=False)
+    except UserError:
+        if not data.modalities:
+            raise
+        return corpora.load(path, label=data.label, training=False)  # some modality may be missing
+
+
+def _has_features(path: str) -> bool:
+    """Whether a file's first lines have the form above; what looks otherwise may be a table that training reads."""
+    with Path(path).open("rb") as file:
+        return b'"features"' in file.read(2**16)
+
+
+def choose(corpus: Corpus, split: str | None, dialogues: Sequence[str] | None) -> Corpus:
+    """The dialogues of a split, or some dialogues by name.
+
+    Raises:
+      UserError: nothing is left; says what there is.
+    """
+    from ariigcn_jax import corpus as corpora
+
+    unknown = [d for d in dialogues or () if d not in corpus.dialogue_ids]
+    if unknown:
+        raise UserError(f"There is no dialogue {unknown[0]!r}; the first of them is {corpus.dialogue_ids[0]!r}.")
+    keep = [
+        d
+        for d, name in enumerate(corpus.dialogue_ids)
+        if (not dialogues or name in dialogues) and (not split or split in corpus.split[corpus.dialogue == d])
+    ]
+    if len(keep) == len(corpus.dialogue_ids):
+        return corpus
+    if not keep:
+        there = ", ".join(sorted(set(corpus.split.tolist())))
+        raise UserError(f"No dialogue is left in the split {split!r}; the corpus has {there}.")
+    return corpora.select(corpus, keep)
+
+
+def jsonl(prediction: Prediction) -> str:
+    """One line of JSON an utterance, with the fields of `prediction.UtteranceEmotion`."""
+    return "".join(json.dumps(dataclasses.asdict(u), ensure_ascii=False) + "\n" for u in prediction)
+
+
+def comma_separated(prediction: Prediction) -> str:
+    """One row an utterance (RFC 4180)."""
+    names, modalities = prediction.corpus.label_names, prediction.corpus.modalities
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(
+        ["dialogue_id", "utterance_id", "turn", "speaker", "label", "emotion"]
+        + [f"p_{name}" for name in names]
+        + [f"contribution_{m}" for m in modalities]
+        + ["missing", "attended"]
+    )
+    for u in prediction:
+        writer.writerow(
+            [u.dialogue_id, u.utterance_id, u.turn, u.speaker, u.label or "", u.emotion]
+            + [f"{u.probabilities[name]:.6f}" for name in names]
+            + [f"{u.contribution[m]:.6f}" for m in modalities]
+            + [" ".join(u.missing), " ".join(f"{a.turn}:{a.weight:.3f}" for a in u.attended)]
+        )
+    return text.getvalue()
+
+
+def table(prediction: Prediction) -> str:
+    """For a terminal: a block for each dialogue."""
+    header = ["turn", "speaker", "emotion", "prob.", "true", *prediction.corpus.modalities, "listened to (turn)"]
+    blocks: dict[str, list[list[str]]] = {}
+    for u in prediction:
+        gone = dict.fromkeys(u.missing, "–")
+        blocks.setdefault(u.dialogue_id, []).append(
+            [
+                str(u.turn),
+                u.speaker,
+                u.emotion,
+                f"{u.probabilities[u.emotion]:.2f}",
+                "" if u.label is None else "✓" if u.label == u.emotion else u.label,
+                *(gone.get(m) or f"{c:+.2f}" for m, c in u.contribution.items()),
+                ", ".join(f"{a.turn} ({a.weight:.0%})" for a in u.attended),
+            ]
+        )
+    parts = [f"{_printable(name)}\n{_aligned([header, *lines])}" for name, lines in blocks.items()]
+    legend = (
+        "prob.: of the emotion.  "
+        + ", ".join(prediction.corpus.modalities)
+        + ": by how much it falls without the modality; – where missing.\n"
+    )
+    return "\n".join(parts) + "\n" + legend
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    cells = [[_printable(cell) for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in cells)
+
+
+def _printable(text: str) -> str:
+    """Names from data without what would steer a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
+if __name__ == "__main__":
+    sys.exit(call(execute, arguments(), sys.argv[1:]))
