@@ -4,7 +4,7 @@
     checkpoints/<epoch>/best    parameters of each seed's chosen epoch so far, with that epoch and its score
     checkpoints/<epoch>/data    what the features were standardised with
 
-Saving is asynchronous; a checkpoint counts once it is complete.
+Saving is asynchronous; a checkpoint counts once it is complete. Of several processes the first one reads and writes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from ariigcn_jax import parallel
 from ariigcn_jax.types import UserError
 
 FOLDER = "checkpoints"
@@ -31,14 +32,29 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int):
+        self._manager: Any = None
+        if not parallel.is_first():
+            return
+        folder = (directory / FOLDER).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
+            max_to_keep=keep,
+            create=False,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
+            )
+            if parallel.processes() > 1
+            else ocp.options.MultiprocessingOptions(),
         )
-        self._manager = ocp.CheckpointManager((directory / FOLDER).absolute(), options=options, item_names=ITEMS)
+        self._manager = ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
 
     def latest(self) -> int | None:
         """Epochs done at the newest complete checkpoint, or None."""
-        return self._manager.latest_step()
+        epoch = self._manager.latest_step() if self._manager else None
+        agreed = int(parallel.broadcast(np.int32(-1 if epoch is None else epoch)))
+        return None if agreed < 0 else agreed
 
     def save(self, epoch: int, items: dict[str, Any]) -> None:
         """Starts to save {"last", "best", "data"}, pytrees of arrays; a save that failed before is reported here.
@@ -46,6 +62,8 @@ class Checkpoints:
         Raises:
           UserError: the disk is full or not writable.
         """
+        if self._manager is None:
+            return
         arguments = {name: ocp.args.StandardSave(jax.tree.map(np.asarray, items[name])) for name in ITEMS}
         with _Saving(self._manager.directory):
             if self._manager.latest_step() != epoch:
@@ -64,6 +82,10 @@ class Checkpoints:
         Raises:
           UserError: it does not fit `like` or cannot be read.
         """
+        like = jax.tree.map(np.asarray, like)
+        return parallel.broadcast(parallel.from_first(lambda: self._restore(epoch, like), otherwise=like))
+
+    def _restore(self, epoch: int, like: dict[str, Any]) -> dict[str, Any]:
         arguments = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in like.items()}
         try:
             restored = self._manager.restore(epoch, args=ocp.args.Composite(**arguments))
@@ -84,6 +106,8 @@ class Checkpoints:
 
     def finish(self) -> None:
         """Waits for saves under way and closes."""
+        if self._manager is None:
+            return
         with _Saving(self._manager.directory):
             self._manager.wait_until_finished()
         self._manager.close()

@@ -21,8 +21,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ariigcn_jax import losses
-from ariigcn_jax.parallel import all_gather, device_index, psum
+from ariigcn_jax.parallel import all_gather, axis_size, device_index, psum
 from ariigcn_jax.types import Array, Batch, ContrastSet, Modality, Outputs, UserError
+
+MOST_SIMILARITIES = 2**24  # anchors x candidates held at once: 64 MiB in float32
 
 Weighted = tuple[Array, Array]
 Pair = tuple[Modality, Modality]
@@ -95,24 +97,44 @@ def _discriminator(
 def _by_pair(values: Mapping[tuple[Modality, Modality], Array], batch: Batch) -> Weighted:
     if not values:
         return jnp.zeros((0,)), jnp.zeros((0,))
-    present = [batch.present[a] & batch.present[b] for a, b in values]
+    present = [batch.present[a] & batch.present[b] & batch.counted for a, b in values]
     return jnp.stack(list(values.values())), jnp.stack(present).astype(jnp.float32)
 
 
 # --- Contrast ---------------------------------------------------------------------------------------------------------
 
 
-def contrast_set(outputs: Outputs, batch: Batch, axis: str | None) -> ContrastSet:
+def contrast_set(
+    outputs: Outputs, batch: Batch, axis: str | None, limit: int = 0, offset: Array | int = 0
+) -> ContrastSet:
     """The candidates that anchors are compared with: the nodes of the whole batch, gathered over the devices of
-    `axis`."""
+    `axis`, or an even sample of them (choice).
+
+    Args:
+      outputs: with "contrast".
+      batch: this device's rows.
+      axis: name of the device axis, or None.
+      limit: most candidates; each device then gives every k-th of its nodes. 0 takes all.
+      offset: where a sample begins, an integer >= 0 that is uniform over the steps, so that every node is as likely.
+    """
     classes = jax.nn.one_hot(batch.label.reshape(-1), outputs.logits.shape[-1])  # zeros where there is no label
     present = {m: batch.present[m].reshape(-1, 1) for m in outputs.contrast}
     local = ContrastSet(
         vectors={m: z.reshape(-1, z.shape[-1]) for m, z in outputs.contrast.items()},
         classes={m: jnp.where(there, classes, 0) for m, there in present.items()},
-        own=device_index(axis) * len(classes) + jnp.arange(len(classes)),
+        own=jnp.arange(len(classes)),
     )
-    return all_gather(local.replace(own=None), axis).replace(own=local.own)
+    stride = max(1, -(-len(classes) * axis_size(axis) // limit)) if limit else 1
+    kept = max(1, len(classes) // stride)
+    if stride > 1:
+        distance = (local.own - offset) % len(classes)
+        chosen = (offset + stride * jnp.arange(kept)) % len(classes)
+        local = jax.tree.map(lambda x: x[chosen], local)
+        local = local.replace(
+            own=jnp.where((distance % stride == 0) & (distance < stride * kept), distance // stride, -1)
+        )
+    own = jnp.where(local.own >= 0, device_index(axis) * kept + local.own, -1)
+    return all_gather(local.replace(own=None), axis).replace(own=own)
 
 
 def _contrast(function: Callable[..., Weighted], outputs: Outputs, batch: Batch, pairs: Sequence[Pair]) -> Weighted:
@@ -121,7 +143,8 @@ def _contrast(function: Callable[..., Weighted], outputs: Outputs, batch: Batch,
     candidates = outputs.candidates or mine
     nowhere = jnp.full_like(candidates.own, -1)
     results = [
-        function(
+        _in_chunks(
+            function,
             mine.vectors[a],
             candidates.vectors[b],
             mine.classes[a],
@@ -134,6 +157,27 @@ def _contrast(function: Callable[..., Weighted], outputs: Outputs, batch: Batch,
         return jnp.zeros((0,)), jnp.zeros((0,))
     value, weight = zip(*results, strict=True)
     return jnp.stack(value), jnp.stack(weight)
+
+
+def _in_chunks(
+    function: Callable[..., Weighted], anchors: Array, candidates: Array, classes: Array, others: Array, own: Array
+) -> Weighted:
+    """Applies a contrast to so many anchors at a time that at most MOST_SIMILARITIES lie in memory, backward too."""
+    count = len(anchors)
+    chunks = -(-count * len(candidates) // MOST_SIMILARITIES)
+    if chunks <= 1:
+        return function(anchors, candidates, classes, others, own)
+    size = -(-count // chunks)
+
+    def cut(x: Array) -> Array:  # what fills the last chunk has no class, and so counts nowhere
+        return jnp.pad(x, [(0, size * chunks - count), *[(0, 0)] * (x.ndim - 1)]).reshape(chunks, size, *x.shape[1:])
+
+    @jax.checkpoint
+    def chunk(now: tuple[Array, Array, Array]) -> Weighted:
+        return function(now[0], candidates, now[1], others, now[2])
+
+    value, weight = jax.lax.map(chunk, (cut(anchors), cut(classes), cut(own)))
+    return value.reshape(-1)[:count], weight.reshape(-1)[:count]
 
 
 def _intra_modal(function: Callable[..., Weighted], outputs: Outputs, batch: Batch) -> Weighted:

@@ -6,22 +6,140 @@ serves one device and many. The mapping is pmap; another one would replace it he
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 
 from ariigcn_jax.types import UserError
 
 T = TypeVar("T")
 AXIS = "devices"
+SECONDS_TO_MEET = 120
+SIGNS_OF_LOSS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Connection", "oordination service")
+
+
+def join(coordinator: str, processes: int, process: int, patience: int) -> None:
+    """Makes this process one of several that share a run; before anything else is done with JAX.
+
+    Args:
+      coordinator: host:port where process 0 listens, the same for all; "auto" finds out from the cluster (Slurm, Open
+        MPI, TPU pods) and needs no numbers.
+      processes: how many there are.
+      process: which one this is, in [0, processes).
+      patience: seconds without a sign of life after which a process counts as lost.
+
+    Raises:
+      UserError: an option is wrong, or the processes do not find each other.
+    """
+    if coordinator != "auto" and (not coordinator.rpartition(":")[2].isdigit() or not 0 <= process < processes):
+        raise UserError(
+            f"distributed.coordinator={coordinator!r}, .processes={processes}, .process={process}: the coordinator is "
+            "host:port of process 0, or auto, and processes count from 0."
+        )
+    own: dict[str, Any] = dict(coordinator_address=coordinator, num_processes=processes, process_id=process)
+    try:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(
+            **(own if coordinator != "auto" else {}),
+            heartbeat_timeout_seconds=patience,
+            initialization_timeout=SECONDS_TO_MEET,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The processes did not find each other through distributed.coordinator={coordinator!r} "
+            f"({_first_line(error)}). Start all of them within {SECONDS_TO_MEET} s, with the same coordinator."
+        ) from error
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Ends this process, where it is one of several, as soon as something fails here or another one is lost.
+
+    It leaves at once, because JAX's own farewell waits for processes that no longer answer.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if processes() == 1:
+            raise
+        who = f"process {jax.process_index()} of {processes()}"
+        if isinstance(error, UserError | KeyboardInterrupt):
+            print(f"error: {who}: {error or 'stopped'}", file=sys.stderr)
+        elif any(word in str(error) for word in SIGNS_OF_LOSS):
+            print(
+                f"error: {who}: another process was lost ({_first_line(error)}). What the last checkpoint holds is "
+                "safe: start the run again with the same --workdir, and with any number of processes, to resume.",
+                file=sys.stderr,
+            )
+        else:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def from_first(function: Callable[[], T], otherwise: T) -> T:
+    """Calls a function in the first process alone; the others get `otherwise`.
+
+    Raises:
+      UserError: in the others, where the first one's call failed.
+    """
+    if processes() == 1:
+        return function()
+    result, error = otherwise, None
+    if is_first():
+        try:
+            result = function()
+        except UserError as caught:
+            error = caught
+    failed = bool(broadcast(np.int32(error is not None)))
+    if error:
+        raise error
+    if failed:
+        raise UserError("process 0 could not go on; its message says why.")
+    return result
+
+
+def broadcast(tree: T) -> T:
+    """The first process's arrays, in all processes."""
+    return tree if processes() == 1 else multihost_utils.broadcast_one_to_all(tree)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def processes() -> int:
+    """Processes that share the run."""
+    return jax.process_count()
+
+
+def is_first() -> bool:
+    """This process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def world(num_devices: int) -> int:
+    """Devices of all processes, each with `num_devices` of its own."""
+    return num_devices * processes()
+
+
+def alone(num_devices: int) -> bool:
+    """There is one device in all: nothing is mapped or replicated."""
+    return world(num_devices) == 1
 
 
 def axis_name(num_devices: int) -> str | None:
-    """The axis to name inside a function that is mapped over `num_devices`."""
-    return AXIS if num_devices > 1 else None
+    """The axis to name inside a function that is mapped over `num_devices` local devices."""
+    return None if alone(num_devices) else AXIS
 
 
 def psum(x: T, axis: str | None) -> T:
@@ -37,6 +155,11 @@ def all_gather(tree: T, axis: str | None) -> T:
 def device_index(axis: str | None) -> jax.Array | int:
     """Which of the devices this one is, from 0."""
     return 0 if axis is None else jax.lax.axis_index(axis)
+
+
+def axis_size(axis: str | None) -> int:
+    """How many devices there are."""
+    return 1 if axis is None else jax.lax.axis_size(axis)
 
 
 def own_share(x: jax.Array, axis: str | None, num_devices: int) -> jax.Array:
@@ -67,23 +190,44 @@ def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[i
       num_devices: local devices.
       donate: arguments whose buffers may be reused.
     """
-    if num_devices == 1:
+    if alone(num_devices):
         return jax.jit(function, donate_argnums=donate)
-    devices = jax.local_devices()[:num_devices]
-    return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=donate)
+    return jax.pmap(function, axis_name=AXIS, devices=_devices(num_devices), donate_argnums=donate)
+
+
+def _devices(num_devices: int) -> list[jax.Device]:
+    """The first `num_devices` of each process."""
+    own: dict[int, list[jax.Device]] = {}
+    for device in jax.devices():
+        own.setdefault(device.process_index, []).append(device)
+    return [device for index in sorted(own) for device in own[index][:num_devices]]
 
 
 def replicate(tree: T, num_devices: int) -> T:
-    """Puts a copy on each device (a leading axis of devices), or on the one device."""
-    if num_devices == 1:
+    """Puts a copy on each local device (a leading axis of devices), or on the one device."""
+    if alone(num_devices):
         return jax.tree.map(jnp.asarray, tree)
-    stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_devices, *jnp.shape(x))), tree)
-    return jax.pmap(lambda x: x, devices=jax.local_devices()[:num_devices])(stacked)
+    return put([tree] * num_devices, num_devices)
+
+
+def put(trees: Sequence[T], num_devices: int) -> T:
+    """Puts each tree on a local device of its own (a leading axis of devices), or the one on the one device."""
+    if alone(num_devices):
+        return jax.device_put(trees[0])
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *trees)
+    return jax.pmap(lambda x: x, devices=_devices(num_devices))(stacked)
+
+
+def local_shares(order: np.ndarray, num_devices: int) -> np.ndarray:
+    """Parts [num_devices, ..., n] of an array [..., processes * num_devices * n] on the host for the local devices."""
+    shares = np.stack(np.split(order, world(num_devices), axis=-1))
+    first = jax.process_index() * num_devices
+    return shares[first : first + num_devices]
 
 
 def unreplicate(tree: T, num_devices: int) -> T:
     """The first device's copy."""
-    return tree if num_devices == 1 else jax.tree.map(functools.partial(_first), tree)
+    return tree if alone(num_devices) else jax.tree.map(functools.partial(_first), tree)
 
 
 def _first(x: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ariigcn_jax import __version__, diagnostics, figures, graph, metrics, parallel, results, train
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax.checkpoint import Checkpoints
+from ariigcn_jax.stream import Stream
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, TrainState, UserError
 from ariigcn_jax.workdir import WorkDir
 
@@ -105,7 +106,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
 
 def _say_packing(experiment: train.Experiment, corpus: Corpus) -> None:
     layout = experiment.layout["train"]
-    full = graph.fill(jax.tree.map(np.asarray, parallel.unreplicate(experiment.data["train"], experiment.num_devices)))
+    full = graph.fill(experiment.index["train"])
     print(
         f"{corpus.name}: {len(corpus):,} utterances, modalities {', '.join(corpus.modalities)}; "
         f"an epoch is {layout.steps} step(s) of {layout.rows} x {layout.length} slots, {full:.1%} of them utterances",
@@ -116,13 +117,14 @@ def _say_packing(experiment: train.Experiment, corpus: Corpus) -> None:
 # --- Seeds ------------------------------------------------------------------------------------------------------------
 
 
-def _each(function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
-    """Calls a compiled function for every seed, on as many threads as there are cores, and waits for the results."""
+def _each(num_devices: int, function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
+    """Calls a compiled function for every seed and waits for the results: on as many threads as there are cores, but
+    one after another on several devices, which have to do the same in the same order."""
 
     def call(*one: Any) -> Any:
         return jax.block_until_ready(function(*one))
 
-    count = min(len(arguments[0]), os.cpu_count() or 1)
+    count = min(len(arguments[0]), os.cpu_count() or 1) if parallel.alone(num_devices) else 1
     if count == 1:
         return [call(*one) for one in zip(*arguments, strict=True)]
     with ThreadPoolExecutor(count) as pool:
@@ -220,7 +222,7 @@ def _train(
     splits = ("valid", "test") if config.eval.report_best_test else ("valid",)
     print("Compiling …", flush=True)
     begun = time.perf_counter()
-    epoch_step = experiment.epoch.lower(progress.states[0], experiment.data["train"]).compile()
+    epoch_step = experiment.training(progress.states[0])
     for split in splits:
         experiment.evaluation(split, progress.best[0])
     diagnose = _diagnosis(experiment, config, progress, directory)
@@ -229,7 +231,7 @@ def _train(
     bar = _bar(progress.epoch, config.num_epochs)
     for epoch in range(progress.epoch + 1, config.num_epochs + 1):
         begun = time.perf_counter()
-        done = _each(lambda s: epoch_step(s, experiment.data["train"]), progress.states)
+        done = _each(experiment.num_devices, lambda s: epoch_step(s, experiment.data["train"]), progress.states)
         progress.states, logs = [d[0] for d in done], [jax.tree.map(float, _plain(experiment, d[1])) for d in done]
         trained = time.perf_counter()
         row = {"train": _by_name(logs)}
@@ -260,7 +262,7 @@ def _plain(experiment: train.Experiment, tree: Any) -> Any:
 def _evaluate(experiment: train.Experiment, split: str, params: Sequence[Any]) -> list[dict[str, np.ndarray]]:
     """Confusion matrix and probabilities of each seed."""
     evaluate = experiment.evaluation(split, params[0])
-    done = _each(lambda p: evaluate(p, experiment.data[split]), params)
+    done = _each(experiment.num_devices, lambda p: evaluate(p, experiment.data[split]), params)
     return [jax.tree.map(np.asarray, _plain(experiment, d)) for d in done]
 
 
@@ -287,7 +289,7 @@ def _diagnosis(
     """A function of (epoch, bar) that gives the epoch's diagnostics for the log and prints new warnings; {} in epochs
     without."""
     every = config.diagnostics.every
-    if not every:
+    if not every or isinstance(experiment.data["train"], Stream):  # it looks at rows of the whole split
         return lambda epoch, bar: {}
     data = _plain(experiment, experiment.data["train"])
     compiled = experiment.diagnose.lower(_plain(experiment, progress.states[0]), data).compile()
@@ -296,7 +298,7 @@ def _diagnosis(
     def look(epoch: int, bar: tqdm) -> dict[str, Any]:
         if epoch % every:
             return {}
-        found = _each(lambda s: compiled(_plain(experiment, s), data), progress.states)
+        found = _each(experiment.num_devices, lambda s: compiled(_plain(experiment, s), data), progress.states)
         numbers = jax.tree.map(lambda *x: float(x[0]) if len(x) == 1 else [float(v) for v in x], *found)
         for words in watch.see(numbers):
             bar.write(f"warning: {words}", file=sys.stderr)
@@ -326,6 +328,7 @@ def _choose(progress: Progress, epoch: int, scores: np.ndarray) -> None:
 def _bar(done: int, total: int) -> tqdm:
     quiet = not sys.stderr.isatty()
     return tqdm(
+        disable=not parallel.is_first(),
         total=total,
         initial=done,
         unit="epoch",
@@ -358,6 +361,8 @@ def _report(
     results.json (last). `first` epochs were done by earlier starts."""
     splits = [s for s in SPLITS if s != "test" or config.eval.test]
     outcome = {s: _evaluate(experiment, s, progress.best) for s in splits}
+    if not parallel.is_first():
+        return {}
     rows = directory.read_metrics()
     best_epochs, best_test = _best_test(rows, config) if config.eval.report_best_test else (None, None)
     seeds = list(range(config.seed, config.seed + config.num_seeds))
@@ -417,9 +422,8 @@ def _speed(
 def _write_predictions(
     experiment: train.Experiment, corpus: Corpus, outcome: dict[str, Any], seeds: Sequence[int], directory: WorkDir
 ) -> None:
-    data = parallel.unreplicate(experiment.data, experiment.num_devices)
     for index, seed in enumerate(seeds):
-        parts = [(np.asarray(data[s].utterance)[:-1], outcome[s][index]["probabilities"]) for s in outcome]
+        parts = [(experiment.index[s].utterance[:-1], outcome[s][index]["probabilities"]) for s in outcome]
         utterance = np.concatenate([u.reshape(-1) for u, _ in parts])
         probabilities = np.concatenate([p.reshape(-1, corpus.num_classes) for _, p in parts])
         real = utterance != PADDING

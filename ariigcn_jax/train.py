@@ -20,6 +20,7 @@ from ariigcn_jax import diagnostics, graph, metrics, objective, parallel
 from ariigcn_jax import model as modeling
 from ariigcn_jax.gan import Discriminators
 from ariigcn_jax.layers import dropout_mask
+from ariigcn_jax.stream import Stream, by_shape, steps_of_part
 from ariigcn_jax.types import SPLITS, Array, Batch, Corpus, Outputs, TrainState, UserError
 
 T = TypeVar("T")
@@ -35,26 +36,41 @@ class Experiment:
       epoch: (state, rows of the train split) -> (state, logs); donates the state. One compiled call.
       evaluate: split -> (params, its rows) -> {"confusion" [C, C], "probabilities" [rows, L, C]}.
       diagnose: (state, rows of the train split) -> failure signatures' numbers; on one device.
-      data: split -> Batch of all its rows, on the device.
+      data: split -> Batch of all its rows, on the device; or a Stream of them, for which `epoch` and `evaluate` take
+        one part after another and return sums over its steps and the part's rows.
       layout: split -> how it is packed.
+      index: split -> which utterances lie where in its rows.
       steps: updates per epoch.
-      num_devices: devices that state and rows are replicated over.
+      num_devices: local devices that state and rows are replicated over.
     """
 
     init: Callable[[int], TrainState]
     epoch: jax.stages.Wrapped
     evaluate: Mapping[str, jax.stages.Wrapped]
     diagnose: jax.stages.Wrapped
-    data: Mapping[str, Batch]
+    data: Mapping[str, Batch | Stream]
     layout: Mapping[str, graph.Layout]
+    index: Mapping[str, graph.Index]
     steps: int
     num_devices: int
-    _compiled: dict[str, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
+    _compiled: dict[str, Callable[[Any, Any], Any]] = dataclasses.field(default_factory=dict)
 
-    def evaluation(self, split: str, params: Any) -> jax.stages.Compiled:
-        """`evaluate[split]`, compiled once for parameters shaped like `params`."""
+    def training(self, state: TrainState) -> Callable[[TrainState, Any], tuple[TrainState, Logs]]:
+        """(state, data["train"]) -> (state, logs) of one epoch, compiled for states shaped like `state`."""
+        data = self.data["train"]
+        if isinstance(data, Stream):
+            return streamed_epoch(self.epoch, self.layout["train"], state, data)
+        return self.epoch.lower(state, data).compile()
+
+    def evaluation(self, split: str, params: Any) -> Callable[[Any, Any], dict[str, Array]]:
+        """(params, data[split]) -> what `evaluate[split]` gives of the whole split, compiled once for parameters shaped
+        like `params`."""
         if split not in self._compiled:
-            self._compiled[split] = self.evaluate[split].lower(params, self.data[split]).compile()
+            data, function = self.data[split], self.evaluate[split]
+            if isinstance(data, Stream):
+                self._compiled[split] = streamed_evaluation(function, self.layout[split], params, data)
+            else:
+                self._compiled[split] = function.lower(params, data).compile()
         return self._compiled[split]
 
 
@@ -73,6 +89,7 @@ class Players:
       modality_dropout: rate at which an utterance loses a modality in training, in [0, 1).
       summed: both players minimise L_G + L_D in one step, with no stop-gradient (journal code); not adversarial, for
         comparison.
+      contrast_candidates: most nodes that anchors are compared with; 0 for all of the batch.
     """
 
     model: modeling.Model
@@ -84,6 +101,7 @@ class Players:
     average: float
     modality_dropout: float = 0.0
     summed: bool = False
+    contrast_candidates: int = 0
 
     def judge(self, discriminators: Any, outputs: Outputs, batch: Batch) -> tuple[dict[str, Array], Outputs]:
         """Real logits, and the outputs with their fake logits, under the given discriminators."""
@@ -126,7 +144,9 @@ def train_step(players: Players, state: TrainState, batch: Batch, axis: str | No
 
     def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
         real, outputs = players.judge(discriminators, outputs, batch)
-        outputs = outputs.replace(candidates=objective.contrast_set(outputs, batch, axis))
+        offset = jax.random.randint(jax.random.fold_in(key, jnp.int32(-2)), (), 0, 2**30)  # unused without a sample
+        candidates = objective.contrast_set(outputs, batch, axis, players.contrast_candidates, offset)
+        outputs = outputs.replace(candidates=candidates)
         share, terms = objective.total(players.terms, outputs, batch, axis)
         if players.summed and outputs.generated:
             value = objective.discriminator_total(players.terms, real, outputs, batch, axis)
@@ -205,6 +225,12 @@ def epoch_order(key: Array, epoch: Array, layout: graph.Layout, num_devices: int
     return _pad_to_devices(order, count, num_devices)
 
 
+def run_order(key: Array, step: Array, layout: graph.Layout, num_devices: int) -> Array:
+    """`epoch_order` of a run's key in the epoch of a step."""
+    order_key = jax.random.fold_in(key, jnp.int32(-1))  # apart from the steps' keys, which are >= 0
+    return epoch_order(order_key, step // layout.steps, layout, num_devices)
+
+
 def _pad_to_devices(order: Array, empty: int, num_devices: int) -> Array:
     return jnp.pad(order, ((0, 0), (0, -order.shape[1] % num_devices)), constant_values=empty)
 
@@ -214,8 +240,7 @@ def train_epoch(
 ) -> tuple[TrainState, Logs]:
     """All steps of an epoch as one scan; logs are means over its steps."""
     axis = parallel.axis_name(num_devices)
-    order_key = jax.random.fold_in(state.key, jnp.int32(-1))  # apart from the steps' keys, which are >= 0
-    order = epoch_order(order_key, state.step // layout.steps, layout, num_devices)
+    order = run_order(state.key, state.step, layout, num_devices)
 
     # What is small is gathered here, once: inside the step the compiler would repeat the gather in every loop that
     # reads it. Features are gathered step by step, so that they lie on the device once.
@@ -228,6 +253,35 @@ def train_epoch(
 
     state, logs = jax.lax.scan(body, state, (order, rest))
     return state, jax.tree.map(jnp.mean, logs)
+
+
+def train_part(
+    players: Players, rows_of_device: int, num_devices: int, state: TrainState, rows: Batch
+) -> tuple[TrainState, Logs]:
+    """The steps whose rows `rows` are, in their order; logs are sums over them."""
+    axis = parallel.axis_name(num_devices)
+    batches = jax.tree.map(lambda x: x.reshape(-1, rows_of_device, *x.shape[1:]), rows)
+    state, logs = jax.lax.scan(lambda state, batch: train_step(players, state, batch, axis), state, batches)
+    return state, jax.tree.map(jnp.sum, logs)
+
+
+def streamed_epoch(
+    part: jax.stages.Wrapped, layout: graph.Layout, state: TrainState, data: Stream
+) -> Callable[[TrainState, Stream], tuple[TrainState, Logs]]:
+    """An epoch of `train_part`s over the rows in the order of `train_epoch`; compiled for states like `state`."""
+    devices = parallel.world(data.num_devices)
+    compiled = by_shape(part, state, data, layout.steps, layout.rows)
+    order_of = jax.jit(functools.partial(run_order, layout=layout, num_devices=devices))
+
+    def epoch(state: TrainState, data: Stream) -> tuple[TrainState, Logs]:
+        now = parallel.unreplicate((state.key, state.step), data.num_devices)
+        sums: Any = None
+        for rows in data.parts(np.asarray(order_of(*now))):
+            state, logs = jax.block_until_ready(compiled(state, rows))  # at most two parts on a device
+            sums = logs if sums is None else jax.tree.map(jnp.add, sums, logs)
+        return state, jax.tree.map(lambda x: x / layout.steps, sums)
+
+    return epoch
 
 
 def evaluate_rows(
@@ -243,13 +297,7 @@ def evaluate_rows(
 
     def body(_: None, now: tuple[Array, Batch]) -> tuple[None, tuple[Array, Array]]:
         chosen, batch = now
-        batch = batch.replace(features=take_rows(rows.features, chosen))
-        outputs: Any = model.apply({"params": params}, batch, False)
-        logits = outputs.logits
-        labelled = (batch.label >= 0).reshape(-1)
-        predicted = jnp.argmax(logits, axis=-1).reshape(-1)
-        counts = metrics.confusion(batch.label.reshape(-1), predicted, labelled, model.num_classes)
-        return None, (counts, parallel.all_gather(jax.nn.softmax(logits), axis))
+        return None, _evaluate_step(model, axis, params, batch.replace(features=take_rows(rows.features, chosen)))
 
     _, (counts, probabilities) = jax.lax.scan(body, None, (order, rest))
     probabilities = probabilities[:, : layout.rows].reshape(count, *probabilities.shape[2:])
@@ -302,6 +350,53 @@ def diagnose(
     return found
 
 
+def _evaluate_step(model: modeling.Model, axis: str | None, params: Any, batch: Batch) -> tuple[Array, Array]:
+    """This device's counts [C, C], and probabilities [R, L, C] of all devices' rows."""
+    outputs: Any = model.apply({"params": params}, batch, False)
+    logits = outputs.logits
+    labelled = (batch.label >= 0).reshape(-1)
+    predicted = jnp.argmax(logits, axis=-1).reshape(-1)
+    counts = metrics.confusion(batch.label.reshape(-1), predicted, labelled, model.num_classes)
+    return counts, parallel.all_gather(jax.nn.softmax(logits), axis)
+
+
+def evaluate_part(
+    model: modeling.Model, layout: graph.Layout, num_devices: int, params: Any, rows: Batch
+) -> dict[str, Array]:
+    """The same of the steps whose rows `rows` are."""
+    axis, rows_of_device = parallel.axis_name(num_devices), -(-layout.rows // parallel.world(num_devices))
+    batches = jax.tree.map(lambda x: x.reshape(-1, rows_of_device, *x.shape[1:]), rows)
+    _, (counts, probabilities) = jax.lax.scan(
+        lambda _, batch: (None, _evaluate_step(model, axis, params, batch)), None, batches
+    )
+    probabilities = probabilities[:, : layout.rows].reshape(-1, *probabilities.shape[2:])
+    return {"confusion": parallel.psum(counts.sum(axis=0), axis), "probabilities": probabilities}
+
+
+def streamed_evaluation(
+    part: jax.stages.Wrapped, layout: graph.Layout, params: Any, data: Stream
+) -> Callable[[Any, Stream], dict[str, Any]]:
+    """`evaluate_rows` as one `evaluate_part` after another; results lie on the host."""
+    devices = parallel.world(data.num_devices)
+    compiled = by_shape(part, params, data, layout.steps, layout.rows)
+    count = layout.steps * layout.rows
+    order = np.arange(count).reshape(layout.steps, layout.rows)
+    order = np.pad(order, ((0, 0), (0, -layout.rows % devices)), constant_values=count)
+
+    def evaluate(params: Any, data: Stream) -> dict[str, Any]:
+        done = []
+        for rows in data.parts(order):
+            outcome = parallel.unreplicate(compiled(params, rows), data.num_devices)
+            done.append(jax.tree.map(np.asarray, outcome))
+        whole = {
+            "confusion": sum(d["confusion"] for d in done),
+            "probabilities": np.concatenate([d["probabilities"] for d in done]),
+        }
+        return whole if parallel.alone(data.num_devices) else {name: x[None] for name, x in whole.items()}
+
+    return evaluate
+
+
 # --- From a config ----------------------------------------------------------------------------------------------------
 
 
@@ -322,20 +417,31 @@ def make(config: Any, corpus: Corpus) -> Experiment:
             "validation. Give some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
         )
     num_devices = parallel.device_count(config.num_devices)
-    packed = {split: graph.pack(corpus, split, config.batch_size) for split in SPLITS}
-    layout = {split: p[0] for split, p in packed.items()}
-    data = {split: parallel.replicate(p[1], num_devices) for split, p in packed.items()}
+    reach = windowed_reach(config.model)
+    laid = {s: graph.index(corpus, s, config.batch_size, config.data.longest_row, reach) for s in SPLITS}
+    layout = {split: parts[0] for split, parts in laid.items()}
+    where = {split: parts[1] for split, parts in laid.items()}
     players = make_players(config, corpus, layout["train"].steps)
-    sample = jax.tree.map(lambda x: x[-1:], packed["train"][1])
+    sample = graph.collect(corpus, where["train"], np.array([len(where["train"].source) - 1]))
+    limit = config.data.device_megabytes * 1e6
+    streams = {s: Stream(corpus, where[s], steps_of_part(limit, corpus, layout[s]), num_devices) for s in SPLITS}
+    # Several processes read their own shares; so all their splits are streamed.
+    whole = parallel.processes() == 1 and all(streams[s].steps == layout[s].steps for s in SPLITS)
 
     def init(seed: int) -> TrainState:
         return parallel.replicate(init_state(players, sample, seed), num_devices)
 
     def epoch(state: TrainState, rows: Batch) -> tuple[TrainState, Logs]:
-        return train_epoch(players, layout["train"], num_devices, state, rows)
+        if whole:
+            return train_epoch(players, layout["train"], num_devices, state, rows)
+        return train_part(players, -(-layout["train"].rows // parallel.world(num_devices)), num_devices, state, rows)
 
     def evaluate(split: str, params: Any, rows: Batch) -> dict[str, Array]:
-        return evaluate_rows(players.model, layout[split], num_devices, params, rows)
+        function = evaluate_rows if whole else evaluate_part
+        return function(players.model, layout[split], num_devices, params, rows)
+
+    def rows_of(split: str) -> Batch:
+        return parallel.replicate(graph.collect(corpus, where[split], np.arange(len(where[split].source))), num_devices)
 
     boundary = diagnostics.BOUNDARY.get(config.losses.adversarial.fn, 0.0)
     return Experiment(
@@ -343,11 +449,20 @@ def make(config: Any, corpus: Corpus) -> Experiment:
         epoch=parallel.over_devices(epoch, num_devices, donate=(0,)),
         evaluate={s: parallel.over_devices(functools.partial(evaluate, s), num_devices) for s in SPLITS},
         diagnose=jax.jit(functools.partial(diagnose, players, layout["train"], boundary)),
-        data=data,
+        data={s: rows_of(s) if whole else streams[s] for s in SPLITS},
         layout=layout,
+        index=where,
         steps=layout["train"].steps,
         num_devices=num_devices,
     )
+
+
+def windowed_reach(options: Any) -> tuple[int, int] | None:
+    """Utterances before and after that an utterance can hear, through all layers; None where that is the dialogue."""
+    window = options.graph.past, options.graph.future
+    if options.context != "none" or graph.WHOLE_DIALOGUE in window:
+        return None
+    return options.graph.layers * window[0], options.graph.layers * window[1]
 
 
 def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
@@ -394,6 +509,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         average=config.optimizer.average,
         modality_dropout=options.modality_dropout,
         summed=summed,
+        contrast_candidates=options.contrast_candidates,
     )
 
 
@@ -426,9 +542,13 @@ def init_state(players: Players, sample: Batch, seed: int) -> TrainState:
     """A fresh state; `sample` is any batch of the right widths."""
     key = jax.random.key(seed)
     model_key, discriminator_key = jax.random.split(jax.random.fold_in(key, jnp.int32(-2)))
-    outputs, variables = jax.jit(players.model.init_with_output, static_argnums=2)(model_key, sample, False)
-    params = variables["params"]
-    real = sample.features if players.wiring == "feature" else outputs.codes
+    # Without the outputs the compiler leaves out the forward pass, which a long row makes expensive.
+    params = jax.jit(players.model.init, static_argnums=2)(model_key, sample, False)["params"]
+    outputs: Any = jax.eval_shape(functools.partial(players.model.apply, train=False), {"params": params}, sample)
+    real = {
+        m: jnp.zeros((1, 1, x.shape[-1]))
+        for m, x in (sample.features if players.wiring == "feature" else outputs.codes).items()
+    }
     discriminators = players.discriminators.init(discriminator_key, real if outputs.generated else {}, {})
     discriminators = discriminators.get("params", {})
     return TrainState(
@@ -456,6 +576,13 @@ def check(config: Any) -> None:
             raise UserError(f"{path}={value} must be a positive number.")
     if not 0 <= config.model.modality_dropout < 1:
         raise UserError(f"model.modality_dropout={config.model.modality_dropout} must lie in [0, 1).")
+    for path, value in (
+        ("model.contrast_candidates", config.model.contrast_candidates),
+        ("data.longest_row", config.data.longest_row),
+        ("data.device_megabytes", config.data.device_megabytes),
+    ):
+        if not 0 <= value < float("inf"):
+            raise UserError(f"{path}={value} must be at least 0; 0 sets no limit.")
     if not 0 <= config.optimizer.average < 1:
         raise UserError(f"optimizer.average={config.optimizer.average} must lie in [0, 1).")
     if config.discriminator.lr > config.optimizer.lr:

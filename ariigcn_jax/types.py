@@ -91,18 +91,19 @@ class Corpus:
 class Batch(flax.struct.PyTreeNode):
     """Dialogues packed into R rows of L slots; slot j of row i is node i * L + j of every modality's graph.
 
-    A dialogue lies in one row, in time order, without a gap; a row holds several dialogues and then padding.
+    A dialogue, or a piece of a long one, lies in one row, in time order, without a gap; a row holds several of them and
+    then padding. The utterances around a piece that its own can hear lie with it as context.
 
     Attributes:
       features: modality -> [R, L, d_m]; zero where the modality is missing and at padding.
       present: modality -> [R, L] bool; False where the modality is missing and at padding.
       dialogue: [R, L] int32, number of the dialogue inside its row; PADDING at padding.
       speaker: [R, L] int32, number of the speaker inside the dialogue.
-      label: [R, L] int32; UNLABELED at utterances without a label and at padding.
+      label: [R, L] int32; UNLABELED at utterances without a label, at context and at padding.
       n_node: [R, S] int32, sizes of the row's graphs: its dialogues, zeros, and its padding last. Sums to L in each
         row.
       row: [R] int32, number of the row in its split; what is random about a row depends on it, not on its place.
-      utterance: [R, L] int32, index of the utterance in the corpus; PADDING at padding.
+      utterance: [R, L] int32, index of the utterance in the corpus; PADDING at context and at padding.
     """
 
     features: dict[Modality, Array]
@@ -118,6 +119,11 @@ class Batch(flax.struct.PyTreeNode):
     def real(self) -> Array:
         """[R, L] bool: a real utterance is here, not padding."""
         return self.dialogue != PADDING
+
+    @property
+    def counted(self) -> Array:
+        """[R, L] bool: an utterance is here on its own account, neither padding nor the context of a piece."""
+        return self.utterance != PADDING
 
 
 class ContrastSet(flax.struct.PyTreeNode):

@@ -152,6 +152,28 @@ class WorkDir:
             self._writer = None
 
 
+class Onlooker(WorkDir):
+    """Stands for the work directory in a process that does not write."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("the run's folder"), resumed=False, lock=-1)
+        self._lock = None
+
+    def log(self, epoch: int, row: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Nothing."""
+        return []
+
+    def truncate_after(self, epoch: int) -> None:
+        """Does nothing."""
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Does nothing."""
+        return self.path / name
+
+
 def open(
     path: str | Path | None,
     experiment: str,

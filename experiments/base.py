@@ -19,6 +19,11 @@ def get_config() -> ConfigDict:
     config.num_epochs = 50  # >= 1
     config.batch_size = 16  # dialogues per step, on average
     config.num_devices = 1  # local devices that share a batch; 0 for all
+    config.distributed = ConfigDict()  # several processes that share a batch; each takes num_devices devices of its own
+    config.distributed.coordinator = ""  # host:port of process 0, the same for all; "auto" asks the cluster; "" for one
+    config.distributed.processes = 1  # how many there are
+    config.distributed.process = 0  # which one this is, in [0, processes)
+    config.distributed.patience = 10  # seconds without a sign of life after which a process counts as lost
 
     config.data = ConfigDict()
     config.data.name = ""  # file data/<name>.npz, or in $ARIIGCN_DATA
@@ -28,6 +33,10 @@ def get_config() -> ConfigDict:
     config.data.only = ()  # beginnings of names: keep those of the modalities alone; () for all
     config.data.label = "label"  # field of the classes
     config.data.generate = ConfigDict()  # keywords of corpus.generate: generated conversations instead of a file
+    config.data.longest_row = (
+        1024  # slots; longer dialogues are cut into overlapping pieces where the graph is windowed
+    )
+    config.data.device_megabytes = 0.0  # of rows on a device at once; what exceeds it is streamed; 0 for no limit
     config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where the file names no validation split
 
     config.model = ConfigDict()
@@ -38,6 +47,7 @@ def get_config() -> ConfigDict:
     config.model.context = "none"  # none | gru | attention, behind each encoder
     config.model.speakers = 10  # rows of the speaker embedding; 0 for none
     config.model.contrast_width = 64  # Z
+    config.model.contrast_candidates = 4096  # nodes that anchors are compared with, at most, a sample; 0 for all
     config.model.graph = ConfigDict()
     config.model.graph.layers = 2  # >= 0
     config.model.graph.heads = 4  # a divisor of hidden

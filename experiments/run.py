@@ -7,16 +7,22 @@ Without --workdir a run gets a folder of its own under runs/. The same command w
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax.types import Corpus
 from experiments.command import define_config, flag, main
+
+# Where and how a run is computed, which may change when it is resumed.
+MAY_DIFFER = ("num_devices", "distributed", "data.device_megabytes")
 
 
 def load_corpus(config: Any) -> Corpus:
@@ -52,20 +58,39 @@ def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> 
       UserError: see the message.
     """
     corpus = load_corpus(config)  # first: what is wrong with the data is said within a second or two
-    from ariigcn_jax import compilation, objective, results, runner
-    from ariigcn_jax import workdir as workdirs
+    from ariigcn_jax import objective, parallel
 
     objective.check_overrides(config.losses.to_dict(), overrides)
-    with workdirs.open(workdir, config.experiment, config.to_dict()) as directory:
+    if not config.distributed.coordinator:
+        return _execute(config, corpus, workdir)
+    parallel.join(**config.distributed.to_dict())
+    with parallel.ending_together(), contextlib.ExitStack() as quiet:
+        if not parallel.is_first():
+            quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
+        return _execute(config, corpus, workdir)
+
+
+def _execute(config: Any, corpus: Corpus, workdir: str | None) -> dict[str, Any]:
+    from ariigcn_jax import compilation, parallel, results, runner
+    from ariigcn_jax import workdir as workdirs
+
+    def begin() -> workdirs.WorkDir:
+        return workdirs.open(workdir, config.experiment, config.to_dict(), may_differ=MAY_DIFFER)
+
+    otherwise: workdirs.WorkDir = workdirs.Onlooker()
+    with parallel.from_first(begin, otherwise) as directory:
         finished = directory.path / runner.RESULTS
-        if finished.exists():
-            content = json.loads(finished.read_text())
+        if parallel.broadcast(np.int32(finished.exists())):
+            content = json.loads(finished.read_text()) if parallel.is_first() else {}
             print(f"{directory.path}: this run is finished; this is its result.\n")
         else:
             print(f"{directory.path}: the run's folder")
             cache = compilation.enable()
             content = runner.run(config, corpus, directory)
-            print(f"Done in {content['seconds']['total']:.0f} s; {cache.words()}.\n")
+            if content:
+                print(f"Done in {content['seconds']['total']:.0f} s; {cache.words()}.\n")
+        if not content:
+            return content  # this process does not write
         print(results.table(content))
         print(f"{directory.path}: results.json, predictions, pictures, checkpoints and logs are there.")
     return content

@@ -136,3 +136,25 @@ def test_speaker_normalised_copy_equals_a_loop():
 def test_speaker_normalised_refuses_a_name_that_fits_nothing():
     with pytest.raises(UserError, match=r"'vocal'.*text, audio, visual"):
         normalisation.with_speaker_normalised(synthetic.generate(), ("audio", "vocal"))
+
+
+@pytest.mark.parametrize("chunk", [7, 10_000])
+def test_memory_mapped_rows_are_standardised_when_they_are_read(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(normalisation, "_CHUNK", chunk)
+    corpus = synthetic.generate(dialogues=9, utterances=(2, 6), widths={"text": 5, "audio": 3}, missing=0.2)
+    features = {}
+    for m, x in corpus.features.items():
+        np.save(tmp_path / f"{m}.npy", x)
+        features[m] = np.load(tmp_path / f"{m}.npy", mmap_mode="r")
+    on_disk = dataclasses.replace(corpus, features=features)
+    one, two = (normalisation.apply(c, normalisation.fit(c)) for c in (corpus, on_disk))
+    index = np.array([[3, 1], [-1, 3]])
+    for m, x in corpus.features.items():
+        train = x[(corpus.split == "train") & corpus.present[m]].astype(float)
+        wanted = np.where(corpus.present[m][:, None], (x - train.mean(axis=0)) / train.std(axis=0), 0)
+        np.testing.assert_allclose(one.features[m], wanted, atol=1e-5)
+        assert isinstance(two.features[m], normalisation.Standardised)
+        assert two.features[m].shape == x.shape
+        np.testing.assert_array_equal(two.features[m][index], one.features[m][index])
+        np.testing.assert_array_equal(np.asarray(two.features[m]), one.features[m])
+    assert one.widths == two.widths

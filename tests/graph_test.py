@@ -118,6 +118,58 @@ def test_fill_rows_uses_each_dialogue_once_and_overfills_no_row(seed):
     assert max(sum(lengths[index] for index in row) for row in rows) <= 20
 
 
+# --- Long dialogues ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [[1], [7], [8], [9, 3], [100, 8, 31]])
+@pytest.mark.parametrize("before, after", [(0, 0), (2, 1), (0, 3)])
+def test_pieces_own_every_utterance_once_and_lie_with_all_that_it_hears(lengths, before, after):
+    owners = [np.zeros(n, int) for n in lengths]
+    for d, first, begin, end, last in graph.pieces(lengths, 8, before, after):
+        owners[d][begin:end] += 1
+        assert first == max(begin - before, 0) and last == min(end + after, lengths[d])
+        assert last - first <= 8
+        if lengths[d] <= 8:
+            assert (first, last) == (0, lengths[d])
+    assert all((o == 1).all() for o in owners)
+
+
+def test_nothing_is_cut_without_a_limit_or_a_window():
+    corpus = builders.corpus([30, 5])
+    for longest, reach in ((0, (1, 1)), (10, None)):
+        layout, rows = graph.pack(corpus, "train", 1, longest, reach)
+        assert_holds(corpus, [0, 1], layout, rows)
+
+
+def test_context_of_a_piece_is_heard_and_not_counted():
+    corpus = builders.corpus([30, 5, 4])
+    layout, where = graph.index(corpus, "train", 1, 10, (1, 1))
+    _, rows = graph.pack(corpus, "train", 1, 10, (1, 1))
+    assert layout.length <= 20
+    counted = where.utterance[where.utterance != PADDING]
+    assert sorted(counted) == list(range(39))
+    context = (where.source != PADDING) & (where.utterance == PADDING)
+    assert context.sum() > 2
+    assert (rows.label[context] == UNLABELED).all()
+    assert (rows.dialogue[context] != PADDING).all() and rows.present["text"][context].all()
+    for m, x in rows.features.items():
+        np.testing.assert_array_equal(x[context], corpus.features[m][where.source[context]])
+    np.testing.assert_array_equal(rows.counted, where.utterance != PADDING)
+    for row, number in zip(*np.nonzero(where.n_node[:, :-1]), strict=True):  # a piece goes on without a gap
+        members = where.source[row][where.dialogue[row] == number]
+        np.testing.assert_array_equal(np.diff(members), 1)
+        assert len(set(corpus.dialogue[members])) == 1
+
+
+@pytest.mark.parametrize("reach, share", [((20, 20), 0.6), (None, 0.2)])
+def test_one_huge_dialogue_among_small_ones_does_not_blow_up_the_padding(reach, share):
+    """Steps of 16 dialogues in rows as long as the longest would compute 30 slots for an utterance."""
+    corpus = builders.corpus([20_000, *[20] * 1000], {"text": 1})
+    layout, rows = graph.pack(corpus, "train", 16, 1024, reach)
+    assert graph.fill(rows) >= share
+    assert (layout.length <= 2048) == (reach is not None)
+
+
 # --- Graphs -----------------------------------------------------------------------------------------------------------
 
 WINDOWS = [(2, 2), (3, 1), (0, 2), (0, 0), (-1, -1), (-1, 0), (50, 50), (1, -1)]

@@ -310,6 +310,40 @@ def test_contrast_with_one_modality():
         assert share == judged == logs[slot] == 0
 
 
+@pytest.mark.parametrize("limit, stride", [(5, 3), (6, 2), (11, 2), (12, 1), (1, 12)])
+def test_sampled_candidates_are_every_kth_node_from_the_offset(limit, stride):
+    batch = builders.batch([[3, 2], [4]], length=6, missing=0.2)
+    outputs = builders.outputs(batch)
+    everyone = objective.contrast_set(outputs, batch, None)
+    for offset in (0, 5, 11, 12_345):
+        sample = objective.contrast_set(outputs, batch, None, limit, offset)
+        nodes = [(offset + stride * k) % 12 for k in range(12 // stride)] if stride > 1 else list(range(12))
+        assert len(nodes) <= limit
+        assert sample.own.tolist() == [nodes.index(n) if n in nodes else -1 for n in range(12)]
+        for m in outputs.contrast:
+            np.testing.assert_array_equal(sample.vectors[m], everyone.vectors[m][np.array(nodes)])
+            np.testing.assert_array_equal(sample.classes[m], everyone.classes[m][np.array(nodes)])
+
+
+@pytest.mark.parametrize("slot, fn", [(slot, fn) for slot in ("iccl", "imcl") for fn in objective.TERMS[slot]])
+def test_anchors_in_chunks_change_no_value_and_no_gradient(slot, fn, monkeypatch):
+    batch = builders.batch([[3, 2], [4]], length=6, missing=0.2)
+    outputs = builders.outputs(batch)
+
+    def value(contrast):
+        changed = outputs.replace(contrast=contrast)
+        changed = changed.replace(candidates=objective.contrast_set(changed, batch, None, 6, 1))
+        return objective.total(build(slot, fn), changed, batch, None)[0]
+
+    whole = builders.jit(jax.value_and_grad(value))(outputs.contrast)
+    assert "f32[12,6]" in str(jax.make_jaxpr(jax.grad(value))(outputs.contrast))
+    monkeypatch.setattr(objective, "MOST_SIMILARITIES", 32)  # three chunks of the 12 anchors, or of 5 of them
+    text = str(jax.make_jaxpr(jax.grad(lambda c: value(c)))(outputs.contrast))
+    assert "f32[4,6]" in text and "f32[12,6]" not in text
+    chunked = builders.jit(jax.value_and_grad(lambda c: value(c)))(outputs.contrast)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, chunked)
+
+
 def test_candidates_may_be_more_than_the_batch():
     """As on several devices: the anchors of two halves of a batch, against all candidates, make up the whole."""
     corpus = builders.corpus([4, 4], seed=2)

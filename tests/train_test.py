@@ -134,6 +134,18 @@ def test_dropout_changes_with_the_step(experiment):
     assert float(one["emotion"]) != float(other["emotion"])
 
 
+def test_an_epoch_and_an_evaluation_lower_for_every_platform(experiment):
+    """Without the hardware: what one of them cannot do shows when the program is lowered for it."""
+    state = experiment.init(0)
+    for function, arguments in (
+        (experiment.epoch, (state, experiment.data["train"])),
+        (experiment.evaluate["valid"], (state.params, experiment.data["valid"])),
+    ):
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+        text = function.trace(*shapes).lower(lowering_platforms=("cpu", "cuda", "tpu")).as_text()
+        assert "dot_general" in text
+
+
 # --- Rows -------------------------------------------------------------------------------------------------------------
 
 

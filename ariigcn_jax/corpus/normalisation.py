@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ariigcn_jax.types import Corpus, Modality, UserError
 
 FLOOR = 1e-6
+_CHUNK = 65_536  # rows that are held in double precision at once
 CLIP = 10.0
 
 
@@ -67,7 +69,7 @@ def fit(corpus: Corpus) -> Normalisation:
       becomes 0 (choice); a modality that no train utterance has keeps mean 0 and scale 1.
     """
     train = corpus.split == "train"
-    moments = {m: _moments(x[train & corpus.present[m]]) for m, x in corpus.features.items()}
+    moments = {m: _moments(x, np.flatnonzero(train & corpus.present[m])) for m, x in corpus.features.items()}
     return Normalisation(mean={m: v[0] for m, v in moments.items()}, scale={m: v[1] for m, v in moments.items()})
 
 
@@ -79,7 +81,7 @@ def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
       normalisation: what `fit` found, on this corpus or on the one that a model was trained on.
 
     Returns:
-      The corpus with standardised features, float32.
+      The corpus with standardised features, float32; memory-mapped ones are `Standardised` where they are read.
 
     Raises:
       UserError: the normalisation lacks a modality of the corpus or has another width for it.
@@ -131,19 +133,62 @@ def _within(features: np.ndarray, group: np.ndarray, present: np.ndarray) -> np.
     return result
 
 
+@dataclasses.dataclass(frozen=True)
+class Standardised:
+    """Memory-mapped features [U, d_m] that are standardised when rows of them are read; indexed as an array.
+
+    Attributes:
+      rows: [U, d_m] floats.
+      present: [U] bool.
+      mean: [d_m] float32.
+      scale: [d_m] float32, positive.
+    """
+
+    rows: np.ndarray
+    present: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.rows.shape
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return _scaled(np.asarray(self.rows[index]), self.present[index], self.mean, self.scale)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+def _scaled(rows: np.ndarray, present: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """rows [..., d_m] and present [...] -> [..., d_m] float32."""
+    result = np.clip((rows.astype(np.float64) - mean) / scale, -CLIP, CLIP)
+    return np.where(present[..., None], result, 0.0).astype(np.float32)
+
+
 def _array(arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray:
     if key not in arrays:
         raise UserError(f"The stored normalisation lacks {key!r}: the checkpoint is incomplete.")
     return np.asarray(arrays[key], np.float32)
 
 
-def _moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    width = rows.shape[1]
+def _moments(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale of the rows [n] of features [U, d], a chunk at a time."""
+    width = features.shape[1]
     if not len(rows):
         return np.zeros(width, np.float32), np.ones(width, np.float32)
-    deviation = rows.std(axis=0, dtype=np.float64)
+
+    def chunks() -> Iterator[np.ndarray]:
+        for start in range(0, len(rows), _CHUNK):
+            yield np.asarray(features[rows[start : start + _CHUNK]], np.float64)
+
+    mean = sum(x.sum(axis=0) for x in chunks()) / len(rows)
+    deviation = np.sqrt(sum(np.square(x - mean).sum(axis=0) for x in chunks()) / len(rows))
     scale = np.where(deviation < FLOOR, 1.0, deviation)
-    return rows.mean(axis=0, dtype=np.float64).astype(np.float32), scale.astype(np.float32)
+    return mean.astype(np.float32), scale.astype(np.float32)
 
 
 def _standardise(corpus: Corpus, normalisation: Normalisation, modality: Modality) -> np.ndarray:
@@ -158,5 +203,10 @@ def _standardise(corpus: Corpus, normalisation: Normalisation, modality: Modalit
             f"The modality {modality!r} of the corpus {corpus.name!r} has {features.shape[1]} features, but the stored "
             f"mean has {known.size}: these are not the features that the model was trained on."
         )
-    result = normalisation.standardise(modality, features)
-    return np.where(corpus.present[modality][:, None], result, np.float32(0))
+    lazy = Standardised(features, corpus.present[modality], known, normalisation.scale[modality])
+    if isinstance(features, np.memmap):
+        return lazy  # type: ignore[return-value]  # quacks like an array where rows are read
+    result = np.empty(features.shape, np.float32)
+    for start in range(0, len(result), _CHUNK):
+        result[start : start + _CHUNK] = lazy[start : start + _CHUNK]
+    return result
