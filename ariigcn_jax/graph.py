@@ -8,6 +8,7 @@ kernel is free to compute the same graph without an edge list (`attention.py`).
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -60,17 +61,24 @@ def fill_rows(lengths: Sequence[int], length: int, most: int = 0) -> list[list[i
       For each row the indices of its dialogues.
     """
     rows: list[list[int]] = []
-    open_rows: list[list[int]] = [[] for _ in range(length + 1)]  # free slots -> rows with just that many
+    open_rows: dict[int, list[int]] = {}  # free slots -> rows with just that many
+    sizes: list[int] = []  # the keys, sorted
     for index in np.argsort(-np.asarray(lengths), kind="stable"):
         size = int(lengths[index])
-        free = next((f for f in range(size, length + 1) if open_rows[f]), None)
-        row = open_rows[free].pop() if free is not None else len(rows)
-        if free is None:
+        at = bisect.bisect_left(sizes, size)
+        if at < len(sizes):
+            free = sizes[at]
+            row = open_rows[free].pop()
+            if not open_rows[free]:
+                del open_rows[free], sizes[at]
+        else:
+            free, row = length, len(rows)
             rows.append([])
-            free = length
         rows[row].append(int(index))
         if not most or len(rows[row]) < most:
-            open_rows[free - size].append(row)
+            if free - size not in open_rows:
+                bisect.insort(sizes, free - size)
+            open_rows.setdefault(free - size, []).append(row)
     return rows
 
 
