@@ -104,6 +104,7 @@ def stories(tmp_path_factory):
     return folder / "one", folder / "two", survivor
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_the_other_soon_with_a_message(stories):
     *_, survivor = stories
     assert survivor["status"] == 1, survivor["err"][-4000:]
@@ -113,6 +114,7 @@ def test_a_lost_process_ends_the_other_soon_with_a_message(stories):
     assert 2 <= len(survivor["rows"]) < EPOCHS
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_and_another_number_goes_on(stories):
     one, two, survivor = stories
     ours, theirs = rows_of(one), rows_of(two)
