@@ -1,0 +1,86 @@
+"""A config and a corpus → compiled epochs that can be timed. The one place here that knows how a run trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ariigcn_jax import runner, train
+from ariigcn_jax.types import Corpus, TrainState, UserError
+from tools.bench import clock, machine
+from tools.bench.clock import Seconds
+
+MARGIN = 1.2  # free memory over what the compiler says it needs, below which a program is not started
+
+
+class TooLarge(UserError):
+    """A program needs more memory than is free."""
+
+
+class Trainer:
+    """An experiment whose epoch and validation are compiled.
+
+    Attributes:
+      corpus: standardised.
+      experiment: as `train.make`.
+      made: seconds of packing and moving the corpus to the device.
+      compiled: seconds of compiling epoch and validation.
+      needs: bytes that the epoch's program takes beside its arguments.
+    """
+
+    def __init__(self, config: Any, corpus: Corpus):
+        """Compiles.
+
+        Raises:
+          UserError: the config cannot be built on this corpus.
+          TooLarge: an epoch would not fit into the free memory.
+        """
+        self.config = config
+        self.corpus = runner.prepare(corpus)[0]
+        self.made, self.experiment = clock.once(lambda: train.make(config, self.corpus))
+        self.states: list[TrainState] = [self.experiment.init(config.seed)]
+        self.compiled, self._epoch = clock.once(self._compile)
+        analysis = self._epoch.memory_analysis()
+        self.needs = 0 if analysis is None else int(analysis.temp_size_in_bytes)
+        free = machine.free_memory()
+        if free is not None and self.needs * MARGIN > free:
+            raise TooLarge(f"needs {self.needs / 2**30:.1f} GiB beside the data, {free / 2**30:.1f} GiB are free")
+
+    def _compile(self) -> jax.stages.Compiled:
+        epoch = self.experiment.epoch.lower(self.states[0], self.experiment.data["train"]).compile()
+        self.experiment.evaluation("valid", self.states[0].weights)
+        return epoch
+
+    def seeds(self, count: int) -> None:
+        """Trains this many seeds from now on, each from its start."""
+        self.states = [self.experiment.init(self.config.seed + s) for s in range(count)]
+
+    def train(self) -> list[dict[str, Any]]:
+        """An epoch of every seed, as a run does it; returns their logs."""
+        data = self.experiment.data["train"]
+        done = runner._each(lambda state: self._epoch(state, data), self.states)
+        self.states = [state for state, _ in done]
+        return [jax.tree.map(np.asarray, logs) for _, logs in done]
+
+    def validate(self) -> list[dict[str, np.ndarray]]:
+        """Validation of every seed, as a run does it."""
+        return runner._evaluate(self.experiment, "valid", [s.weights for s in self.states])
+
+    @property
+    def utterances(self) -> int:
+        """Of an epoch, one seed."""
+        return int((self.corpus.split == "train").sum())
+
+    @property
+    def nodes(self) -> int:
+        """Utterances times modalities of an epoch, one seed."""
+        return self.utterances * len(self.corpus.modalities)
+
+
+def epoch_seconds(trainer: Trainer, *, most: int, budget: float) -> dict[str, Seconds]:
+    """Median seconds of an epoch's training, of its validation, and of both, all seeds together."""
+    trained = clock.median(clock.samples(trainer.train, most=most, budget=budget))
+    validated = clock.median(clock.samples(trainer.validate, most=most, budget=budget))
+    return {"train": trained, "validate": validated, "epoch": trained + validated}
