@@ -1,4 +1,4 @@
-"""The benchmark: its reference computes what the package computes, its counts are right, its command does what it says."""
+"""The benchmark: its reference equals the package, its counts are right, its table has what was measured."""
 
 import dataclasses
 import json
@@ -248,5 +248,5 @@ def test_options_are_checked():
 
 def test_memory_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda: 1)
-    with pytest.raises(training.TooLarge, match=r"needs .* GiB"):
+    with pytest.raises(training.TooLargeError, match=r"needs .* GiB"):
         training.Trainer(tiny(), conversations())

@@ -46,7 +46,8 @@ def lengths(corpus: Corpus, split: str) -> list[int]:
 
 def of_size(corpus: Corpus, utterances: int) -> Corpus:
     """At least `utterances` train utterances in dialogues as long as the corpus's own; its validation lengths."""
-    own, train, total = lengths(corpus, "train"), [], 0
+    own, total = lengths(corpus, "train"), 0
+    train: list[int] = []
     while total < utterances:
         train.append(own[len(train) % len(own)])
         total += train[-1]

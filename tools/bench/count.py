@@ -16,11 +16,11 @@ nothing computed twice. So it bounds the time from below, and the share of that 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from ariigcn_jax import train
 from ariigcn_jax.graph import RELATIONS, WHOLE_DIALOGUE
@@ -93,7 +93,7 @@ def training(config: Any, shape: Shape) -> dict[str, Cost]:
         costs["contrast"] = Cost(products, 2 * FLOAT * modalities * n * model.contrast_width)
     if adversarial:
         costs["generators"], costs["discriminators"] = _adversarial(config, shape)
-    parameters = sum(np.prod(s) for s in _parameters(config, shape, bool(sum(pairs)), adversarial))
+    parameters = sum(math.prod(s) for s in _parameters(config, shape, bool(sum(pairs)), adversarial))
     # read twice by the passes; gradient written and read; parameter and two moments read and written
     traffic = (2 + 2 + 6) * FLOAT * parameters
     costs["parameters and optimizer"] = Cost(ADAM * parameters * shape.steps, traffic * shape.steps)
@@ -103,7 +103,7 @@ def training(config: Any, shape: Shape) -> dict[str, Cost]:
 def evaluation(config: Any, shape: Shape) -> dict[str, Cost]:
     """Module -> cost of a split's evaluation: forward, to the classifier."""
     costs = _network(config, shape, FORWARD)
-    parameters = sum(np.prod(s) for s in _parameters(config, shape, False, False))
+    parameters = sum(math.prod(s) for s in _parameters(config, shape, False, False))
     return {**costs, "parameters and optimizer": Cost(0.0, FLOAT * parameters * shape.steps)}
 
 
@@ -194,7 +194,7 @@ def _parameters(config: Any, shape: Shape, contrast: bool, adversarial: bool) ->
     yield from [(len(shape.widths) * d, d), (d, shape.classes)]
 
 
-# --- By the compiler ----------------------------------------------------------------------------------------------------
+# --- By the compiler --------------------------------------------------------------------------------------------------
 
 
 def step_by_compiler(config: Any, corpus: Corpus, layout: Any, rows: Any, *, compile: bool = True) -> dict[str, Cost]:

@@ -83,7 +83,7 @@ def peak_memory() -> int:
 
 
 def free_memory() -> int | None:
-    """Bytes that can still be taken: on the device where it has memory of its own, else in RAM; None where not known."""
+    """Bytes that are free, on the device where it has memory of its own, else in RAM; None where not known."""
     stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats["bytes_in_use"])

@@ -69,7 +69,7 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
     loaded = time.time()
     try:
         trainer = training.Trainer(config, corpus)
-    except training.TooLarge as error:
+    except training.TooLargeError as error:
         return {"failed": str(error)}
     compiled = time.time()
     trainer.train()

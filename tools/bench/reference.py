@@ -80,7 +80,7 @@ class Result(NamedTuple):
     contrast: dict[Modality, Array]
 
 
-# --- The host's side ----------------------------------------------------------------------------------------------------
+# --- The host's side --------------------------------------------------------------------------------------------------
 
 
 def dialogues(corpus: Corpus, split: str) -> list[Dialogue]:
@@ -154,7 +154,7 @@ def collate(chosen: Sequence[Dialogue], past: int, future: int) -> PaddedBatch:
     nodes, count = _up(len(place) + 1, ROUND_NODES), _up(len(senders), ROUND_EDGES)
     graph = jraph.pad_with_graphs(graph, n_node=nodes, n_edge=count, n_graph=len(chosen) + 1)
     real = graph.nodes["real"].astype(bool)
-    return PaddedBatch(
+    fields: dict[str, Any] = dict(
         features={m: stacked([d.features[m] for d in chosen]) for m in chosen[0].features},
         present={m: stacked([d.present[m] for d in chosen]) for m in chosen[0].present},
         speaker=stacked([d.speaker for d in chosen]).astype(np.int32),
@@ -165,13 +165,14 @@ def collate(chosen: Sequence[Dialogue], past: int, future: int) -> PaddedBatch:
         utterance=np.where(real, graph.nodes["utterance"], PADDING).astype(np.int32),
         graph=graph._replace(nodes=None, n_node=None, n_edge=None),
     )
+    return PaddedBatch(**fields)
 
 
 def _up(number: int, multiple: int) -> int:
     return max(1, math.ceil(number / multiple)) * multiple
 
 
-# --- The network --------------------------------------------------------------------------------------------------------
+# --- The network ------------------------------------------------------------------------------------------------------
 
 
 class Draws:
@@ -279,7 +280,8 @@ def _context(model: Any, params: Any, modality: Modality, codes: Array, batch: P
     )
     module = Context(model.context, model.hidden, model.heads, model.dropout)
     rngs = {} if key is None else {"dropout": key}
-    return module.apply({"params": params[f"context_{modality}"]}, codes, given, key is not None, rngs=rngs)
+    out: Any = module.apply({"params": params[f"context_{modality}"]}, codes, given, key is not None, rngs=rngs)
+    return out
 
 
 def _pairs(modalities: Sequence[Modality]) -> list[Pair]:
@@ -292,7 +294,7 @@ def _judge(params: Any, x: Array) -> Array:
     return _dense(params["Dense_2"], x)[..., 0]
 
 
-# --- The losses ---------------------------------------------------------------------------------------------------------
+# --- The losses -------------------------------------------------------------------------------------------------------
 
 
 def _mean(values: Sequence[Array], weights: Sequence[Array]) -> Array:
@@ -374,7 +376,7 @@ def contrast(options: Mapping[str, Any], pairs: Sequence[Pair], result: Result, 
     return _mean(values, weights)
 
 
-# --- Training -----------------------------------------------------------------------------------------------------------
+# --- Training ---------------------------------------------------------------------------------------------------------
 
 
 class Reference:

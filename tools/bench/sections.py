@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from ariigcn_jax import compilation, graph, train
-from ariigcn_jax.types import Corpus
+from ariigcn_jax.types import Array, Batch, Corpus
 from tools.bench import clock, corpora, count, machine, probe, training
 from tools.bench.clock import Seconds
 from tools.bench.reference import Reference
@@ -207,7 +207,7 @@ def modalities(bench: Bench) -> list[Point]:
 def _trained(bench: Bench, config: Any, corpus: Corpus) -> Row:
     try:
         return _epoch(bench, training.Trainer(config, corpus))
-    except training.TooLarge as error:
+    except training.TooLargeError as error:
         return {"failed": str(error)}
 
 
@@ -257,7 +257,12 @@ def _latency(bench: Bench, utterances: int) -> Row:
     rows = jax.tree.map(lambda x: x[:-1], graph.pack(corpus, "train", 1)[1])
     model = train.make_players(bench.config, corpus, 1).model.clone(generate=False, contrast=False)
     params = bench.trainer.experiment.init(bench.config.seed).weights
-    forward = jax.jit(lambda p, batch: jax.nn.softmax(model.apply({"params": p}, batch, False).logits))
+
+    @jax.jit
+    def forward(params: Any, batch: Batch) -> Array:
+        outputs: Any = model.apply({"params": params}, batch, False)
+        return jax.nn.softmax(outputs.logits)
+
     taken = clock.samples(lambda: np.asarray(forward(params, rows)), most=5 if bench.quick else 200, budget=5.0)
     walls = np.array([s.wall for s in taken])
     return {

@@ -15,7 +15,7 @@ from tools.bench.clock import Seconds
 MARGIN = 1.2  # free memory over what the compiler says it needs, below which a program is not started
 
 
-class TooLarge(UserError):
+class TooLargeError(UserError):
     """A program needs more memory than is free."""
 
 
@@ -35,7 +35,7 @@ class Trainer:
 
         Raises:
           UserError: the config cannot be built on this corpus.
-          TooLarge: an epoch would not fit into the free memory.
+          TooLargeError: an epoch would not fit into the free memory.
         """
         self.config = config
         self.corpus = runner.prepare(corpus)[0]
@@ -46,7 +46,7 @@ class Trainer:
         self.needs = 0 if analysis is None else int(analysis.temp_size_in_bytes)
         free = machine.free_memory()
         if free is not None and self.needs * MARGIN > free:
-            raise TooLarge(f"needs {self.needs / 2**30:.1f} GiB beside the data, {free / 2**30:.1f} GiB are free")
+            raise TooLargeError(f"needs {self.needs / 2**30:.1f} GiB beside the data, {free / 2**30:.1f} GiB are free")
 
     def _compile(self) -> jax.stages.Compiled:
         epoch = self.experiment.epoch.lower(self.states[0], self.experiment.data["train"]).compile()
