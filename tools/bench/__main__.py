@@ -56,7 +56,10 @@ def command(overrides: Sequence[str]) -> None:
     with workdir.open(flag("out"), "bench", config, may_differ=tuple(config), tensorboard=False) as directory:
         print(f"{directory.path}: the benchmark's folder", flush=True)
         compilation.enable()
-        content = _measure(bench, names, directory)
+        try:
+            content = _measure(bench, names, directory)
+        except KeyboardInterrupt:
+            raise UserError(f"Stopped. {directory.path} holds what was measured until then.") from None
         print(report.table(content))
         print(f"{directory.path}: {TABLE}, {JSON} and {PICTURE} are there.")
 

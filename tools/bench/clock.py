@@ -33,15 +33,17 @@ def once(function: Callable[[], Any]) -> tuple[Seconds, Any]:
     return Seconds(time.perf_counter() - wall, time.process_time() - cpu), result
 
 
-def samples(function: Callable[[], Any], *, most: int, budget: float) -> list[Seconds]:
+def samples(function: Callable[[], Any], *, most: int, budget: float, warm: bool = False) -> list[Seconds]:
     """Seconds of each of several calls, after one that is not counted.
 
     Args:
       function: waits for what it started on a device.
       most: calls at most, at least 1.
       budget: seconds after which no further call begins; one is always counted.
+      warm: it was called before, so that each call counts.
     """
-    function()
+    if not warm:
+        function()
     taken: list[Seconds] = []
     begun = time.perf_counter()
     while not taken or (len(taken) < most and time.perf_counter() - begun < budget):

@@ -75,7 +75,7 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
     trainer.train()
     trainer.validate()
     first = time.time()
-    taken = training.epoch_seconds(trainer, most=task["most"], budget=task["budget"]) if task["most"] else {}
+    taken = training.epoch_seconds(trainer, most=task["most"], budget=task["budget"], warm=True)
     return {
         "start": {
             "interpreter": STARTED - task["spawned"],
@@ -89,10 +89,10 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
         "from_cache": cache.hits,
         "utterances": trainer.utterances,
         "nodes": trainer.nodes,
-        "nodes_per_second": trainer.nodes / taken["epoch"].wall if taken else None,
+        "nodes_per_second": trainer.nodes / taken["epoch"].wall,
         "peak_memory": machine.peak_memory(),
         "program_memory": trainer.needs,
-        "epoch": {name: seconds._asdict() for name, seconds in taken.items()} if taken else None,
+        "epoch": {name: seconds._asdict() for name, seconds in taken.items()},
     }
 
 

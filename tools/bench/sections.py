@@ -42,7 +42,7 @@ class Bench:
     Attributes:
       config: as `experiments.base.get_config`.
       corpus: as read.
-      quick: fewest points and repetitions, for a check that all works.
+      quick: fewest points and repetitions, for a check that all works; points that repeat what is compiled already.
       against: whether the reference is measured too.
       rows: section -> rows measured so far.
     """
@@ -57,6 +57,11 @@ class Bench:
     def effort(self) -> dict[str, Any]:
         """How often and how long an epoch is timed."""
         return {"most": 1, "budget": 0.1} if self.quick else {"most": 15, "budget": 20.0}
+
+    @property
+    def utterances(self) -> int:
+        """Of the train split."""
+        return int((self.corpus.split == "train").sum())
 
     @functools.cached_property
     def rates(self) -> machine.Rates:
@@ -90,6 +95,7 @@ def _epoch(bench: Bench, trainer: training.Trainer) -> Row:
     needed = count.total(_costs(trainer)[0]) + count.total(_costs(trainer)[1])
     floor = max(needed.flops / bench.rates.matmul, needed.bytes / bench.rates.memory)
     epoch = taken["epoch"]
+    share_cpu = needed.flops / bench.rates.matmul_cpu / max(epoch.cpu, 1e-9)
     return {
         **{name: seconds._asdict() for name, seconds in taken.items()},
         "nodes": trainer.nodes,
@@ -99,7 +105,7 @@ def _epoch(bench: Bench, trainer: training.Trainer) -> Row:
         "floor": floor,
         "share_of_floor": floor / epoch.wall,
         "share_of_matmul": needed.flops / bench.rates.matmul / epoch.wall,
-        "share_of_matmul_cpu": needed.flops / bench.rates.matmul_cpu / max(epoch.cpu, 1e-9),
+        "share_of_matmul_cpu": share_cpu if jax.default_backend() == "cpu" else None,
         "compile": trainer.compiled.wall,
     }
 
@@ -160,7 +166,8 @@ def start(bench: Bench) -> list[Point]:
     folder = tempfile.TemporaryDirectory(prefix="bench-cache-")
 
     def measure() -> Row:
-        return probe.run(bench.task(bench.config), {compilation.VARIABLE: folder.name})
+        resize = {"utterances": bench.utterances} if bench.quick else None
+        return probe.run(bench.task(bench.config, resize), {compilation.VARIABLE: folder.name})
 
     return [Point("cold: empty compilation cache", measure), Point("warm: the cache just filled", measure)]
 
@@ -191,7 +198,7 @@ def hidden(bench: Bench) -> list[Point]:
     def measure(width: int) -> Row:
         return {"hidden": width, **_trained(bench, bench.changed(**{"model.hidden": width}), bench.corpus)}
 
-    widths = (2 * bench.config.model.hidden,) if bench.quick else (128, 256, 512)
+    widths = (bench.config.model.hidden,) if bench.quick else (128, 256, 512)
     return [Point(str(n), functools.partial(measure, n)) for n in widths]
 
 
@@ -201,7 +208,8 @@ def modalities(bench: Bench) -> list[Point]:
     def measure(number: int) -> Row:
         return {"modalities": number, **_trained(bench, bench.config, corpora.with_modalities(bench.corpus, number))}
 
-    return [Point(str(n), functools.partial(measure, n)) for n in ((2,) if bench.quick else (1, 2, 3, 5))]
+    numbers = (len(bench.corpus.modalities),) if bench.quick else (1, 2, 3, 5)
+    return [Point(str(n), functools.partial(measure, n)) for n in numbers]
 
 
 def _trained(bench: Bench, config: Any, corpus: Corpus) -> Row:
@@ -228,7 +236,7 @@ def length(bench: Bench) -> list[Point]:
 
 def corpus(bench: Bench) -> list[Point]:
     """Corpora of so many train utterances in dialogues of the corpus's own lengths, in a process each."""
-    sizes = (300,) if bench.quick else (1_000, 10_000, 100_000, 1_000_000)
+    sizes = (bench.utterances,) if bench.quick else (1_000, 10_000, 100_000, 1_000_000)
 
     def measure(utterances: int) -> Row:
         width = sum(bench.corpus.widths.values())

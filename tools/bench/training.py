@@ -25,7 +25,6 @@ class Trainer:
     Attributes:
       corpus: standardised.
       experiment: as `train.make`.
-      made: seconds of packing and moving the corpus to the device.
       compiled: seconds of compiling epoch and validation.
       needs: bytes that the epoch's program takes beside its arguments.
     """
@@ -39,7 +38,7 @@ class Trainer:
         """
         self.config = config
         self.corpus = runner.prepare(corpus)[0]
-        self.made, self.experiment = clock.once(lambda: train.make(config, self.corpus))
+        self.experiment = train.make(config, self.corpus)
         self.states: list[TrainState] = [self.experiment.init(config.seed)]
         self.compiled, self._epoch = clock.once(self._compile)
         analysis = self._epoch.memory_analysis()
@@ -79,8 +78,9 @@ class Trainer:
         return self.utterances * len(self.corpus.modalities)
 
 
-def epoch_seconds(trainer: Trainer, *, most: int, budget: float) -> dict[str, Seconds]:
-    """Median seconds of an epoch's training, of its validation, and of both, all seeds together."""
-    trained = clock.median(clock.samples(trainer.train, most=most, budget=budget))
-    validated = clock.median(clock.samples(trainer.validate, most=most, budget=budget))
+def epoch_seconds(trainer: Trainer, *, most: int, budget: float, warm: bool = False) -> dict[str, Seconds]:
+    """Median seconds of an epoch's training, of its validation, and of both, all seeds together; see
+    `clock.samples`."""
+    trained = clock.median(clock.samples(trainer.train, most=most, budget=budget, warm=warm))
+    validated = clock.median(clock.samples(trainer.validate, most=most, budget=budget, warm=warm))
     return {"train": trained, "validate": validated, "epoch": trained + validated}
