@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from experiments import base
 
 
-def get_config() -> ConfigDict:
+def get_config(names: str = "") -> ConfigDict:
     """The experiment."""
     config = base.get_config()
     config.experiment = "iemocap_shape"
@@ -26,4 +26,4 @@ def get_config() -> ConfigDict:
             test=31 / 151,
         )
     )
-    return config
+    return base.finish(config, names)

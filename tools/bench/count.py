@@ -85,6 +85,8 @@ def training(config: Any, shape: Shape) -> dict[str, Cost]:
     adversarial = losses.adversarial.weight > 0 and several
     pairs = [modalities * (losses.iccl.weight > 0), modalities * (modalities - 1) // 2 * (losses.imcl.weight > 0)]
     costs = _network(config, shape, FULL)
+    if losses.unimodal.weight > 0 and several:
+        costs["unimodal classifiers"] = _times(modalities, [_dense(n, model.hidden, shape.classes)])
     if sum(pairs):
         heads = [_dense(n, model.hidden, model.hidden), _dense(n, model.hidden, model.contrast_width)]
         costs["contrast heads"] = _times(modalities, heads)

@@ -72,9 +72,10 @@ class PaddedBatch(flax.struct.PyTreeNode):
 
 
 class Result(NamedTuple):
-    """Logits [N, C], codes and generated features [B, T, .], contrast vectors [N, Z]."""
+    """Logits [N, C], of all modalities and of each, codes and generated features [B, T, .], contrast vectors [N, Z]."""
 
     logits: Array
+    unimodal: dict[Modality, Array]
     codes: dict[Modality, Array]
     generated: dict[Pair, Array]
     contrast: dict[Modality, Array]
@@ -119,8 +120,8 @@ def edges(speaker: Sequence[int], past: int, future: int) -> tuple[list[int], li
     return senders, receivers, relations
 
 
-def collate(chosen: Sequence[Dialogue], past: int, future: int) -> PaddedBatch:
-    """Stacks, pads and lists the edges of a few dialogues."""
+def collate(chosen: Sequence[Dialogue], past: int, future: int, speaker_relations: bool = True) -> PaddedBatch:
+    """Stacks, pads and lists the edges of a few dialogues; without speaker relations all count as one speaker."""
     longest = _up(max(len(d.label) for d in chosen), ROUND_LENGTH)
 
     def stacked(arrays: Sequence[np.ndarray], fill: int = 0) -> np.ndarray:
@@ -132,7 +133,7 @@ def collate(chosen: Sequence[Dialogue], past: int, future: int) -> PaddedBatch:
     relations: list[int] = []
     place: list[int] = []
     for number, dialogue in enumerate(chosen):
-        own = edges(dialogue.speaker.tolist(), past, future)
+        own = edges((dialogue.speaker * speaker_relations).tolist(), past, future)
         senders += [len(place) + j for j in own[0]]
         receivers += [len(place) + i for i in own[1]]
         relations += own[2]
@@ -251,6 +252,10 @@ def forward(model: Any, params: Any, batch: PaddedBatch, key: Array | None) -> R
         hidden[m] = nodes
     x = _norm(params["LayerNorm_0"], jnp.concatenate([hidden[m] for m in model.modalities], axis=-1))
     logits = _mlp(params["classifier"], draws.dropout(x, model.dropout), model.dropout, draws)
+    unimodal = {}
+    for m in model.modalities if model.unimodal else ():
+        x = draws.dropout(_norm(params[f"unimodal_norm_{m}"], hidden[m]), model.dropout)
+        unimodal[m] = _dense(params[f"unimodal_{m}"], x)
     generated = {}
     for source, target in _pairs(model.modalities) if model.generate else ():
         own = params[f"generator_{target}"]
@@ -260,7 +265,7 @@ def forward(model: Any, params: Any, batch: PaddedBatch, key: Array | None) -> R
     for m in model.modalities if model.contrast else ():
         z = _mlp(params[f"contrast_{m}"], hidden[m], 0.0, draws)
         contrast[m] = z / jnp.sqrt(jnp.maximum(jnp.square(z).sum(axis=-1, keepdims=True), EPSILON**2))
-    return Result(logits, codes, generated, contrast)
+    return Result(logits, unimodal, codes, generated, contrast)
 
 
 def _context(model: Any, params: Any, modality: Modality, codes: Array, batch: PaddedBatch, key: Array | None) -> Array:
@@ -315,6 +320,22 @@ def emotion(options: Mapping[str, Any], class_weights: np.ndarray, result: Resul
     return _mean([value], [labelled * jnp.asarray(class_weights)[label] if weighted else labelled])
 
 
+def unimodal(options: Mapping[str, Any], result: Result, batch: PaddedBatch) -> Array:
+    """Cross entropy of each modality's own classifier, where the modality is there."""
+    values, weights = [], []
+    for m, logits in result.unimodal.items():
+        log_p = jax.nn.log_softmax(logits)
+        hit = log_p[jnp.arange(len(log_p)), jnp.maximum(batch.label, 0)]
+        values.append(-(1 - options["smoothing"]) * hit - options["smoothing"] * log_p.mean(axis=-1))
+        weights.append(_there(batch, m))
+    return _mean(values, weights)
+
+
+def _there(batch: PaddedBatch, modality: Modality) -> Array:
+    """[N] bool: a labelled utterance that has the modality."""
+    return batch.present[modality].reshape(-1)[batch.place] & batch.real & (batch.label >= 0)
+
+
 GENERATOR = {
     "bce": lambda x: -jax.nn.log_sigmoid(x),
     "least_squares": lambda x: (x - 1) ** 2 / 2,
@@ -352,9 +373,7 @@ def contrast(options: Mapping[str, Any], pairs: Sequence[Pair], result: Result, 
     values, weights = [], []
     for a, b in pairs:
         similarity = result.contrast[a] @ result.contrast[b].T
-        anchor, candidate = (
-            batch.present[m].reshape(-1)[batch.place] & batch.real & (batch.label >= 0) for m in (a, b)
-        )
+        anchor, candidate = _there(batch, a), _there(batch, b)
         valid = anchor[:, None] & candidate[None, :]
         if a == b:
             valid = valid & ~jnp.eye(len(valid), dtype=bool)
@@ -389,7 +408,7 @@ class Reference:
     def __init__(self, config: Any, corpus: Corpus):
         """Raises UserError where the config has an option that is not written here."""
         self._config, self._losses = config, config.losses.to_dict()
-        _check(self._losses)
+        _check(self._losses, config.discriminator.game)
         self._dialogues = {split: dialogues(corpus, split) for split in ("train", "valid")}
         self._class_weights = train.class_weights(corpus)
         steps = math.ceil(len(self._dialogues["train"]) / config.batch_size)
@@ -431,7 +450,7 @@ class Reference:
         graph, size = self._config.model.graph, self._config.batch_size
         for first in range(0, len(order), size):
             chosen = [self._dialogues[split][d] for d in order[first : first + size]]
-            yield collate(chosen, graph.past, graph.future)
+            yield collate(chosen, graph.past, graph.future, graph.speaker_relations)
 
     def losses(self, params: Any, judges: Any, batch: PaddedBatch, key: Array | None) -> dict[str, Array]:
         """Each active term of the hybrid loss, un-weighted."""
@@ -443,6 +462,8 @@ class Reference:
                 continue
             if slot == "emotion":
                 values[slot] = emotion(options, self._class_weights, result, batch)
+            elif slot == "unimodal":
+                values[slot] = unimodal(options, result, batch) if result.unimodal else jnp.zeros(())
             elif slot == "adversarial":
                 values[slot] = generator(options, judges, result, batch) if result.generated else jnp.zeros(())
             else:
@@ -498,10 +519,13 @@ class Reference:
         return state.replace(step=state.step + 1, params=params, average=average, optimizer=optimizer), terms
 
 
-def _check(losses: Mapping[str, Mapping[str, Any]]) -> None:
+def _check(losses: Mapping[str, Mapping[str, Any]], game: str) -> None:
+    if game != "adversarial":
+        raise UserError(f"--against reference: discriminator.game={game} is not written in tools/bench/reference.py.")
     contrasts = ("supervised_nce", "margin")
     known = {
         "emotion": ("cross_entropy", "weighted_cross_entropy", "focal"),
+        "unimodal": ("cross_entropy",),
         "adversarial": tuple(GENERATOR),
         "iccl": contrasts,
         "imcl": contrasts,
