@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from experiments import base
 
 
-def get_config(names: str = "") -> ConfigDict:
+def get_config(ablations: str = "") -> ConfigDict:
     """The experiment."""
     config = base.get_config()
     config.experiment = "iemocap_shape"
@@ -26,4 +26,4 @@ def get_config(names: str = "") -> ConfigDict:
             test=31 / 151,
         )
     )
-    return base.finish(config, names)
+    return base.finish(config, ablations)

@@ -55,16 +55,19 @@ def both(config, corpus):
     )
     other = reference.Reference(config, corpus)
     other.state = state
-    options = config.model.graph
-    padded = reference.collate(reference.dialogues(corpus, "train"), options.past, options.future)
+    window = config.model.graph
+    padded = reference.collate(
+        reference.dialogues(corpus, "train"), window.past, window.future, window.speaker_relations
+    )
     return players, state, batch, other, jax.tree.map(jnp.asarray, padded)
 
 
 CONFIGS = {
     "default": {},
-    "dot, relations": {"model.graph.score": "dot", "model.graph.relation_values": True, "model.graph.future": -1},
-    "uniform, margin, focal, hinge, latent, one context": {
-        "model.graph.score": "uniform",
+    "dot, relations, GRU, latent, focal, hinge, margin": {
+        "model.graph.score": "dot",
+        "model.graph.relation_values": True,
+        "model.graph.future": -1,
         "model.context": "gru",
         "model.gan.wiring": "latent",
         "losses.emotion.fn": "focal",
@@ -72,9 +75,12 @@ CONFIGS = {
         "losses.iccl.fn": "margin",
         "losses.imcl.fn": "margin",
     },
-    "weighted, margin of similarity, least squares": {
+    "uniform, one speaker, weighted, least squares, margin of similarity": {
+        "model.graph.score": "uniform",
+        "model.graph.speaker_relations": False,
         "losses.emotion.fn": "weighted_cross_entropy",
         "losses.emotion.smoothing": 0.1,
+        "losses.unimodal.smoothing": 0.1,
         "losses.adversarial.fn": "least_squares",
         "losses.iccl.similarity_margin": 0.1,
         "losses.imcl.similarity_margin": 0.1,

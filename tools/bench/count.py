@@ -95,7 +95,7 @@ def training(config: Any, shape: Shape) -> dict[str, Cost]:
         costs["contrast"] = Cost(products, 2 * FLOAT * modalities * n * model.contrast_width)
     if adversarial:
         costs["generators"], costs["discriminators"] = _adversarial(config, shape)
-    parameters = sum(math.prod(s) for s in _parameters(config, shape, bool(sum(pairs)), adversarial))
+    parameters = sum(math.prod(s) for s in _parameters(config, shape, sum(pairs) > 0, adversarial))
     # read twice by the passes; gradient written and read; parameter and two moments read and written
     traffic = (2 + 2 + 6) * FLOAT * parameters
     costs["parameters and optimizer"] = Cost(ADAM * parameters * shape.steps, traffic * shape.steps)
@@ -105,7 +105,7 @@ def training(config: Any, shape: Shape) -> dict[str, Cost]:
 def evaluation(config: Any, shape: Shape) -> dict[str, Cost]:
     """Module -> cost of a split's evaluation: forward, to the classifier."""
     costs = _network(config, shape, FORWARD)
-    parameters = sum(math.prod(s) for s in _parameters(config, shape, False, False))
+    parameters = sum(math.prod(s) for s in _network_parameters(config, shape))
     return {**costs, "parameters and optimizer": Cost(0.0, FLOAT * parameters * shape.steps)}
 
 
@@ -180,20 +180,29 @@ def _times(number: int, costs: Sequence[Cost]) -> Cost:
     return Cost(number * flops, number * moved)
 
 
-def _parameters(config: Any, shape: Shape, contrast: bool, adversarial: bool) -> Iterator[tuple[int, ...]]:
-    """Shapes of the matrices; vectors do not weigh."""
-    model, graph, gan, d = config.model, config.model.graph, config.model.gan, config.model.hidden
+def _network_parameters(config: Any, shape: Shape) -> Iterator[tuple[int, ...]]:
+    """Shapes of the matrices of encoders to classifier; vectors do not weigh."""
+    model, graph, d = config.model, config.model.graph, config.model.hidden
     values = len(RELATIONS) if graph.relation_values else 1
     scores = {"additive": 2 * len(RELATIONS) * graph.heads, "dot": 2 * d, "uniform": 0}[graph.score]
     context = {"none": 0, "gru": 2 * (d + d // 2) * 3 * (d // 2), "attention": 4 * d * d}[model.context]
     for width in shape.widths.values():
         yield from [(width, d), (d, d), (context,), (graph.layers, d, d * values + scores)]
+    yield from [(len(shape.widths) * d, d), (d, shape.classes)]
+
+
+def _parameters(config: Any, shape: Shape, contrast: bool, adversarial: bool) -> Iterator[tuple[int, ...]]:
+    """The same of all that training changes."""
+    yield from _network_parameters(config, shape)
+    gan, d = config.model.gan, config.model.hidden
+    for width in shape.widths.values():
+        if config.losses.unimodal.weight > 0:
+            yield (d, shape.classes)
         if contrast:
-            yield from [(d, d), (d, model.contrast_width)]
+            yield from [(d, d), (d, config.model.contrast_width)]
         if adversarial:
             out, hidden = width if gan.wiring == "feature" else d, gan.discriminator_hidden
             yield from [(d, gan.generator_hidden), (gan.generator_hidden, out), (out, hidden), (hidden, hidden + 1)]
-    yield from [(len(shape.widths) * d, d), (d, shape.classes)]
 
 
 # --- By the compiler --------------------------------------------------------------------------------------------------
