@@ -92,7 +92,7 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
         "nodes_per_second": trainer.nodes / taken["epoch"].wall,
         "peak_memory": machine.peak_memory(),
         "program_memory": trainer.needs,
-        "epoch": {name: seconds._asdict() for name, seconds in taken.items()},
+        **{name: seconds._asdict() for name, seconds in taken.items()},
     }
 
 

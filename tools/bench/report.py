@@ -87,8 +87,8 @@ COLUMNS: dict[str, list[Column]] = {
     "hidden": [*_EPOCH, *_SHARES],
     "modalities": [*_EPOCH, *_SHARES],
     "latency": [("median ms", _at("median", scale=1e3)), ("95 % ms", _at("p95", scale=1e3)), ("calls", _at("calls"))],
-    "length": [*_EPOCH, *_MEMORY, ("of the program GiB", _at("program_memory", scale=2**-30))],
-    "corpus": [*_EPOCH, *_MEMORY, ("of the program GiB", _at("program_memory", scale=2**-30))],
+    "length": [*_EPOCH, *_MEMORY, ("of the compiled epoch MiB", _at("program_memory", scale=2**-20))],
+    "corpus": [*_EPOCH, *_MEMORY, ("of the compiled epoch MiB", _at("program_memory", scale=2**-20))],
     "run": [
         ("wall s", _at("run", "wall")),
         ("CPU s", _at("run", "cpu")),
