@@ -18,7 +18,8 @@ class Rates(NamedTuple):
     """What the machine does at its best, measured in this process.
 
     Attributes:
-      matmul: floating-point operations per second of a square float32 matrix product, by the clock.
+      matmul: floating-point operations per second of a square float32 matrix product at the default precision (on a
+        GPU that of its tensor cores), by the clock.
       memory: bytes per second, by the clock, read and written by x * 2 + y over arrays larger than any cache.
       matmul_cpu: floating-point operations per CPU second of the same product.
       size: rows of the square matrix.

@@ -16,10 +16,7 @@ import os  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Mapping  # noqa: E402
-from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
-
-ROOT = Path(__file__).parents[2]
 
 
 def run(task: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -37,7 +34,6 @@ def run(task: Mapping[str, Any], environment: Mapping[str, str] | None = None) -
         [sys.executable, "-m", "tools.bench.probe"],
         input=repr({**task, "spawned": time.time()}),
         env={**os.environ, **(environment or {})},
-        cwd=ROOT,
         capture_output=True,
         text=True,
     )

@@ -310,16 +310,14 @@ def _source(config: Any) -> str:
 
 
 def _child(command: list[str], environment: dict[str, str]) -> tuple[Seconds, subprocess.CompletedProcess[str]]:
-    """Runs a command from the project's root; its wall seconds and its own CPU seconds."""
+    """Runs a command; its wall seconds and its own CPU seconds."""
 
     def spent() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
 
     before = spent()
-    taken, done = clock.once(
-        lambda: subprocess.run(command, env=environment, cwd=probe.ROOT, capture_output=True, text=True)
-    )
+    taken, done = clock.once(lambda: subprocess.run(command, env=environment, capture_output=True, text=True))
     return Seconds(taken.wall, spent() - before), done
 
 

@@ -43,9 +43,7 @@ class Trainer:
         self.compiled, self._epoch = clock.once(self._compile)
         analysis = self._epoch.memory_analysis()
         self.needs = 0 if analysis is None else int(analysis.temp_size_in_bytes)
-        free = machine.free_memory()
-        if free is not None and self.needs * MARGIN > free:
-            raise TooLargeError(f"needs {self.needs / 2**30:.1f} GiB beside the data, {free / 2**30:.1f} GiB are free")
+        check_fits(self.needs, machine.free_memory())
 
     def _compile(self) -> jax.stages.Compiled:
         epoch = self.experiment.epoch.lower(self.states[0], self.experiment.data["train"]).compile()
@@ -76,6 +74,12 @@ class Trainer:
     def nodes(self) -> int:
         """Utterances times modalities of an epoch, one seed."""
         return self.utterances * len(self.corpus.modalities)
+
+
+def check_fits(needs: int, free: int | None) -> None:
+    """Raises TooLargeError for a program that needs more bytes than are free (None: not known)."""
+    if free is not None and needs * MARGIN > free:
+        raise TooLargeError(f"needs {needs / 2**30:.1f} GiB beside the data, {free / 2**30:.1f} GiB are free")
 
 
 def epoch_seconds(trainer: Trainer, *, most: int, budget: float, warm: bool = False) -> dict[str, Seconds]:
