@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ariigcn_jax.figures import LINE, MARK, QUIET
 
@@ -25,7 +26,7 @@ def draw(content: Mapping[str, Any]) -> bytes:
     panels = [(name, _measured(rows)) for name, rows in content["sections"].items() if name in PANELS]
     panels = [(name, rows) for name, rows in panels if rows]
     lines = max(1, math.ceil(len(panels) / COLUMNS))
-    figure = Figure(figsize=(5.0 * COLUMNS, 3.6 * lines + 0.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(5.0 * COLUMNS, 3.6 * lines + 0.6), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.12))
     machine = content["machine"]
     title = f"{content['experiment']} on {machine['processor'] if machine['backend'] == 'cpu' else machine['device']}"
     figure.suptitle(title + (": a quick check, no figures to quote" if content["quick"] else ""), fontsize=12)
@@ -134,7 +135,7 @@ PANELS: dict[str, Callable[[Axes, Sequence[Row]], None]] = {
     "floor": _floor,
     "start": _start,
     "seeds": _against("seeds", lambda r: r["times_one"], "seeds together", "seeds", "times the wall time of one"),
-    "hidden": _against("hidden", lambda r: r["epoch"]["wall"], "hidden width", "D", "wall seconds an epoch"),
+    "hidden": _against("hidden", lambda r: r["epoch"]["wall"], "hidden width", "hidden width D", "wall seconds an epoch"),
     "modalities": _against(
         "modalities", lambda r: r["epoch"]["wall"], "modalities", "modalities", "wall seconds an epoch"
     ),
