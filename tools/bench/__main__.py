@@ -27,7 +27,7 @@ DEFAULT = Path(__file__).parents[2] / "experiments" / "iemocap_shape.py"
 JSON, TABLE, PICTURE = "bench.json", "bench.md", "bench.png"
 AGAINST = ("reference",)
 # the smallest model that has all parts, and a compiler that is in a hurry
-QUICK = {"model.hidden": 16, "model.graph.layers": 1, "model.graph.heads": 2, "num_epochs": 2}
+QUICK = {"model.hidden": 16, "model.graph.layers": 1, "model.graph.heads": 2, "num_epochs": 2, "diagnostics.every": 0}
 QUICK_UTTERANCES = 400
 
 

@@ -26,7 +26,9 @@ def draw(content: Mapping[str, Any]) -> bytes:
     panels = [(name, _measured(rows)) for name, rows in content["sections"].items() if name in PANELS]
     panels = [(name, rows) for name, rows in panels if rows]
     lines = max(1, math.ceil(len(panels) / COLUMNS))
-    figure = Figure(figsize=(5.0 * COLUMNS, 3.6 * lines + 0.6), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.12))
+    figure = Figure(
+        figsize=(5.0 * COLUMNS, 3.6 * lines + 0.6), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.12)
+    )
     machine = content["machine"]
     title = f"{content['experiment']} on {machine['processor'] if machine['backend'] == 'cpu' else machine['device']}"
     figure.suptitle(title + (": a quick check, no figures to quote" if content["quick"] else ""), fontsize=12)
@@ -63,7 +65,7 @@ def _epoch(axes: Axes, rows: Sequence[Row]) -> None:
     for row in rows:
         names += [f"{row['point']}, wall", f"{row['point']}, CPU"]
         values += [row["epoch"]["wall"], row["epoch"]["cpu"]]
-    _bars(axes, names, values, "an epoch with validation, one seed", "seconds")
+    _bars(axes, names, values, "an epoch with validation and diagnosis, one seed", "seconds")
 
 
 def _floor(axes: Axes, rows: Sequence[Row]) -> None:
@@ -135,7 +137,9 @@ PANELS: dict[str, Callable[[Axes, Sequence[Row]], None]] = {
     "floor": _floor,
     "start": _start,
     "seeds": _against("seeds", lambda r: r["times_one"], "seeds together", "seeds", "times the wall time of one"),
-    "hidden": _against("hidden", lambda r: r["epoch"]["wall"], "hidden width", "hidden width D", "wall seconds an epoch"),
+    "hidden": _against(
+        "hidden", lambda r: r["epoch"]["wall"], "hidden width", "hidden width D", "wall seconds an epoch"
+    ),
     "modalities": _against(
         "modalities", lambda r: r["epoch"]["wall"], "modalities", "modalities", "wall seconds an epoch"
     ),

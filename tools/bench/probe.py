@@ -70,6 +70,7 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
     compiled = time.time()
     trainer.train()
     trainer.validate()
+    trainer.diagnose()
     first = time.time()
     taken = training.epoch_seconds(trainer, most=task["most"], budget=task["budget"], warm=True)
     return {

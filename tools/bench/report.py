@@ -8,7 +8,7 @@ from typing import Any
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 TITLES = {
-    "epoch": "An epoch of one seed, with validation",
+    "epoch": "An epoch of one seed, with validation and diagnosis",
     "floor": "What an epoch needs: operations, bytes, and their seconds at this machine's rates",
     "start": "From the command to the end of the first epoch, in a process of its own (seconds)",
     "seeds": "An epoch of several seeds together",
@@ -60,6 +60,8 @@ _MEMORY: list[Column] = [("peak memory GiB", _at("peak_memory", scale=2**-30))]
 COLUMNS: dict[str, list[Column]] = {
     "epoch": [
         ("training wall s", _at("train", "wall")),
+        ("validation", _at("validate", "wall")),
+        ("diagnosis", _at("diagnose", "wall")),
         *_EPOCH,
         *_SHARES,
         ("times slower", _at("times_slower", form=_times)),

@@ -90,7 +90,7 @@ def _costs(trainer: training.Trainer) -> tuple[dict[str, count.Cost], dict[str, 
 
 
 def _epoch(bench: Bench, trainer: training.Trainer) -> Row:
-    """An epoch with validation of one seed: its time, and how much of that the machine's rates account for."""
+    """An epoch of one seed with all that belongs to it: its time, and how much of that the machine's rates explain."""
     taken = training.epoch_seconds(trainer, **bench.effort)
     needed = count.total(_costs(trainer)[0]) + count.total(_costs(trainer)[1])
     floor = max(needed.flops / bench.rates.matmul, needed.bytes / bench.rates.memory)

@@ -25,7 +25,7 @@ class Trainer:
     Attributes:
       corpus: standardised.
       experiment: as `train.make`.
-      compiled: seconds of compiling epoch and validation.
+      compiled: seconds of compiling epoch, validation and diagnosis.
       needs: bytes that the epoch's program takes beside its arguments.
     """
 
@@ -46,8 +46,13 @@ class Trainer:
         check_fits(self.needs, machine.free_memory())
 
     def _compile(self) -> jax.stages.Compiled:
-        epoch = self.experiment.epoch.lower(self.states[0], self.experiment.data["train"]).compile()
+        data = self.experiment.data["train"]
+        epoch = self.experiment.epoch.lower(self.states[0], data).compile()
         self.experiment.evaluation("valid", self.states[0].weights)
+        if self.config.diagnostics.every:
+            self._data = runner._plain(self.experiment, data)
+            state = runner._plain(self.experiment, self.states[0])
+            self._diagnose = self.experiment.diagnose.lower(state, self._data).compile()
         return epoch
 
     def seeds(self, count: int) -> None:
@@ -64,6 +69,12 @@ class Trainer:
     def validate(self) -> list[dict[str, np.ndarray]]:
         """Validation of every seed, as a run does it."""
         return runner._evaluate(self.experiment, "valid", [s.weights for s in self.states])
+
+    def diagnose(self) -> list[dict[str, Any]]:
+        """A look at the failure signatures of every seed, as a run does it; nothing where the config has none."""
+        if not self.config.diagnostics.every:
+            return []
+        return runner._each(lambda s: self._diagnose(runner._plain(self.experiment, s), self._data), self.states)
 
     @property
     def utterances(self) -> int:
@@ -83,8 +94,13 @@ def check_fits(needs: int, free: int | None) -> None:
 
 
 def epoch_seconds(trainer: Trainer, *, most: int, budget: float, warm: bool = False) -> dict[str, Seconds]:
-    """Median seconds of an epoch's training, of its validation, and of both, all seeds together; see
-    `clock.samples`."""
+    """Median seconds of an epoch's training, its validation, its share of the diagnoses, and all three, all seeds
+    together; see `clock.samples`."""
     trained = clock.median(clock.samples(trainer.train, most=most, budget=budget, warm=warm))
     validated = clock.median(clock.samples(trainer.validate, most=most, budget=budget, warm=warm))
-    return {"train": trained, "validate": validated, "epoch": trained + validated}
+    every = trainer.config.diagnostics.every
+    diagnosed = Seconds(0.0, 0.0)
+    if every:
+        diagnosed = clock.median(clock.samples(trainer.diagnose, most=most, budget=budget, warm=warm)) / every
+    parts = {"train": trained, "validate": validated, "diagnose": diagnosed}
+    return {**parts, "epoch": trained + validated + diagnosed}
