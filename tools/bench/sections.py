@@ -249,7 +249,7 @@ def corpus(bench: Bench) -> list[Point]:
 
 
 def latency(bench: Bench) -> list[Point]:
-    """From features in the host's memory to probabilities there: what one more utterance costs, whose result depends on
+    """The forward pass, from packed features in the host's memory to probabilities there: what one more utterance costs, whose result depends on
     layers * (past + future) others; and whole conversations."""
     window = bench.config.model.graph
     usual = int(np.median(corpora.lengths(bench.corpus, "train")))
