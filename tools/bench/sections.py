@@ -249,8 +249,8 @@ def corpus(bench: Bench) -> list[Point]:
 
 
 def latency(bench: Bench) -> list[Point]:
-    """The forward pass, from packed features in the host's memory to probabilities there: what one more utterance costs, whose result depends on
-    layers * (past + future) others; and whole conversations."""
+    """The forward pass, from packed features in the host's memory to probabilities there: what one more utterance
+    costs, whose result depends on layers * (past + future) others; and whole conversations."""
     window = bench.config.model.graph
     usual = int(np.median(corpora.lengths(bench.corpus, "train")))
     around = window.layers * (window.past + window.future) + 1 if min(window.past, window.future) >= 0 else usual
