@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
     config.model.modality_dropout = 0.0  # [0, 1), an utterance loses a modality in training
     config.model.context = "none"  # none | gru | attention, behind each encoder
     config.model.speakers = 10  # rows of the speaker embedding; 0 for none
-    config.model.contrast_width = 64  # Z
+    config.model.contrast_width = 32  # Z
     config.model.contrast_candidates = 4096  # nodes that anchors are compared with, at most, a sample; 0 for all
     config.model.graph = ConfigDict()
     config.model.graph.layers = 2  # >= 0
@@ -60,8 +60,8 @@ def get_config() -> ConfigDict:
     config.model.graph.block = 16  # slots of a block of the band kernel; 0 for whole rows
     config.model.gan = ConfigDict()
     config.model.gan.wiring = "feature"  # feature | latent
-    config.model.gan.generator_hidden = 128
-    config.model.gan.discriminator_hidden = 128
+    config.model.gan.generator_hidden = 64
+    config.model.gan.discriminator_hidden = 64
 
     config.losses = ConfigDict()  # a slot holds the hyper-parameters of all its functions; weight 0 removes it
     config.losses.emotion = ConfigDict(

@@ -107,7 +107,7 @@ def test_rows_come_in_few_lengths_and_padding_changes_nothing(model):
         (batch,) = model.batches(one)
         shapes.add(batch.dialogue.shape)
         alone[d] = np.asarray(model.outputs(batch).logits)[0, : len(one)]
-    assert shapes == {(1, 16), (1, 32)}
+    assert shapes == {(1, 16), (1, 24), (1, 32)}
     for batch in model.batches(corpus):
         logits = np.asarray(model.outputs(batch).logits)
         for place, u in np.ndenumerate(batch.utterance):

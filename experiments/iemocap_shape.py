@@ -1,0 +1,29 @@
+"""Generated conversations of IEMOCAP's shape: as many dialogues, utterances, emotions and modalities, and features as
+wide. To measure speed without the corpus; the scores say nothing about IEMOCAP.
+
+python -m experiments.run --config=experiments/iemocap_shape.py
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import base
+
+
+def get_config(ablations: str = "") -> ConfigDict:
+    """The experiment."""
+    config = base.get_config()
+    config.experiment = "iemocap_shape"
+    config.num_epochs = 30
+    config.data.name = "iemocap_shape"
+    config.data.generate = ConfigDict(
+        dict(
+            seed=0,
+            dialogues=151,  # train 108, valid 12, test 31
+            utterances=(20, 78),  # 49 ± 17
+            classes=6,
+            widths=ConfigDict(dict(text=384, audio=94, visual=22)),
+            valid=12 / 151,
+            test=31 / 151,
+        )
+    )
+    return base.finish(config, ablations)
