@@ -33,7 +33,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax.types import Corpus, Outputs, UserError
+from ariigcn_jax.types import Batch, Corpus, Outputs, UserError
 from experiments.command import call
 
 # Views of one space: what makes modalities unlike each other is then what a study says, and nothing else.
@@ -142,6 +142,7 @@ def train_and_measure(config: Any, corpus: Corpus, seeds: Sequence[int]) -> list
         for _ in range(config.num_epochs):
             state, _ = experiment.epoch(state, experiment.data["train"])
         rows = experiment.data["test"]
+        assert isinstance(rows, Batch)  # generated corpora fit on the device
         confusion = experiment.evaluation("test", state.weights)(state.weights, rows)["confusion"]
         score = float(runner.score(np.asarray(confusion))["weighted_f1"])
         found.append({"f1": score, **spread(apply(state.weights, rows), np.asarray(rows.utterance), corpus)})

@@ -62,7 +62,7 @@ class Trainer:
     def train(self) -> list[dict[str, Any]]:
         """An epoch of every seed, as a run does it; returns their logs."""
         data = self.experiment.data["train"]
-        done = runner._each(lambda state: self._epoch(state, data), self.states)
+        done = runner._each(self.experiment.num_devices, lambda state: self._epoch(state, data), self.states)
         self.states = [state for state, _ in done]
         return [jax.tree.map(np.asarray, logs) for _, logs in done]
 
@@ -74,7 +74,12 @@ class Trainer:
         """A look at the failure signatures of every seed, as a run does it; nothing where the config has none."""
         if not self.config.diagnostics.every:
             return []
-        return runner._each(lambda s: self._diagnose(runner._plain(self.experiment, s), self._data), self.states)
+        plain = runner._plain
+        return runner._each(
+            self.experiment.num_devices,
+            lambda s: self._diagnose(plain(self.experiment, s), self._data),
+            self.states,
+        )
 
     @property
     def utterances(self) -> int:
