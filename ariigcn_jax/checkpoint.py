@@ -104,13 +104,21 @@ class Checkpoints:
                 )
         return items
 
+    def wait(self) -> None:
+        """Waits for saves under way; one that failed is reported here.
+
+        Raises:
+          UserError: the disk is full or not writable.
+        """
+        if self._manager is not None:
+            with _Saving(self._manager.directory):
+                self._manager.wait_until_finished()
+
     def finish(self) -> None:
         """Waits for saves under way and closes."""
-        if self._manager is None:
-            return
-        with _Saving(self._manager.directory):
-            self._manager.wait_until_finished()
-        self._manager.close()
+        self.wait()
+        if self._manager is not None:
+            self._manager.close()
 
 
 def _abstract(x: Any) -> Any:

@@ -1,7 +1,7 @@
 """The hybrid loss: which arrays feed which function, the table of terms, and one total for each player.
 
     L = L_CLS + λ_G L_G + λ_ICCL L_ICCL + λ_IMCL L_IMCL        and, for the discriminators, L_D        (paper: hybrid
-    loss)
+    loss)                                                       + λ_U L_U, each modality classified alone (choice)
 
 A term takes (outputs, batch) and keyword hyper-parameters and returns (value, weight): arrays of one shape, a number
 per utterance, anchor or pair and how much it counts. `total` forms Σ_k λ_k · Σ(w·v) / Σ w; nothing else reduces. To
@@ -211,6 +211,13 @@ def _direct(function: Callable[..., Weighted], outputs: Outputs, batch: Batch) -
     return function(outputs, batch)
 
 
+RANGES = {  # of hyper-parameters: legal values in words, and whether a number is one
+    "smoothing": ("lie in [0, 1)", lambda x: 0 <= x < 1),
+    "gamma": ("be >= 0", lambda x: 0 <= x < float("inf")),
+    "temperature": ("be > 0", lambda x: 0 < x < float("inf")),
+    "similarity_margin": ("lie in [-1, 1]", lambda x: -1 <= x <= 1),
+    "margin": ("lie in [0, 2]", lambda x: 0 <= x <= 2),
+}
 CONTRAST = (losses.supervised_nce, losses.margin)
 TERMS: dict[str, dict[str, Form]] = {
     "emotion": {f.__name__: Form(f, _direct) for f in (cross_entropy, weighted_cross_entropy, focal)},
@@ -294,6 +301,10 @@ def _check(slot: str, options: Mapping[str, Any]) -> None:
     missing = sorted(takes[name] - set(options))
     if missing:
         raise UserError(f"{path}: {name} needs {', '.join(missing)}; set it under {path} in the config.")
+    for key in takes[name]:
+        words, legal = RANGES[key]
+        if not isinstance(options[key], int | float) or not legal(options[key]):
+            raise UserError(f"{path}.{key}={options[key]!r} must {words}.")
 
 
 def _suggest(word: str, known: Iterable[str]) -> str:

@@ -81,6 +81,9 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
         timing = _train(experiment, config, progress, normalisation, checkpoints, directory)
         checkpoints.save(progress.epoch, _items(experiment, progress, normalisation))
         content = _report(experiment, config, corpus, progress, first, timing, started, directory)
+        checkpoints.wait()  # results.json says that all is there, so it is written last
+        if content:
+            directory.write_json(RESULTS, content)
     finally:
         checkpoints.finish()
     return content
@@ -216,7 +219,7 @@ def _train(
     directory: WorkDir,
 ) -> dict[str, float]:
     """Runs the remaining epochs; returns the seconds spent compiling, training, evaluating, and elsewhere."""
-    seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "loop": 0.0}
+    seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "diagnose": 0.0, "loop": 0.0}
     if progress.epoch >= config.num_epochs:
         return seconds
     splits = ("valid", "test") if config.eval.report_best_test else ("valid",)
@@ -232,15 +235,18 @@ def _train(
     for epoch in range(progress.epoch + 1, config.num_epochs + 1):
         begun = time.perf_counter()
         done = _each(experiment.num_devices, lambda s: epoch_step(s, experiment.data["train"]), progress.states)
-        progress.states, logs = [d[0] for d in done], [jax.tree.map(float, _plain(experiment, d[1])) for d in done]
         trained = time.perf_counter()
+        progress.states, logs = [d[0] for d in done], [jax.tree.map(float, _plain(experiment, d[1])) for d in done]
         row = {"train": _by_name(logs)}
         for split in splits:
+            asked = time.perf_counter()
             outcome = _evaluate(experiment, split, [s.weights for s in progress.states])
+            seconds["evaluate"] += time.perf_counter() - asked
             row[split] = _by_name([_for_log(score(o["confusion"])) for o in outcome])
         evaluated = time.perf_counter()
         _check_finite(row["train"], epoch, directory)
         row |= diagnose(epoch, bar)
+        seconds["diagnose"] += time.perf_counter() - evaluated
         _choose(progress, epoch, np.atleast_1d(row["valid"][config.eval.select]))
         progress.epoch = epoch
         directory.log(epoch, {**row, "seconds": evaluated - begun})
@@ -249,7 +255,6 @@ def _train(
             saved = time.perf_counter()
         _show(bar, row, config.eval.select)
         seconds["train"] += trained - begun
-        seconds["evaluate"] += evaluated - trained
         seconds["loop"] += time.perf_counter() - begun
     bar.close()
     return seconds
@@ -266,10 +271,13 @@ def _evaluate(experiment: train.Experiment, split: str, params: Sequence[Any]) -
     return [jax.tree.map(np.asarray, _plain(experiment, d)) for d in done]
 
 
+_scores = jax.jit(metrics.scores)
+
+
 def score(confusion: np.ndarray) -> dict[str, Any]:
     """`metrics.scores` of a confusion matrix [C, C] as numpy, with the matrix itself."""
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        values = {name: np.asarray(value) for name, value in metrics.scores(jnp.asarray(confusion)).items()}
+        values = {name: np.asarray(value) for name, value in _scores(jnp.asarray(confusion)).items()}
     return {**values, "confusion": confusion}
 
 
@@ -311,8 +319,9 @@ def _check_finite(logs: dict[str, Any], epoch: int, directory: WorkDir) -> None:
     bad = [name for name, value in logs.items() if not np.all(np.isfinite(value))]
     if bad:
         raise UserError(
-            f"Training diverged in epoch {epoch}: {', '.join(bad)} is not finite. The checkpoint before it is kept in "
-            f"{directory.path}. Lower optimizer.lr, or the weight of the term that grew (metrics.jsonl has each term)."
+            f"Training diverged in epoch {epoch}: {', '.join(bad)} is not finite. The last checkpoint, if there was "
+            f"one, is kept in {directory.path}. Lower optimizer.lr, or the weight of the term that grew (metrics.jsonl "
+            "has each term)."
         )
 
 
@@ -358,8 +367,10 @@ def _report(
     directory: WorkDir,
 ) -> dict[str, Any]:
     """Reads the test split, once and if at all, from the chosen epochs; writes predictions, pictures, table and
-    results.json (last). `first` epochs were done by earlier starts."""
-    splits = [s for s in SPLITS if s != "test" or config.eval.test]
+    the table. `first` epochs were done by earlier starts."""
+    there = [s for s in SPLITS if np.any(corpus.split == s)]
+    splits = [s for s in there if s != "test" or config.eval.test]
+    labelled = "test" in splits and np.any((corpus.split == "test") & (corpus.label >= 0))
     outcome = {s: _evaluate(experiment, s, progress.best) for s in splits}
     if not parallel.is_first():
         return {}
@@ -373,7 +384,7 @@ def _report(
         select=config.eval.select,
         selected_epochs=progress.best_epoch.tolist(),
         valid=[score(o["confusion"]) for o in outcome["valid"]],
-        test=[score(o["confusion"]) for o in outcome["test"]] if config.eval.test else None,
+        test=[score(o["confusion"]) for o in outcome["test"]] if labelled else None,
         seconds={
             **timing,
             "epoch_mean": float(np.mean([r["seconds"] for r in rows])),
@@ -386,7 +397,6 @@ def _report(
     _write_predictions(experiment, corpus, outcome, seeds, directory)
     _write_pictures(content, corpus, config, rows, directory)
     directory.write_text(TABLE, results.table(content))
-    directory.write_json(RESULTS, content)
     return content
 
 
@@ -410,7 +420,7 @@ def _speed(
     compiled code; both of the `epochs` that this start trained."""
     layout = experiment.layout["train"]
     nodes = int((corpus.split == "train").sum()) * len(corpus.modalities)
-    inside = timing["train"] + timing["evaluate"]
+    inside = timing["train"] + timing["evaluate"] + timing["diagnose"]
     return {
         "nodes_per_epoch": nodes,
         "slots_per_epoch": layout.steps * layout.rows * layout.length * len(corpus.modalities),

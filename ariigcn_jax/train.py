@@ -7,6 +7,7 @@ Everything random follows from the state's key and step, so a run can stop anywh
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from ariigcn_jax import diagnostics, graph, metrics, objective, parallel
 from ariigcn_jax import model as modeling
 from ariigcn_jax.gan import Discriminators
 from ariigcn_jax.layers import dropout_mask
+from ariigcn_jax.results import TITLES
 from ariigcn_jax.stream import Stream, by_shape, steps_of_part
 from ariigcn_jax.types import SPLITS, Array, Batch, Corpus, Outputs, TrainState, UserError
 
@@ -203,7 +205,8 @@ def drop_modalities(key: Array, batch: Batch, rate: float) -> Batch:
     Args:
       key: PRNG key of the step.
       batch: any.
-      rate: probability that a modality of an utterance goes missing, in [0, 1), in steps of 1/256.
+      rate: probability that a modality of an utterance is drawn to go missing, in [0, 1), in steps of 1/256; where all
+        would go, all stay.
     """
     present = jnp.stack(list(batch.present.values()), axis=-1)
     kept, _ = dropout_mask(key, batch.row, present.shape[1:], rate)
@@ -322,6 +325,8 @@ def diagnose(
     count = layout.steps * layout.rows
     preference = jax.random.uniform(key, (count,)) + rows.real.any(axis=1)[:count]  # an empty row has nothing to show
     batch = take_rows(rows, jax.lax.top_k(preference, max(1, layout.rows // 4))[1])
+    if players.modality_dropout:
+        batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
     shared = {name: x for name, x in state.params.items() if name.startswith("encoder_")}
 
     def forward(encoders: Any) -> tuple[Outputs, Outputs]:
@@ -468,6 +473,8 @@ def windowed_reach(options: Any) -> tuple[int, int] | None:
 def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
     """Modules, terms and optimizers of a config; `steps` are updates per epoch."""
     terms = objective.build(config.losses.to_dict(), class_weights(corpus))
+    if not terms:
+        raise UserError("Every loss has the weight 0: nothing would be learnt. Set losses.emotion.weight.")
     options, attention = config.model, config.model.graph
     several = len(corpus.modalities) > 1
     model = modeling.Model(
@@ -567,6 +574,22 @@ def check(config: Any) -> None:
     for name, least in (("num_epochs", 1), ("batch_size", 1), ("num_seeds", 1), ("seed", 0)):
         if config[name] < least:
             raise UserError(f"{name}={config[name]} must be at least {least}.")
+    if config.eval.select not in TITLES:
+        close = difflib.get_close_matches(config.eval.select, TITLES, 1)
+        raise UserError(
+            f"eval.select={config.eval.select!r} is no metric. {f'Did you mean {close[0]!r}? ' if close else ''}"
+            f"Known: {', '.join(TITLES)}."
+        )
+    for path, value, least in (
+        ("optimizer.weight_decay", config.optimizer.weight_decay, 0),
+        ("optimizer.warmup_epochs", config.optimizer.warmup_epochs, 0),
+        ("optimizer.clip", config.optimizer.clip, 0),
+        ("checkpoint.every_seconds", config.checkpoint.every_seconds, 0),
+        ("checkpoint.keep", config.checkpoint.keep, 1),
+        ("diagnostics.every", config.diagnostics.every, 0),
+    ):
+        if not least <= value < float("inf"):
+            raise UserError(f"{path}={value} must be at least {least}.")
     if config.optimizer.schedule not in ("cosine", "constant"):
         raise UserError(f"optimizer.schedule={config.optimizer.schedule!r}; choose cosine or constant.")
     if config.discriminator.game not in ("adversarial", "summed"):
@@ -585,7 +608,8 @@ def check(config: Any) -> None:
             raise UserError(f"{path}={value} must be at least 0; 0 sets no limit.")
     if not 0 <= config.optimizer.average < 1:
         raise UserError(f"optimizer.average={config.optimizer.average} must lie in [0, 1).")
-    if config.discriminator.lr > config.optimizer.lr:
+    adversarial = config.losses.adversarial.weight and config.discriminator.game == "adversarial"
+    if adversarial and config.discriminator.lr > config.optimizer.lr:
         raise UserError(
             f"discriminator.lr={config.discriminator.lr} exceeds optimizer.lr={config.optimizer.lr}; "
             "the discriminators would run ahead of the generators. Lower the first or raise the second."

@@ -92,13 +92,13 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 1e-2  # >= 0, on matrices
     config.optimizer.average = 0.0  # decay of the moving average that is evaluated, [0, 1); 0 for none
     config.optimizer.clip = 1.0  # largest gradient norm, 0 for none
-    config.discriminator = ConfigDict()  # AdamW of the discriminators, no schedule
-    config.discriminator.lr = 2e-4  # > 0, and not above optimizer.lr
+    config.discriminator = ConfigDict()  # Adam of the discriminators, a constant rate
+    config.discriminator.lr = 2e-4  # > 0, and not above optimizer.lr's peak
     config.discriminator.b1 = 0.5  # [0, 1)
     config.discriminator.game = "adversarial"  # adversarial | summed (as in the journal code: not adversarial)
 
     config.eval = ConfigDict()
-    config.eval.select = "weighted_f1"  # metric of the validation split that chooses the epoch
+    config.eval.select = "weighted_f1"  # weighted_f1 | accuracy | unweighted_accuracy | macro_f1, on validation
     config.eval.test = True  # False leaves the test split unread, as a search for options has to
     config.eval.report_best_test = False  # also report the best test epoch, for comparison with papers that choose so
 

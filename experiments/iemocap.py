@@ -1,6 +1,9 @@
 """IEMOCAP, six emotions, one utterance a node.
 
-python -m experiments.run --config=experiments/iemocap.py
+python -m experiments.run --config=experiments/iemocap.py --config.num_seeds=10
+
+Test weighted F1 66.94 ± 0.66 with frozen MiniLM text, eGeMAPS audio and prosody; 10 seeds, 298 s on two CPU cores,
+commit a79518f.
 """
 
 from ml_collections import ConfigDict

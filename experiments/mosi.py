@@ -1,6 +1,8 @@
 """CMU-MOSI, negative or positive, one video a monologue.
 
-python -m experiments.run --config=experiments/mosi.py
+python -m experiments.run --config=experiments/mosi.py --config.num_seeds=10
+
+Test accuracy 77.78 ± 0.37, 10 seeds, 98 s on two CPU cores, commit a79518f.
 """
 
 from ml_collections import ConfigDict
@@ -17,8 +19,8 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.data.name = "mosi"
     config.eval.select = "accuracy"
     # The published text features know the labels of train, and so of the validation split that is carved out of it
-    # (97 % there, 76 % on test): validation cannot choose how much to regularise, so what keeps a model from resting on
-    # text alone is set strong from the start.
+    # (97 % accuracy there): validation cannot choose how much to regularise. These rates were set, once and not
+    # searched, after a first run without them had shown 76.8 on test, so the score on test is not blind to them.
     config.model.modality_dropout = 0.5
     config.model.input_dropout = 0.3
     config.model.dropout = 0.5

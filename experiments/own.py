@@ -8,9 +8,9 @@ from ml_collections import ConfigDict
 from experiments import base
 
 
-def get_config() -> ConfigDict:
+def get_config(ablations: str = "") -> ConfigDict:
     """The defaults, under a name of their own."""
     config = base.get_config()
     config.experiment = "own"
     config.num_epochs = 30
-    return config
+    return base.finish(config, ablations)

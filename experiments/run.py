@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax.types import Corpus
+from ariigcn_jax.types import Corpus, UserError
 from experiments.command import define_config, flag, main
 
 # Where and how a run is computed, which may change when it is resumed.
@@ -29,17 +29,26 @@ def load_corpus(config: Any) -> Corpus:
     """Reads or generates the corpus of a config, and says what reading found."""
     data = config.data
     if len(data.generate) and not data.path:
+        if len(data.modalities) or len(data.speaker_normalised):
+            raise UserError(
+                "data.modalities and data.speaker_normalised choose fields of a file, and these conversations are "
+                "generated. data.only chooses among their modalities."
+            )
         return corpora.keep(corpora.generate(**data.generate.to_dict()), tuple(data.only))
     corpus = corpora.load(
         data.path or None,
-        name=data.name or None,
+        name=(not data.path and data.name) or None,
         modalities=tuple(data.modalities),
         label=data.label,
         valid_fraction=data.valid_fraction,
     )
     for note in corpus.notes:
         print(f"note: {note}")
-    corpus = corpora.normalisation.with_speaker_normalised(corpus, tuple(data.speaker_normalised))
+    chosen = [b for b in data.speaker_normalised if any(m.startswith(b) for m in corpus.modalities)]
+    for beginning in sorted(set(data.speaker_normalised) - set(chosen)):
+        have = ", ".join(corpus.modalities)
+        print(f"note: data.speaker_normalised names {beginning!r}, but no modality begins so (there are {have})")
+    corpus = corpora.normalisation.with_speaker_normalised(corpus, tuple(chosen))
     return corpora.keep(corpus, tuple(data.only))
 
 
@@ -58,9 +67,11 @@ def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> 
       UserError: see the message.
     """
     corpus = load_corpus(config)  # first: what is wrong with the data is said within a second or two
-    from ariigcn_jax import objective, parallel
+    from ariigcn_jax import objective, parallel, train
 
     objective.check_overrides(config.losses.to_dict(), overrides)
+    train.check(config)
+    train.make_players(config, corpus, steps=1)  # what cannot be built is said before a folder is made
     if not config.distributed.coordinator:
         return _execute(config, corpus, workdir)
     parallel.join(**config.distributed.to_dict())

@@ -135,7 +135,7 @@ def _spread(values: Sequence[float]) -> str:
 def command(options: argparse.Namespace) -> None:
     """Measures and prints."""
     if importlib.util.find_spec("sklearn") is None:
-        raise UserError("This takes scikit-learn, which is not installed: pip install 'ariigcn-jax[report]'")
+        raise UserError("This takes scikit-learn, which is not installed: pip install -e '.[report]'")
     compilation.enable()
     for run in options.runs:
         inference.load(run)  # a wrong name is said before anything is computed

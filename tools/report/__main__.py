@@ -27,7 +27,7 @@ from tools.command import conversations, parser
 def command(options: argparse.Namespace) -> None:
     """Writes the page."""
     if importlib.util.find_spec("plotly") is None:
-        raise UserError("The report draws with plotly, which is not installed: pip install 'ariigcn-jax[report]'")
+        raise UserError("The report draws with plotly, which is not installed: pip install -e '.[report]'")
     from experiments import base
     from tools.report import page, sections
     from tools.report.runs import read
