@@ -421,6 +421,7 @@ def make(config: Any, corpus: Corpus) -> Experiment:
             f"The corpus {corpus.name!r} has no labelled utterance in its validation split, and the epoch is chosen on "
             "validation. Give some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
         )
+    make_players(config, corpus, steps=1)  # an option that cannot be built is said before anything is packed
     num_devices = parallel.device_count(config.num_devices)
     reach = windowed_reach(config.model)
     laid = {s: graph.index(corpus, s, config.batch_size, config.data.longest_row, reach) for s in SPLITS}
