@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -242,6 +243,28 @@ def test_test_split_may_be_left_unread(tmp_path, monkeypatch):
     assert (tmp_path / "confusion_matrix.png").exists()
     with pytest.raises(UserError, match=r"report_best_test=True needs eval\.test=True"):
         execute(tmp_path / "other", {"eval.test": False, "eval.report_best_test": True})
+
+
+def test_corpus_without_a_test_split_ends_with_its_validation_scores(tmp_path, monkeypatch):
+    load = run.load_corpus
+
+    def without_test(config):
+        corpus = load(config)
+        return dataclasses.replace(corpus, split=np.where(corpus.split == "test", "train", corpus.split))
+
+    monkeypatch.setattr(run, "load_corpus", without_test)
+    content, output = execute(tmp_path, {"num_epochs": 1})
+    assert "test" not in content and "valid, epoch chosen on validation" in output
+
+
+def test_results_are_written_after_the_checkpoints_are_complete(tmp_path, monkeypatch):
+    def fails(_):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(runner.Checkpoints, "wait", fails)
+    with pytest.raises(UserError, match="the disk is full"):
+        execute(tmp_path, {"num_epochs": 1})
+    assert not (tmp_path / runner.RESULTS).exists()
 
 
 def test_best_test_epoch_is_reported_on_demand_with_its_note(both):
