@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax import __version__, diagnostics, figures, graph, metrics, parallel, results, train
+from ariigcn_jax import __version__, calibration, diagnostics, figures, graph, metrics, parallel, results, train
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax.checkpoint import Checkpoints
 from ariigcn_jax.stream import Stream
@@ -393,8 +393,13 @@ def _report(
         best_test=best_test,
         best_test_epochs=best_epochs,
     )
+    found = [_predicted(experiment, corpus, outcome, index) for index in range(len(seeds))]
+    content["temperature"] = [_temperature(corpus, *f) for f in found]
+    content["calibration_error"] = {
+        split: _calibration_error(corpus, found, content["temperature"], split) for split in outcome if split != "train"
+    }
     content["speed"] = _speed(experiment, corpus, config, len(rows) - first, timing)
-    _write_predictions(experiment, corpus, outcome, seeds, directory)
+    _write_predictions(corpus, found, content["temperature"], seeds, directory)
     _write_pictures(content, corpus, config, rows, directory)
     directory.write_text(TABLE, results.table(content))
     return content
@@ -429,16 +434,46 @@ def _speed(
     }
 
 
+def _predicted(
+    experiment: train.Experiment, corpus: Corpus, outcome: dict[str, Any], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers [n] of the utterances that were evaluated, and their probabilities [n, C] as trained."""
+    parts = [(experiment.index[s].utterance[:-1], outcome[s][seed]["probabilities"]) for s in outcome]
+    utterance = np.concatenate([u.reshape(-1) for u, _ in parts])
+    probabilities = np.concatenate([p.reshape(-1, corpus.num_classes) for _, p in parts])
+    return utterance[utterance != PADDING], probabilities[utterance != PADDING]
+
+
+def _temperature(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> float:
+    """Fitted on the validation split."""
+    valid = corpus.split[utterance] == "valid"
+    return calibration.fit_temperature(probabilities[valid], corpus.label[utterance[valid]])
+
+
+def _calibration_error(
+    corpus: Corpus, found: Sequence[tuple[np.ndarray, np.ndarray]], temperatures: Sequence[float], split: str
+) -> dict[str, dict[str, Any]]:
+    """Expected calibration error of a split as trained ("before") and with the temperature ("after")."""
+    scores = []
+    for (utterance, probabilities), temperature in zip(found, temperatures, strict=True):
+        chosen = corpus.split[utterance] == split
+        label, p = corpus.label[utterance[chosen]], probabilities[chosen]
+        after = calibration.scale(p, temperature)
+        error = calibration.expected_calibration_error
+        scores.append({"before": error(p, label), "after": error(after, label)})
+    return results.summarise(scores)
+
+
 def _write_predictions(
-    experiment: train.Experiment, corpus: Corpus, outcome: dict[str, Any], seeds: Sequence[int], directory: WorkDir
+    corpus: Corpus,
+    found: Sequence[tuple[np.ndarray, np.ndarray]],
+    temperatures: Sequence[float],
+    seeds: Sequence[int],
+    directory: WorkDir,
 ) -> None:
-    for index, seed in enumerate(seeds):
-        parts = [(experiment.index[s].utterance[:-1], outcome[s][index]["probabilities"]) for s in outcome]
-        utterance = np.concatenate([u.reshape(-1) for u, _ in parts])
-        probabilities = np.concatenate([p.reshape(-1, corpus.num_classes) for _, p in parts])
-        real = utterance != PADDING
+    for (utterance, probabilities), temperature, seed in zip(found, temperatures, seeds, strict=True):
         path = directory.path / "predictions" / f"seed_{seed}.csv"
-        results.write_predictions(path, corpus, utterance[real], probabilities[real])
+        results.write_predictions(path, corpus, utterance, calibration.scale(probabilities, temperature))
 
 
 def _write_pictures(

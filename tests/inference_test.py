@@ -72,7 +72,9 @@ def probabilities(model, corpus):
     result = np.full((len(corpus), len(model.label_names)), np.nan)
     for batch in model.batches(model.prepare(corpus)):
         real = batch.utterance >= 0
-        result[batch.utterance[real]] = np.asarray(jax.nn.softmax(model.outputs(batch).logits))[real]
+        result[batch.utterance[real]] = np.asarray(jax.nn.softmax(model.outputs(batch).logits / model.temperature))[
+            real
+        ]
     return result
 
 
@@ -84,6 +86,7 @@ def test_gives_what_the_run_predicted(folder, seed):
     written = [[float(row[f"p_{name}"]) for name in model.label_names] for row in rows]
     np.testing.assert_allclose(probabilities(model, corpus_of(tiny())), written, atol=2e-6)
     results = json.loads((folder / "results.json").read_text())
+    assert model.temperature == results["temperature"][seed] != 1
     assert (model.seed, model.epoch, model.finished) == (seed, results["selected_epochs"][seed], True)
 
 
@@ -95,7 +98,6 @@ def test_the_seed_is_the_one_with_the_best_validation_score(folder, model):
 
 def test_order_of_modalities_is_that_of_training(model):
     assert list(model.widths.items()) == [("text", 48), ("audio", 24), ("visual", 16)]  # sorting would lose it
-    assert model.temperature == 1.0
 
 
 def test_rows_come_in_few_lengths_and_padding_changes_nothing(model):

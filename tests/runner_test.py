@@ -254,6 +254,7 @@ def test_corpus_without_a_test_split_ends_with_its_validation_scores(tmp_path, m
 
     monkeypatch.setattr(run, "load_corpus", without_test)
     content, output = execute(tmp_path, {"num_epochs": 1})
+    assert content["calibration_error"].keys() == {"valid"} and content["temperature"][0] > 0
     assert "test" not in content and "valid, epoch chosen on validation" in output
 
 
