@@ -228,6 +228,7 @@ def _train(
     epoch_step = experiment.training(progress.states[0])
     for split in splits:
         experiment.evaluation(split, progress.best[0])
+    score(_evaluate(experiment, "valid", progress.best)[0]["confusion"])  # what the first use compiles
     diagnose = _diagnosis(experiment, config, progress, directory)
     saved = time.perf_counter()
     seconds["compile"] = saved - begun
