@@ -95,6 +95,9 @@ def hinge_generator(logits: Array) -> Array:
 # Anchors and candidates come with one-hot rows of their classes; a row of zeros counts nowhere. What can be had from
 # sums over classes is had so, and the rest as matrix products: no [A, Q] array of booleans is made.
 
+WITHOUT_PEAK = 0.03  # temperature above which exp((s − 1)/τ) of any cosine is a float32: no maximum needs to be found
+NOWHERE = -1e9  # similarity of what does not count; finite, so that no gradient is NaN
+
 
 def supervised_nce(
     anchors: Array,
@@ -127,22 +130,63 @@ def supervised_nce(
     References:
       Khosla et al., Supervised Contrastive Learning, 2020 (L_out).
     """
-    similarity = anchors @ candidates.T
-    if similarity_margin > -1:
-        positive = anchor_class @ candidate_class.T > 0
-        similarity = jnp.where(positive, similarity, jnp.maximum(similarity, similarity_margin))
-    itself = jnp.arange(len(candidates)) == own[:, None]
-    # cosines lie in [-1, 1], so unless 2 / τ exceeds what exp can hold, no pass for the row's maximum is needed
-    peak = jnp.ones(())
-    if temperature <= 0.03:
-        similarity = jnp.where(itself | ~candidate_class.any(axis=1), -1, similarity)
+    similarity = _penalised(anchors, candidates, anchor_class, candidate_class, similarity_margin)
+    counts = candidate_class.sum(axis=1)
+    similarity = jnp.where(jnp.arange(len(candidates)) == own[:, None], NOWHERE, similarity)
+    peak = jnp.ones(())  # cosines lie in [-1, 1]
+    if temperature <= WITHOUT_PEAK:
+        similarity = jnp.where(counts > 0, similarity, NOWHERE)
         peak = jax.lax.stop_gradient(jnp.max(similarity, axis=1, initial=-1))
-    e = jnp.where(itself, 0, jnp.exp((similarity - peak[..., None]) / temperature))
-    total = jnp.sum(e @ candidate_class, axis=1)  # a product with a matrix is faster on the CPU than one with a vector
+    total = jnp.exp((similarity - peak[..., None]) / temperature) @ counts
+    return _nce(total, peak, _pulled(anchors, candidates, anchor_class, candidate_class, own), temperature)
+
+
+def mutual_supervised_nce(
+    left: Array, right: Array, left_class: Array, right_class: Array, *, temperature: float, similarity_margin: float
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """`supervised_nce` of left anchors with right candidates and of right anchors with left candidates, none of which
+    is an anchor itself; the similarities, which are the same ones, are computed once.
+
+    Args:
+      left: [A, Z] unit vectors.
+      right: [Q, Z] unit vectors.
+      left_class: [A, C] one-hot, or zeros.
+      right_class: [Q, C] one-hot, or zeros.
+      temperature: τ > 0.
+      similarity_margin: β in [-1, 1]; -1 is no margin.
+
+    Returns:
+      Values and weights of the left anchors [A], and of the right ones [Q].
+    """
+    sides = ((left, right, left_class, right_class), (right, left, right_class, left_class))
+    nowhere = [jnp.full(len(anchors), -1) for anchors, *_ in sides]
+    if temperature <= WITHOUT_PEAK:
+        options = dict(temperature=temperature, similarity_margin=similarity_margin)
+        first, second = (supervised_nce(*side, own, **options) for side, own in zip(sides, nowhere, strict=True))
+        return first, second
+    peak = jnp.ones(())
+    e = jnp.exp((_penalised(*sides[0], similarity_margin) - peak) / temperature)
+    totals = (e @ right_class.sum(axis=1), left_class.sum(axis=1) @ e)
+    pulled = [_pulled(*side, own) for side, own in zip(sides, nowhere, strict=True)]
+    return _nce(totals[0], peak, pulled[0], temperature), _nce(totals[1], peak, pulled[1], temperature)
+
+
+def _penalised(
+    anchors: Array, candidates: Array, anchor_class: Array, candidate_class: Array, similarity_margin: float
+) -> Array:
+    """Similarities [A, Q], those of negatives at least the margin."""
+    similarity = anchors @ candidates.T
+    if similarity_margin <= -1:
+        return similarity
+    positive = anchor_class @ candidate_class.T > 0
+    return jnp.where(positive, similarity, jnp.maximum(similarity, similarity_margin))
+
+
+def _nce(total: Array, peak: Array, pulled: tuple[Array, Array], temperature: float) -> tuple[Array, Array]:
+    """The loss and its weight [A] from Σ_a exp((s_a − peak)/τ) [A], the peak, and what `_pulled` returns."""
+    has = pulled[1] > 0
     log_sum = jnp.log(jnp.maximum(total, 1e-30)) + peak / temperature
-    pulled, count = _pulled(anchors, candidates, anchor_class, candidate_class, own)
-    has = count > 0
-    return jnp.where(has, log_sum - pulled / temperature, 0), has.astype(similarity.dtype)
+    return jnp.where(has, log_sum - pulled[0] / temperature, 0), has.astype(total.dtype)
 
 
 def margin(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -137,6 +138,15 @@ def contrast_set(
     return all_gather(local.replace(own=None), axis).replace(own=own)
 
 
+def other_candidates(
+    outputs: Outputs, batch: Batch, axis: str | None, limit: int, offset: Array | int
+) -> ContrastSet | None:
+    """`contrast_set`, or None where that is the anchors themselves: one device and no sample."""
+    if axis is None and not 0 < limit < batch.label.size:
+        return None
+    return contrast_set(outputs, batch, axis, limit, offset)
+
+
 def _contrast(function: Callable[..., Weighted], outputs: Outputs, batch: Batch, pairs: Sequence[Pair]) -> Weighted:
     """Anchors of the first modality of each pair against candidates of the second: [pairs, R * L]."""
     mine = contrast_set(outputs, batch, None)
@@ -190,6 +200,21 @@ def _cross_modal(function: Callable[..., Weighted], outputs: Outputs, batch: Bat
     return _contrast(function, outputs, batch, [(a, b) for a in outputs.contrast for b in outputs.contrast if a != b])
 
 
+def _cross_modal_both_ways(
+    mutual: Callable[..., tuple[Weighted, Weighted]], function: Callable[..., Weighted], outputs: Outputs, batch: Batch
+) -> Weighted:
+    """The same by a function that compares two modalities both ways at once, where the anchors are the candidates."""
+    if outputs.candidates is not None or batch.label.size**2 > MOST_SIMILARITIES or len(outputs.contrast) < 2:
+        return _cross_modal(function, outputs, batch)
+    mine = contrast_set(outputs, batch, None)
+    both = [
+        mutual(mine.vectors[a], mine.vectors[b], mine.classes[a], mine.classes[b])
+        for a, b in itertools.combinations(outputs.contrast, 2)
+    ]
+    value, weight = zip(*(way for ways in both for way in ways), strict=True)
+    return jnp.stack(value), jnp.stack(weight)
+
+
 # --- The table of terms -----------------------------------------------------------------------------------------------
 
 
@@ -200,11 +225,14 @@ class Form(NamedTuple):
       hyper: the function whose keyword-only arguments are the hyper-parameters.
       wire: (hyper with its hyper-parameters bound, outputs, batch) -> (value, weight).
       discriminator: for an adversarial form what the discriminators minimise.
+      mutual: of a contrast, both ways between two modalities for the price of one; `wire` then takes it first, with the
+        same hyper-parameters bound.
     """
 
     hyper: Callable[..., Any]
     wire: Callable[..., Weighted]
     discriminator: Callable[[Array, bool], Array] | None = None
+    mutual: Callable[..., tuple[Weighted, Weighted]] | None = None
 
 
 def _direct(function: Callable[..., Weighted], outputs: Outputs, batch: Batch) -> Weighted:
@@ -228,7 +256,10 @@ TERMS: dict[str, dict[str, Form]] = {
         "hinge": Form(losses.hinge_generator, _generator, losses.hinge_discriminator),
     },
     "iccl": {f.__name__: Form(f, _intra_modal) for f in CONTRAST},
-    "imcl": {f.__name__: Form(f, _cross_modal) for f in CONTRAST},
+    "imcl": {
+        "supervised_nce": Form(losses.supervised_nce, _cross_modal_both_ways, mutual=losses.mutual_supervised_nce),
+        "margin": Form(losses.margin, _cross_modal),
+    },
 }
 
 
@@ -259,7 +290,8 @@ def build(config: Mapping[str, Mapping[str, Any]], class_weights: ArrayLike) -> 
         if "class_weights" in inspect.signature(form.hyper).parameters:
             bound["class_weights"] = class_weights
         if weight > 0:
-            wired = functools.partial(form.wire, functools.partial(form.hyper, **bound))
+            functions = [f for f in (form.mutual, form.hyper) if f]
+            wired = functools.partial(form.wire, *[functools.partial(f, **bound) for f in functions])
             judged = form.discriminator and functools.partial(_discriminator, form.discriminator)
             terms[slot] = Term(wired, weight, judged)
     return terms

@@ -147,7 +147,7 @@ def train_step(players: Players, state: TrainState, batch: Batch, axis: str | No
     def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
         real, outputs = players.judge(discriminators, outputs, batch)
         offset = jax.random.randint(jax.random.fold_in(key, jnp.int32(-2)), (), 0, 2**30)  # unused without a sample
-        candidates = objective.contrast_set(outputs, batch, axis, players.contrast_candidates, offset)
+        candidates = objective.other_candidates(outputs, batch, axis, players.contrast_candidates, offset)
         outputs = outputs.replace(candidates=candidates)
         share, terms = objective.total(players.terms, outputs, batch, axis)
         if players.summed and outputs.generated:
