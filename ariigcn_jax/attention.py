@@ -287,6 +287,31 @@ def _side_grid(side: _Side, weights: Array) -> Array:
     return jnp.take_along_axis(weights, jnp.broadcast_to(place, (1, 1, 1, *side.place.shape)), axis=-1) * inside
 
 
+class Contribution(nn.Module):
+    """x [..., D] -> [..., a, b], with nn.DenseGeneral's parameters, as one product of two matrices: its gradient then
+    needs no transposed copy (see `layers.Dense`).
+
+    Attributes:
+      features: (a, b).
+      use_bias: whether a bias [a, b] is added.
+    """
+
+    features: tuple[int, int]
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        inner, outer = x.shape[-1], math.prod(self.features)
+
+        def init(key: Array, shape: tuple[int, ...]) -> Array:
+            return nn.initializers.lecun_normal()(key, (inner, outer)).reshape(shape)
+
+        made = x.reshape(-1, inner) @ self.param("kernel", init, (inner, *self.features)).reshape(inner, outer)
+        if self.use_bias:
+            made = made + self.param("bias", nn.initializers.zeros, self.features).reshape(outer)
+        return made.reshape(*x.shape[:-1], *self.features)
+
+
 class GraphAttention(nn.Module):
     """One layer of relation-aware graph attention, residual and normed before (choice).
 
@@ -342,7 +367,7 @@ class GraphAttention(nn.Module):
         width = x.shape[-1] // self.heads
         count = len(RELATIONS)
         value = tuple(
-            _slots_inside(nn.DenseGeneral((self.heads, width), use_bias=False, name=f"value_{r}")(x))
+            _slots_inside(Contribution((self.heads, width), False, name=f"value_{r}")(x))
             for r in range(count if self.relation_values else 1)
         )
         bias = jnp.zeros((count, self.heads))
@@ -350,11 +375,11 @@ class GraphAttention(nn.Module):
         if self.score == "additive":
             # a_r · W h is linear in h, so its product with W is learned directly: [D, K * H] instead of D x D and
             # then H
-            receiver = jnp.transpose(nn.DenseGeneral((count, self.heads), name="receiver")(x), (2, 3, 0, 1))
-            sender = jnp.transpose(nn.DenseGeneral((count, self.heads), use_bias=False, name="sender")(x), (2, 3, 0, 1))
+            receiver = jnp.transpose(Contribution((count, self.heads), name="receiver")(x), (2, 3, 0, 1))
+            sender = jnp.transpose(Contribution((count, self.heads), False, name="sender")(x), (2, 3, 0, 1))
         elif self.score == "dot":
-            receiver = _slots_inside(nn.DenseGeneral((self.heads, width), name="query")(x))
-            sender = _slots_inside(nn.DenseGeneral((self.heads, width), name="key")(x))
+            receiver = _slots_inside(Contribution((self.heads, width), name="query")(x))
+            sender = _slots_inside(Contribution((self.heads, width), name="key")(x))
             bias = self.param("relation_bias", nn.initializers.zeros, (count, self.heads))
         return Projected(receiver, sender, value, bias)
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ariigcn_jax.layers import MLP, NORM_FLOOR, Dropout
+from ariigcn_jax.layers import MLP, NORM_FLOOR, Dense, Dropout
 from ariigcn_jax.types import Array, Batch
 
 CONTEXTS = ("none", "gru", "attention")
@@ -49,7 +49,7 @@ class GRU(nn.Module):
     @nn.compact
     def __call__(self, x: Array, dialogue: Array) -> Array:
         """x [R, L, d], dialogue [R, L] -> [R, L, hidden]."""
-        inputs = nn.Dense(3 * self.hidden)(x)
+        inputs = Dense(3 * self.hidden)(x)
         weights = self.param("recurrent", nn.initializers.orthogonal(), (self.hidden, 3 * self.hidden))
         bias = self.param("recurrent_bias", nn.initializers.zeros, (self.hidden,))
         shifted = jnp.roll(dialogue, -1 if self.reverse else 1, axis=1)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ariigcn_jax.layers import Dense
 from ariigcn_jax.types import Array, Modality
 
 WIRINGS = ("feature", "latent")
@@ -32,8 +33,8 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, codes: Array) -> Array:
-        x = nn.LayerNorm(epsilon=1e-6)(nn.Dense(self.hidden)(codes))
-        return nn.Dense(self.out)(nn.leaky_relu(x, LEAK))
+        x = nn.LayerNorm(epsilon=1e-6)(Dense(self.hidden)(codes))
+        return Dense(self.out)(nn.leaky_relu(x, LEAK))
 
 
 class Discriminator(nn.Module):
@@ -43,9 +44,9 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = nn.leaky_relu(nn.Dense(self.hidden)(x), LEAK)
-        x = nn.leaky_relu(nn.Dense(self.hidden)(x), LEAK)
-        return nn.Dense(1)(x)[..., 0]
+        x = nn.leaky_relu(Dense(self.hidden)(x), LEAK)
+        x = nn.leaky_relu(Dense(self.hidden)(x), LEAK)
+        return Dense(1)(x)[..., 0]
 
 
 class Discriminators(nn.Module):

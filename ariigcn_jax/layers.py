@@ -53,6 +53,17 @@ class Dropout(nn.Module):
         return jnp.where(kept, x * jnp.asarray(scale, x.dtype), jnp.zeros((), x.dtype))
 
 
+class Dense(nn.Dense):
+    """nn.Dense over merged leading axes: the compiler transposes and copies what a weight gradient reads if it has two.
+
+    x [..., d] -> [..., features].
+    """
+
+    def __call__(self, inputs: Array) -> Array:
+        flat: Array = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
+        return flat.reshape(*inputs.shape[:-1], self.features)
+
+
 class MLP(nn.Module):
     """Linear – norm – nonlinearity – dropout – linear (paper: an MLP; its make: choice).
 
@@ -69,10 +80,10 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Array, rows: Array, train: bool) -> Array:
         """x [R, L, d] -> [R, L, out]."""
-        x = nn.Dense(self.hidden)(x)
+        x = Dense(self.hidden)(x)
         x = nn.gelu(nn.LayerNorm(epsilon=NORM_FLOOR)(x))
         x = Dropout(self.dropout)(x, rows, train)
-        return nn.Dense(self.out)(x)
+        return Dense(self.out)(x)
 
 
 def unit(x: Array) -> Array:

@@ -161,8 +161,10 @@ def mutual_supervised_nce(
     sides = ((left, right, left_class, right_class), (right, left, right_class, left_class))
     nowhere = [jnp.full(len(anchors), -1) for anchors, *_ in sides]
     if temperature <= WITHOUT_PEAK:
-        options = dict(temperature=temperature, similarity_margin=similarity_margin)
-        first, second = (supervised_nce(*side, own, **options) for side, own in zip(sides, nowhere, strict=True))
+        first, second = (
+            supervised_nce(*side, own, temperature=temperature, similarity_margin=similarity_margin)
+            for side, own in zip(sides, nowhere, strict=True)
+        )
         return first, second
     peak = jnp.ones(())
     e = jnp.exp((_penalised(*sides[0], similarity_margin) - peak) / temperature)

@@ -12,7 +12,7 @@ from ariigcn_jax.attention import KERNELS, SCORES, GraphAttention
 from ariigcn_jax.encoders import CONTEXTS, Context, Encoder
 from ariigcn_jax.gan import WIRINGS, Generator, pairs
 from ariigcn_jax.graph import conversation_graph, modality_graph
-from ariigcn_jax.layers import MLP, NORM_FLOOR, Dropout, unit
+from ariigcn_jax.layers import MLP, NORM_FLOOR, Dense, Dropout, unit
 from ariigcn_jax.types import Array, Batch, Modality, Outputs, UserError
 
 
@@ -158,7 +158,7 @@ class Model(nn.Module):
         """A linear classifier for each modality (choice): it keeps a strong modality from silencing a weak one."""
         normed = {m: nn.LayerNorm(epsilon=NORM_FLOOR, name=f"unimodal_norm_{m}")(h) for m, h in hidden.items()}
         dropped = {m: Dropout(self.dropout)(x, batch.row, train) for m, x in normed.items()}
-        return {m: nn.Dense(self.num_classes, name=f"unimodal_{m}")(x) for m, x in dropped.items()}
+        return {m: Dense(self.num_classes, name=f"unimodal_{m}")(x) for m, x in dropped.items()}
 
 
 def check(model: Model) -> None:

@@ -224,6 +224,28 @@ def test_supervised_nce_against_a_loop(labels, temperature, similarity_margin):
     assert_weighted(found, loop_nce(*vectors(labels), *sets(*labels), **options))
 
 
+@pytest.mark.parametrize("temperature", [0.02, 0.05, 0.2])
+@pytest.mark.parametrize("similarity_margin", [-1.0, 0.3])
+def test_mutual_supervised_nce_is_both_ways(temperature, similarity_margin):
+    options = dict(temperature=temperature, similarity_margin=similarity_margin)
+    sides, classes = vectors(EXAMPLE, 3), (one_hot(ANCHOR_LABELS), one_hot(CANDIDATE_LABELS))
+
+    def total(function):
+        return lambda *sides: jax.tree.reduce(lambda a, b: a + jnp.sum(b * b), function(*sides), 0.0)
+
+    def apart(left, right):
+        nowhere = [jnp.full(len(x), -1) for x in (left, right)]
+        there = nce(left, right, *classes, nowhere[0], **options)
+        return there, nce(right, left, *classes[::-1], nowhere[1], **options)
+
+    def mutual(left, right):
+        return losses.mutual_supervised_nce(left, right, *classes, **options)
+
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, mutual(*sides), apart(*sides))
+    jax.tree.map(close, *(jax.grad(total(f), argnums=(0, 1))(*sides) for f in (mutual, apart)))
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("labels, uncounted", [(EXAMPLE, 2), (ONE_CLASS, 3)])
 def test_margin_against_a_loop(labels, uncounted, beta):

@@ -344,6 +344,26 @@ def test_anchors_in_chunks_change_no_value_and_no_gradient(slot, fn, monkeypatch
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, chunked)
 
 
+@pytest.mark.parametrize("slot, fn", [(slot, fn) for slot in ("iccl", "imcl") for fn in objective.TERMS[slot]])
+def test_anchors_are_their_own_candidates_where_none_are_given(slot, fn):
+    batch = builders.batch([[3, 2], [4]], length=6, missing=0.2)
+    outputs = builders.outputs(batch)
+    assert objective.other_candidates(outputs, batch, None, 0, 0) is None
+    assert objective.other_candidates(outputs, batch, None, 12, 0) is None
+    assert objective.other_candidates(outputs, batch, None, 6, 0) is not None
+
+    def value(contrast, given):
+        changed = outputs.replace(contrast=contrast)
+        changed = with_candidates(changed, batch) if given else changed
+        return objective.total(build(slot, fn), changed, batch, None)[0]
+
+    found, expected = (
+        builders.jit(jax.value_and_grad(functools.partial(value, given=given)))(outputs.contrast)
+        for given in (False, True)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+
+
 def test_candidates_may_be_more_than_the_batch():
     """As on several devices: the anchors of two halves of a batch, against all candidates, make up the whole."""
     corpus = builders.corpus([4, 4], seed=2)
