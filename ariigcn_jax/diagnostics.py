@@ -25,6 +25,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from ariigcn_jax import graph
 from ariigcn_jax.types import Array, Batch, Modality, Outputs
 
 Measures = dict[str, dict[str, Array]]
@@ -104,7 +105,7 @@ def discrimination(
 
 
 def attention(outputs: Outputs, batch: Batch, self_slot: int) -> Measures:
-    """Whom the utterances listen to, for each modality and layer; over utterances with a neighbour.
+    """Whom the utterances listen to, for each modality and layer; over utterances that could hear another one.
 
     Args:
       outputs: with `attention` and `attention_entropy`.
@@ -115,9 +116,12 @@ def attention(outputs: Outputs, batch: Batch, self_slot: int) -> Measures:
       attention_entropy, over that of uniform weights, and self_weight, the weight of the self-loop; both in [0, 1].
     """
     found: Measures = {"attention_entropy": {}, "self_weight": {}} if outputs.attention else {}
-    size = jnp.take_along_axis(batch.n_node, jnp.maximum(batch.dialogue, 0), axis=1)
-    accompanied = batch.real & (size > 1)
     for modality, weights in outputs.attention.items():
+        shared = graph.conversation_graph(batch, self_slot, weights.shape[2] - 1 - self_slot)
+        present = batch.present[modality].reshape(-1)
+        edges = graph.modality_graph(shared, present, present).edges  # which edges there are: any node vectors do
+        heard = edges["mask"].reshape(*batch.dialogue.shape, -1).sum(axis=-1)
+        accompanied = batch.real & (heard > 1)
         own = weights[:, :, self_slot].mean(axis=-1).reshape(-1, *batch.dialogue.shape)
         for layer in range(len(weights)):
             entropy = outputs.attention_entropy[modality][layer]

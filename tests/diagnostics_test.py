@@ -140,6 +140,25 @@ def test_attention_leaves_out_padding_and_the_utterance_that_is_alone():
     }
 
 
+def test_attention_leaves_out_who_could_hear_nobody():
+    """A window of one before and one after: an utterance whose neighbours all lack the modality hears itself alone."""
+    batch = builders.batch([[3]], length=3)
+    weights = jnp.zeros((1, 3, 3, 1)).at[0, :, 1, 0].set(jnp.array([0.2, 0.4, 0.9]))
+    entropy = jnp.array([[[0.3, 0.5, 0.7]]])
+    outputs = Outputs(
+        jnp.zeros((1, 3, 3)), {}, {}, {}, {}, attention={"text": weights}, attention_entropy={"text": entropy}
+    )
+
+    def self_weight(*present):
+        found = diagnostics.attention(outputs, batch.replace(present={"text": jnp.array([present])}), 1)
+        return float(found["self_weight"]["text/0"])
+
+    assert self_weight(True, True, True) == pytest.approx(0.5)
+    assert self_weight(True, True, False) == pytest.approx(0.5)  # the last one hears the second
+    assert self_weight(True, False, True) == pytest.approx(0.4)  # the second alone hears others
+    assert self_weight(False, False, True) == pytest.approx(0.4)
+
+
 def test_gradient_norms_are_those_of_each_term_alone(experiment, heavy, diagnose):
     """A term's norm does not change with another's weight, and grows in proportion to its own."""
     a, b = diagnose(experiment.init(0)), jax.tree.map(float, heavy.diagnose(heavy.init(0), heavy.data["train"]))
