@@ -18,6 +18,7 @@ HYPER = {
     "cross_entropy": {"smoothing": 0.1},
     "weighted_cross_entropy": {"smoothing": 0.1},
     "focal": {"gamma": 2.0},
+    "huber": {"delta": 1.0},
     "supervised_nce": {"temperature": 0.3, "similarity_margin": -0.2},
     "margin": {"margin": 0.5},
 }
@@ -37,6 +38,11 @@ def with_candidates(outputs, batch):
     return outputs.replace(candidates=objective.contrast_set(outputs, batch, None))
 
 
+def with_target(batch, outputs):
+    """Targets as wide as the outputs, for the terms that want some: the classes one-hot."""
+    return batch.replace(target=jax.nn.one_hot(batch.label, outputs.logits.shape[-1]))
+
+
 def real_logits(outputs):
     """What discriminators would say of real input: for these tests any logit of the target will do."""
     return {b: x + 0.5 for (_, b), x in outputs.fake_logits.items()}
@@ -44,7 +50,7 @@ def real_logits(outputs):
 
 def values(terms, outputs, batch, real=None):
     """Share, each term's value and L_D."""
-    outputs = with_candidates(outputs, batch)
+    outputs, batch = with_candidates(outputs, batch), with_target(batch, outputs)
     real = real_logits(outputs) if real is None else real
     judged = objective.discriminator_total(terms, real, outputs, batch, None)
     return *objective.total(terms, outputs, batch, None), judged

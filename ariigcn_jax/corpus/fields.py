@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.corpus import targets as truths
 from ariigcn_jax.corpus.splits import carve
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
 
@@ -18,6 +19,8 @@ PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vi
 LAYOUT = f"""\
   dialogue_id        [U] text or integers; required
   label              [U] integers counted from 0, negative where there is no label; required
+                     (with data.task=regression [U] numbers in [-3, 3], with multilabel [U, labels] zeros and ones,
+                     both NaN where there is no label)
   <modality>         [U, d] floats, at least one, named {", ".join(PREFIXES)},
                      alone or with _<suffix>; any other name has to be asked for
   <modality>_present [U] bool; without it, rows that are all zero, NaN or Inf count as missing
@@ -141,6 +144,7 @@ def assemble(
     valid_fraction: float = 0.1,
     test_fraction: float = 0.2,
     training: bool = True,
+    task: str = "classification",
 ) -> Corpus:
     """Validates fields and makes them a corpus; what they must hold is in `LAYOUT`.
 
@@ -153,6 +157,7 @@ def assemble(
       test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
       training: whether the corpus is to be trained on; else labels may be absent, and where the file names no split
         every dialogue is in the test split.
+      task: what the labels are: "classification", "regression" or "multilabel".
 
     Returns:
       The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
@@ -160,12 +165,15 @@ def assemble(
     Raises:
       UserError: the fields cannot be used; names the file, the field and what to do.
     """
-    chosen = _choose(archive, modalities)
+    chosen = _choose(archive, modalities, label)
     order, dialogue, dialogue_ids = _order(archive)
     label_names: tuple[str, ...]
-    if not training and label not in archive.arrays:
-        labels, label_names = np.full(len(order), UNLABELED, np.int32), ()
-    else:
+    labels, label_names = np.full(len(order), UNLABELED, np.int32), ()
+    targets: tuple[np.ndarray, tuple[str, ...]] | None = None
+    if task != "classification" and (training or label in archive.arrays):
+        targets = truths.read(archive, label, order, task)
+        labels = np.where(np.isfinite(targets[0]).all(axis=1), 0, UNLABELED).astype(np.int32)
+    elif training or label in archive.arrays:
         labels, label_names = _labels(archive, label, order)
     speaker, speaker_names = _speakers(archive, order, dialogue)
     if training:
@@ -188,14 +196,16 @@ def assemble(
         speaker_names=speaker_names,
         transcript=archive.names("transcript", order),
     )
+    if targets is not None:
+        corpus = truths.attach(corpus, task, *targets)
     if not training:
         return dataclasses.replace(corpus, notes=tuple(archive.notes))
     _check_training(archive, label, corpus)
     return dataclasses.replace(corpus, notes=(*archive.notes, *_training_notes(corpus)))
 
 
-def _choose(archive: Fields, modalities: Sequence[Modality]) -> tuple[Modality, ...]:
-    """The fields that are the modalities."""
+def _choose(archive: Fields, modalities: Sequence[Modality], label: str) -> tuple[Modality, ...]:
+    """The fields that are the modalities; one of several labels is none."""
     if modalities:
         return _named(archive, (modalities,) if isinstance(modalities, str) else tuple(modalities))
     for field in filter(_NAMED_LIKE_A_MODALITY.fullmatch, archive.opaque):
@@ -203,7 +213,7 @@ def _choose(archive: Fields, modalities: Sequence[Modality]) -> tuple[Modality, 
     chosen: list[Modality] = []
     others: list[str] = []
     for field, array in archive.arrays.items():
-        if array.ndim == 2 and array.dtype.kind == "f":
+        if array.ndim == 2 and array.dtype.kind == "f" and field != label:
             (chosen if _NAMED_LIKE_A_MODALITY.fullmatch(field) else others).append(field)
         elif array.ndim >= 2 and _NAMED_LIKE_A_MODALITY.fullmatch(field):
             archive.note(f"`{field}` is not taken as a modality: it is {_kind(array)}, not 2-D floats")
@@ -483,7 +493,10 @@ def _training_notes(corpus: Corpus) -> list[str]:
     """What training cannot learn from this corpus, and measuring cannot see."""
     train, labelled = corpus.split == "train", corpus.label != UNLABELED
     counts = np.bincount(corpus.label[train & labelled], minlength=corpus.num_classes)
-    unseen = [name for name, count in zip(corpus.label_names, counts, strict=True) if not count]
+    names = corpus.label_names
+    if corpus.task == "multilabel" and corpus.target is not None:
+        counts, names = corpus.target[train & labelled].sum(axis=0), corpus.target_names
+    unseen = [name for name, count in zip(names, counts, strict=True) if not count]
     notes = [f"no train utterance is labelled {', '.join(unseen)}"] if unseen else []
     notes += [f"no train utterance has `{m}`" for m, here in corpus.present.items() if not here[train].any()]
     blind = [s for s in ("valid", "test") if s in corpus.split and not labelled[corpus.split == s].any()]
