@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ariigcn_jax import results as scores_of_runs
 from ariigcn_jax import runner, tasks
+from ariigcn_jax.corpus.labels import MOST
 from ariigcn_jax.graph import WHOLE_DIALOGUE
 from ariigcn_jax.types import Modality
 from ariigcn_jax.workdir import ENVIRONMENT
@@ -46,7 +47,7 @@ def text(model: TrainedModel, widths: Mapping[Modality, int], longest: int | Non
 
 def _answer(model: TrainedModel) -> str:
     if model.task == "regression":
-        return f"a score, `{_line(model.target_names[0])}`, in [-{tasks.MOST}, {tasks.MOST}]"
+        return f"a score, `{_line(model.target_names[0])}`, in [-{MOST}, {MOST}]"
     what = "emotions" if model.task == "classification" else "labels, of which any number may apply"
     return f"the probability of {len(model.output_names)} {what}: {', '.join(map(_line, model.output_names))}"
 

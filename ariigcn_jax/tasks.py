@@ -21,11 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ariigcn_jax import metrics
+from ariigcn_jax.corpus.labels import MOST
+from ariigcn_jax.corpus.targets import joined
 from ariigcn_jax.types import TASK_NAMES, Array, Batch, UserError
-
-MOST = 3  # of a sentiment's size
-NONE = "none"  # what is written where an utterance is annotated and no label applies
-APART = "|"  # what stands between labels
 
 
 class Metric(NamedTuple):
@@ -235,7 +233,7 @@ def said(task: str, names: Sequence[str], answer: np.ndarray) -> str:
     if task == "regression":
         return f"{float(answer[0]):.3f}"
     if task == "multilabel":
-        return APART.join(name for name, p in zip(names, answer, strict=True) if p > 0.5) or NONE
+        return joined(answer, names)
     return names[int(answer.argmax())]
 
 

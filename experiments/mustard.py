@@ -2,8 +2,6 @@
 
 python -m experiments.run --config=experiments/mustard.py --config.data.path=mustard/dialogues.npz
 python -m experiments.run --config=experiments/mustard.py:generated
-
-Weighted F1 00.00 on the generated conversations, which say nothing about the corpus; seed 0.
 """
 
 from ml_collections import ConfigDict
@@ -35,6 +33,7 @@ def get_config(names: str = "") -> ConfigDict:
         inertia=0.5,
         contagion=0.5,  # one who has not spoken yet takes over what was said, so the context is worth hearing
         imbalance=0.0,
+        separation=1.0,
         label_names=("literal", "sarcastic"),
         last_only=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -31,6 +32,7 @@ LAYOUT = f"""\
                      [U] text or integers
 """
 
+SCORES = ("sentiment_score", "sentiment")  # what readers and tools.features call the score of a sentiment
 _FIXED_WIDTH_BYTES = 64 * 2**20
 _BLOCK_ROWS = 2048  # of a modality that are looked at together, so that a memory-mapped one stays on disk
 _SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
@@ -106,14 +108,14 @@ class Fields:
 
 
 def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
-    """The labels other than `label` that have names, in the order of the corpus.
+    """The labels other than `label` that have names, and the scores of the sentiment, in the order of the corpus.
 
     Args:
       archive: the fields, as they were assembled.
       label: the field that was.
 
     Returns:
-      Field -> ([U] int32 with UNLABELED for none, names of the classes).
+      Field -> ([U] int32 with UNLABELED for none, names of the classes), or ([U] float64 with NaN for none, ()).
 
     Raises:
       UserError: one of them is no labels.
@@ -121,7 +123,15 @@ def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[st
     quiet = dataclasses.replace(archive, notes=[])
     order, _, _ = _order(quiet)
     others = [field for field in archive.arrays if f"{field}_names" in archive.arrays and field != label]
-    return {field: _labels(quiet, field, order) for field in others}
+    found: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {f: _labels(quiet, f, order) for f in others}
+    for field in SCORES:
+        values = archive.arrays.get(field)
+        if values is not None and values.dtype.kind == "f" and field not in (*others, label):
+            with contextlib.suppress(
+                UserError
+            ):  # scores of another range are no target, and no reason to convert nothing
+                found[field] = truths.read(quiet, field, order, "regression")[0][:, 0].astype(np.float64), ()
+    return found
 
 
 def text_array(values: Sequence[str]) -> np.ndarray:
@@ -291,7 +301,9 @@ def _labels(archive: Fields, field: str, order: np.ndarray) -> tuple[np.ndarray,
     if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.round(values))).all():
         wrong = values[~(np.isfinite(values) & (values == np.round(values)))][0]
         raise archive.refusal(
-            field, f"has the value {wrong}", "It must hold integers, negative where there is no label"
+            field,
+            f"has the value {wrong}",
+            "It must hold integers, negative where there is no label; scores are learnt with data.task=regression",
         )
     names = _label_names(archive, field, values)
     if values.max() >= len(names):

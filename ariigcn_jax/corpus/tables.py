@@ -378,8 +378,8 @@ def _read_targets(fields: Fields, words: list[str], column: str, label: str, tas
         fields.arrays[label], names = targets.parsed(words, task)
     except UserError as error:
         raise UserError(f"{fields.path}: `{column}`: {error}") from None
-    if names is not None:
-        fields.arrays[f"{label}_names"] = names
+    if names:
+        fields.arrays[f"{label}_names"] = text_array(names)
 
 
 def _read_column(fields: Fields, rows: list[Row], name: str, size: int) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ariigcn_jax.corpus.fields import Fields
 
 NONE = "none"  # in text: annotated, and no label applies
+APART = "|"  # between labels
 _APART = re.compile(r"[|;]")
 
 
@@ -100,23 +101,35 @@ def _several(archive: Fields, field: str, values: np.ndarray, order: np.ndarray)
     return np.where(known[:, None], rows, np.nan), listed
 
 
-def parsed(cells: Sequence[str], task: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """A column of text as `read` wants it: numbers [U], or rows [U, O] of zeros and ones and the O names.
+def parsed(cells: Sequence[str], task: str, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A column of text as `read` wants it.
 
     Args:
       cells: of a table; empty ones have no label. Labels stand between `|` or `;`, and "none" is none of them.
       task: "regression" or "multilabel".
+      names: of the labels; None for those that occur.
+
+    Returns:
+      Numbers [U] and (), or rows of zeros and ones [U, O] and the O names; NaN where there is no label.
 
     Raises:
-      UserError: a cell is no number.
+      UserError: a cell is no number, or a label is not among the names.
     """
     cells = [cell.strip() for cell in cells]
     if task == "regression":
-        return np.array([_number(cell) for cell in cells]), None
+        return np.array([_number(cell) for cell in cells]), ()
     sets = [{part.strip() for part in _APART.split(cell)} - {"", NONE} if cell else None for cell in cells]
-    names = sorted({name for found in sets if found for name in found})
-    rows = [[np.nan] * len(names) if found is None else [float(n in found) for n in names] for found in sets]
-    return np.array(rows).reshape(len(cells), len(names)), np.array(names)
+    found = sorted({name for labels_of in sets if labels_of for name in labels_of})
+    listing = tuple(found if names is None else names)
+    if unknown := [name for name in found if name not in listing]:
+        raise UserError(f"{unknown[0][:60]!r} is not one of the labels {', '.join(listing)}.")
+    rows = [[np.nan] * len(listing) if have is None else [float(n in have) for n in listing] for have in sets]
+    return np.array(rows).reshape(len(cells), len(listing)), listing
+
+
+def joined(row: np.ndarray, names: Sequence[str]) -> str:
+    """A row of zeros and ones, or of probabilities, in words that `parsed` reads."""
+    return APART.join(name for name, value in zip(names, row, strict=True) if value > 0.5) or NONE
 
 
 def _number(cell: str) -> float:
