@@ -6,8 +6,8 @@ python -m experiments.run --config=experiments/mosei.py:generated
 `:task_classification` behind the file's name learns classes instead, with --config.data.label=label (three signs) or
 =binary (two). CMU-MOSI's pickle of the same layout is read as well.
 
-MAE 1.101, correlation 0.681, accuracy of 7 levels 27.5 on the generated conversations, seed 0, commit b35980b; this says
-nothing about the corpus.
+MAE 1.101, correlation 0.681, accuracy of 7 levels 27.5 on the generated conversations, seed 0, commit b35980b. That
+says nothing about the corpus.
 """
 
 from ml_collections import ConfigDict
