@@ -209,7 +209,9 @@ def tiny(name):
     }
     config.update_from_flattened_dict(options | ablations.options(name))
     widths = {"text": 5, "audio": 3}
-    config.data.generate = dict(dialogues=24, utterances=(2, 6), classes=7, widths=widths, valid=0.3)
+    # All splits are of one shape, so that evaluation is compiled once and read from the cache for the others.
+    thirds = dict(dialogues=36, utterances=(4, 4), valid=1 / 3, test=1 / 3)
+    config.data.generate = dict(classes=7, widths=widths, **thirds)
     return config.lock()
 
 
@@ -252,7 +254,7 @@ def test_scores_are_those_of_the_written_predictions(finished):
         sets = [{name: set(row[name].split("|")) - {"none"} for name in ("prediction", "label")} for row in test]
         hits = sum(len(s["prediction"] & s["label"]) for s in sets)
         total = sum(len(s["prediction"]) + len(s["label"]) for s in sets)
-        assert content["test"]["micro_f1"]["mean"] == pytest.approx(2 * hits / total)
+        assert hits and content["test"]["micro_f1"]["mean"] == pytest.approx(2 * hits / total)
         assert content["calibration_error"]["valid"]["after"]["mean"] < 0.5
 
 
@@ -268,11 +270,9 @@ def test_trained_model_answers_in_the_task_s_terms(finished):
     else:
         assert set(first.probabilities) == set(corpus.target_names) and first.score is None
     assert predict.table(prediction) and predict.comma_separated(prediction) and predict.jsonl(prediction)
-    stream, utterances = model.stream(), np.flatnonzero(corpus.dialogue == 0)
-    for u in utterances:
-        features = {m: x[u].tolist() for m, x in corpus.features.items()}
-        (result,) = stream.push({"speaker": corpus.speaker_names[u], "features": features})
-    assert result.emotion == prediction[len(utterances) - 1].emotion
+    features = {m: x[0].tolist() for m, x in corpus.features.items()}
+    (result,) = model.stream().push({"speaker": corpus.speaker_names[0], "features": features})
+    assert result.emotion == first.emotion
 
 
 def test_exported_model_answers_in_the_task_s_terms(finished, tmp_path):
