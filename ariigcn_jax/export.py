@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax import model_card
+from ariigcn_jax import model_card, tasks
 from ariigcn_jax.corpus.normalisation import CLIP, FLOOR
 from ariigcn_jax.graph import WHOLE_DIALOGUE
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Modality, UserError
@@ -68,7 +68,8 @@ def write(
     exported = lower(model, network, weights, platforms)
     about = {
         "modalities": [{"name": m, "width": width} for m, width in raw_widths(model).items()],
-        "label_names": list(model.label_names),
+        "task": model.task,
+        "label_names": list(model.output_names),
         "shortest": _shortest(network),
         "longest": limit,
         "platforms": list(platforms),
@@ -109,7 +110,7 @@ def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
 def lower(
     model: TrainedModel, network: Model, weights: Mapping[str, np.ndarray], platforms: Sequence[str]
 ) -> jax.export.Exported:
-    """(weights, input as `standalone.pack` makes it, for B conversations) -> probabilities [B, T, C]; B and T open."""
+    """(weights, input as `standalone.pack` makes it, for B conversations) -> answers [B, T, O]; B and T open."""
     batch, length = jax.export.symbolic_shape("b, t", constraints=[f"t >= {_shortest(network)}"])
 
     def array(dtype: Any, *more: int) -> jax.ShapeDtypeStruct:
@@ -130,7 +131,7 @@ def lower(
 
 
 def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], conversation: Any) -> Array:
-    """Probabilities [T, C] of one conversation."""
+    """Answers [T, O] of one conversation, as `tasks.Task.read` gives them."""
     real, speaker = conversation["real"], conversation["speaker"]
     present = {m: conversation["present"][m] & real for m in model.modalities}
     features = {}
@@ -151,7 +152,7 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
         utterance=jnp.where(real, 0, PADDING)[None],
     )
     outputs: Any = network.apply({"params": _nested(weights)}, batch, False)
-    return jax.nn.softmax(outputs.logits[0] / weights["temperature"])
+    return tasks.get(model.task).read(outputs.logits[0] / weights["temperature"])
 
 
 def _within_speaker(x: Array, speaker: Array, present: Array) -> Array:

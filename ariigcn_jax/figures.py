@@ -86,7 +86,39 @@ def confusion_matrix(confusion: np.ndarray, label_names: Sequence[str], title: s
     return _png(figure)
 
 
-def differences(settings: Mapping[str, Mapping[str, Any]], reference: Sequence[float], title: str) -> bytes:
+def label_counts(confusion: np.ndarray, label_names: Sequence[str], title: str) -> bytes:
+    """For each of several labels how often it was found, missed, seen wrongly and rightly left out.
+
+    Args:
+      confusion: [O, 2, 2], row = truth; or [S, O, 2, 2], whose shares are those of the sum and whose counts are the
+        mean.
+      label_names: O names.
+      title: over the picture.
+
+    Returns:
+      PNG.
+    """
+    counts = np.asarray(confusion, np.float64)
+    counts = counts.mean(axis=0) if counts.ndim == 4 else counts
+    total = counts.sum(axis=2, keepdims=True)
+    shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    place = ([1, 1, 0, 0], [1, 0, 1, 0])  # truth and prediction of the columns
+    counts, shares = counts[:, *place], shares[:, *place]
+    figure = Figure(figsize=(7.2, 2.2 + 0.6 * len(counts)), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap=COLOURS, vmin=0, vmax=1, aspect="auto")
+    _cells(axes, counts, shares)
+    axes.set_xticks(range(4), ["found", "missed", "seen wrongly", "rightly left out"])
+    axes.set_yticks(range(len(counts)), [_short(name) for name in label_names], parse_math=False)
+    axes.set_title(title, parse_math=False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(xmax=1, decimals=0))
+    bar.set_label("share of the utterances with, or without, the label")
+    return _png(figure)
+
+
+def differences(
+    settings: Mapping[str, Mapping[str, Any]], reference: Sequence[float], title: str, scale: float = 100
+) -> bytes:
     """Differences of settings from a reference, one line each: every seed, their mean and its interval, in points.
 
     Args:
@@ -94,6 +126,7 @@ def differences(settings: Mapping[str, Mapping[str, Any]], reference: Sequence[f
         and `corrected`, a p below which 0.05 is marked.
       reference: [S] scores of the same seeds.
       title: over the picture.
+      scale: what scores are multiplied by; 100 makes points of them.
 
     Returns:
       PNG.
@@ -103,16 +136,16 @@ def differences(settings: Mapping[str, Mapping[str, Any]], reference: Sequence[f
     axes.axvline(0, color=QUIET, linewidth=1)
     for place, row in enumerate(settings.values()):
         colour = MARK if row["corrected"] < 0.05 else LINE
-        seeds = 100 * (np.asarray(row["per_seed"]) - np.asarray(reference))
+        seeds = scale * (np.asarray(row["per_seed"]) - np.asarray(reference))
         axes.plot(
             seeds, np.full(len(seeds), place - 0.22), "o", color=QUIET, alpha=0.45, markersize=4, markeredgewidth=0
         )
-        axes.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=2.2)
-        axes.plot(100 * row["difference"], place, "D", color=colour, markersize=6)
+        axes.plot([scale * row["low"], scale * row["high"]], [place, place], color=colour, linewidth=2.2)
+        axes.plot(scale * row["difference"], place, "D", color=colour, markersize=6)
     axes.set_yticks(range(len(settings)), list(settings), parse_math=False)
     axes.set_ylim(len(settings) - 0.4, -0.6)
     axes.set_title(title, fontsize=10, parse_math=False)
-    words = "points; a dot is a seed, the diamond their mean"
+    words = ("points; " if scale == 100 else "") + "a dot is a seed, the diamond their mean"
     if not all(math.isnan(row["low"]) for row in settings.values()):
         words += " with its 95 % interval"
     marked = any(row["corrected"] < 0.05 for row in settings.values())

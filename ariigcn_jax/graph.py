@@ -215,6 +215,8 @@ def collect(corpus: Corpus, where: Index, rows: np.ndarray) -> Batch:
         row=np.asarray(rows, np.int32),
         utterance=utterance,
     )
+    if corpus.target is not None:
+        fields |= {"target": np.where(real[..., None], corpus.target[source], 0), "classes": corpus.num_classes}
     return Batch(**fields)
 
 

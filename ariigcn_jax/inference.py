@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ariigcn_jax import __version__, checkpoint, graph, runner, train
+from ariigcn_jax import __version__, checkpoint, graph, runner, tasks, train
 from ariigcn_jax.corpus import Normalisation, normalisation
 from ariigcn_jax.corpus import conversation as conversations
 from ariigcn_jax.model import Model
@@ -44,6 +44,8 @@ class TrainedModel:
       seed: the chosen one.
       epoch: the chosen one.
       finished: whether the run has its results; else the epoch is the best one so far.
+      task: what it was trained for.
+      target_names: O names; () for classes.
     """
 
     path: Path
@@ -57,6 +59,13 @@ class TrainedModel:
     seed: int
     epoch: int
     finished: bool
+    task: str = "classification"
+    target_names: tuple[str, ...] = ()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """O names: of the classes, of the score, or of the labels."""
+        return self.target_names or self.label_names
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -121,7 +130,7 @@ class TrainedModel:
     @functools.cached_property
     def _explain(self) -> Any:
         lean = self.model.clone(generate=False, contrast=False)
-        return jax.jit(functools.partial(explain, lean), static_argnums=3)
+        return jax.jit(functools.partial(explain, lean, tasks.get(self.task).read), static_argnums=3)
 
     def prepare(self, corpus: Corpus) -> Corpus:
         """Brings a corpus into the model's form.
@@ -152,6 +161,8 @@ class TrainedModel:
         corpus = normalisation.apply(dataclasses.replace(corpus, features=here), self.normalisation)
         count = len(corpus)
         label, found = _match_labels(corpus, self.label_names)
+        if self.task != "classification":
+            corpus, label, found = _match_targets(corpus, self, label)
         return dataclasses.replace(
             corpus,
             features={
@@ -205,7 +216,9 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     config = FrozenConfigDict(_read_json(path / CONFIG))
     widths = {m["name"]: int(m["width"]) for m in described["modalities"]}
     label_names = tuple(described["label_names"])
-    model = _rebuild(path, config, widths, label_names, described["version"])
+    # corpus.json of before there were several tasks does not say which
+    task, target_names = described.get("task", "classification"), tuple(described.get("target_names", ()))
+    model = _rebuild(path, config, widths, label_names, task, target_names, described["version"])
     index, seed = _choose_seed(path, config, best["score"], seed)
     params = jax.tree.map(lambda x: jnp.asarray(x[index]), best["params"])
     _check_params(path, model, params, described["version"])
@@ -222,6 +235,8 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
         seed=seed,
         epoch=int(best["epoch"][index]),
         finished=results is not None,
+        task=task,
+        target_names=target_names,
     )
 
 
@@ -254,7 +269,13 @@ def _another_version(path: Path, version: str, problem: str) -> UserError:
 
 
 def _rebuild(
-    path: Path, config: FrozenConfigDict, widths: dict[Modality, int], label_names: tuple[str, ...], version: str
+    path: Path,
+    config: FrozenConfigDict,
+    widths: dict[Modality, int],
+    label_names: tuple[str, ...],
+    task: str,
+    target_names: tuple[str, ...],
+    version: str,
 ) -> Model:
     """The network as training built it, from a corpus of no utterances."""
     nobody = Corpus(
@@ -268,6 +289,9 @@ def _rebuild(
         label_names=label_names,
         dialogue_ids=(),
         utterance_ids=(),
+        task=task,
+        target=np.zeros((0, len(target_names)), np.float32) if target_names else None,
+        target_names=target_names,
     )
     try:
         return train.make_players(ConfigDict(config), nobody, steps=1).model
@@ -327,6 +351,21 @@ def _match_labels(corpus: Corpus, names: tuple[str, ...]) -> tuple[np.ndarray, l
     label = table[corpus.label]  # UNLABELED is the table's last
     lost = sorted({corpus.label_names[c] for c in np.unique(corpus.label[(corpus.label >= 0) & (label < 0)])})
     return label, [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"] if lost else []
+
+
+def _match_targets(corpus: Corpus, model: TrainedModel, label: np.ndarray) -> tuple[Corpus, np.ndarray, list[str]]:
+    """A corpus with scores or labels in the model's order, its `label`, and what a user should be told."""
+    names, notes = model.target_names, []
+    same = model.task == "regression" or {*names} == {*corpus.target_names}
+    if corpus.target is not None and corpus.task == model.task and same:
+        place = [corpus.target_names.index(n) for n in names] if model.task == "multilabel" else [0]
+        target, label = corpus.target[:, place], np.where(corpus.label >= 0, np.maximum(label, 0), UNLABELED)
+    else:
+        if (corpus.label >= 0).any():
+            notes = [f"labels: not those of data.task={model.task} that the model knows, left out of comparisons"]
+        target, label = np.zeros((len(corpus), len(names)), np.float32), np.full(len(corpus), UNLABELED)
+    changed = dataclasses.replace(corpus, task=model.task, target=target, target_names=names)
+    return changed, label.astype(np.int32), notes
 
 
 def _power_of_two(least: int) -> int:

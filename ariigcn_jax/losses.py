@@ -49,6 +49,43 @@ def focal(logits: Array, labels: Array, *, gamma: float) -> Array:
     return -(miss**gamma) * log_p
 
 
+# --- Other tasks (choice) ---------------------------------------------------------------------------------------------
+
+
+def l1(outputs: Array, targets: Array) -> Array:
+    """Absolute error of [..., O], the mean over the outputs: [...]."""
+    return jnp.abs(outputs - targets).mean(axis=-1)
+
+
+def mse(outputs: Array, targets: Array) -> Array:
+    """Squared error of [..., O], the mean over the outputs: [...]."""
+    return jnp.square(outputs - targets).mean(axis=-1)
+
+
+def huber(outputs: Array, targets: Array, *, delta: float) -> Array:
+    """Huber loss of [..., O], the mean over the outputs: ½ e² up to |e| = δ, then δ (|e| − ½ δ).
+
+    Args:
+      outputs: [..., O].
+      targets: [..., O].
+      delta: δ > 0, in the targets' unit.
+
+    Returns:
+      [...].
+
+    References:
+      Huber, Robust Estimation of a Location Parameter, 1964.
+    """
+    error = jnp.abs(outputs - targets)
+    near = jnp.minimum(error, delta)
+    return (near * (error - 0.5 * near)).mean(axis=-1)
+
+
+def bce(logits: Array, targets: Array) -> Array:
+    """Binary cross entropy of logits [..., O] with targets in [0, 1], the mean over the labels: [...]."""
+    return (jax.nn.softplus(logits) - targets * logits).mean(axis=-1)
+
+
 # --- Adversarial: for each form what the discriminator and the generator minimise -------------------------------------
 
 

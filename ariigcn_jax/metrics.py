@@ -1,9 +1,13 @@
-"""Scores of a classifier, all of them from the confusion matrix, so that partial counts may be added first."""
+"""Scores: of a classifier from the confusion matrix, so that partial counts may be added first; of sentiment scores and
+of several labels at once."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ariigcn_jax.types import Array
 
@@ -59,6 +63,112 @@ def scores(confusion: Array) -> dict[str, Array]:
         "class_f1": f1,
         "support": support,
     }
+
+
+def confusion_by_label(targets: Array, predictions: Array, weight: Array) -> Array:
+    """Counts for each of several labels who was taken for what; matrices of parts of a split add up.
+
+    Args:
+      targets: [..., O] 0 or 1, whether the label applies.
+      predictions: [..., O] bool.
+      weight: [...] bool, whether an utterance counts.
+
+    Returns:
+      [O, 2, 2] int32, row = truth, column = prediction.
+    """
+    truth, guess = (jnp.stack([x < 0.5, x > 0.5], axis=-1) for x in (targets, predictions.astype(jnp.float32)))
+    both = truth[..., :, None] & guess[..., None, :] & weight[..., None, None, None]
+    return both.reshape(-1, *both.shape[-3:]).sum(axis=0, dtype=jnp.int32)
+
+
+def scores_of_labels(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of each label from [O, 2, 2]: `class_accuracy`, the share of utterances where it is decided rightly,
+    `class_f1` of the label being there, and `support`, how often it is; [O] each. What divides by nothing is 0."""
+    counts = np.asarray(confusion, np.float64)
+    hits, support = counts[:, 1, 1], counts[:, 1].sum(axis=1)
+    right, total = hits + counts[:, 0, 0], counts.sum(axis=(1, 2))
+    return {
+        "class_accuracy": _quotient(right, total),
+        "class_f1": _quotient(2 * hits, support + counts[:, :, 1].sum(axis=1)),
+        "support": support,
+    }
+
+
+def multilabel_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Scores of several labels at once; a label counts as predicted above a probability of one half.
+
+    Args:
+      probabilities: [n, O].
+      targets: [n, O], 0 or 1.
+
+    Returns:
+      `micro_f1` (over all decisions), `macro_f1` (mean over the labels that occur in truth or prediction),
+      `weighted_f1` (weighted with how often labels occur), `hamming_accuracy` (share of right decisions) and
+      `exact_accuracy` (share of utterances whose labels are all right). What divides by nothing is 0.
+    """
+    truth, guess = np.asarray(targets) > 0.5, np.asarray(probabilities) > 0.5
+    hits, support, predicted = (x.sum(axis=0, dtype=np.float64) for x in (truth & guess, truth, guess))
+    f1, there = _quotient(2 * hits, support + predicted), support + predicted > 0
+    return {
+        "micro_f1": float(_quotient(2 * hits.sum(), (support + predicted).sum())),
+        "macro_f1": float(_quotient(f1.sum(), there.sum())),
+        "weighted_f1": float(_quotient((f1 * support).sum(), support.sum())),
+        "hamming_accuracy": float(_quotient((truth == guess).sum(), truth.size)),
+        "exact_accuracy": float(_quotient((truth == guess).all(axis=1).sum(), len(truth))),
+    }
+
+
+def sentiment_scores(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Scores of sentiment in [-3, 3] as this field reports them.
+
+    Args:
+      predictions: [n], any numbers.
+      targets: [n].
+
+    Returns:
+      `mae`, the mean absolute error; `correlation`, Pearson's, 0 where one side is constant; `accuracy_7` and
+      `accuracy_5`, of both sides rounded after cutting them to ± 3 and ± 2; `accuracy_2` and `f1_2`, positive against
+      negative on the utterances whose truth is not 0; `accuracy_2_with_zero` and `f1_2_with_zero`, negative against
+      not negative on all. Both F1 are means over the two classes weighted with their frequency. Of nothing all are 0.
+
+    References:
+      Zadeh et al., Multi-attention Recurrent Network for Human Communication Comprehension, 2018 (with zero); Tsai et
+      al., Multimodal Transformer for Unaligned Multimodal Language Sequences, 2019 (without).
+    """
+    guess, truth = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
+    spread = guess - guess.mean() if len(guess) else guess, truth - truth.mean() if len(truth) else truth
+    deviation = np.sqrt((spread[0] ** 2).sum() * (spread[1] ** 2).sum())
+    signed = truth != 0
+    two, f1 = _binary(truth[signed] > 0, guess[signed] > 0)
+    two_zero, f1_zero = _binary(truth >= 0, guess >= 0)
+    return {
+        "mae": float(_quotient(np.abs(guess - truth).sum(), len(truth))),
+        "correlation": float((spread[0] * spread[1]).sum() / deviation) if deviation > 1e-12 else 0.0,
+        "accuracy_7": _rounded_accuracy(guess, truth, 3),
+        "accuracy_5": _rounded_accuracy(guess, truth, 2),
+        "accuracy_2": two,
+        "f1_2": f1,
+        "accuracy_2_with_zero": two_zero,
+        "f1_2_with_zero": f1_zero,
+    }
+
+
+def _rounded_accuracy(guess: np.ndarray, truth: np.ndarray, most: int) -> float:
+    same = np.round(np.clip(guess, -most, most)) == np.round(np.clip(truth, -most, most))
+    return float(_quotient(same.sum(), len(same)))
+
+
+def _binary(truth: np.ndarray, guess: np.ndarray) -> tuple[float, float]:
+    """Accuracy, and F1 of both classes weighted with their frequency."""
+    f1 = [_quotient(2 * (t & g).sum(), t.sum() + g.sum()) for t, g in ((truth, guess), (~truth, ~guess))]
+    weighted = f1[0] * truth.sum() + f1[1] * (~truth).sum()
+    return float(_quotient((truth == guess).sum(), len(truth))), float(_quotient(weighted, len(truth)))
+
+
+def _quotient(numerator: Any, denominator: Any) -> np.ndarray:
+    """On the host: the quotient, 0 where the denominator is 0."""
+    denominator = np.asarray(denominator, np.float64)
+    return np.where(denominator == 0, 0.0, numerator / np.where(denominator == 0, 1.0, denominator))
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:

@@ -21,7 +21,7 @@ class Model(nn.Module):
 
     Attributes:
       widths: (modality, d_m) for each modality.
-      num_classes: C.
+      num_classes: O; C where classes are predicted.
       hidden: D.
       dropout: rate inside every block, in [0, 1).
       input_dropout: rate on the features, in [0, 1).

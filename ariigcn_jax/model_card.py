@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ariigcn_jax import runner
+from ariigcn_jax import results as scores_of_runs
+from ariigcn_jax import runner, tasks
+from ariigcn_jax.corpus.labels import MOST
 from ariigcn_jax.graph import WHOLE_DIALOGUE
-from ariigcn_jax.results import TITLES
 from ariigcn_jax.types import Modality
 from ariigcn_jax.workdir import ENVIRONMENT
 
@@ -30,8 +31,7 @@ def text(model: TrainedModel, widths: Mapping[Modality, int], longest: int | Non
         "---\ntags: [emotion-recognition-in-conversations, jax, stablehlo]\nlibrary_name: jax\n---",
         f"# {_line(experiment)}: emotions in conversations",
         "AR-IIGCN (arXiv 2312.16778), trained with ARIIGCN-JAX. It reads the features of a conversation's utterances "
-        f"and gives each utterance the probability of {len(model.label_names)} emotions: "
-        f"{', '.join(map(_line, model.label_names))}.",
+        f"and gives each utterance {_answer(model)}.",
         "## Use\n\n```python\nfrom emotions import load  # emotions.py lies beside this card\n\n"
         f'answer = load(".")\nanswer([{{"speaker": "Ann", "features": {_example(widths)}}}])\n```\n\n'
         "Needs `jax`, `numpy` and `safetensors`. Features are given as extracted; one that is missing is left out or "
@@ -43,6 +43,13 @@ def text(model: TrainedModel, widths: Mapping[Modality, int], longest: int | Non
         "## Where it comes from\n\n" + _provenance(model, environment),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _answer(model: TrainedModel) -> str:
+    if model.task == "regression":
+        return f"a score, `{_line(model.target_names[0])}`, in [-{MOST}, {MOST}]"
+    what = "emotions" if model.task == "classification" else "labels, of which any number may apply"
+    return f"the probability of {len(model.output_names)} {what}: {', '.join(map(_line, model.output_names))}"
 
 
 def _read(model: TrainedModel, name: str) -> dict[str, Any]:
@@ -77,12 +84,18 @@ def _scores(model: TrainedModel, results: Mapping[str, Any]) -> str:
         return "The run did not read its test split: there are no test scores."
     index, seeds = results["seeds"].index(model.seed), len(results["seeds"])
     rows = []
-    for name, title in TITLES.items():
+    metrics = scores_of_runs.task_of(results).metrics
+    for name, metric in metrics.items():
         test, valid = results["test"][name], results["valid"][name]
-        spread = f"{100 * test['mean']:.2f} ± {100 * test['std']:.2f}" if seeds > 1 else "–"
-        this, there = (100 * block["per_seed"][index] for block in (test, valid))
-        rows.append([title, f"{this:.2f}", f"{there:.2f}", spread])
-    header = ["in %", f"test, seed {model.seed} (this model)", "validation", f"test, mean ± std of {seeds} seed(s)"]
+        spread = tasks.shown(name, test["mean"], test["std"]) if seeds > 1 else "–"
+        this, there = (tasks.shown(name, block["per_seed"][index]) for block in (test, valid))
+        rows.append([metric.title, this, there, spread])
+    header = [
+        "in %" if all(m.scale == 100 for m in metrics.values()) else "shares in %",
+        f"test, seed {model.seed} (this model)",
+        "validation",
+        f"test, mean ± std of {seeds} seed(s)",
+    ]
     classes = [
         [
             _line(name),
@@ -116,7 +129,9 @@ def _limits(
         "complaint and answered with nonsense.",
         "Labels are what annotators heard and saw, not what people felt. Do not decide about people by it.",
     ]
-    if model.temperature == 1:
+    if model.task == "regression":
+        lines.append("A score is a best guess without a statement of how sure it is.")
+    elif model.temperature == 1:
         lines.append("Probabilities are as trained, not calibrated: take them as a ranking.")
     else:
         lines.append(f"Probabilities are calibrated on validation (temperature {model.temperature:.4g}).")

@@ -74,6 +74,28 @@ def unimodal_cross_entropy(outputs: Outputs, batch: Batch, *, smoothing: float) 
     return jnp.stack(value), jnp.stack([weight * batch.present[m] for m in outputs.unimodal])
 
 
+# --- Other tasks ------------------------------------------------------------------------------------------------------
+
+
+def _fitted(function: Callable[[Array, Array], Array], outputs: Outputs, batch: Batch) -> Weighted:
+    """A loss of outputs against targets, over labelled utterances [R, L]."""
+    return function(outputs.logits, _target(batch)), _labelled(batch)[1]
+
+
+def _fitted_alone(function: Callable[[Array, Array], Array], outputs: Outputs, batch: Batch) -> Weighted:
+    """The same of each modality's own head (choice): [M, R, L], where the modality is there."""
+    weight = _labelled(batch)[1]
+    if len(outputs.unimodal) < 2:
+        return jnp.zeros((0,)), jnp.zeros((0,))
+    value = [function(x, _target(batch)) for x in outputs.unimodal.values()]
+    return jnp.stack(value), jnp.stack([weight * batch.present[m] for m in outputs.unimodal])
+
+
+def _target(batch: Batch) -> Array:
+    assert batch.target is not None, "train.check lets these losses through only where the corpus has targets"
+    return batch.target
+
+
 # --- Adversarial ------------------------------------------------------------------------------------------------------
 
 
@@ -118,7 +140,8 @@ def contrast_set(
       limit: most candidates; each device then gives every k-th of its nodes. 0 takes all.
       offset: where a sample begins, an integer >= 0 that is uniform over the steps, so that every node is as likely.
     """
-    classes = jax.nn.one_hot(batch.label.reshape(-1), outputs.logits.shape[-1])  # zeros where there is no label
+    width = batch.classes or outputs.logits.shape[-1]
+    classes = jax.nn.one_hot(batch.label.reshape(-1), width)  # zeros where there is no label
     present = {m: batch.present[m].reshape(-1, 1) for m in outputs.contrast}
     local = ContrastSet(
         vectors={m: z.reshape(-1, z.shape[-1]) for m, z in outputs.contrast.items()},
@@ -242,14 +265,18 @@ def _direct(function: Callable[..., Weighted], outputs: Outputs, batch: Batch) -
 RANGES = {  # of hyper-parameters: legal values in words, and whether a number is one
     "smoothing": ("lie in [0, 1)", lambda x: 0 <= x < 1),
     "gamma": ("be >= 0", lambda x: 0 <= x < float("inf")),
+    "delta": ("be > 0", lambda x: 0 < x < float("inf")),
     "temperature": ("be > 0", lambda x: 0 < x < float("inf")),
     "similarity_margin": ("lie in [-1, 1]", lambda x: -1 <= x <= 1),
     "margin": ("lie in [0, 2]", lambda x: 0 <= x <= 2),
 }
 CONTRAST = (losses.supervised_nce, losses.margin)
+FITTED = (losses.l1, losses.mse, losses.huber, losses.bce)  # of targets; tasks.py says which is for what
 TERMS: dict[str, dict[str, Form]] = {
-    "emotion": {f.__name__: Form(f, _direct) for f in (cross_entropy, weighted_cross_entropy, focal)},
-    "unimodal": {"cross_entropy": Form(unimodal_cross_entropy, _direct)},
+    "emotion": {f.__name__: Form(f, _direct) for f in (cross_entropy, weighted_cross_entropy, focal)}
+    | {f.__name__: Form(f, _fitted) for f in FITTED},
+    "unimodal": {"cross_entropy": Form(unimodal_cross_entropy, _direct)}
+    | {f.__name__: Form(f, _fitted_alone) for f in FITTED},
     "adversarial": {
         "bce": Form(losses.bce_generator, _generator, losses.bce_discriminator),
         "least_squares": Form(losses.least_squares_generator, _generator, losses.least_squares_discriminator),

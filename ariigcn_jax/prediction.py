@@ -1,16 +1,18 @@
-"""What a trained model says of conversations: emotions, what each modality contributed, who was listened to."""
+"""What a trained model says of conversations: emotions (or scores, or labels), what each modality contributed, who was
+listened to."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax import graph
+from ariigcn_jax import graph, tasks
+from ariigcn_jax.results import truth
 from ariigcn_jax.types import Array, Batch, Corpus, Modality
 
 if TYPE_CHECKING:
@@ -46,13 +48,14 @@ class UtteranceEmotion:
       utterance_id: name of the utterance.
       turn: its place in the dialogue, from 0.
       speaker: who speaks.
-      label: the true emotion where it is known.
-      emotion: the most probable one.
-      probabilities: emotion -> calibrated probability.
-      contribution: modality -> by how much the probability of `emotion` falls when the modality is removed from the
-        whole conversation, in [-1, 1]; negative where it spoke against.
+      label: the true emotion where it is known; a score as text, or labels with | between.
+      emotion: the most probable one; a score as text, or the labels that are more probable than not.
+      probabilities: emotion or label -> calibrated probability; {} of a score.
+      contribution: modality -> by how much the probability of `emotion` (of the most probable label; or the score)
+        falls when the modality is removed from the whole conversation; negative where it spoke against.
       missing: modalities that this utterance lacks.
       attended: the other utterances it listened to most, most first.
+      score: of a regression; else None.
     """
 
     dialogue_id: str
@@ -65,6 +68,7 @@ class UtteranceEmotion:
     contribution: dict[Modality, float]
     missing: tuple[Modality, ...]
     attended: tuple[Attended, ...]
+    score: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Prediction:
 
     Attributes:
       corpus: the conversations in the model's form (`TrainedModel.prepare`); `notes` say what is missing.
-      probabilities: [U, C], calibrated.
+      probabilities: [U, O], calibrated; or scores.
       contribution: modality -> [U], see `UtteranceEmotion.contribution`.
       attention: modality -> [U, W] mean over layers and heads of the weight on utterance u + w - past; {} where the
         model has no graph layer.
@@ -94,15 +98,13 @@ class Prediction:
 
     def __getitem__(self, u: int) -> UtteranceEmotion:
         corpus = self.corpus
-        names, label = corpus.label_names, int(corpus.label[u])
         return UtteranceEmotion(
             dialogue_id=corpus.dialogue_ids[corpus.dialogue[u]],
             utterance_id=corpus.utterance_ids[u],
             turn=int(self.turns[u]),
             speaker=str(corpus.speaker[u] if corpus.speaker_names is None else corpus.speaker_names[u]),
-            label=names[label] if label >= 0 else None,
-            emotion=names[int(self.probabilities[u].argmax())],
-            probabilities=dict(zip(names, self.probabilities[u].tolist(), strict=True)),
+            label=truth(corpus, u),
+            **answer(corpus.task, corpus.output_names, self.probabilities[u]),
             contribution={m: float(c[u]) for m, c in self.contribution.items()},
             missing=tuple(m for m, here in corpus.present.items() if not here[u]),
             attended=self.attended(u),
@@ -110,8 +112,8 @@ class Prediction:
 
     @property
     def emotions(self) -> list[str]:
-        """The most probable emotion of each utterance."""
-        return [self.corpus.label_names[c] for c in self.probabilities.argmax(axis=1)]
+        """What is said of each utterance: its most probable emotion, its score, or its labels."""
+        return [tasks.said(self.corpus.task, self.corpus.output_names, p) for p in self.probabilities]
 
     @property
     def turns(self) -> np.ndarray:
@@ -127,6 +129,16 @@ class Prediction:
             Attended(self.corpus.utterance_ids[u + offset], int(turns[u + offset]), weight, by)
             for offset, weight, by in found
         )
+
+
+def answer(task: str, names: Sequence[str], values: np.ndarray) -> dict[str, Any]:
+    """`emotion`, `probabilities` and `score` of an `UtteranceEmotion` from what `tasks.Task.read` gives, [O]."""
+    scored = task == "regression"
+    return {
+        "emotion": tasks.said(task, names, values),
+        "probabilities": {} if scored else dict(zip(names, values.tolist(), strict=True)),
+        "score": float(values[0]) if scored else None,
+    }
 
 
 def strongest(
@@ -149,19 +161,20 @@ def strongest(
 
 
 def explain(
-    model: Model, params: Any, temperature: float, batch: Batch, removal: bool
+    model: Model, read: Callable[[Array], Array], params: Any, temperature: float, batch: Batch, removal: bool
 ) -> tuple[Array, dict[Modality, Array]]:
     """One forward pass over a batch as it is and, stacked on its rows, once without each modality.
 
     Args:
       model: without generators and contrast heads.
+      read: of the task, logits -> probabilities or scores.
       params: its parameters, and perhaps those of more.
-      temperature: of the softmax, positive.
+      temperature: what logits are divided by, positive.
       batch: R rows.
       removal: whether modalities are removed too.
 
     Returns:
-      Probabilities [V, R, L, C], V = 1 or 1 + M: as it is, then without each modality in turn; and attention, modality
+      Probabilities [V, R, L, O], V = 1 or 1 + M: as it is, then without each modality in turn; and attention, modality
       -> [R, L, W], the mean over layers and heads, of the batch as it is.
     """
     count = 1 + len(model.modalities) if removal else 1
@@ -171,7 +184,7 @@ def explain(
     present = {m: variants.present[m] & (removed != k) for k, m in enumerate(model.modalities)}
     features = {m: jnp.where(present[m][..., None], x, 0) for m, x in variants.features.items()}
     outputs: Any = model.apply({"params": params}, variants.replace(features=features, present=present), False)
-    probabilities = jax.nn.softmax(outputs.logits / temperature).reshape(count, rows, length, -1)
+    probabilities = read(outputs.logits / temperature).reshape(count, rows, length, -1)
     attention = {
         m: w.reshape(w.shape[0], count, rows, length, *w.shape[2:])[:, 0].mean(axis=(0, -1))
         for m, w in outputs.attention.items()
@@ -180,7 +193,7 @@ def explain(
 
 
 def contributions(probabilities: np.ndarray) -> np.ndarray:
-    """[1 + M, ..., C] → [M, ...]: the predicted class's probability, less its probability without each modality."""
+    """[1 + M, ..., O] → [M, ...]: the predicted class's probability, less its probability without each modality."""
     predicted = probabilities[0].argmax(axis=-1)[None, ..., None]
     chosen = np.take_along_axis(probabilities, predicted, axis=-1)[..., 0]
     return chosen[0] - chosen[1:]

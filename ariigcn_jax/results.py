@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax import tables
+from ariigcn_jax import tables, tasks
+from ariigcn_jax.tasks import BY_CLASS, Task
 from ariigcn_jax.types import UNLABELED, Corpus
 from ariigcn_jax.workdir import write_atomically
 
@@ -18,14 +19,8 @@ HEADLINE = "{}, epoch chosen on validation"
 BEST_TEST_NOTE = (
     "Epoch chosen on the test split itself: optimistic, and only for comparison with papers that choose it so."
 )
-TITLES = {
-    "weighted_f1": "weighted F1",
-    "accuracy": "accuracy",
-    "weighted_accuracy": "weighted accuracy (= accuracy)",
-    "unweighted_accuracy": "unweighted accuracy",
-    "macro_f1": "macro F1",
-}
-METRICS = (*TITLES, "class_accuracy", "class_f1", "support")
+TITLES = {name: metric.title for name, metric in tasks.CLASSIFICATION.metrics.items()}
+METRICS = (*TITLES, *BY_CLASS)
 
 
 def split_seeds(stacked: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -71,38 +66,44 @@ def results(
     seconds: Mapping[str, float],
     best_test: Sequence[Mapping[str, Any]] | None = None,
     best_test_epochs: Sequence[int] | None = None,
+    task: str = "classification",
 ) -> dict[str, Any]:
     """The content of results.json.
 
     Args:
       experiment: its name.
-      label_names: C names.
+      label_names: C names; of the levels of a score; O of several labels.
       seeds: S seeds.
       select: metric by which the epoch was chosen on validation.
       selected_epochs: S epochs, the one chosen for each seed.
-      valid: for each seed, `metrics.scores` of the validation split and `confusion` [C, C] at the chosen epoch.
+      valid: for each seed, `Task.scores` of the validation split at the chosen epoch, among them `confusion` [C, C] (of
+        several labels [O, 2, 2]).
       test: the same for the test split, from the same epoch; None where it was left unread.
       seconds: what took how long: total, epoch_mean, compile, …
       best_test: the same for the test split at the epoch that is best there; None leaves the block out.
       best_test_epochs: S epochs, those of `best_test`.
+      task: a key of `tasks.TASKS`.
 
     Returns:
-      Plain lists, numbers and text under `experiment`, `label_names`, `seeds`, `select`, `selected_epochs`, `test`,
-      `valid` (each metric -> mean, std, per_seed; `confusion` [S, C, C]), `seconds` and, if given, `best_test_epoch`.
+      Plain lists, numbers and text under `experiment`, `task`, `label_names`, `seeds`, `select`, `selected_epochs`,
+      `test`, `valid` (each metric -> mean, std, per_seed; `confusion` [S, C, C]), `seconds` and, if given,
+      `best_test_epoch`.
     """
+    names = (*tasks.get(task).metrics, *BY_CLASS)
     content = {
         "experiment": experiment,
+        "task": task,
         "label_names": list(label_names),
         "seeds": [int(seed) for seed in seeds],
         "select": select,
         "selected_epochs": [int(epoch) for epoch in selected_epochs],
-        **({} if test is None else {"test": _split_block(test)}),
-        "valid": _split_block(valid),
+        **({} if test is None else {"test": _split_block(test, names)}),
+        "valid": _split_block(valid, names),
         "seconds": {name: float(value) for name, value in seconds.items()},
     }
     if best_test is not None:
         epochs = [int(epoch) for epoch in best_test_epochs or ()]
-        content["best_test_epoch"] = {"note": BEST_TEST_NOTE, "epochs": epochs, "test": _split_block(best_test)}
+        content["best_test_epoch"] = {"note": BEST_TEST_NOTE, "epochs": epochs, "test": _split_block(best_test, names)}
     return content
 
 
@@ -111,8 +112,13 @@ def reported_split(results: Mapping[str, Any]) -> str:
     return "test" if "test" in results else "valid"
 
 
+def task_of(results: Mapping[str, Any]) -> Task:
+    """What a run was trained for; results.json of before there were several tasks does not say."""
+    return tasks.get(results.get("task", "classification"))
+
+
 def table(results: Mapping[str, Any]) -> str:
-    """The results as Markdown that reads well in a terminal too; scores in percent.
+    """The results as Markdown that reads well in a terminal too; scores in percent where they are shares.
 
     Args:
       results: what `results` returns, or results.json as read again.
@@ -121,18 +127,19 @@ def table(results: Mapping[str, Any]) -> str:
       A headline, a table of the scores, one of the classes, and a note where a column was chosen on test.
     """
     split, names = reported_split(results), results["label_names"]
-    reported = results[split]
+    reported, task = results[split], task_of(results)
     num_seeds = len(results["seeds"])
     how = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else f"seed {results['seeds'][0]}"
-    score = f"weighted F1 {_percent(reported['weighted_f1'])}, accuracy {_percent(reported['accuracy'])}"
+    score = ", ".join(f"{task.metrics[name].title} {_number(reported, name)}" for name in task.headline)
     columns = {split: reported, "valid": results["valid"]}
     if "best_test_epoch" in results:
         columns["best test epoch (*)"] = results["best_test_epoch"]["test"]
-    rows = [[title, *(_percent(block[name]) for block in columns.values())] for name, title in TITLES.items()]
+    rows = [[m.title, *(_number(block, name) for block in columns.values())] for name, m in task.metrics.items()]
     classes = [_class_row(reported, index, name) for index, name in enumerate(names)]
     parts = [
         f"# {results['experiment']}",
-        f"**{HEADLINE.format(split)}: {score}** ({how}, in %; chosen by {results['select']}, {_epochs(results)})",
+        f"**{HEADLINE.format(split)}: {score}** "
+        f"({how}, {unit(task)}; chosen by {results['select']}, {_epochs(results)})",
         tables.markdown(["score", *columns], rows),
         tables.markdown([f"class, on {split}", "accuracy", "F1", "support"], classes),
     ]
@@ -141,28 +148,48 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def answer_names(task: str, label_names: Sequence[str], target_names: Sequence[str]) -> Sequence[str]:
+    """What `class_f1` and the like are about: the classes, the levels of a score, or the labels."""
+    return target_names if task == "multilabel" else label_names
+
+
 def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> Iterator[list[Any]]:
     """Rows of a predictions file: its header, then one row an utterance in the order of the corpus.
 
     Args:
       corpus: where the utterances come from.
       utterance: [...] int, index of the utterance in the corpus; negative at padding, which is left out.
-      probabilities: [..., C], of the classes.
+      probabilities: [..., O], of the classes or labels; or scores.
 
     Yields:
-      split, dialogue_id, utterance_id, speaker, label ("" where unlabeled), prediction, C probabilities.
+      split, dialogue_id, utterance_id, speaker, label ("" where unlabeled), prediction, and the probabilities, if any.
     """
-    names = corpus.label_names
+    names = corpus.output_names
+    shown = () if corpus.task == "regression" else names
     utterance = np.asarray(utterance).reshape(-1)
     probabilities = np.asarray(probabilities, np.float64).reshape(len(utterance), len(names))
     speakers = corpus.speaker if corpus.speaker_names is None else corpus.speaker_names
-    labels = dict(enumerate(names)) | {UNLABELED: ""}
-    yield ["split", "dialogue_id", "utterance_id", "speaker", "label", "prediction", *(f"p_{name}" for name in names)]
+    yield ["split", "dialogue_id", "utterance_id", "speaker", "label", "prediction", *(f"p_{name}" for name in shown)]
     order = np.argsort(utterance, kind="stable")
     for u, p in zip(utterance[order], probabilities[order], strict=True):
         if u >= 0:
             who = [corpus.split[u], corpus.dialogue_ids[corpus.dialogue[u]], corpus.utterance_ids[u], speakers[u]]
-            yield [*who, labels[int(corpus.label[u])], names[int(p.argmax())], *(f"{x:.6f}" for x in p)]
+            yield [
+                *who,
+                truth(corpus, u) or "",
+                tasks.said(corpus.task, names, p),
+                *(f"{x:.6f}" for x in p[: len(shown)]),
+            ]
+
+
+def truth(corpus: Corpus, u: int) -> str | None:
+    """An utterance's label in words; None where there is none."""
+    label = int(corpus.label[u])
+    if label == UNLABELED:
+        return None
+    if corpus.target is None:
+        return corpus.label_names[label]
+    return tasks.said(corpus.task, corpus.target_names, corpus.target[u])
 
 
 def write_predictions(path: str | Path, corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> Path:
@@ -172,7 +199,7 @@ def write_predictions(path: str | Path, corpus: Corpus, utterance: np.ndarray, p
       path: the file, one for each seed.
       corpus: where the utterances come from.
       utterance: [...] int, index of the utterance in the corpus; negative at padding, which is left out.
-      probabilities: [..., C], of the classes.
+      probabilities: [..., O], of the classes or labels; or scores.
 
     Returns:
       The file's path.
@@ -182,9 +209,23 @@ def write_predictions(path: str | Path, corpus: Corpus, utterance: np.ndarray, p
     return write_atomically(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
 
 
-def _split_block(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    block = summarise([{name: scores[name] for name in METRICS} for scores in per_seed])
+def _split_block(per_seed: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    block = summarise([{name: scores[name] for name in names} for scores in per_seed])
     return {**block, "confusion": [np.asarray(scores["confusion"]).tolist() for scores in per_seed]}
+
+
+def number(summary: Mapping[str, Any], metric: str) -> str:
+    """`64.12 ± 0.31` of what `summarise` gives of a metric, in its unit, without the spread where there is one seed."""
+    return tasks.shown(metric, summary["mean"], summary["std"] if len(summary["per_seed"]) > 1 else None)
+
+
+def _number(block: Mapping[str, Any], metric: str) -> str:
+    return number(block[metric], metric)
+
+
+def unit(task: Task) -> str:
+    """What a table of a task's metrics is in."""
+    return "in %" if all(m.scale == 100 for m in task.metrics.values()) else "shares in %"
 
 
 def _percent(summary: Mapping[str, Any], index: int | None = None) -> str:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax import __version__, calibration, diagnostics, figures, graph, metrics, parallel, results, train
+from ariigcn_jax import __version__, calibration, diagnostics, figures, graph, parallel, results, tasks, train
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax.checkpoint import Checkpoints
 from ariigcn_jax.stream import Stream
@@ -36,7 +36,7 @@ class Progress:
       states: of each seed.
       best: of each seed, parameters of the epoch chosen so far.
       best_epoch: of each seed, from 1; 0 before the first.
-      best_score: of each seed, on validation.
+      best_score: of each seed, on validation; negated where less is better.
     """
 
     epoch: int
@@ -102,7 +102,9 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "version": __version__,
         "name": corpus.name,
         "modalities": [{"name": m, "width": width} for m, width in corpus.widths.items()],
+        "task": corpus.task,
         "label_names": list(corpus.label_names),
+        "target_names": list(corpus.target_names),
         "splits": {split: count(corpus.split == split) for split in SPLITS},
     }
 
@@ -170,7 +172,7 @@ def _start(
     states = [experiment.init(seed) for seed in seeds]
     count = len(states)
     best = [jax.tree.map(jnp.copy, s.weights) for s in states]
-    progress = Progress(0, states, best, np.zeros(count, np.int32), np.full(count, -1.0, np.float32))
+    progress = Progress(0, states, best, np.zeros(count, np.int32), np.full(count, -np.inf, np.float32))
     epoch = checkpoints.latest()
     if epoch is not None:
         items = checkpoints.restore(epoch, _items(experiment, progress, normalisation))
@@ -228,7 +230,7 @@ def _train(
     epoch_step = experiment.training(progress.states[0])
     for split in splits:
         experiment.evaluation(split, progress.best[0])
-    score(_evaluate(experiment, "valid", progress.best)[0]["confusion"])  # what the first use compiles
+    experiment.score("valid", _evaluate(experiment, "valid", progress.best)[0])  # what the first use compiles
     diagnose = _diagnosis(experiment, config, progress, directory)
     saved = time.perf_counter()
     seconds["compile"] = saved - begun
@@ -243,12 +245,12 @@ def _train(
             asked = time.perf_counter()
             outcome = _evaluate(experiment, split, [s.weights for s in progress.states])
             seconds["evaluate"] += time.perf_counter() - asked
-            row[split] = _by_name([_for_log(score(o["confusion"])) for o in outcome])
+            row[split] = _by_name([_for_log(experiment.score(split, o)) for o in outcome])
         evaluated = time.perf_counter()
         _check_finite(row["train"], epoch, directory)
         row |= diagnose(epoch, bar)
         seconds["diagnose"] += time.perf_counter() - evaluated
-        _choose(progress, epoch, np.atleast_1d(row["valid"][config.eval.select]))
+        _choose(progress, epoch, _sign(config) * np.atleast_1d(row["valid"][config.eval.select]))
         progress.epoch = epoch
         directory.log(epoch, {**row, "seconds": evaluated - begun})
         if time.perf_counter() - saved >= config.checkpoint.every_seconds:
@@ -266,20 +268,15 @@ def _plain(experiment: train.Experiment, tree: Any) -> Any:
 
 
 def _evaluate(experiment: train.Experiment, split: str, params: Sequence[Any]) -> list[dict[str, np.ndarray]]:
-    """Confusion matrix and probabilities of each seed."""
+    """What `Experiment.evaluate` gives, of each seed."""
     evaluate = experiment.evaluation(split, params[0])
     done = _each(experiment.num_devices, lambda p: evaluate(p, experiment.data[split]), params)
     return [jax.tree.map(np.asarray, _plain(experiment, d)) for d in done]
 
 
-_scores = jax.jit(metrics.scores)
-
-
-def score(confusion: np.ndarray) -> dict[str, Any]:
-    """`metrics.scores` of a confusion matrix [C, C] as numpy, with the matrix itself."""
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        values = {name: np.asarray(value) for name, value in _scores(jnp.asarray(confusion)).items()}
-    return {**values, "confusion": confusion}
+def _sign(config: Any) -> int:
+    """1 where more of the metric that chooses is better, else -1."""
+    return tasks.get(config.data.task).better(config.eval.select)
 
 
 def _for_log(scores: dict[str, Any]) -> dict[str, Any]:
@@ -327,7 +324,7 @@ def _check_finite(logs: dict[str, Any], epoch: int, directory: WorkDir) -> None:
 
 
 def _choose(progress: Progress, epoch: int, scores: np.ndarray) -> None:
-    """Keeps the parameters of each seed whose validation score is the best so far; the earliest of equals."""
+    """Keeps the parameters of each seed whose validation score is the highest so far; the earliest of equals."""
     for seed, value in enumerate(scores):
         if value > progress.best_score[seed]:
             progress.best_score[seed], progress.best_epoch[seed] = value, epoch
@@ -350,7 +347,7 @@ def _bar(done: int, total: int) -> tqdm:
 
 def _show(bar: tqdm, row: dict[str, Any], select: str) -> None:
     loss, valid = np.mean(row["train"]["total"]), np.mean(row["valid"][select])
-    bar.set_postfix_str(f"loss {loss:.3f}, valid {select} {100 * valid:.2f}", refresh=False)
+    bar.set_postfix_str(f"loss {loss:.3f}, valid {select} {tasks.shown(select, valid)}", refresh=False)
     bar.update()
 
 
@@ -380,12 +377,13 @@ def _report(
     seeds = list(range(config.seed, config.seed + config.num_seeds))
     content = results.results(
         experiment=config.experiment,
-        label_names=corpus.label_names,
+        task=corpus.task,
+        label_names=results.answer_names(corpus.task, corpus.label_names, corpus.target_names),
         seeds=seeds,
         select=config.eval.select,
         selected_epochs=progress.best_epoch.tolist(),
-        valid=[score(o["confusion"]) for o in outcome["valid"]],
-        test=[score(o["confusion"]) for o in outcome["test"]] if labelled else None,
+        valid=[experiment.score("valid", o) for o in outcome["valid"]],
+        test=[experiment.score("test", o) for o in outcome["test"]] if labelled else None,
         seconds={
             **timing,
             "epoch_mean": float(np.mean([r["seconds"] for r in rows])),
@@ -396,9 +394,12 @@ def _report(
     )
     found = [_predicted(experiment, corpus, outcome, index) for index in range(len(seeds))]
     content["temperature"] = [_temperature(corpus, *f) for f in found]
-    content["calibration_error"] = {
-        split: _calibration_error(corpus, found, content["temperature"], split) for split in outcome if split != "train"
-    }
+    if corpus.task != "regression":  # a score has no probability
+        content["calibration_error"] = {
+            split: _calibration_error(corpus, found, content["temperature"], split)
+            for split in outcome
+            if split != "train"
+        }
     content["speed"] = _speed(experiment, corpus, config, len(rows) - first, timing)
     _write_predictions(corpus, found, content["temperature"], seeds, directory)
     _write_pictures(content, corpus, config, rows, directory)
@@ -409,10 +410,13 @@ def _report(
 def _best_test(rows: Sequence[dict[str, Any]], config: Any) -> tuple[list[int], list[dict[str, Any]]]:
     """Each seed's best epoch on test by the same metric, and its scores."""
     values = np.array([np.atleast_1d(r["test"][config.eval.select]) for r in rows])
-    chosen = values.argmax(axis=0)
-    confusions = [np.array(rows[r]["test"]["confusion"]) for r in chosen]
-    confusions = [c if config.num_seeds == 1 else c[s] for s, c in enumerate(confusions)]
-    return [rows[r]["epoch"] for r in chosen], [score(c.astype(np.int32)) for c in confusions]
+    chosen = (_sign(config) * values).argmax(axis=0)
+    task, scores = tasks.get(config.data.task), []
+    for s, r in enumerate(chosen):
+        kept = {k: np.asarray(v) if config.num_seeds == 1 else np.asarray(v)[s] for k, v in rows[r]["test"].items()}
+        counts = kept.pop("confusion").astype(np.int32)
+        scores.append({**kept, **task.by_class(counts), "confusion": counts})
+    return [rows[r]["epoch"] for r in chosen], scores
 
 
 def _speed(
@@ -438,17 +442,24 @@ def _speed(
 def _predicted(
     experiment: train.Experiment, corpus: Corpus, outcome: dict[str, Any], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers [n] of the utterances that were evaluated, and their probabilities [n, C] as trained."""
+    """Numbers [n] of the utterances that were evaluated, and their probabilities or scores [n, O] as trained."""
     parts = [(experiment.index[s].utterance[:-1], outcome[s][seed]["probabilities"]) for s in outcome]
     utterance = np.concatenate([u.reshape(-1) for u, _ in parts])
-    probabilities = np.concatenate([p.reshape(-1, corpus.num_classes) for _, p in parts])
+    probabilities = np.concatenate([p.reshape(-1, p.shape[-1]) for _, p in parts])
     return utterance[utterance != PADDING], probabilities[utterance != PADDING]
 
 
 def _temperature(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> float:
-    """Fitted on the validation split."""
+    """Fitted on the validation split; 1 for a score, which has no probability."""
+    if corpus.task == "regression":
+        return 1.0
     valid = corpus.split[utterance] == "valid"
-    return calibration.fit_temperature(probabilities[valid], corpus.label[utterance[valid]])
+    return calibration.fit_temperature(*_decisions(corpus, utterance[valid], probabilities[valid]))
+
+
+def _decisions(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, ...]:
+    target = None if corpus.target is None else corpus.target[utterance]
+    return tasks.decisions(corpus.task, probabilities, corpus.label[utterance], target)
 
 
 def _calibration_error(
@@ -458,7 +469,7 @@ def _calibration_error(
     scores = []
     for (utterance, probabilities), temperature in zip(found, temperatures, strict=True):
         chosen = corpus.split[utterance] == split
-        label, p = corpus.label[utterance[chosen]], probabilities[chosen]
+        p, label = _decisions(corpus, utterance[chosen], probabilities[chosen])
         after = calibration.scale(p, temperature)
         error = calibration.expected_calibration_error
         scores.append({"before": error(p, label), "after": error(after, label)})
@@ -474,7 +485,16 @@ def _write_predictions(
 ) -> None:
     for (utterance, probabilities), temperature, seed in zip(found, temperatures, seeds, strict=True):
         path = directory.path / "predictions" / f"seed_{seed}.csv"
-        results.write_predictions(path, corpus, utterance, calibration.scale(probabilities, temperature))
+        results.write_predictions(path, corpus, utterance, _calibrated(corpus.task, probabilities, temperature))
+
+
+def _calibrated(task: str, answers: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities [n, O] as they are with logits over a temperature; scores as they are."""
+    if task == "regression":
+        return answers
+    if task == "multilabel":
+        return calibration.scale(np.stack([1 - answers, answers], axis=-1), temperature)[..., 1]
+    return calibration.scale(answers, temperature)
 
 
 def _write_pictures(
@@ -487,4 +507,5 @@ def _write_pictures(
     split = results.reported_split(content)
     confusion = np.asarray(content[split]["confusion"])
     title = f"{config.experiment}, {split}, epoch chosen on validation"
-    directory.write_bytes("confusion_matrix.png", figures.confusion_matrix(confusion, corpus.label_names, title))
+    draw = figures.label_counts if corpus.task == "multilabel" else figures.confusion_matrix
+    directory.write_bytes("confusion_matrix.png", draw(confusion, content["label_names"], title))

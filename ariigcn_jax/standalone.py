@@ -30,7 +30,7 @@ def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dic
 
     Returns:
       A function: the utterances of one conversation in time order, each with `speaker` and `features` -> for each its
-      `emotion` and its `probabilities`.
+      `emotion` and its `probabilities`; of several labels its `labels`, of a sentiment its `score`.
     """
     folder = Path(folder)
     about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -40,14 +40,20 @@ def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dic
     def answer(utterances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if not utterances:
             return []
-        probabilities = np.asarray(forward(parameters, pack(about, utterances)))[0, : len(utterances)]
-        names = about["label_names"]
-        return [
-            {"emotion": names[int(p.argmax())], "probabilities": dict(zip(names, p.tolist(), strict=True))}
-            for p in probabilities
-        ]
+        answers = np.asarray(forward(parameters, pack(about, utterances)))[0, : len(utterances)]
+        return [_said(about, values) for values in answers]
 
     return answer
+
+
+def _said(about: Mapping[str, Any], values: np.ndarray) -> dict[str, Any]:
+    names = about["label_names"]
+    if about["task"] == "regression":
+        return {"score": float(values[0])}
+    probabilities = dict(zip(names, values.tolist(), strict=True))
+    if about["task"] == "multilabel":
+        return {"labels": [name for name, p in probabilities.items() if p > 0.5], "probabilities": probabilities}
+    return {"emotion": names[int(values.argmax())], "probabilities": probabilities}
 
 
 def pack(about: Mapping[str, Any], utterances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ariigcn_jax.corpus import conversation as conversations
 from ariigcn_jax.graph import WHOLE_DIALOGUE
-from ariigcn_jax.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, contributions, strongest
+from ariigcn_jax.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, answer, contributions, strongest
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Modality, UserError
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class Stream:
         weights: Mapping[Modality, np.ndarray],
     ) -> UtteranceEmotion:
         utterance: Any = heard.utterances[place]
-        names = self._model.label_names
+        task, names = self._model.task, self._model.output_names
         found = strongest(weights, self._model.model.past, MOST_ATTENDED) if weights else []
         others: list[tuple[Any, float, dict[Modality, float]]] = [
             (heard.utterances[place + offset], weight, by) for offset, weight, by in found
@@ -219,9 +219,8 @@ class Stream:
             utterance_id=utterance["utterance_id"],
             turn=utterance["turn"],
             speaker=utterance["speaker"],
-            label=utterance["label"] if utterance["label"] in names else None,
-            emotion=names[int(probabilities.argmax())],
-            probabilities=dict(zip(names, probabilities.tolist(), strict=True)),
+            label=utterance["label"] if task != "classification" or utterance["label"] in names else None,
+            **answer(task, names, probabilities),
             contribution={m: float(c) for m, c in contribution.items()},
             missing=tuple(m for m, here in heard.present.items() if not here[place]),
             attended=tuple(Attended(o["utterance_id"], o["turn"], weight, by) for o, weight, by in others),

@@ -7,23 +7,21 @@ Everything random follows from the state's key and step, so a run can stop anywh
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ariigcn_jax import diagnostics, graph, metrics, objective, parallel
+from ariigcn_jax import diagnostics, graph, objective, parallel, tasks
 from ariigcn_jax import model as modeling
 from ariigcn_jax.gan import Discriminators
 from ariigcn_jax.layers import dropout_mask
-from ariigcn_jax.results import TITLES
 from ariigcn_jax.stream import Stream, by_shape, steps_of_part
-from ariigcn_jax.types import SPLITS, Array, Batch, Corpus, Outputs, TrainState, UserError
+from ariigcn_jax.types import PADDING, SPLITS, Array, Batch, Corpus, Outputs, TrainState, UserError
 
 T = TypeVar("T")
 Logs = dict[str, Array]
@@ -36,7 +34,9 @@ class Experiment:
     Attributes:
       init: seed -> TrainState.
       epoch: (state, rows of the train split) -> (state, logs); donates the state. One compiled call.
-      evaluate: split -> (params, its rows) -> {"confusion" [C, C], "probabilities" [rows, L, C]}.
+      evaluate: split -> (params, its rows) -> {"confusion" [C, C], "probabilities" [rows, L, C]}; in the other tasks
+        the counts and answers [rows, L, O] of `tasks.Task`.
+      score: (split, what `evaluate` gave) -> every score of the split, on the host.
       diagnose: (state, rows of the train split) -> failure signatures' numbers; on one device.
       data: split -> Batch of all its rows, on the device; or a Stream of them, for which `epoch` and `evaluate` take
         one part after another and return sums over its steps and the part's rows.
@@ -49,6 +49,7 @@ class Experiment:
     init: Callable[[int], TrainState]
     epoch: jax.stages.Wrapped
     evaluate: Mapping[str, jax.stages.Wrapped]
+    score: Callable[[str, Mapping[str, Any]], dict[str, Any]]
     diagnose: jax.stages.Wrapped
     data: Mapping[str, Batch | Stream]
     layout: Mapping[str, graph.Layout]
@@ -113,6 +114,13 @@ class Players:
         real = batch.features if self.wiring == "feature" else codes
         real_logits, fake_logits = self.discriminators.apply({"params": discriminators}, real, outputs.generated)
         return real_logits, outputs.replace(fake_logits=fake_logits)
+
+
+class Head(NamedTuple):
+    """What is made of the logits: the task, and C of `Corpus.label`."""
+
+    task: tasks.Task
+    num_classes: int
 
 
 def train_step(players: Players, state: TrainState, batch: Batch, axis: str | None) -> tuple[TrainState, Logs]:
@@ -288,9 +296,9 @@ def streamed_epoch(
 
 
 def evaluate_rows(
-    model: modeling.Model, layout: graph.Layout, num_devices: int, params: Any, rows: Batch
+    model: modeling.Model, head: Head, layout: graph.Layout, num_devices: int, params: Any, rows: Batch
 ) -> dict[str, Array]:
-    """Confusion matrix of a split [C, C] and probabilities [rows, L, C] in the order of its packed rows."""
+    """Counts of a split, as [C, C], and answers [rows, L, O] in the order of its packed rows."""
     axis = parallel.axis_name(num_devices)
     count = layout.steps * layout.rows
     order = _pad_to_devices(jnp.arange(count).reshape(layout.steps, layout.rows), count, num_devices)
@@ -300,7 +308,7 @@ def evaluate_rows(
 
     def body(_: None, now: tuple[Array, Batch]) -> tuple[None, tuple[Array, Array]]:
         chosen, batch = now
-        return None, _evaluate_step(model, axis, params, batch.replace(features=take_rows(rows.features, chosen)))
+        return None, _evaluate_step(model, head, axis, params, batch.replace(features=take_rows(rows.features, chosen)))
 
     _, (counts, probabilities) = jax.lax.scan(body, None, (order, rest))
     probabilities = probabilities[:, : layout.rows].reshape(count, *probabilities.shape[2:])
@@ -355,24 +363,23 @@ def diagnose(
     return found
 
 
-def _evaluate_step(model: modeling.Model, axis: str | None, params: Any, batch: Batch) -> tuple[Array, Array]:
-    """This device's counts [C, C], and probabilities [R, L, C] of all devices' rows."""
+def _evaluate_step(
+    model: modeling.Model, head: Head, axis: str | None, params: Any, batch: Batch
+) -> tuple[Array, Array]:
+    """This device's counts, as [C, C], and answers [R, L, O] of all devices' rows."""
     outputs: Any = model.apply({"params": params}, batch, False)
-    logits = outputs.logits
-    labelled = (batch.label >= 0).reshape(-1)
-    predicted = jnp.argmax(logits, axis=-1).reshape(-1)
-    counts = metrics.confusion(batch.label.reshape(-1), predicted, labelled, model.num_classes)
-    return counts, parallel.all_gather(jax.nn.softmax(logits), axis)
+    counts = head.task.count(outputs.logits, batch, head.num_classes)
+    return counts, parallel.all_gather(head.task.read(outputs.logits), axis)
 
 
 def evaluate_part(
-    model: modeling.Model, layout: graph.Layout, num_devices: int, params: Any, rows: Batch
+    model: modeling.Model, head: Head, layout: graph.Layout, num_devices: int, params: Any, rows: Batch
 ) -> dict[str, Array]:
     """The same of the steps whose rows `rows` are."""
     axis, rows_of_device = parallel.axis_name(num_devices), -(-layout.rows // parallel.world(num_devices))
     batches = jax.tree.map(lambda x: x.reshape(-1, rows_of_device, *x.shape[1:]), rows)
     _, (counts, probabilities) = jax.lax.scan(
-        lambda _, batch: (None, _evaluate_step(model, axis, params, batch)), None, batches
+        lambda _, batch: (None, _evaluate_step(model, head, axis, params, batch)), None, batches
     )
     probabilities = probabilities[:, : layout.rows].reshape(-1, *probabilities.shape[2:])
     return {"confusion": parallel.psum(counts.sum(axis=0), axis), "probabilities": probabilities}
@@ -416,6 +423,8 @@ def make(config: Any, corpus: Corpus) -> Experiment:
       UserError: an option that cannot be built.
     """
     check(config)
+    if corpus.task != config.data.task:
+        raise UserError(f"The corpus {corpus.name!r} was read for data.task={corpus.task}, not {config.data.task}.")
     if not np.any((corpus.split == "valid") & (corpus.label >= 0)):
         raise UserError(
             f"The corpus {corpus.name!r} has no labelled utterance in its validation split, and the epoch is chosen on "
@@ -425,6 +434,7 @@ def make(config: Any, corpus: Corpus) -> Experiment:
     num_devices = parallel.device_count(config.num_devices)
     reach = windowed_reach(config.model)
     laid = {s: graph.index(corpus, s, config.batch_size, config.data.longest_row, reach) for s in SPLITS}
+    head = Head(tasks.get(corpus.task), corpus.num_classes)
     layout = {split: parts[0] for split, parts in laid.items()}
     where = {split: parts[1] for split, parts in laid.items()}
     players = make_players(config, corpus, layout["train"].steps)
@@ -444,7 +454,16 @@ def make(config: Any, corpus: Corpus) -> Experiment:
 
     def evaluate(split: str, params: Any, rows: Batch) -> dict[str, Array]:
         function = evaluate_rows if whole else evaluate_part
-        return function(players.model, layout[split], num_devices, params, rows)
+        return function(players.model, head, layout[split], num_devices, params, rows)
+
+    def score(split: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        if corpus.target is None:
+            return head.task.scores(outcome["confusion"], outcome["probabilities"], None)
+        utterance = where[split].utterance[:-1]  # the last row pads batches
+        chosen = (utterance != PADDING) & (corpus.label[utterance] >= 0)
+        return head.task.scores(
+            outcome["confusion"], outcome["probabilities"][chosen], corpus.target[utterance[chosen]]
+        )
 
     def rows_of(split: str) -> Batch:
         return parallel.replicate(graph.collect(corpus, where[split], np.arange(len(where[split].source))), num_devices)
@@ -454,6 +473,7 @@ def make(config: Any, corpus: Corpus) -> Experiment:
         init=init,
         epoch=parallel.over_devices(epoch, num_devices, donate=(0,)),
         evaluate={s: parallel.over_devices(functools.partial(evaluate, s), num_devices) for s in SPLITS},
+        score=score,
         diagnose=jax.jit(functools.partial(diagnose, players, layout["train"], boundary)),
         data={s: rows_of(s) if whole else streams[s] for s in SPLITS},
         layout=layout,
@@ -480,7 +500,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
     several = len(corpus.modalities) > 1
     model = modeling.Model(
         widths=tuple(corpus.widths.items()),
-        num_classes=corpus.num_classes,
+        num_classes=len(corpus.output_names),
         hidden=options.hidden,
         dropout=options.dropout,
         input_dropout=options.input_dropout,
@@ -575,12 +595,7 @@ def check(config: Any) -> None:
     for name, least in (("num_epochs", 1), ("batch_size", 1), ("num_seeds", 1), ("seed", 0)):
         if config[name] < least:
             raise UserError(f"{name}={config[name]} must be at least {least}.")
-    if config.eval.select not in TITLES:
-        close = difflib.get_close_matches(config.eval.select, TITLES, 1)
-        raise UserError(
-            f"eval.select={config.eval.select!r} is no metric. {f'Did you mean {close[0]!r}? ' if close else ''}"
-            f"Known: {', '.join(TITLES)}."
-        )
+    tasks.check(config.data.task, config.losses.to_dict(), config.eval.select)
     for path, value, least in (
         ("optimizer.weight_decay", config.optimizer.weight_decay, 0),
         ("optimizer.warmup_epochs", config.optimizer.warmup_epochs, 0),

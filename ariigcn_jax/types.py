@@ -10,6 +10,7 @@ Dimension letters, used in every docstring of the package:
     C    classes (emotions)                 H    attention heads
     Z    width of the contrast space        P    ordered pairs of different modalities
     K    relations of an edge               W    slots of a node's window, past + 1 + future
+    O    outputs of a task: C classes, one score, or one for each of several labels
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 Array = jax.Array
 Modality = str
 SPLITS = ("train", "valid", "test")
+TASK_NAMES = ("classification", "regression", "multilabel")  # what they are: tasks.py
 UNLABELED = -1
 PADDING = -1
 
@@ -55,6 +57,10 @@ class Corpus:
       speaker_names: [U] array of str, or None.
       transcript: [U] array of str, or None.
       notes: what reading found and a user should be told (NaN rows that became missing, a carved validation split, …).
+      task: what is to be predicted, a key of `tasks.TASKS`.
+      target: [U, O] float32, the truth of a task that does not classify: a score, or 1 for each label that applies;
+        zeros where `label` is UNLABELED. `label` is then the class that contrast and pictures go by. None for classes.
+      target_names: O names; () for classes.
     """
 
     name: str
@@ -70,6 +76,9 @@ class Corpus:
     speaker_names: np.ndarray | None = None
     transcript: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    task: str = "classification"
+    target: np.ndarray | None = None
+    target_names: tuple[str, ...] = ()
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -83,6 +92,11 @@ class Corpus:
     @property
     def num_classes(self) -> int:
         return len(self.label_names)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """O names: of the classes, of the score, or of the labels."""
+        return self.target_names or self.label_names
 
     def __len__(self) -> int:
         return len(self.dialogue)
@@ -104,6 +118,8 @@ class Batch(flax.struct.PyTreeNode):
         row.
       row: [R] int32, number of the row in its split; what is random about a row depends on it, not on its place.
       utterance: [R, L] int32, index of the utterance in the corpus; PADDING at context and at padding.
+      target: [R, L, O] float32, as in the corpus; None for classes.
+      classes: C, where the outputs are not the classes; else 0. Not an array, because it is a width.
     """
 
     features: dict[Modality, Array]
@@ -114,6 +130,8 @@ class Batch(flax.struct.PyTreeNode):
     n_node: Array
     row: Array
     utterance: Array
+    target: Array | None = None
+    classes: int = flax.struct.field(pytree_node=False, default=0)
 
     @property
     def real(self) -> Array:
@@ -144,13 +162,13 @@ class Outputs(flax.struct.PyTreeNode):
     """What the forward pass gives to the loss terms. What no active term or diagnostic needs is an empty dict.
 
     Attributes:
-      logits: [R, L, C].
+      logits: [R, L, O].
       codes: modality -> [R, L, D], the encoders' ξ, before context; what the generators translate.
       hidden: modality -> [R, L, D], the graph's output.
       contrast: modality -> [R, L, Z], unit vectors.
       generated: (source, target) -> the generator of `target` applied to the code of `source`;
         [R, L, d_target] with feature wiring, [R, L, D] with latent wiring.
-      unimodal: modality -> [R, L, C], logits from that modality's nodes alone.
+      unimodal: modality -> [R, L, O], logits from that modality's nodes alone.
       candidates: what `contrast` is compared with; set by the train step, which knows the other devices.
       fake_logits: (source, target) -> [R, L], what D_target says of `generated`.
       attention: modality -> attention weights [layers, N, W, H] over the window's slots.

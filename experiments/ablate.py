@@ -25,7 +25,6 @@ from experiments.command import define_config, flag, main
 from experiments.run import load_corpus
 
 FULL = "full"
-SCORES = ("weighted_f1", "accuracy", "macro_f1", "unweighted_accuracy")
 
 
 def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any]:
@@ -72,10 +71,11 @@ def rows(contents: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
       model difference, low, high, p, corrected (over the ablations, for this score).
     """
     from ariigcn_jax import statistics
+    from experiments import study
 
     found = []
     full = contents[FULL]
-    scores = [(name, None) for name in SCORES] + [("class_f1", k) for k in range(len(full["label_names"]))]
+    scores = [(name, None) for name in study.scores(full)] + [("class_f1", k) for k in range(len(full["label_names"]))]
     for split in ("test", "valid"):
         for score, index in scores:
             title = score if index is None else f"f1 of {full['label_names'][index]}"
@@ -104,44 +104,47 @@ def _element(summary: Mapping[str, Any], index: int | None) -> dict[str, Any]:
 def table(
     contents: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and cells for people: scores in percent, differences in points."""
+    """Header and cells for people: scores in percent, differences in points; a metric that is no share as it is."""
     from ariigcn_jax import results
     from experiments import study
 
     select = contents[FULL]["select"]
-    titles = {**results.TITLES, "accuracy": "accuracy"}
-    others = [score for score in SCORES if score != select]
-    header = ["ablation", titles.get(select, select), "Δ", "95 % interval", "p", "p (Holm)"]
-    header += [*(titles[score] for score in others), f"valid {titles.get(select, select)}"]
+    titles = {name: metric.title for name, metric in results.task_of(contents[FULL]).metrics.items()}
+    others = [score for score in study.scores(contents[FULL]) if score != select]
+    header = ["ablation", titles[select], "Δ", "95 % interval", "p", "p (Holm)"]
+    header += [*(titles[score] for score in others), f"valid {titles[select]}"]
     main_rows = {row["ablation"]: row for row in found if row["split"] == "test" and row["score"] == select}
     cells = [
         [
             name,
-            study.percent(content["test"][select]),
-            *_compared(main_rows[name]),
-            *(study.percent(content["test"][score]) for score in others),
-            study.percent(content["valid"][select]),
+            results.number(content["test"][select], select),
+            *_compared(main_rows[name], select),
+            *(results.number(content["test"][score], score) for score in others),
+            results.number(content["valid"][select], select),
         ]
         for name, content in contents.items()
     ]
     return header, cells
 
 
-def _compared(row: Mapping[str, Any]) -> list[str]:
+def _compared(row: Mapping[str, Any], select: str) -> list[str]:
     from experiments import study
 
     if "difference" not in row:
         return ["", "", "", ""]
     tests = [study.p_value(row["p"]), study.p_value(row["corrected"])]
-    return [*study.compared(row["difference"], row["low"], row["high"]), *tests]
+    return [*study.compared(row["difference"], row["low"], row["high"], select), *tests]
 
 
 def caption(contents: Mapping[str, Mapping[str, Any]]) -> str:
     """What the table's numbers are."""
+    from ariigcn_jax import results
+
     count, tests = len(contents[FULL]["seeds"]), len(contents) - 1
+    unit = results.unit(results.task_of(contents[FULL]))
     return (
-        f"{contents[FULL]['experiment']}: test split, epoch chosen on validation; mean ± std of {count} seed(s), in %. "
-        "Δ: ablation − full model, seed by seed, in points; interval: studentised bootstrap over seeds. "
+        f"{contents[FULL]['experiment']}: test split, epoch chosen on validation; mean ± std of {count} seed(s), "
+        f"{unit}. Δ: ablation − full model, seed by seed, in points; interval: studentised bootstrap over seeds. "
         f"p: paired t-test, and after Holm's correction for {tests} ablation(s). Seeds vary, the corpus and its splits "
         "do not."
     )
@@ -149,7 +152,7 @@ def caption(contents: Mapping[str, Mapping[str, Any]]) -> str:
 
 def write(contents: Mapping[str, Mapping[str, Any]], directory: Any) -> str:
     """Writes the tables and the picture into an open work directory; returns the table as Markdown."""
-    from ariigcn_jax import figures, tables
+    from ariigcn_jax import figures, tables, tasks
 
     found = rows(contents)
     header, cells = table(contents, found)
@@ -175,7 +178,9 @@ def write(contents: Mapping[str, Mapping[str, Any]], directory: Any) -> str:
     if drawn:
         full = contents[FULL]["test"][select]["per_seed"]
         title = f"{contents[FULL]['experiment']}: test {select}, difference from the full model"
-        directory.write_bytes("ablations.png", figures.differences(drawn, full, title))
+        directory.write_bytes(
+            "ablations.png", figures.differences(drawn, full, title, scale=tasks.METRICS[select].scale)
+        )
     return text
 
 

@@ -39,6 +39,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "emotion_cross_entropy": {"losses.emotion.fn": "cross_entropy"},
     "emotion_weighted_cross_entropy": {"losses.emotion.fn": "weighted_cross_entropy"},
     "emotion_focal": {"losses.emotion.fn": "focal"},
+    "regression_l1": {"losses.emotion.fn": "l1", "losses.unimodal.fn": "l1"},
+    "regression_mse": {"losses.emotion.fn": "mse", "losses.unimodal.fn": "mse"},
+    "regression_huber": {"losses.emotion.fn": "huber", "losses.unimodal.fn": "huber"},
     "adversarial_bce": {"losses.adversarial.fn": "bce"},
     "adversarial_least_squares": {"losses.adversarial.fn": "least_squares"},
     "adversarial_hinge": {"losses.adversarial.fn": "hinge"},
@@ -54,6 +57,25 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gan_summed": {"discriminator.game": "summed"},
     # As the journal version's code has it: on codes, both players' losses added up under one optimizer
     "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},
+    # What is learnt: the head with its losses and its metric (tasks.py); data.label names the field
+    "task_classification": {
+        "data.task": "classification",
+        "losses.emotion.fn": "cross_entropy",
+        "losses.unimodal.fn": "cross_entropy",
+        "eval.select": "weighted_f1",
+    },
+    "task_regression": {
+        "data.task": "regression",
+        "losses.emotion.fn": "l1",
+        "losses.unimodal.fn": "l1",
+        "eval.select": "mae",
+    },
+    "task_multilabel": {
+        "data.task": "multilabel",
+        "losses.emotion.fn": "bce",
+        "losses.unimodal.fn": "bce",
+        "eval.select": "micro_f1",
+    },
 }
 # Names for several; `modalities`, each kind alone and each pair of kinds, follows from the corpus.
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -5,6 +5,8 @@
 --config=FILE:no_tgan+no_imcl       takes parts out by name (ablations.py)
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from experiments import ablations
@@ -28,10 +30,12 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.name = ""  # file data/<name>.npz, or in $ARIIGCN_DATA
     config.data.path = ""  # a file, instead of looking for the name
+    config.data.wanted = ""  # what file that is, for the message where there is none
     config.data.modalities = ()  # names of the fields to use; () for all that look like features
     config.data.speaker_normalised = ()  # beginnings of names: append a copy standardised within dialogue and speaker
     config.data.only = ()  # beginnings of names: keep those of the modalities alone; () for all
-    config.data.label = "label"  # field of the classes
+    config.data.task = "classification"  # classification | regression | multilabel: what the label is (tasks.py)
+    config.data.label = "label"  # field of the classes, scores or labels
     config.data.generate = ConfigDict()  # keywords of corpus.generate: generated conversations instead of a file
     config.data.longest_row = (
         1024  # slots; longer dialogues are cut into overlapping pieces where the graph is windowed
@@ -66,13 +70,16 @@ def get_config() -> ConfigDict:
     config.losses = ConfigDict()  # a slot holds the hyper-parameters of all its functions; weight 0 removes it
     config.losses.emotion = ConfigDict(
         dict(
-            fn="cross_entropy",  # cross_entropy | weighted_cross_entropy | focal
+            fn="cross_entropy",  # cross_entropy | weighted_cross_entropy | focal; l1 | mse | huber; bce: by the task
             weight=1.0,
             smoothing=0.0,  # [0, 1); cross entropies
             gamma=2.0,  # >= 0; focal
+            delta=1.0,  # > 0, in the score's unit; huber
         )
     )
-    config.losses.unimodal = ConfigDict(dict(fn="cross_entropy", weight=0.5, smoothing=0.0))  # each modality alone
+    config.losses.unimodal = ConfigDict(  # each modality alone
+        dict(fn="cross_entropy", weight=0.5, smoothing=0.0, delta=1.0)  # cross_entropy | l1 | mse | huber | bce
+    )
     config.losses.adversarial = ConfigDict(dict(fn="bce", weight=0.1))  # bce | least_squares | hinge; λ_G
     for slot in ("iccl", "imcl"):
         config.losses[slot] = ConfigDict(
@@ -98,7 +105,8 @@ def get_config() -> ConfigDict:
     config.discriminator.game = "adversarial"  # adversarial | summed (as in the journal code: not adversarial)
 
     config.eval = ConfigDict()
-    config.eval.select = "weighted_f1"  # weighted_f1 | accuracy | unweighted_accuracy | macro_f1, on validation
+    config.eval.select = "weighted_f1"  # weighted_f1 | accuracy | unweighted_accuracy | macro_f1, on validation; other
+    # tasks have others: mae | correlation | accuracy_7 | …, micro_f1 | macro_f1 | … (tasks.py)
     config.eval.test = True  # False leaves the test split unread, as a search for options has to
     config.eval.report_best_test = False  # also report the best test epoch, for comparison with papers that choose so
 
@@ -111,13 +119,23 @@ def get_config() -> ConfigDict:
     return config
 
 
-def finish(config: ConfigDict, names: str) -> ConfigDict:
+GENERATED = "generated"
+
+
+def finish(config: ConfigDict, names: str, **generated: Any) -> ConfigDict:
     """What every experiment returns: its config with the ablations that the command line names behind a colon, locked.
 
     Args:
       config: of the experiment.
-      names: of experiments/ablations.py, joined by `+`; "" for none.
+      names: of experiments/ablations.py, joined by `+`; "" for none. Where the experiment has a generator, "generated"
+        is one of them: conversations of the corpus's layout in the place of its file.
+      **generated: keywords of corpus.generate.
     """
+    chosen = names.split("+")
+    if generated and GENERATED in chosen:
+        config.experiment += f":{GENERATED}"
+        config.data.generate = ConfigDict(generated)
+        chosen.remove(GENERATED)
     config.lock()
-    ablations.apply(config, names)
+    ablations.apply(config, "+".join(chosen))
     return config

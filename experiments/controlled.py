@@ -131,7 +131,7 @@ def train_and_measure(config: Any, corpus: Corpus, seeds: Sequence[int]) -> list
     """
     import jax
 
-    from ariigcn_jax import runner, train
+    from ariigcn_jax import tasks, train
 
     experiment = train.make(config, corpus)
     model = train.make_players(config, corpus, experiment.steps).model
@@ -144,7 +144,7 @@ def train_and_measure(config: Any, corpus: Corpus, seeds: Sequence[int]) -> list
         rows = experiment.data["test"]
         assert isinstance(rows, Batch)  # generated corpora fit on the device
         confusion = experiment.evaluation("test", state.weights)(state.weights, rows)["confusion"]
-        score = float(runner.score(np.asarray(confusion))["weighted_f1"])
+        score = float(tasks.class_scores(np.asarray(confusion))["weighted_f1"])
         found.append({"f1": score, **spread(apply(state.weights, rows), np.asarray(rows.utterance), corpus)})
     return found
 

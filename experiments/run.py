@@ -12,13 +12,14 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
 
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax.types import Corpus, UserError
+from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
 from experiments.command import define_config, flag, main
 
 # Where and how a run is computed, which may change when it is resumed.
@@ -28,19 +29,22 @@ MAY_DIFFER = ("num_devices", "distributed", "data.device_megabytes")
 def load_corpus(config: Any) -> Corpus:
     """Reads or generates the corpus of a config, and says what reading found."""
     data = config.data
+    if data.task not in TASK_NAMES:
+        raise UserError(f"data.task={data.task!r} is no task. Known: {', '.join(TASK_NAMES)}.")
     if len(data.generate) and not data.path:
         if len(data.modalities) or len(data.speaker_normalised):
             raise UserError(
                 "data.modalities and data.speaker_normalised choose fields of a file, and these conversations are "
                 "generated. data.only chooses among their modalities."
             )
-        return corpora.keep(corpora.generate(**data.generate.to_dict()), tuple(data.only))
+        return corpora.keep(corpora.generate(**data.generate.to_dict(), task=data.task), tuple(data.only))
     corpus = corpora.load(
-        data.path or None,
+        data.path or _located(data),
         name=(not data.path and data.name) or None,
         modalities=tuple(data.modalities),
         label=data.label,
         valid_fraction=data.valid_fraction,
+        task=data.task,
     )
     for note in corpus.notes:
         print(f"note: {note}")
@@ -50,6 +54,13 @@ def load_corpus(config: Any) -> Corpus:
         print(f"note: data.speaker_normalised names {beginning!r}, but no modality begins so (there are {have})")
     corpus = corpora.normalisation.with_speaker_normalised(corpus, tuple(chosen))
     return corpora.keep(corpus, tuple(data.only))
+
+
+def _located(data: Any) -> Path:
+    try:
+        return corpora.locate(None, data.name or None)
+    except UserError as error:
+        raise UserError(f"{data.wanted}\n\n{error}" if data.wanted else str(error)) from None
 
 
 def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> dict[str, Any]:

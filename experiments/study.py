@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax import objective, results, runner, train
+from ariigcn_jax import objective, results, runner, tasks, train
 from ariigcn_jax.types import Corpus, UserError
 from experiments import run
 
@@ -80,10 +80,17 @@ def percent(summary: Mapping[str, Any], index: int | None = None) -> str:
     return f"{100 * mean:.2f} ± {100 * std:.2f}" if len(summary["per_seed"]) > 1 else f"{100 * mean:.2f}"
 
 
-def compared(mean: float, low: float, high: float) -> list[str]:
-    """A difference and its interval in points, `+1.20` and `+0.40 to +2.10`; an interval of NaN is a dash."""
-    points = [f"{100 * value:+.2f}".replace("-", "−") for value in (mean, low, high)]
+def compared(mean: float, low: float, high: float, metric: str = "") -> list[str]:
+    """A difference and its interval in points, `+1.20` and `+0.40 to +2.10`, or in the unit of a metric that is no
+    percentage; an interval of NaN is a dash."""
+    scale = tasks.METRICS[metric].scale if metric in tasks.METRICS else 100
+    points = [f"{scale * value:+.{2 if scale == 100 else 3}f}".replace("-", "−") for value in (mean, low, high)]
     return [points[0], "–" if math.isnan(low) else f"{points[1]} to {points[2]}"]
+
+
+def scores(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics that runs of a task are compared by, the one that chose the epoch among them."""
+    return tuple(dict.fromkeys((*results.task_of(content).compared, content["select"])))
 
 
 def p_value(p: float) -> str:
@@ -93,7 +100,7 @@ def p_value(p: float) -> str:
 
 def _score(content: Mapping[str, Any]) -> str:
     split, select = results.reported_split(content), content["select"]
-    return f"{split} {results.TITLES.get(select, select)} {percent(content[split][select])}"
+    return f"{split} {results.task_of(content).metrics[select].title} {results.number(content[split][select], select)}"
 
 
 def _time(seconds: float) -> str:

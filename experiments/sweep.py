@@ -37,7 +37,6 @@ from experiments import ablations
 from experiments.command import define_config, flag, main
 from experiments.run import load_corpus
 
-SCORES = ("weighted_f1", "accuracy", "macro_f1", "unweighted_accuracy")
 LONGEST_FOLDER = 150
 
 
@@ -222,10 +221,12 @@ def rows(
 ) -> tuple[list[dict[str, Any]], tuple[Any, ...]]:
     """Validation scores of every setting, and the setting whose mean over the seeds is the highest, the first of
     equals."""
-    from ariigcn_jax import statistics
+    from ariigcn_jax import results, statistics
+    from experiments import study
 
-    select = next(iter(contents.values()))["select"]
-    means = {setting: content["valid"][select]["mean"] for setting, content in contents.items()}
+    first = next(iter(contents.values()))
+    select, sign = first["select"], results.task_of(first).better(first["select"])
+    means = {setting: sign * content["valid"][select]["mean"] for setting, content in contents.items()}
     selected = max(means, key=lambda setting: means[setting])
     per_seed = {str(s): content["valid"][select]["per_seed"] for s, content in contents.items()}
     behind = statistics.compare(per_seed[str(selected)], {k: v for k, v in per_seed.items() if k != str(selected)})
@@ -233,7 +234,7 @@ def rows(
     for setting, content in contents.items():
         row: dict[str, Any] = {"values": {a.label: v for a, v in zip(axes, setting, strict=True)}}
         row |= {"selected": setting == selected, "epochs": content["selected_epochs"]}
-        row["valid"] = {score: content["valid"][score] for score in (*SCORES, "class_f1")}
+        row["valid"] = {score: content["valid"][score] for score in (*study.scores(content), "class_f1")}
         if str(setting) in behind:
             row["behind"] = behind[str(setting)].to_dict()
         found.append(row)
@@ -243,12 +244,12 @@ def rows(
 def table(
     found: Sequence[Mapping[str, Any]], select: str, label_names: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and cells for people: scores in percent, differences in points."""
-    from ariigcn_jax import results
+    """Header and cells for people: scores in percent, differences in points; a metric that is no share as it is."""
+    from ariigcn_jax import results, tasks
     from experiments import study
 
-    others = [score for score in SCORES if score != select]
-    titles = [results.TITLES.get(score, score) for score in (select, *others)]
+    others = [score for score in found[0]["valid"] if score not in (select, "class_f1")]
+    titles = [tasks.METRICS[score].title for score in (select, *others)]
     header = [
         *found[0]["values"],
         titles[0],
@@ -263,13 +264,13 @@ def table(
         cells.append(
             [
                 *map(str, row["values"].values()),
-                study.percent(valid[select]),
+                results.number(valid[select], select),
                 *(
                     ["selected", ""]
                     if row["selected"]
-                    else study.compared(*(row["behind"][k] for k in ("mean", "low", "high")))
+                    else study.compared(row["behind"]["mean"], row["behind"]["low"], row["behind"]["high"], select)
                 ),
-                *(study.percent(valid[score]) for score in others),
+                *(results.number(valid[score], score) for score in others),
                 *(study.percent(valid["class_f1"], index) for index in range(len(label_names))),
             ]
         )
@@ -280,20 +281,23 @@ def picture(
     axes: Sequence[Axis], contents: Mapping[tuple[Any, ...], Mapping[str, Any]], selected: tuple[Any, ...]
 ) -> bytes:
     """Curves of the score and of each class's F1 over one option; of several options a panel each."""
-    from ariigcn_jax import figures
+    from ariigcn_jax import figures, results, tasks
 
     first = next(iter(contents.values()))
     select, names = first["select"], first["label_names"]
-    title = f"{first['experiment']}: validation, {len(first['seeds'])} seed(s), in %"
+    share = (
+        tasks.METRICS[select].scale / 100
+    )  # the pictures are in percent, and a metric that is no share is shown as is
+    title = f"{first['experiment']}: validation, {len(first['seeds'])} seed(s), {results.unit(results.task_of(first))}"
     if len(axes) > 1:
         order = list(contents)
         options = [_option(axis, [setting[k] for setting in order]) for k, axis in enumerate(axes)]
         dots = np.array([contents[setting]["valid"][select]["per_seed"] for setting in order])
-        return figures.setting_dots(options, dots, f"{title}: {select}", order.index(selected))
+        return figures.setting_dots(options, share * dots, f"{title}: {select}", order.index(selected))
     order = sorted(contents, key=lambda setting: setting[0]) if axes[0].draw not in ("", "choice") else list(contents)
     option = _option(axes[0], [setting[0] for setting in order])
     valid = [contents[setting]["valid"] for setting in order]
-    scores = {select: np.array([v[select]["per_seed"] for v in valid])}
+    scores = {select: share * np.array([v[select]["per_seed"] for v in valid])}
     by_class = np.array([v["class_f1"]["per_seed"] for v in valid])
     scores |= {f"F1 {name}": by_class[:, :, index] for index, name in enumerate(names)}
     places, ticks, log = option["places"], option["ticks"], option["log"]
@@ -316,26 +320,29 @@ def write(
     axes: Sequence[Axis], contents: Mapping[tuple[Any, ...], Mapping[str, Any]], directory: Any
 ) -> tuple[str, tuple[Any, ...]]:
     """Writes tables and picture into an open work directory; returns the table as Markdown, and what was selected."""
-    from ariigcn_jax import tables
+    from ariigcn_jax import results, tables
+    from experiments import study
 
     first = next(iter(contents.values()))
+    compared = study.scores(first)
     select, names, seeds = first["select"], first["label_names"], first["seeds"]
     found, selected = rows(axes, contents)
     header, cells = table(found, select, names)
     words = (
-        f"{first['experiment']}: validation split at the epoch chosen on it; mean ± std of {len(seeds)} seed(s), in %. "
-        "Δ: behind the selected setting, seed by seed, in points; interval: studentised bootstrap over seeds. "
+        f"{first['experiment']}: validation split at the epoch chosen on it; mean ± std of {len(seeds)} seed(s), "
+        f"{results.unit(results.task_of(first))}. Δ: behind the selected setting, seed by seed, in points; interval: "
+        "studentised bootstrap over seeds. "
         "The selected score is the best of many on this split and so flatters; the test split has not been read."
     )
     text = f"{tables.markdown(header, cells)}\n\n{words}\n"
     directory.write_text("sweep.md", text)
     directory.write_text("sweep.tex", tables.latex(header, cells, words))
-    titles = [*SCORES, *(f"f1 of {name}" for name in names)]
+    titles = [*compared, *(f"f1 of {name}" for name in names)]
     lines = []
     for row in found:
-        blocks = [(s, np.asarray(row["valid"][s]["per_seed"])) for s in SCORES]
+        blocks = [(s, np.asarray(row["valid"][s]["per_seed"])) for s in compared]
         by_class = np.asarray(row["valid"]["class_f1"]["per_seed"])
-        blocks += [(title, by_class[:, k]) for k, title in enumerate(titles[len(SCORES) :])]
+        blocks += [(title, by_class[:, k]) for k, title in enumerate(titles[len(compared) :])]
         lines += [
             [*row["values"].values(), row["selected"], title, seed, value]
             for title, values in blocks

@@ -5,12 +5,12 @@ import importlib
 import pytest
 
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax import gan, objective, train
+from ariigcn_jax import gan, objective, tasks, train
 from ariigcn_jax.types import UserError
 from ariigcn_jax.workdir import flatten
 from experiments import ablations, base, command
 
-EXPERIMENTS = ("iemocap", "meld", "mosi", "synthetic")
+EXPERIMENTS = ("iemocap", "meld", "mosi", "mosei", "urfunny", "mustard", "synthetic")
 CORPUS = corpora.generate(dialogues=6, utterances=(2, 4), classes=3, widths={"text_a": 4, "audio": 3, "vocal_b_c": 2})
 
 
@@ -71,9 +71,12 @@ def test_journal_gan_is_latent_and_has_one_loss():
 
 
 def test_every_function_of_every_slot_and_every_wiring_has_a_name():
-    for slot, functions in objective.TERMS.items():
+    for slot, functions in (objective.TERMS | tasks.CLASSIFICATION.losses).items():
         for function in functions if len(functions) > 1 else ():
             assert config(f"{slot}_{function}").losses[slot].fn == function
+    for function in tasks.REGRESSION.losses["emotion"]:
+        losses = config(f"regression_{function}").losses
+        assert losses.emotion.fn == losses.unimodal.fn == function
     for function in objective.TERMS["iccl"]:
         changed = config(f"contrast_{function}")
         assert changed.losses.iccl.fn == changed.losses.imcl.fn == function

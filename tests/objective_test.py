@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from ariigcn_jax import gan, objective, train
+from ariigcn_jax import gan, objective, tasks, train
 from ariigcn_jax.types import UserError
 from experiments import base
 
@@ -18,6 +18,7 @@ HYPER = {
     "cross_entropy": {"smoothing": 0.1},
     "weighted_cross_entropy": {"smoothing": 0.1},
     "focal": {"gamma": 2.0},
+    "huber": {"delta": 1.0},
     "supervised_nce": {"temperature": 0.3, "similarity_margin": -0.2},
     "margin": {"margin": 0.5},
 }
@@ -37,6 +38,11 @@ def with_candidates(outputs, batch):
     return outputs.replace(candidates=objective.contrast_set(outputs, batch, None))
 
 
+def with_target(batch, outputs):
+    """Targets as wide as the outputs, for the terms that want some: the classes one-hot."""
+    return batch.replace(target=jax.nn.one_hot(batch.label, outputs.logits.shape[-1]))
+
+
 def real_logits(outputs):
     """What discriminators would say of real input: for these tests any logit of the target will do."""
     return {b: x + 0.5 for (_, b), x in outputs.fake_logits.items()}
@@ -44,7 +50,7 @@ def real_logits(outputs):
 
 def values(terms, outputs, batch, real=None):
     """Share, each term's value and L_D."""
-    outputs = with_candidates(outputs, batch)
+    outputs, batch = with_candidates(outputs, batch), with_target(batch, outputs)
     real = real_logits(outputs) if real is None else real
     judged = objective.discriminator_total(terms, real, outputs, batch, None)
     return *objective.total(terms, outputs, batch, None), judged
@@ -176,7 +182,7 @@ def log_softmax(z):
     return z - math.log(sum(math.exp(v) for v in z))
 
 
-@pytest.mark.parametrize("name", objective.TERMS["emotion"])
+@pytest.mark.parametrize("name", tasks.CLASSIFICATION.losses["emotion"])
 def test_emotion_terms_against_a_loop_over_labelled_utterances(name):
     batch = builders.batch([[3, 2], [4]], unlabeled=0.4, seed=1)
     outputs = builders.outputs(batch)
@@ -221,6 +227,22 @@ def test_unimodal_cross_entropy_counts_a_modality_where_it_is():
     assert 0 < len(expected) < 5 * len(outputs.unimodal)
     _, logs, _ = values(build("unimodal", "cross_entropy"), outputs, batch)
     np.testing.assert_allclose(logs["unimodal"], np.mean(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("slot", ["emotion", "unimodal"])
+def test_terms_of_targets_count_what_is_labelled_and_there(slot):
+    batch = builders.batch([[3, 2], [4]], missing=0.4, unlabeled=0.4, seed=1)
+    outputs = builders.outputs(batch)
+    heads = {None: outputs.logits} if slot == "emotion" else outputs.unimodal
+    expected = [
+        np.abs(np.asarray(logits[place]) - np.eye(3)[label]).mean()
+        for m, logits in heads.items()
+        for place, label in np.ndenumerate(batch.label)
+        if label >= 0 and (m is None or batch.present[m][place])
+    ]
+    assert 0 < len(expected) < 9 * len(heads)
+    _, logs, _ = values(build(slot, "l1"), outputs, batch)
+    np.testing.assert_allclose(logs[slot], np.mean(expected), rtol=1e-5)
 
 
 # --- Contrast: who is pulled and who is pushed ------------------------------------------------------------------------
@@ -297,6 +319,14 @@ def test_missing_and_unlabelled_nodes_are_neither_anchors_nor_candidates(slot, f
     taught = {m: np.asarray(g).any(axis=-1)[0].tolist() for m, g in gradient.items()}
     assert taught["text"] == [True] * 6 + [False] * 4
     assert taught["audio"] == [True] * 7 + [False] * 3
+
+
+def test_contrast_goes_by_classes_where_the_outputs_are_something_else():
+    batch = four()
+    outputs = builders.outputs(batch)
+    score = outputs.replace(logits=outputs.logits[..., :1])
+    expected = values(build("iccl", "supervised_nce"), outputs, batch)[0]
+    assert values(build("iccl", "supervised_nce"), score, batch.replace(classes=3))[0] == expected
 
 
 def test_contrast_with_one_modality():

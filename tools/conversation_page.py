@@ -33,6 +33,8 @@ def html(prediction: Prediction, title: str, *, transcripts: bool = False) -> st
     Raises:
       UserError: plotly is not installed.
     """
+    if (task := prediction.corpus.task) != "classification":
+        raise UserError(f"The page shows classes, and this model was trained with data.task={task}. Use --format csv.")
     if importlib.util.find_spec("plotly") is None:
         raise UserError("The page needs plotly: install it, or this package with its extra `report`.")
     from plotly.offline import get_plotlyjs

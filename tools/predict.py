@@ -20,9 +20,9 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ariigcn_jax.types import SPLITS, Corpus, UserError
 from experiments.command import call
@@ -87,11 +87,11 @@ def read(path: str, model: TrainedModel) -> Corpus:
         return corpora.conversation.read_jsonl(path)
     data = model.config.data
     try:
-        return corpora.load(path, modalities=tuple(data.modalities), label=data.label, training=False)
+        return corpora.load(path, modalities=tuple(data.modalities), label=data.label, task=model.task, training=False)
     except UserError:
         if not data.modalities:
             raise
-        return corpora.load(path, label=data.label, training=False)  # some modality may be missing
+        return corpora.load(path, label=data.label, task=model.task, training=False)  # some modality may be missing
 
 
 def _has_features(path: str) -> bool:
@@ -126,12 +126,16 @@ def choose(corpus: Corpus, split: str | None, dialogues: Sequence[str] | None) -
 
 def jsonl(prediction: Prediction) -> str:
     """One line of JSON an utterance, with the fields of `prediction.UtteranceEmotion`."""
-    return "".join(json.dumps(dataclasses.asdict(u), ensure_ascii=False) + "\n" for u in prediction)
+    records: Iterable[dict[str, Any]] = map(dataclasses.asdict, prediction)
+    if prediction.corpus.task != "regression":
+        records = ({name: value for name, value in r.items() if name != "score"} for r in records)
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def comma_separated(prediction: Prediction) -> str:
     """One row an utterance (RFC 4180)."""
-    names, modalities = prediction.corpus.label_names, prediction.corpus.modalities
+    corpus = prediction.corpus
+    names, modalities = () if corpus.task == "regression" else corpus.output_names, corpus.modalities
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(
@@ -161,19 +165,27 @@ def table(prediction: Prediction) -> str:
                 str(u.turn),
                 u.speaker,
                 u.emotion,
-                f"{u.probabilities[u.emotion]:.2f}",
+                f"{max(u.probabilities.values()):.2f}" if u.probabilities else "–",
                 "" if u.label is None else "✓" if u.label == u.emotion else u.label,
                 *(gone.get(m) or f"{c:+.2f}" for m, c in u.contribution.items()),
                 ", ".join(f"{a.turn} ({a.weight:.0%})" for a in u.attended),
             ]
         )
     parts = [f"{_printable(name)}\n{_aligned([header, *lines])}" for name, lines in blocks.items()]
+    what = "the score" if prediction.corpus.task == "regression" else "it"
     legend = (
-        "prob.: of the emotion.  "
+        f"prob.: {_WORDS[prediction.corpus.task]}.  "
         + ", ".join(prediction.corpus.modalities)
-        + ": by how much it falls without the modality; – where missing.\n"
+        + f": by how much {what} falls without the modality; – where missing.\n"
     )
     return "\n".join(parts) + "\n" + legend
+
+
+_WORDS = {
+    "classification": "of the emotion",
+    "regression": "a score has none",
+    "multilabel": "of the most probable label",
+}
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

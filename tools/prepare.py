@@ -23,7 +23,7 @@ import numpy as np
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax.corpus import columnar, layouts
 from ariigcn_jax.corpus.fields import Fields, assemble, targets
-from ariigcn_jax.types import Corpus, UserError
+from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
 from tools import quality
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
@@ -77,6 +77,9 @@ def _parser(command: Sequence[str]) -> argparse.ArgumentParser:
     for reader in (convert, inspect, validate):
         reader.add_argument("--label", default="label", help="field of the classes, e.g. sentiment (default: label)")
         reader.add_argument(
+            "--task", choices=TASK_NAMES, default=TASK_NAMES[0], help="what that field holds (default: classification)"
+        )
+        reader.add_argument(
             "--modalities", default="", metavar="A,B,…", help="fields to take; by default all that look like features"
         )
         reader.add_argument(
@@ -112,7 +115,7 @@ def _read(path: str, arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
     if place.is_file() and place.stat().st_size > LARGE:
         print(f"Reading {place}, {place.stat().st_size / 1e6:,.0f} MB …", file=sys.stderr, flush=True)
     modalities = tuple(m.strip() for m in arguments.modalities.split(",") if m.strip())
-    fields = layouts.read_fields(place, modalities=modalities, label=arguments.label)
+    fields = layouts.read_fields(place, modalities=modalities, label=arguments.label, task=arguments.task)
     corpus = assemble(
         fields,
         name=getattr(arguments, "name", None),
@@ -120,6 +123,7 @@ def _read(path: str, arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
         label=arguments.label,
         valid_fraction=arguments.valid_fraction,
         test_fraction=arguments.test_fraction,
+        task=arguments.task,
     )
     return fields, corpus
 
@@ -131,8 +135,10 @@ def _say_notes(corpus: Corpus) -> None:
 
 def _size(corpus: Corpus) -> str:
     modalities = ", ".join(f"{m} {d}" for m, d in corpus.widths.items())
+    what = {"regression": "a score", "multilabel": f"{len(corpus.target_names)} labels"}
     return (
-        f"{len(corpus):,} utterances in {len(corpus.dialogue_ids):,} dialogues, {corpus.num_classes} classes, "
+        f"{len(corpus):,} utterances in {len(corpus.dialogue_ids):,} dialogues, "
+        f"{what.get(corpus.task, f'{corpus.num_classes} classes')}, "
         f"modalities {modalities}"
     )
 
@@ -147,10 +153,13 @@ def _convert(arguments: argparse.Namespace) -> None:
     columnar.write(corpus, output, targets=others, overwrite=arguments.overwrite)
     _say_notes(corpus)
     print(f"{output}: {_size(corpus)}")
-    print(f"Train on it: python -m experiments.run --config=experiments/own.py --config.data.path={output}")
+    name = "" if corpus.task == TASK_NAMES[0] else f":task_{corpus.task}"
+    print(f"Train on it: python -m experiments.run --config=experiments/own.py{name} --config.data.path={output}")
 
 
 def _renamed(corpus: Corpus, names: list[str]) -> Corpus:
+    if corpus.target is not None:
+        raise UserError("--label-names names classes; scores have none, and the names of labels stand in the file.")
     if len(names) < corpus.num_classes or len(set(names)) < len(names) or not all(names):
         raise UserError(f"--label-names: {corpus.num_classes} different names are needed, {len(names)} are given.")
     return dataclasses.replace(corpus, label_names=tuple(names))

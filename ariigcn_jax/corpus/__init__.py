@@ -65,6 +65,7 @@ def load(
     test_fraction: float = 0.2,
     standardise: bool = False,
     training: bool = True,
+    task: str = "classification",
 ) -> Corpus:
     """Finds and reads a corpus.
 
@@ -78,6 +79,7 @@ def load(
       standardise: whether to standardise by the train split. A trainer fits `Normalisation` itself instead, so that
         it can keep the statistics with the parameters.
       training: whether the corpus is to be trained on; else labels and splits may be absent.
+      task: what the labels are: "classification", "regression" or "multilabel".
 
     Returns:
       A validated corpus; its `notes` say what a user should be told about the file.
@@ -86,13 +88,14 @@ def load(
       UserError: no such file, or one that cannot be used as it is.
     """
     corpus = fields.assemble(
-        layouts.read_fields(locate(path, name), modalities=modalities, label=label),
+        layouts.read_fields(locate(path, name), modalities=modalities, label=label, task=task),
         name=name,
         modalities=modalities,
         label=label,
         valid_fraction=valid_fraction,
         test_fraction=test_fraction,
         training=training,
+        task=task,
     )
     return normalisation.apply(corpus, normalisation.fit(corpus)) if standardise else corpus
 

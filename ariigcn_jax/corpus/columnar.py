@@ -15,6 +15,9 @@ reading, and the features are copied into memory.
      "checksums": {"utterances.csv": "sha256:…", "text.npy": "sha256:…"},
      "notes": ["…"]}
 
+A target that is no class is {"scores": [-3, 3]}, a number a cell, or {"labels": ["happy", "sad"]}, names with | between
+or `none`; a cell without a label is empty.
+
 `checksums` and `notes` may be left out. A reader refuses a version that is higher than the one it knows.
 """
 
@@ -33,11 +36,15 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.corpus import targets as truths
 from ariigcn_jax.corpus.fields import Fields, listed, text_array
+from ariigcn_jax.corpus.labels import MOST
 from ariigcn_jax.corpus.values import kind, load_array
 from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
 FORMAT, VERSION = "ariigcn-corpus", 1
+RANGE = [-MOST, MOST]
+Target = tuple[np.ndarray, tuple[str, ...]]
 SCHEMA, TABLE = "schema.json", "utterances.csv"
 _TEXTS = ("dialogue_id", "utterance_id", "speaker", "split", "transcript")
 _FILE_NAME = re.compile(r"[^/\\\0]+\.(npy|csv|jsonl)")
@@ -92,7 +99,7 @@ def write(
     corpus: Corpus,
     folder: str | Path,
     *,
-    targets: Mapping[str, tuple[np.ndarray, tuple[str, ...]]] | None = None,
+    targets: Mapping[str, Target] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes a corpus, whole or not at all.
@@ -100,7 +107,8 @@ def write(
     Args:
       corpus: any corpus.
       folder: made; its parents too.
-      targets: further labels, name -> ([U] int with -1 for none, names of the classes).
+      targets: further ones, name -> ([U] int with -1 for none, names of the classes), or scores, name -> ([U] float
+        with NaN for none, ()), or several labels, name -> ([U, O] float, O names).
       overwrite: whether a corpus that is there already is replaced. Nothing else ever is.
 
     Returns:
@@ -116,7 +124,7 @@ def write(
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        _write_into(corpus, temporary, {"label": (corpus.label, corpus.label_names), **(targets or {})})
+        _write_into(corpus, temporary, {"label": _truth(corpus), **(targets or {})})
         _replace(temporary, folder)
     except OSError as error:
         raise UserError(
@@ -181,7 +189,7 @@ def _checked(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
         raise wrong("name", "text")
     targets = schema.get("targets")
     if not isinstance(targets, dict) or not all(_is_target(t) for t in targets.values()):
-        raise wrong("targets", '{"label": {"classes": [names, each once]}}')
+        raise wrong("targets", '{"label": {"classes": [names, each once]}}, or "labels" alike, or "scores": [-3, 3]')
     modalities = schema.get("modalities")
     if not isinstance(modalities, dict) or not modalities or not all(_is_modality(m) for m in modalities.values()):
         raise wrong("modalities", '{"text": {"file": "text.npy", "width": 768}}, at least one')
@@ -194,7 +202,9 @@ def _checked(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_target(target: Any) -> bool:
-    classes = target.get("classes") if isinstance(target, dict) else None
+    if not isinstance(target, dict) or target.get("scores") == RANGE:
+        return isinstance(target, dict)
+    classes = target.get("classes", target.get("labels"))
     return (
         isinstance(classes, list)
         and all(isinstance(c, str) and c for c in classes)
@@ -295,6 +305,9 @@ def _read_columns(fields: Fields, columns: dict[str, list[str]], schema: Mapping
     for name, target in schema["targets"].items():
         if name not in columns:
             raise fields.refusal(name, f"is a target of {SCHEMA} and no column", f"There are {listed(list(columns))}")
+        if "classes" not in target:
+            _read_target(fields, name, columns[name], target)
+            continue
         number = {c: i for i, c in enumerate(target["classes"])} | {"": UNLABELED}
         unknown = next((cell for cell in columns[name] if cell not in number), None)
         if unknown is not None:
@@ -310,10 +323,44 @@ def _read_columns(fields: Fields, columns: dict[str, list[str]], schema: Mapping
             fields.arrays[f"{modality}_present"] = np.array([cell == "true" for cell in cells])
 
 
+def _read_target(fields: Fields, name: str, cells: list[str], target: Mapping[str, Any]) -> None:
+    """Scores, or several labels."""
+    try:
+        found = truths.parsed(cells, "multilabel" if "labels" in target else "regression", target.get("labels"))
+    except UserError as error:
+        raise fields.refusal(name, str(error).rstrip("."), "Correct it") from None
+    fields.arrays[name] = found[0]
+    if found[1]:
+        fields.arrays[f"{name}_names"] = text_array(found[1])
+
+
 # Writing
 
 
-def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, tuple[np.ndarray, tuple[str, ...]]]) -> None:
+def _truth(corpus: Corpus) -> Target:
+    if corpus.target is None:
+        return corpus.label, corpus.label_names
+    known = np.where((corpus.label >= 0)[:, None], corpus.target, np.nan)
+    return (known[:, 0], ()) if corpus.task == "regression" else (known, corpus.target_names)
+
+
+def _described(values: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
+    """A target's entry in the schema."""
+    if values.ndim == 1 and values.dtype.kind == "f":
+        return {"scores": RANGE}
+    return {"classes" if values.ndim == 1 else "labels": list(names)}
+
+
+def _cells(values: np.ndarray, names: tuple[str, ...]) -> list[str]:
+    """A target's column."""
+    if values.ndim == 2:
+        return ["" if np.isnan(row).any() else truths.joined(row, names) for row in values]
+    if values.dtype.kind == "f":
+        return ["" if np.isnan(v) else repr(v) for v in values.tolist()]
+    return [names[v] if v >= 0 else "" for v in values.tolist()]
+
+
+def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, Target]) -> None:
     files = {m: f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', m)}.npy" for m in corpus.modalities}
     if len(set(files.values())) < len(files):
         files = {m: f"modality{i}.npy" for i, m in enumerate(corpus.modalities)}
@@ -329,7 +376,7 @@ def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, tuple[np.nda
         "name": corpus.name,
         "utterances": len(corpus),
         "table": TABLE,
-        "targets": {name: {"classes": list(classes)} for name, (_, classes) in targets.items()},
+        "targets": {name: _described(*target) for name, target in targets.items()},
         "modalities": {m: {"file": files[m], "width": corpus.widths[m]} for m in corpus.modalities},
         "checksums": {name: checksum(folder / name) for name in (TABLE, *files.values())},
         "notes": list(corpus.notes),
@@ -340,7 +387,7 @@ def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, tuple[np.nda
             os.fsync(written.fileno())
 
 
-def _table(corpus: Corpus, targets: Mapping[str, tuple[np.ndarray, tuple[str, ...]]]) -> str:
+def _table(corpus: Corpus, targets: Mapping[str, Target]) -> str:
     start = np.flatnonzero(np.diff(corpus.dialogue, prepend=-1))
     columns: dict[str, list[Any]] = {
         "dialogue_id": [corpus.dialogue_ids[d] for d in corpus.dialogue.tolist()],
@@ -351,7 +398,7 @@ def _table(corpus: Corpus, targets: Mapping[str, tuple[np.ndarray, tuple[str, ..
     if corpus.speaker_names is not None:
         columns["speaker"] = corpus.speaker_names.tolist()
     for name, (values, classes) in targets.items():
-        columns[name] = [classes[v] if v >= 0 else "" for v in np.asarray(values).tolist()]
+        columns[name] = _cells(np.asarray(values), classes)
     for modality, present in corpus.present.items():
         columns[f"{modality}_present"] = ["true" if p else "false" for p in present.tolist()]
     if corpus.transcript is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.corpus import targets as truths
 from ariigcn_jax.corpus.splits import carve
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
 
@@ -18,6 +20,8 @@ PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vi
 LAYOUT = f"""\
   dialogue_id        [U] text or integers; required
   label              [U] integers counted from 0, negative where there is no label; required
+                     (with data.task=regression [U] numbers in [-3, 3], with multilabel [U, labels] zeros and ones,
+                     both NaN where there is no label)
   <modality>         [U, d] floats, at least one, named {", ".join(PREFIXES)},
                      alone or with _<suffix>; any other name has to be asked for
   <modality>_present [U] bool; without it, rows that are all zero, NaN or Inf count as missing
@@ -28,6 +32,7 @@ LAYOUT = f"""\
                      [U] text or integers
 """
 
+SCORES = ("sentiment_score", "sentiment")  # what readers and tools.features call the score of a sentiment
 _FIXED_WIDTH_BYTES = 64 * 2**20
 _BLOCK_ROWS = 2048  # of a modality that are looked at together, so that a memory-mapped one stays on disk
 _SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
@@ -103,14 +108,14 @@ class Fields:
 
 
 def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
-    """The labels other than `label` that have names, in the order of the corpus.
+    """The labels other than `label` that have names, and the scores of the sentiment, in the order of the corpus.
 
     Args:
       archive: the fields, as they were assembled.
       label: the field that was.
 
     Returns:
-      Field -> ([U] int32 with UNLABELED for none, names of the classes).
+      Field -> ([U] int32 with UNLABELED for none, names of the classes), or ([U] float64 with NaN for none, ()).
 
     Raises:
       UserError: one of them is no labels.
@@ -118,7 +123,15 @@ def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[st
     quiet = dataclasses.replace(archive, notes=[])
     order, _, _ = _order(quiet)
     others = [field for field in archive.arrays if f"{field}_names" in archive.arrays and field != label]
-    return {field: _labels(quiet, field, order) for field in others}
+    found: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {f: _labels(quiet, f, order) for f in others}
+    for field in SCORES:
+        values = archive.arrays.get(field)
+        if values is not None and values.dtype.kind == "f" and field not in (*others, label):
+            with contextlib.suppress(
+                UserError
+            ):  # scores of another range are no target, and no reason to convert nothing
+                found[field] = truths.read(quiet, field, order, "regression")[0][:, 0].astype(np.float64), ()
+    return found
 
 
 def text_array(values: Sequence[str]) -> np.ndarray:
@@ -141,6 +154,7 @@ def assemble(
     valid_fraction: float = 0.1,
     test_fraction: float = 0.2,
     training: bool = True,
+    task: str = "classification",
 ) -> Corpus:
     """Validates fields and makes them a corpus; what they must hold is in `LAYOUT`.
 
@@ -153,6 +167,7 @@ def assemble(
       test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
       training: whether the corpus is to be trained on; else labels may be absent, and where the file names no split
         every dialogue is in the test split.
+      task: what the labels are: "classification", "regression" or "multilabel".
 
     Returns:
       The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
@@ -160,12 +175,15 @@ def assemble(
     Raises:
       UserError: the fields cannot be used; names the file, the field and what to do.
     """
-    chosen = _choose(archive, modalities)
+    chosen = _choose(archive, modalities, label)
     order, dialogue, dialogue_ids = _order(archive)
     label_names: tuple[str, ...]
-    if not training and label not in archive.arrays:
-        labels, label_names = np.full(len(order), UNLABELED, np.int32), ()
-    else:
+    labels, label_names = np.full(len(order), UNLABELED, np.int32), ()
+    targets: tuple[np.ndarray, tuple[str, ...]] | None = None
+    if task != "classification" and (training or label in archive.arrays):
+        targets = truths.read(archive, label, order, task)
+        labels = np.where(np.isfinite(targets[0]).all(axis=1), 0, UNLABELED).astype(np.int32)
+    elif training or label in archive.arrays:
         labels, label_names = _labels(archive, label, order)
     speaker, speaker_names = _speakers(archive, order, dialogue)
     if training:
@@ -188,14 +206,16 @@ def assemble(
         speaker_names=speaker_names,
         transcript=archive.names("transcript", order),
     )
+    if targets is not None:
+        corpus = truths.attach(corpus, task, *targets)
     if not training:
         return dataclasses.replace(corpus, notes=tuple(archive.notes))
     _check_training(archive, label, corpus)
     return dataclasses.replace(corpus, notes=(*archive.notes, *_training_notes(corpus)))
 
 
-def _choose(archive: Fields, modalities: Sequence[Modality]) -> tuple[Modality, ...]:
-    """The fields that are the modalities."""
+def _choose(archive: Fields, modalities: Sequence[Modality], label: str) -> tuple[Modality, ...]:
+    """The fields that are the modalities; one of several labels is none."""
     if modalities:
         return _named(archive, (modalities,) if isinstance(modalities, str) else tuple(modalities))
     for field in filter(_NAMED_LIKE_A_MODALITY.fullmatch, archive.opaque):
@@ -203,7 +223,7 @@ def _choose(archive: Fields, modalities: Sequence[Modality]) -> tuple[Modality, 
     chosen: list[Modality] = []
     others: list[str] = []
     for field, array in archive.arrays.items():
-        if array.ndim == 2 and array.dtype.kind == "f":
+        if array.ndim == 2 and array.dtype.kind == "f" and field != label:
             (chosen if _NAMED_LIKE_A_MODALITY.fullmatch(field) else others).append(field)
         elif array.ndim >= 2 and _NAMED_LIKE_A_MODALITY.fullmatch(field):
             archive.note(f"`{field}` is not taken as a modality: it is {_kind(array)}, not 2-D floats")
@@ -281,7 +301,9 @@ def _labels(archive: Fields, field: str, order: np.ndarray) -> tuple[np.ndarray,
     if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.round(values))).all():
         wrong = values[~(np.isfinite(values) & (values == np.round(values)))][0]
         raise archive.refusal(
-            field, f"has the value {wrong}", "It must hold integers, negative where there is no label"
+            field,
+            f"has the value {wrong}",
+            "It must hold integers, negative where there is no label; scores are learnt with data.task=regression",
         )
     names = _label_names(archive, field, values)
     if values.max() >= len(names):
@@ -483,7 +505,10 @@ def _training_notes(corpus: Corpus) -> list[str]:
     """What training cannot learn from this corpus, and measuring cannot see."""
     train, labelled = corpus.split == "train", corpus.label != UNLABELED
     counts = np.bincount(corpus.label[train & labelled], minlength=corpus.num_classes)
-    unseen = [name for name, count in zip(corpus.label_names, counts, strict=True) if not count]
+    names = corpus.label_names
+    if corpus.task == "multilabel" and corpus.target is not None:
+        counts, names = corpus.target[train & labelled].sum(axis=0), corpus.target_names
+    unseen = [name for name, count in zip(names, counts, strict=True) if not count]
     notes = [f"no train utterance is labelled {', '.join(unseen)}"] if unseen else []
     notes += [f"no train utterance has `{m}`" for m, here in corpus.present.items() if not here[train].any()]
     blind = [s for s in ("valid", "test") if s in corpus.split and not labelled[corpus.split == s].any()]

@@ -42,13 +42,16 @@ _MAGIC = {
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, and is said
-def read_fields(path: Path, *, modalities: Sequence[Modality] = (), label: str = "label") -> Fields:
+def read_fields(
+    path: Path, *, modalities: Sequence[Modality] = (), label: str = "label", task: str = "classification"
+) -> Fields:
     """Recognises and reads a corpus.
 
     Args:
       path: a file or a folder.
       modalities: those asked for; some layouts hold more than they give unasked.
       label: the field of the labels, where it is the name of a column.
+      task: what the labels are, where they are text.
 
     Returns:
       Its fields, not validated.
@@ -56,7 +59,7 @@ def read_fields(path: Path, *, modalities: Sequence[Modality] = (), label: str =
     Raises:
       UserError: it is of no layout that is known (says what was found and how to convert), or cannot be read.
     """
-    fields = _read_folder(path, modalities, label) if path.is_dir() else _read_file(path, modalities, label)
+    fields = _read_folder(path, modalities, label, task) if path.is_dir() else _read_file(path, modalities, label, task)
     if not any(array.ndim >= 2 for array in fields.arrays.values()) and not fields.opaque and not _is_zip(path):
         raise UserError(
             f"{path}: there are no features in it, only {listed(fields.arrays)}. Features are extracted from words, "
@@ -69,14 +72,14 @@ def _is_zip(path: Path) -> bool:
     return path.is_file() and _start(path).startswith(b"PK")
 
 
-def _read_folder(folder: Path, modalities: Sequence[Modality], label: str) -> Fields:
+def _read_folder(folder: Path, modalities: Sequence[Modality], label: str, task: str) -> Fields:
     try:
         if columnar.recognise(folder):
             return columnar.read_fields(folder)
         if merbench.recognise(folder):
             return merbench.read_fields(folder, modalities)
         if tables.recognise(folder):
-            return tables.read_folder(folder, label)
+            return tables.read_folder(folder, label, task)
         inside = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
     except OSError as error:
         raise UserError(f"{folder}: cannot be read: {error.strerror or error}.") from None
@@ -96,7 +99,7 @@ def _start(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
 
-def _read_file(path: Path, modalities: Sequence[Modality], label: str) -> Fields:
+def _read_file(path: Path, modalities: Sequence[Modality], label: str, task: str) -> Fields:
     start = _start(path)
     if not start:
         raise UserError(f"{path}: the file is empty. Copy it again.")
@@ -111,7 +114,7 @@ def _read_file(path: Path, modalities: Sequence[Modality], label: str) -> Fields
             raise UserError(f"{path}: this is {what}. What is read:\n{LAYOUTS}\n{_CONVERT}")
     if b"\0" in start:
         raise UserError(f"{path}: this is a binary file of no kind that is known. What is read:\n{LAYOUTS}\n{_CONVERT}")
-    return tables.read_fields(path, label)
+    return tables.read_fields(path, label, task)
 
 
 def _is_pickle(path: Path, start: bytes) -> bool:

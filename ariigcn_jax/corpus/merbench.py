@@ -147,6 +147,7 @@ def _read_emotions(fields: Fields, path: Path, names: list[str], values: list[An
     elif any(is_number(s) for s in scores):
         values_ = class_numbers([s if is_number(s) else None for s in scores], f"{path}: val")
         fields.arrays["label"], fields.arrays["label_names"] = labels.by_sign(values_), np.array(labels.POLARITY)
+        fields.arrays["sentiment_score"] = values_
         fields.arrays["binary"] = labels.without_neutral(values_)
         fields.arrays["binary_names"] = np.array(labels.POLARITY[::2])
         fields.note("the file has sentiment scores and no classes: they are the signs of its scores")

@@ -14,11 +14,13 @@ each one's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ariigcn_jax.types import Corpus, Modality, UserError
+from ariigcn_jax.corpus import labels, targets
+from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
 WIDTHS: Mapping[Modality, int] = {"text": 48, "audio": 24, "visual": 16}
 # Latent dimensions beyond one per class: they carry noise alone, which a model has to learn to ignore.
@@ -26,6 +28,7 @@ _SPARE = 4
 # What a common space is seen through, by modality in turn; where each has a space of its own, all take the first.
 _WARPS = (np.tanh, lambda y: np.sin(2 * y), lambda y: np.abs(y) - 1)
 _FEATURE_NOISE = 0.1
+_LINGERING = 0.4  # probability that an utterance also has the label of the one before it, where it may have several
 
 
 def generate(
@@ -50,6 +53,9 @@ def generate(
     missing: float = 0.0,
     valid: float = 0.15,
     test: float = 0.2,
+    task: str = "classification",
+    label_names: Sequence[str] = (),
+    last_only: bool = False,
 ) -> Corpus:
     """Generates a corpus; the same arguments give the same corpus.
 
@@ -81,9 +87,14 @@ def generate(
       missing: probability, in [0, 1), that an utterance lacks a modality, independent for each of them.
       valid: share of the dialogues in the validation split, in [0, 1), rounded to the nearest number.
       test: the same for the test split; `valid` and `test` leave at least one dialogue for training.
+      task: what the labels are. Of a "regression" the classes, which must be seven, are the levels of a score that lies
+        evenly within half a unit around them; of "multilabel" class 0 is that no label applies, and with probability
+        0.4 an utterance also has, and shows, the label of the one before it.
+      label_names: of the C classes (of "multilabel" without class 0); () for emotion_0, …
+      last_only: whether the last utterance of each dialogue alone is labelled, as a punchline with its context is.
 
     Returns:
-      The corpus, called "synthetic", every utterance labelled.
+      The corpus, called "synthetic", every utterance labelled unless `last_only`.
 
     Raises:
       UserError: an argument is out of its range.
@@ -94,21 +105,25 @@ def generate(
     if inertia + contagion > 1:
         raise UserError(f"inertia = {inertia} and contagion = {contagion} add up to more than 1.")
     _check_shares(imbalance=imbalance, label_noise=label_noise, missing=missing, valid=valid, test=test)
+    _check_task(task, classes, label_names)
     split = _split(dialogues, valid, test)
     # One stream each: the missing rate, for example, does not change who says what.
-    streams = np.random.SeedSequence(seed).spawn(5)
-    chain, space, gaps, views, errors = (np.random.default_rng(child) for child in streams)
+    streams = np.random.SeedSequence(seed).spawn(6)
+    chain, space, gaps, views, errors, truths = (np.random.default_rng(child) for child in streams)
     lengths = chain.integers(utterances[0], utterances[1], endpoint=True, size=dialogues)
     prior = (1.0 - imbalance) ** np.arange(classes)
     turns = [_dialogue(chain, n, speakers, prior / prior.sum(), inertia, contagion) for n in lengths]
     speaker, label = (np.concatenate(part).astype(np.int32) for part in zip(*turns, strict=True))
     size = classes + _SPARE
+    also = _lingering(truths, label, lengths) if task == "multilabel" else None
     one_space = (_directions(space, classes), _map(space, size, max(widths.values()))) if common else None
     features = {}
     for i, (m, width) in enumerate(widths.items()):
         height = separation * np.where(_shown(i, len(widths), classes), 1.0, shared)
         directions = one_space[0] if one_space else _directions(space, classes)
         latent = (height[:, None] * directions)[label] + noise * space.normal(size=(len(label), size))
+        if also is not None:
+            latent = latent + np.where((also > 0)[:, None], (height[:, None] * directions)[also], 0)
         turn, displacement = _view(views, size, rotation)
         latent = latent if i == 0 else latent @ turn + shift * displacement
         seen = latent @ (one_space[1][:, :width] if one_space else _map(space, size, width))
@@ -117,7 +132,41 @@ def generate(
     present = {m: gaps.random(len(label)) >= missing for m in widths}
     wrong = (errors.random(len(label)) < label_noise) & (np.repeat(split, lengths) == "train")
     given = np.where(wrong, errors.integers(classes, size=len(label)), label).astype(np.int32)
-    return _corpus(lengths, split, speaker, given, classes, features, present)
+    corpus = _corpus(lengths, split, speaker, given, classes, features, present)
+    if task != "classification":
+        corpus = targets.attach(corpus, task, *_targets(truths, task, given, also, classes, label_names))
+    elif label_names:
+        corpus = dataclasses.replace(corpus, label_names=tuple(label_names))
+    return _with_last_labels(corpus) if last_only else corpus
+
+
+def _lingering(rng: np.random.Generator, label: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """[U] int: the class of the utterance before, where it lingers, else 0."""
+    before = np.concatenate([[0], label[:-1]])
+    before[np.cumsum(lengths) - lengths] = 0  # nothing lingers from another dialogue
+    return np.where((rng.random(len(label)) < _LINGERING) & (before != label), before, 0)
+
+
+def _targets(
+    rng: np.random.Generator,
+    task: str,
+    label: np.ndarray,
+    also: np.ndarray | None,
+    classes: int,
+    names: Sequence[str],
+) -> tuple[np.ndarray, Sequence[str]]:
+    """[U, O] and O names, as `targets.attach` takes them."""
+    if task == "regression":
+        scores = label - labels.MOST + rng.uniform(-0.5, 0.5, size=len(label))
+        return np.clip(scores, -labels.MOST, labels.MOST)[:, None], names or ("sentiment",)
+    several = np.eye(classes)[label] + (0 if also is None else np.eye(classes)[also])
+    return np.minimum(several[:, 1:], 1), names or [f"emotion_{c}" for c in range(1, classes)]
+
+
+def _with_last_labels(corpus: Corpus) -> Corpus:
+    last = np.diff(corpus.dialogue, append=-1) != 0
+    target = None if corpus.target is None else np.where(last[:, None], corpus.target, np.float32(0))
+    return dataclasses.replace(corpus, label=np.where(last, corpus.label, UNLABELED).astype(np.int32), target=target)
 
 
 def _dialogue(
@@ -226,6 +275,16 @@ def _check_sizes(
         raise UserError("widths names no modality: give at least one, such as {'text': 48}.")
     for modality, width in widths.items():
         _integer(f"the width of {modality!r}", width, 1)
+
+
+def _check_task(task: str, classes: int, names: Sequence[str]) -> None:
+    wanted = {"classification": classes, "regression": 1, "multilabel": classes - 1}
+    if task not in wanted:
+        raise UserError(f"task = {task!r}: must be one of {', '.join(wanted)}.")
+    if task == "regression" and classes != len(labels.LEVELS):
+        raise UserError(f"classes = {classes}: a score has {len(labels.LEVELS)} levels.")
+    if names and len(names) != wanted[task]:
+        raise UserError(f"label_names has {len(names)}: task = {task!r} with {classes} classes takes {wanted[task]}.")
 
 
 def _check_scales(**scales: float) -> None:

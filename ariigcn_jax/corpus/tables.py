@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.corpus import labels
+from ariigcn_jax.corpus import labels, targets
 from ariigcn_jax.corpus.fields import Fields, count, text_array
 from ariigcn_jax.corpus.values import Rows, ShapeError, is_integer, is_number, kind, load_array, text
 from ariigcn_jax.types import UserError
@@ -54,7 +54,7 @@ def recognise(folder: Path) -> dict[str, Path]:
     return {split: found[split] for split in order} if "train" in found else {}
 
 
-def read_folder(folder: Path, label: str = "label") -> Fields:
+def read_folder(folder: Path, label: str = "label", task: str = "classification") -> Fields:
     """The fields of a folder with a table for each split."""
     tables = recognise(folder)
     rows, notes = [], []
@@ -62,17 +62,18 @@ def read_folder(folder: Path, label: str = "label") -> Fields:
         part, found = _rows(path)
         notes += found
         rows += [_apart(split, row) for row in part]
-    fields = _fields(folder, rows, label, sum(p.stat().st_size for p in tables.values()))
+    fields = _fields(folder, rows, label, task, sum(p.stat().st_size for p in tables.values()))
     fields.notes[:0] = [f"read as tables: {', '.join(p.name for p in tables.values())}", *notes]
     return fields
 
 
-def read_fields(path: Path, label: str = "label") -> Fields:
+def read_fields(path: Path, label: str = "label", task: str = "classification") -> Fields:
     """The fields of a table.
 
     Args:
       path: the file; what it is is told from its content.
       label: the column of the labels, text or numbers.
+      task: what they are; names of several labels stand between `|` or `;`.
 
     Returns:
       Its fields. Text labels are numbered in the field's own order where they are those of a known corpus, else
@@ -82,7 +83,7 @@ def read_fields(path: Path, label: str = "label") -> Fields:
       UserError: it cannot be read, or a cell is not what its column is.
     """
     rows, notes = _rows(path)
-    fields = _fields(path, rows, label, path.stat().st_size)
+    fields = _fields(path, rows, label, task, path.stat().st_size)
     fields.notes[:0] = [f"read as a table of {count(len(rows), 'row')}", *notes]
     return fields
 
@@ -292,7 +293,7 @@ def _small(values: list[Any]) -> bool:
 # Fields
 
 
-def _fields(path: Path, rows: list[Row], label: str, size: int) -> Fields:
+def _fields(path: Path, rows: list[Row], label: str, task: str, size: int) -> Fields:
     fields = Fields(path, {})
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {field: _find(names, field) for field in ALIASES}
@@ -305,7 +306,7 @@ def _fields(path: Path, rows: list[Row], label: str, size: int) -> Fields:
             fields.arrays[field] = _text_column(path, rows, column)
     _read_order(fields, rows, columns)
     if columns["label"] is not None:
-        _read_labels(fields, rows, columns["label"], label)
+        _read_labels(fields, rows, columns["label"], label, task)
     if "dialogue_id" not in fields.arrays and "utterance_id" in fields.arrays:
         fields.note("there is no column `dialogue_id`: every utterance is a dialogue of its own")
         fields.arrays["dialogue_id"] = fields.arrays["utterance_id"]
@@ -352,9 +353,16 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
-def _read_labels(fields: Fields, rows: list[Row], column: str, label: str) -> None:
+def _read_labels(fields: Fields, rows: list[Row], column: str, label: str, task: str) -> None:
     values = [row.get(column) for row in rows]
+    if task == "multilabel" and any(isinstance(v, np.ndarray) for v in values):
+        _read_column(fields, rows, column, fields.path.stat().st_size)
+        fields.arrays[label] = fields.arrays.pop(column)
+        return
     words = _text_column(fields.path, rows, column).tolist()
+    if task != "classification":
+        _read_targets(fields, words, column, label, task)
+        return
     cells = [w.strip() for w in words]
     if all(isinstance(v, str) or v is None or is_number(v) for v in values) and all(
         not c or re.fullmatch(r"-?\d{1,9}(\.0*)?|nan", c, re.IGNORECASE) for c in cells
@@ -363,6 +371,15 @@ def _read_labels(fields: Fields, rows: list[Row], column: str, label: str) -> No
         fields.arrays[label] = np.where(np.isnan(numbers), -1, numbers)
         return
     fields.arrays[label], fields.arrays[f"{label}_names"] = numbered(words)
+
+
+def _read_targets(fields: Fields, words: list[str], column: str, label: str, task: str) -> None:
+    try:
+        fields.arrays[label], names = targets.parsed(words, task)
+    except UserError as error:
+        raise UserError(f"{fields.path}: `{column}`: {error}") from None
+    if names:
+        fields.arrays[f"{label}_names"] = text_array(names)
 
 
 def _read_column(fields: Fields, rows: list[Row], name: str, size: int) -> None:

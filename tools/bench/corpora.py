@@ -31,6 +31,7 @@ def resized(corpus: Corpus, train: Sequence[int], valid: Sequence[int]) -> Corpu
         dialogue=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
         speaker=corpus.speaker[chosen],
         label=corpus.label[chosen],
+        target=None if corpus.target is None else corpus.target[chosen],
         split=np.repeat(["train", "valid"], [sum(train), sum(valid)]),
         dialogue_ids=tuple(map(str, range(len(lengths)))),
         utterance_ids=tuple(map(str, range(total))),

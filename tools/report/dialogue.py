@@ -73,6 +73,8 @@ def choose(corpus: Corpus, names: Sequence[str], count: int) -> list[int]:
 
 def conversations(model: TrainedModel, corpus: Corpus, chosen: Sequence[int]) -> Iterator[Conversation]:
     """What a model makes of dialogues of a corpus in its form."""
+    if model.task != "classification":
+        raise UserError(f"conversations are drawn by their classes, and this model has data.task={model.task}.")
     for dialogue in chosen:
         part = only(corpus, corpus.dialogue == dialogue)
         (batch,) = model.batches(part)

@@ -10,7 +10,7 @@ import numpy as np
 from plotly.subplots import make_subplots
 from scipy import stats
 
-from ariigcn_jax import diagnostics, results
+from ariigcn_jax import diagnostics, results, tasks
 from ariigcn_jax.alignment import MEASURES
 from tools.align import STAGE_TITLES
 from tools.report import page
@@ -72,31 +72,49 @@ def interval(values: Sequence[float] | np.ndarray) -> float:
     return float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def _percent(values: Sequence[float] | np.ndarray) -> str:
+def _percent(values: Sequence[float] | np.ndarray, metric: str = "") -> str:
+    """In percent, or in the unit of a metric that is no share."""
     half = interval(values)
-    mean = f"{100 * float(np.mean(values)):.2f}"
-    return mean if np.isnan(half) else f"{mean} ± {100 * half:.2f}"
+    return tasks.shown(metric, float(np.mean(values)), None if np.isnan(half) else half)
+
+
+def _title(metric: str) -> str:
+    return tasks.METRICS[metric].title if metric in tasks.METRICS else metric
+
+
+def _axis(metric: str) -> tuple[float, str]:
+    """What a metric is multiplied by, and what its axis says behind a number."""
+    scale = tasks.METRICS[metric].scale if metric in tasks.METRICS else 100
+    return scale, " %" if scale == 100 else ""
 
 
 def scores(runs: Sequence[Run]) -> str:
     """Every score with its interval, and each seed as a dot."""
-    finished = [run for run in runs if run.results]
-    if not finished:
-        return page.paragraph("No run is finished yet.")
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        if run.results:
+            groups.setdefault(tuple(results.task_of(run.results).metrics), []).append(run)
+    return "".join(map(_scores_of_a_task, groups.values())) or page.paragraph("No run is finished yet.")
+
+
+def _scores_of_a_task(finished: Sequence[Run]) -> str:
+    task = results.task_of(finished[0].results)
     rows = [
         [run.name, run.split, len(run.scores[run.select]["per_seed"])]
-        + [_percent(run.scores[name]["per_seed"]) for name in results.TITLES]
+        + [_percent(run.scores[name]["per_seed"], name) for name in task.metrics]
         for run in finished
     ]
     words = (
-        f"In %, at the epoch chosen on validation; ± is half the {CONFIDENCE:.0%} interval of the mean over seeds "
-        "(Student's t). It says how further seeds would vary, not another corpus; one seed has none."
+        f"{results.unit(task).capitalize()}, at the epoch chosen on validation; ± is half the {CONFIDENCE:.0%} "
+        "interval of the mean over seeds (Student's t). It says how further seeds would vary, not another corpus; one "
+        "seed has none."
     )
     charts = []
-    for name in dict.fromkeys([run.select for run in finished] + ["weighted_f1", "accuracy"]):
-        figure = page.chart(results.TITLES.get(name, name), showlegend=False, yaxis=dict(ticksuffix=" %"))
+    for name in dict.fromkeys([run.select for run in finished] + list(task.headline)):
+        scale, suffix = _axis(name)
+        figure = page.chart(_title(name), showlegend=False, yaxis=dict(ticksuffix=suffix))
         for k, run in enumerate(finished):
-            values = np.asarray(run.scores[name]["per_seed"]) * 100
+            values = np.asarray(run.scores[name]["per_seed"]) * scale
             half = interval(values)
             label = page.text(run.name)
             figure.add_scatter(
@@ -113,11 +131,11 @@ def scores(runs: Sequence[Run]) -> str:
                 error_y=None if np.isnan(half) else dict(array=[half], thickness=2, width=8),
                 mode="markers",
                 marker=dict(color=page.colour(k), symbol="line-ew", size=18, line=dict(width=3, color=page.colour(k))),
-                hovertext=[page.text(f"{run.name}: {_percent(values / 100)}")],
+                hovertext=[page.text(f"{run.name}: {_percent(values / scale, name)}")],
                 hoverinfo="text",
             )
         charts.append(page.show(figure))
-    header = ["run", "split", "seeds", *results.TITLES.values()]
+    header = ["run", "split", "seeds", *map(_title, task.metrics)]
     return page.paragraph(words) + page.table(header, rows, words=2) + page.grid(charts)
 
 
@@ -166,6 +184,9 @@ def confusions(runs: Sequence[Run]) -> str:
     for run in runs:
         if not run.results:
             continue
+        if run.results.get("task") == "multilabel":  # no class is taken for another
+            charts.append(page.paragraph(f"{run.name}: several labels at once have no confusion matrix.", "quiet"))
+            continue
         counts = np.asarray(run.scores["confusion"], float).mean(axis=0)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         names = [page.text(name) for name in run.results["label_names"]]
@@ -202,7 +223,7 @@ def curves(runs: Sequence[Run]) -> str:
     """Validation score, total and every term by epoch, with a band of ± one standard deviation over seeds."""
     terms = dict.fromkeys(name for run in runs for name in run.rows[0].get("train", {}) if name not in NOT_TERMS)
     selects = dict.fromkeys(run.select for run in runs)
-    wanted = [("valid", name, f"validation: {results.TITLES.get(name, name)}") for name in selects]
+    wanted = [("valid", name, f"validation: {_title(name)}") for name in selects]
     wanted += [("train", "total", "train: total loss")] + [("train", t, f"train: {t}, un-weighted") for t in terms]
     charts = []
     for group, name, title in wanted:
@@ -383,9 +404,10 @@ def _curves_of(study: Study, rows: Sequence[Mapping[str, Any]], label: str, sele
     x = [row["values"][label] if numbers else page.text(row["values"][label]) for row in rows]
     chosen = [k for k, row in enumerate(rows) if row["selected"]]
 
-    def draw(title: str, values: np.ndarray, index: int) -> str:
-        figure = page.chart(title, xaxis=dict(title=page.text(label)), yaxis=dict(ticksuffix=" %"))
-        mean, spread = _mean_and_spread(100 * values)
+    def draw(title: str, values: np.ndarray, index: int, metric: str = "") -> str:
+        scale, suffix = _axis(metric)
+        figure = page.chart(title, xaxis=dict(title=page.text(label)), yaxis=dict(ticksuffix=suffix))
+        mean, spread = _mean_and_spread(scale * values)
         page.band(figure, x, mean, spread, title, page.colour(index), legend=False)
         figure.add_scatter(
             x=[x[k] for k in chosen],
@@ -398,9 +420,7 @@ def _curves_of(study: Study, rows: Sequence[Mapping[str, Any]], label: str, sele
         )
         return page.show(figure)
 
-    charts = [
-        draw(results.TITLES.get(select, select), np.array([row["valid"][select]["per_seed"] for row in rows], float), 0)
-    ]
+    charts = [draw(_title(select), np.array([row["valid"][select]["per_seed"] for row in rows], float), 0, select)]
     by_class = np.array([row["valid"]["class_f1"]["per_seed"] for row in rows], float)
     for index in range(by_class.shape[2]):
         name = study.label_names[index] if index < len(study.label_names) else f"class {index}"
@@ -409,12 +429,17 @@ def _curves_of(study: Study, rows: Sequence[Mapping[str, Any]], label: str, sele
 
 
 def _settings(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], select: str) -> str:
-    ordered = sorted(rows, key=lambda row: -row["valid"][select]["mean"])
+    sign = -1 if select in tasks.METRICS and tasks.METRICS[select].lower else 1
+    ordered = sorted(rows, key=lambda row: -sign * row["valid"][select]["mean"])
     cells = [
-        [*(row["values"][label] for label in labels), _percent(row["valid"][select]["per_seed"]), "★" * row["selected"]]
+        [
+            *(row["values"][label] for label in labels),
+            _percent(row["valid"][select]["per_seed"], select),
+            "★" * row["selected"],
+        ]
         for row in ordered
     ]
-    return page.table([*labels, results.TITLES.get(select, select), "selected"], cells, words=len(labels))
+    return page.table([*labels, _title(select), "selected"], cells, words=len(labels))
 
 
 def ablations(studies: Sequence[Study]) -> str:
@@ -426,12 +451,13 @@ def ablations(studies: Sequence[Study]) -> str:
         changed = [r for r in rows if r.get("difference") is not None]
         found.append(page.heading(study.name))
         figure = page.chart(
-            f"difference from the full model, test {results.TITLES.get(select, select)}, points",
+            f"difference from the full model, test {_title(select)}{', points' if _axis(select)[1] else ''}",
             height=140 + 34 * len(changed),
             showlegend=False,
         )
-        value = np.array([100 * r["difference"] for r in changed])
-        ends = [[np.nan if r.get(k) is None else 100 * r[k] for r in changed] for k in ("low", "high")]
+        scale, _ = _axis(select)
+        value = np.array([scale * r["difference"] for r in changed])
+        ends = [[np.nan if r.get(k) is None else scale * r[k] for r in changed] for k in ("low", "high")]
         figure.add_scatter(
             x=value,
             y=list(range(len(changed))),
@@ -447,16 +473,17 @@ def ablations(studies: Sequence[Study]) -> str:
             autorange="reversed",
             automargin=True,
         )
-        cells = [[r["ablation"], _percent(r["per_seed"]), *_compared(r)] for r in rows]
-        header = ["ablation", results.TITLES.get(select, select), "Δ", "95 % interval", "p", "p, corrected"]
+        cells = [[r["ablation"], _percent(r["per_seed"], select), *_compared(r, select)] for r in rows]
+        header = ["ablation", _title(select), "Δ", "95 % interval", "p", "p, corrected"]
         found += [page.table(header, cells), page.show(figure)]
     return "".join(found)
 
 
-def _compared(row: Mapping[str, Any]) -> list[str]:
+def _compared(row: Mapping[str, Any], select: str) -> list[str]:
     if row.get("difference") is None:
         return [""] * 4
     there = row.get("low") is not None
-    between = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}" if there else "–"
+    scale, _ = _axis(select)
+    between = f"{scale * row['low']:+.2f} to {scale * row['high']:+.2f}" if there else "–"
     values = ["–" if row.get(k) is None else f"{row[k]:.3f}" for k in ("p", "corrected")]
-    return [f"{100 * row['difference']:+.2f}", between, *values]
+    return [f"{scale * row['difference']:+.2f}", between, *values]

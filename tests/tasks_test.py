@@ -1,0 +1,303 @@
+"""Tasks besides classes: their metrics by hand, what files hold, and a run of each."""
+
+import contextlib
+import csv
+import io
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from layout_files import conversations, dump, mmsa
+from sklearn.metrics import f1_score
+
+import ariigcn_jax
+from ariigcn_jax import corpus as corpora
+from ariigcn_jax import losses, metrics, train
+from ariigcn_jax.types import UNLABELED, UserError
+from experiments import ablations, base, run
+from tools import predict, prepare
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+NAN = float("nan")
+
+
+@pytest.fixture(autouse=True)
+def signals(monkeypatch):
+    monkeypatch.setattr(prepare.signal, "signal", lambda *_: None)
+
+
+# --- Metrics ----------------------------------------------------------------------------------------------------------
+
+
+def test_sentiment_scores_against_other_implementations():
+    random = np.random.default_rng(0)
+    truth = np.round(random.uniform(-3, 3, 200) * 3) / 3
+    truth[:30] = 0
+    guess = truth + random.normal(size=200)
+    found = metrics.sentiment_scores(guess, truth)
+    assert found["mae"] == pytest.approx(sum(abs(g - t) for g, t in zip(guess, truth, strict=True)) / 200)
+    assert found["correlation"] == pytest.approx(scipy.stats.pearsonr(guess, truth).statistic)
+    seven = [round(max(-3, min(3, g))) == round(t) for g, t in zip(guess, truth, strict=True)]
+    assert found["accuracy_7"] == pytest.approx(np.mean(seven))
+    some = truth != 0
+    assert found["accuracy_2"] == pytest.approx(
+        np.mean([(g > 0) == (t > 0) for g, t in zip(guess[some], truth[some], strict=True)])
+    )
+    assert found["f1_2"] == pytest.approx(f1_score(truth[some] > 0, guess[some] > 0, average="weighted"))
+    assert found["f1_2_with_zero"] == pytest.approx(f1_score(truth >= 0, guess >= 0, average="weighted"))
+    assert found["accuracy_2_with_zero"] != found["accuracy_2"]
+
+
+def test_sentiment_scores_by_hand():
+    found = metrics.sentiment_scores(np.array([2.6, -0.2, 0.4, -4.0]), np.array([1.6, 0.0, -1.0, -3.0]))
+    assert found["mae"] == pytest.approx((1 + 0.2 + 1.4 + 1) / 4)
+    assert (found["accuracy_7"], found["accuracy_5"]) == (0.5, 0.75)  # 3 is not 2, but both are 2 when cut there
+    assert (found["accuracy_2"], found["accuracy_2_with_zero"]) == (2 / 3, 0.5)
+    assert metrics.sentiment_scores(np.ones(3), np.arange(3.0))["correlation"] == 0
+    assert set(metrics.sentiment_scores(np.zeros(0), np.zeros(0)).values()) == {0.0}
+
+
+def test_scores_of_labels_against_another_implementation():
+    random = np.random.default_rng(1)
+    truth, p = random.integers(0, 2, (50, 3)), random.random((50, 3))
+    found, guess = metrics.multilabel_scores(p, truth), p > 0.5
+    for average in ("micro", "macro", "weighted"):
+        assert found[f"{average}_f1"] == pytest.approx(f1_score(truth, guess, average=average))
+    assert found["hamming_accuracy"] == pytest.approx((truth == guess).mean())
+    assert found["exact_accuracy"] == pytest.approx(
+        np.mean([list(t) == list(g) for t, g in zip(truth, guess, strict=True)])
+    )
+    counts = metrics.confusion_by_label(jnp.asarray(truth), jnp.asarray(guess), jnp.arange(50) < 40)
+    assert counts.sum(axis=(1, 2)).tolist() == [40] * 3
+    by_label = metrics.scores_of_labels(counts)
+    np.testing.assert_allclose(by_label["class_f1"], f1_score(truth[:40], guess[:40], average=None))
+    np.testing.assert_array_equal(by_label["support"], truth[:40].sum(axis=0))
+
+
+def test_losses_by_hand():
+    x, y = jnp.array([[0.5, -3.0]]), jnp.array([[0.0, 1.0]])
+    assert losses.l1(x, y)[0] == pytest.approx((0.5 + 4) / 2)
+    assert losses.mse(x, y)[0] == pytest.approx((0.25 + 16) / 2)
+    assert losses.huber(x, y, delta=2.0)[0] == pytest.approx((0.125 + 2 * (4 - 1)) / 2)
+    expected = [-np.log(1 - 1 / (1 + np.exp(-0.5))), -np.log(1 / (1 + np.exp(3)))]
+    assert losses.bce(x, y)[0] == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+def archive(tmp_path, **fields):
+    """A file of four dialogues of two utterances."""
+    path = tmp_path / "corpus.npz"
+    text = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    split = np.repeat(["train", "train", "valid", "test"], 2)
+    np.savez(path, dialogue_id=np.repeat(list("abcd"), 2), text=text, split=split, **fields)
+    return path
+
+
+def test_scores_and_their_levels(tmp_path):
+    path = archive(tmp_path, score=[-3, -2.5, 0.4, NAN, 1.5, 3, 2.2, -0.6])
+    corpus = corpora.load(path, label="score", task="regression")
+    assert corpus.label.tolist() == [0, 1, 3, UNLABELED, 5, 6, 5, 2]  # halves to the even one, as numpy rounds
+    np.testing.assert_allclose(corpus.target[:, 0], [-3, -2.5, 0.4, 0, 1.5, 3, 2.2, -0.6], rtol=1e-6)
+    assert (corpus.output_names, corpus.label_names) == (("score",), ("-3", "-2", "-1", "0", "1", "2", "3"))
+
+
+def test_an_utterance_s_class_is_its_rarest_label(tmp_path):
+    several = np.array([[1, 0], [1, 1], [1, 0], [0, 0], [1, 1], [1, 0], [0, 1], [NAN, NAN]])
+    path = archive(tmp_path, emotions=several, emotions_names=["joy", "fear"])
+    corpus = corpora.load(path, label="emotions", task="multilabel")
+    assert [corpus.label_names[c] if c >= 0 else None for c in corpus.label] == [
+        *("joy", "fear", "joy", "none", "fear", "joy", "fear"),
+        None,
+    ]
+    np.testing.assert_array_equal(corpus.target, np.nan_to_num(several))
+    assert corpus.output_names == ("joy", "fear")
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "words"),
+    [
+        ("regression", {"label": [0.0, 7.25] * 4}, r"`label`: has the value 7\.25\. .*\[-3, 3\].*rescale"),
+        ("regression", {"label": [0, 1] * 4, "label_names": ["no", "yes"]}, "holds classes, which `label_names` names"),
+        ("multilabel", {"label": [0, 1] * 4}, r"is int64 \[8\]\. data\.task=multilabel needs \[utterances, labels\]"),
+        ("multilabel", {"label": [[0.5, 1]] * 8}, r"has the value 0\.5.*intensities become labels by `> 0`"),
+        ("multilabel", {"label": [[0, 1]] * 8, "label_names": ["a"]}, "`label_names`: are 1 for 2 columns"),
+        ("classification", {"label": [0.5, 1] * 4}, r"scores are learnt with data\.task=regression"),
+    ],
+)
+def test_what_does_not_fit_the_task_is_refused(tmp_path, task, fields, words):
+    with pytest.raises(UserError, match=words):
+        corpora.load(archive(tmp_path, **fields), task=task)
+
+
+def test_scores_of_mmsa_and_of_tables_and_what_convert_keeps(tmp_path, capsys):
+    path = dump(tmp_path / "mosi.pkl", mmsa(conversations(classes=3)))
+    read = corpora.load(path, label="sentiment_score", task="regression")
+    assert prepare.main(["prepare", "convert", str(path), str(tmp_path / "folder")]) == 0
+    again = corpora.load(tmp_path / "folder", label="sentiment_score", task="regression")
+    np.testing.assert_array_equal(again.target, read.target)
+    np.testing.assert_array_equal(again.label, read.label)
+    (tmp_path / "t.csv").write_text("dialogue,mood,text_0,text_1\na,1,.1,.2\na,,.1,.3\nb,-1.5,.2,.2\nc,0,.5,.1\n")
+    table = corpora.load(tmp_path / "t.csv", label="mood", task="regression", valid_fraction=0, test_fraction=0)
+    assert (table.target[:, 0].tolist(), (table.label >= 0).tolist()) == ([1, 0, -1.5, 0], [True, False, True, True])
+
+
+def test_labels_of_tables_and_what_convert_keeps(tmp_path, capsys):
+    rows = "dialogue,label,text_0,text_1\na,joy|fear,.1,.2\na,,.1,.3\nb,none,.2,.2\nc, fear ,.5,.1\n"
+    (tmp_path / "t.csv").write_text(rows)
+    options = ["--task=multilabel", "--valid-fraction=0", "--test-fraction=0"]
+    assert prepare.main(["prepare", "convert", str(tmp_path / "t.csv"), str(tmp_path / "folder"), *options]) == 0
+    assert "2 labels" in (said := capsys.readouterr().out) and "own.py:task_multilabel" in said
+    for path in (tmp_path / "t.csv", tmp_path / "folder"):
+        corpus = corpora.load(path, task="multilabel", valid_fraction=0, test_fraction=0)
+        assert corpus.output_names == ("fear", "joy")
+        assert corpus.target.tolist() == [[1, 1], [0, 0], [0, 0], [1, 0]]
+        assert (corpus.label >= 0).tolist() == [True, False, True, True]
+
+
+# --- Options ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data.task": "regresion"}, "data.task='regresion' is no task. Did you mean 'regression'"),
+        (
+            {"data.task": "regression"},
+            r"emotion\.fn=cross_entropy does not fit .*l1 or mse or huber.*own\.py:task_regr",
+        ),
+        ({"losses.unimodal.fn": "bce"}, "unimodal.fn=bce does not fit data.task=classification"),
+        (ablations.options("task_regression") | {"eval.select": "accuracy"}, "no metric of data.task=regression.*mae"),
+    ],
+)
+def test_options_of_another_task_are_refused(changes, words):
+    config = base.get_config()
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=words):
+        train.check(config)
+
+
+def test_without_a_file_an_experiment_says_what_it_wants(monkeypatch, tmp_path):
+    from experiments import mosei
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ARIIGCN_DATA", raising=False)
+    with pytest.raises(UserError, match=r"MMSA's pickle.*mosei\.py:generated"):
+        run.load_corpus(mosei.get_config())
+
+
+# --- Runs -------------------------------------------------------------------------------------------------------------
+
+
+def tiny(name):
+    config = base.get_config()
+    options = {
+        "experiment": name,
+        "num_epochs": 3,
+        "batch_size": 6,
+        "model.hidden": 8,
+        "model.contrast_width": 4,
+        "model.graph.layers": 0,  # what a task changes lies behind the graph, which takes long to compile
+        "losses.adversarial.weight": 0.0,
+        "losses.imcl.weight": 0.0,
+        "optimizer.lr": 0.05,
+        "eval.report_best_test": True,
+        "diagnostics.every": 0,
+    }
+    config.update_from_flattened_dict(options | ablations.options(name))
+    widths = {"text": 5, "audio": 3}
+    # All splits are of one shape, so that evaluation is compiled once and read from the cache for the others.
+    thirds = dict(dialogues=36, utterances=(4, 4), valid=1 / 3, test=1 / 3)
+    config.data.generate = dict(classes=7, widths=widths, **thirds)
+    return config.lock()
+
+
+def predictions(folder):
+    return list(csv.DictReader(io.StringIO((folder / "predictions" / "seed_0.csv").read_text())))
+
+
+@pytest.fixture(scope="module", params=["regression", "multilabel"])
+def finished(request, tmp_path_factory, quick_compilation):
+    """Task, config, corpus, folder and result of a run of each."""
+    config, folder = tiny(f"task_{request.param}"), tmp_path_factory.mktemp("runs") / request.param
+    with contextlib.redirect_stdout(io.StringIO()):
+        content = run.execute(config, str(folder))
+        return request.param, config, run.load_corpus(config), folder, content
+
+
+def test_epoch_is_chosen_by_the_task_s_metric(finished):
+    task, config, _, folder, content = finished
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    best = min if task == "regression" else max
+    scores = [row["valid"][config.eval.select] for row in rows]
+    assert content["selected_epochs"] == [scores.index(best(scores)) + 1]
+    assert content["valid"][config.eval.select]["mean"] == pytest.approx(best(scores), rel=1e-5)
+    at_best = best(row["test"][config.eval.select] for row in rows)
+    assert content["best_test_epoch"]["test"][config.eval.select]["mean"] == at_best
+    assert "mean absolute error" in (folder / "results.md").read_text() or task == "multilabel"
+    assert {p.name for p in folder.glob("*.png")} == {"training_curves.png", "confusion_matrix.png"}
+
+
+def test_scores_are_those_of_the_written_predictions(finished):
+    task, _, corpus, folder, content = finished
+    rows = predictions(folder)
+    test = [row for row in rows if row["split"] == "test"]
+    assert len(rows) == len(corpus) and len(content["temperature"]) == 1
+    if task == "regression":
+        found = metrics.sentiment_scores(*np.array([[row["prediction"], row["label"]] for row in test], float).T)
+        assert found["mae"] == pytest.approx(content["test"]["mae"]["mean"], abs=2e-3)
+        assert "calibration_error" not in content and content["temperature"] == [1]
+    else:
+        sets = [{name: set(row[name].split("|")) - {"none"} for name in ("prediction", "label")} for row in test]
+        hits = sum(len(s["prediction"] & s["label"]) for s in sets)
+        total = sum(len(s["prediction"]) + len(s["label"]) for s in sets)
+        assert hits and content["test"]["micro_f1"]["mean"] == pytest.approx(2 * hits / total)
+        assert content["calibration_error"]["valid"]["after"]["mean"] < 0.5
+
+
+def test_trained_model_answers_in_the_task_s_terms(finished):
+    task, _, corpus, folder, _ = finished
+    model = ariigcn_jax.load(folder)
+    prediction = model(corpora.select(corpus, [0, 1]))
+    first = prediction[0]
+    written = predictions(folder)[0]
+    assert (written["prediction"], written["label"]) == (first.emotion, first.label)
+    if task == "regression":
+        assert first.score == pytest.approx(float(first.emotion), abs=1e-3) and not first.probabilities
+    else:
+        assert set(first.probabilities) == set(corpus.target_names) and first.score is None
+    assert predict.table(prediction) and predict.comma_separated(prediction) and predict.jsonl(prediction)
+    features = {m: x[0].tolist() for m, x in corpus.features.items()}
+    (result,) = model.stream().push({"speaker": corpus.speaker_names[0], "features": features})
+    assert result.emotion == first.emotion
+
+
+def test_exported_model_answers_in_the_task_s_terms(finished, tmp_path):
+    pytest.importorskip("safetensors", reason="safetensors is not installed (extra: export)")
+    from ariigcn_jax import export, standalone
+
+    task, _, corpus, folder, _ = finished
+    model = ariigcn_jax.load(folder)
+    answer = standalone.load(export.write(model, tmp_path / "out", platforms=("cpu",)))
+    utterances = [{"speaker": 0, "features": {m: x[u] for m, x in corpus.features.items()}} for u in (0, 1)]
+    (first, _), (expected, _) = answer(utterances), model([{**u, "speaker": "0"} for u in utterances])
+    if task == "regression":
+        assert first["score"] == pytest.approx(expected.score, abs=1e-4)
+    else:
+        assert first["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
+    assert "none" not in (tmp_path / "out" / "README.md").read_text().split("## Use")[0]
+
+
+# --- Context without labels -------------------------------------------------------------------------------------------
+
+
+def test_a_punchline_alone_is_labelled():
+    from experiments import urfunny
+
+    corpus = run.load_corpus(urfunny.get_config("generated"))
+    last = np.diff(corpus.dialogue, append=-1) != 0
+    np.testing.assert_array_equal(corpus.label >= 0, last)
+    assert corpus.label_names == ("not_humorous", "humorous")
