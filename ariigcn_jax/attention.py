@@ -299,6 +299,7 @@ class GraphAttention(nn.Module):
       past: window, utterances before.
       future: window, utterances after.
       dropout: rate on the messages, in [0, 1).
+      precision: dtype of the projections; softmax, sums of messages and residual connection are float32.
     """
 
     heads: int
@@ -309,6 +310,7 @@ class GraphAttention(nn.Module):
     past: int
     future: int
     dropout: float
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, graph: jraph.GraphsTuple, rows: Array, train: bool) -> jraph.GraphsTuple:
@@ -341,8 +343,9 @@ class GraphAttention(nn.Module):
         """x [R, L, D] -> what each node contributes to its edges."""
         width = x.shape[-1] // self.heads
         count = len(RELATIONS)
+        dense = functools.partial(nn.DenseGeneral, dtype=self.precision)
         value = tuple(
-            _slots_inside(nn.DenseGeneral((self.heads, width), use_bias=False, name=f"value_{r}")(x))
+            _slots_inside(dense((self.heads, width), use_bias=False, name=f"value_{r}")(x))
             for r in range(count if self.relation_values else 1)
         )
         bias = jnp.zeros((count, self.heads))
@@ -350,11 +353,12 @@ class GraphAttention(nn.Module):
         if self.score == "additive":
             # a_r · W h is linear in h, so its product with W is learned directly: [D, K * H] instead of D x D and
             # then H
-            receiver = jnp.transpose(nn.DenseGeneral((count, self.heads), name="receiver")(x), (2, 3, 0, 1))
-            sender = jnp.transpose(nn.DenseGeneral((count, self.heads), use_bias=False, name="sender")(x), (2, 3, 0, 1))
+            receiver = jnp.transpose(dense((count, self.heads), name="receiver")(x), (2, 3, 0, 1))
+            sender = jnp.transpose(dense((count, self.heads), use_bias=False, name="sender")(x), (2, 3, 0, 1))
+            receiver, sender = receiver.astype(jnp.float32), sender.astype(jnp.float32)
         elif self.score == "dot":
-            receiver = _slots_inside(nn.DenseGeneral((self.heads, width), name="query")(x))
-            sender = _slots_inside(nn.DenseGeneral((self.heads, width), name="key")(x))
+            receiver = _slots_inside(dense((self.heads, width), name="query")(x))
+            sender = _slots_inside(dense((self.heads, width), name="key")(x))
             bias = self.param("relation_bias", nn.initializers.zeros, (count, self.heads))
         return Projected(receiver, sender, value, bias)
 

@@ -501,6 +501,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         generate="adversarial" in terms and several,
         contrast="iccl" in terms or ("imcl" in terms and several),
         unimodal="unimodal" in terms and several,
+        precision=options.precision,
     )
     modeling.check(model)
     optimizer = make_optimizer(config.optimizer, config.num_epochs, steps)
@@ -508,7 +509,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
     separate = optax.adam(config.discriminator.lr, b1=config.discriminator.b1)
     return Players(
         model=model,
-        discriminators=Discriminators(corpus.modalities, options.gan.discriminator_hidden),
+        discriminators=Discriminators(corpus.modalities, options.gan.discriminator_hidden, options.precision),
         terms=terms,
         wiring=options.gan.wiring,
         optimizer=optimizer,

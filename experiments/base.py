@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.hidden = 128  # D
+    config.model.precision = "float32"  # float32 | bfloat16, of matrix products alone: for accelerators, slow on a CPU
     config.model.dropout = 0.3  # [0, 1), in steps of 1/256
     config.model.input_dropout = 0.0  # [0, 1), on the features
     config.model.modality_dropout = 0.0  # [0, 1), an utterance loses a modality in training
