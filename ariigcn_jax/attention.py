@@ -294,10 +294,12 @@ class Contribution(nn.Module):
     Attributes:
       features: (a, b).
       use_bias: whether a bias [a, b] is added.
+      precision: dtype of the product.
     """
 
     features: tuple[int, int]
     use_bias: bool = True
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -306,9 +308,11 @@ class Contribution(nn.Module):
         def init(key: Array, shape: tuple[int, ...]) -> Array:
             return nn.initializers.lecun_normal()(key, (inner, outer)).reshape(shape)
 
-        made = x.reshape(-1, inner) @ self.param("kernel", init, (inner, *self.features)).reshape(inner, outer)
+        kernel = self.param("kernel", init, (inner, *self.features)).reshape(inner, outer)
+        made = x.reshape(-1, inner).astype(self.precision) @ kernel.astype(self.precision)
         if self.use_bias:
-            made = made + self.param("bias", nn.initializers.zeros, self.features).reshape(outer)
+            bias = self.param("bias", nn.initializers.zeros, self.features).reshape(outer)
+            made = made + bias.astype(self.precision)
         return made.reshape(*x.shape[:-1], *self.features)
 
 
@@ -324,6 +328,7 @@ class GraphAttention(nn.Module):
       past: window, utterances before.
       future: window, utterances after.
       dropout: rate on the messages, in [0, 1).
+      precision: dtype of the projections; softmax, sums of messages and residual connection are float32.
     """
 
     heads: int
@@ -334,6 +339,7 @@ class GraphAttention(nn.Module):
     past: int
     future: int
     dropout: float
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, graph: jraph.GraphsTuple, rows: Array, train: bool) -> jraph.GraphsTuple:
@@ -366,8 +372,9 @@ class GraphAttention(nn.Module):
         """x [R, L, D] -> what each node contributes to its edges."""
         width = x.shape[-1] // self.heads
         count = len(RELATIONS)
+        made = functools.partial(Contribution, precision=self.precision)
         value = tuple(
-            _slots_inside(Contribution((self.heads, width), False, name=f"value_{r}")(x))
+            _slots_inside(made((self.heads, width), False, name=f"value_{r}")(x))
             for r in range(count if self.relation_values else 1)
         )
         bias = jnp.zeros((count, self.heads))
@@ -375,11 +382,12 @@ class GraphAttention(nn.Module):
         if self.score == "additive":
             # a_r · W h is linear in h, so its product with W is learned directly: [D, K * H] instead of D x D and
             # then H
-            receiver = jnp.transpose(Contribution((count, self.heads), name="receiver")(x), (2, 3, 0, 1))
-            sender = jnp.transpose(Contribution((count, self.heads), False, name="sender")(x), (2, 3, 0, 1))
+            receiver = jnp.transpose(made((count, self.heads), name="receiver")(x), (2, 3, 0, 1))
+            sender = jnp.transpose(made((count, self.heads), False, name="sender")(x), (2, 3, 0, 1))
+            receiver, sender = receiver.astype(jnp.float32), sender.astype(jnp.float32)
         elif self.score == "dot":
-            receiver = _slots_inside(Contribution((self.heads, width), name="query")(x))
-            sender = _slots_inside(Contribution((self.heads, width), name="key")(x))
+            receiver = _slots_inside(made((self.heads, width), name="query")(x))
+            sender = _slots_inside(made((self.heads, width), name="key")(x))
             bias = self.param("relation_bias", nn.initializers.zeros, (count, self.heads))
         return Projected(receiver, sender, value, bias)
 

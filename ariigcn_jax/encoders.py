@@ -20,17 +20,19 @@ class Encoder(nn.Module):
       hidden: D.
       dropout: rate inside the MLP, in [0, 1).
       input_dropout: rate on the features, in [0, 1).
+      precision: dtype of the products.
     """
 
     hidden: int
     dropout: float
     input_dropout: float = 0.0
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, features: Array, present: Array, rows: Array, train: bool) -> Array:
         """features [R, L, d_m], present [R, L], rows [R] -> codes [R, L, D]."""
         x = Dropout(self.input_dropout)(features, rows, train)
-        codes = MLP(self.hidden, self.hidden, self.dropout)(x, rows, train)
+        codes = MLP(self.hidden, self.hidden, self.dropout, self.precision, self.precision)(x, rows, train)
         missing = self.param("missing", nn.initializers.normal(0.02), (self.hidden,))
         return jnp.where(present[..., None], codes, missing)
 
@@ -41,15 +43,17 @@ class GRU(nn.Module):
     Attributes:
       hidden: width of the state.
       reverse: read each row from its end.
+      precision: dtype of the products; state and gates are float32.
     """
 
     hidden: int
     reverse: bool = False
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array, dialogue: Array) -> Array:
         """x [R, L, d], dialogue [R, L] -> [R, L, hidden]."""
-        inputs = Dense(3 * self.hidden)(x)
+        inputs = Dense(3 * self.hidden, dtype=self.precision)(x).astype(jnp.float32)
         weights = self.param("recurrent", nn.initializers.orthogonal(), (self.hidden, 3 * self.hidden))
         bias = self.param("recurrent_bias", nn.initializers.zeros, (self.hidden,))
         shifted = jnp.roll(dialogue, -1 if self.reverse else 1, axis=1)
@@ -59,7 +63,7 @@ class GRU(nn.Module):
         def step(state: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
             given, start = now
             state = jnp.where(start[:, None], 0, state)
-            mixed = state @ weights
+            mixed = state.astype(self.precision) @ weights.astype(self.precision)
             reset, update = jnp.split(nn.sigmoid((given + mixed)[:, : 2 * self.hidden]), 2, axis=-1)
             candidate = jnp.tanh(given[:, 2 * self.hidden :] + reset * (mixed[:, 2 * self.hidden :] + bias))
             state = update * state + (1 - update) * candidate
@@ -78,12 +82,14 @@ class Context(nn.Module):
       hidden: D, even for "gru".
       heads: of "attention".
       dropout: rate in [0, 1).
+      precision: dtype of the products; softmax and residual connection are float32.
     """
 
     kind: str
     hidden: int
     heads: int
     dropout: float
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, codes: Array, batch: Batch, train: bool) -> Array:
@@ -92,10 +98,11 @@ class Context(nn.Module):
             return codes
         x = nn.LayerNorm(epsilon=NORM_FLOOR)(codes)
         if self.kind == "gru":
-            ahead = GRU(self.hidden // 2)(x, batch.dialogue)
-            back = GRU(self.hidden - self.hidden // 2, reverse=True)(x, batch.dialogue)
+            ahead = GRU(self.hidden // 2, False, self.precision)(x, batch.dialogue)
+            back = GRU(self.hidden - self.hidden // 2, True, self.precision)(x, batch.dialogue)
             x = jnp.concatenate([ahead, back], axis=-1)
         else:
             same = batch.dialogue[:, None, :, None] == batch.dialogue[:, None, None, :]
-            x = nn.MultiHeadDotProductAttention(self.heads)(x, mask=same)
+            attention = nn.MultiHeadDotProductAttention(self.heads, dtype=self.precision, force_fp32_for_softmax=True)
+            x = attention(x, mask=same)
         return codes + Dropout(self.dropout)(x, batch.row, train)

@@ -30,23 +30,25 @@ class Generator(nn.Module):
 
     hidden: int
     out: int
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, codes: Array) -> Array:
-        x = nn.LayerNorm(epsilon=1e-6)(Dense(self.hidden)(codes))
-        return Dense(self.out)(nn.leaky_relu(x, LEAK))
+        x = nn.LayerNorm(epsilon=1e-6)(Dense(self.hidden, dtype=self.precision)(codes))
+        return Dense(self.out, dtype=self.precision)(nn.leaky_relu(x, LEAK)).astype(jnp.float32)
 
 
 class Discriminator(nn.Module):
     """D_m: [..., d] → logit [...] of being real (paper: a discriminator per modality; its make: choice)."""
 
     hidden: int
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = nn.leaky_relu(Dense(self.hidden)(x), LEAK)
-        x = nn.leaky_relu(Dense(self.hidden)(x), LEAK)
-        return Dense(1)(x)[..., 0]
+        x = nn.leaky_relu(Dense(self.hidden, dtype=self.precision)(x), LEAK)
+        x = nn.leaky_relu(Dense(self.hidden, dtype=self.precision)(x), LEAK)
+        return Dense(1, dtype=jnp.float32)(x)[..., 0]
 
 
 class Discriminators(nn.Module):
@@ -55,10 +57,12 @@ class Discriminators(nn.Module):
     Attributes:
       modalities: names; with fewer than two there is no discriminator.
       hidden: width of the discriminators.
+      precision: dtype of the products; logits are float32.
     """
 
     modalities: tuple[Modality, ...]
     hidden: int
+    precision: str = "float32"
 
     @nn.compact
     def __call__(
@@ -72,7 +76,7 @@ class Discriminators(nn.Module):
         real_logits: dict[Modality, Array] = {}
         fake_logits: dict[Pair, Array] = {}
         for target in self.modalities if len(self.modalities) > 1 else ():
-            discriminator = Discriminator(self.hidden, name=target)
+            discriminator = Discriminator(self.hidden, self.precision, name=target)
             if target in real:
                 real_logits[target] = discriminator(real[target])
             sources = [source for source, t in generated if t == target]

@@ -71,19 +71,23 @@ class MLP(nn.Module):
       hidden: width of the middle.
       out: width of the output.
       dropout: rate in [0, 1).
+      precision: dtype of the products; the norm is float32.
+      precision_out: dtype of the last product and of the output.
     """
 
     hidden: int
     out: int
     dropout: float = 0.0
+    precision: str = "float32"
+    precision_out: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array, rows: Array, train: bool) -> Array:
         """x [R, L, d] -> [R, L, out]."""
-        x = Dense(self.hidden)(x)
+        x = Dense(self.hidden, dtype=self.precision)(x)
         x = nn.gelu(nn.LayerNorm(epsilon=NORM_FLOOR)(x))
         x = Dropout(self.dropout)(x, rows, train)
-        return Dense(self.out)(x)
+        return Dense(self.out, dtype=self.precision_out)(x)
 
 
 def unit(x: Array) -> Array:

@@ -15,6 +15,8 @@ from ariigcn_jax.graph import conversation_graph, modality_graph
 from ariigcn_jax.layers import MLP, NORM_FLOOR, Dense, Dropout, unit
 from ariigcn_jax.types import Array, Batch, Modality, Outputs, UserError
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 class Model(nn.Module):
     """The whole network but the discriminators; stateless, all arrays static in shape.
@@ -42,6 +44,8 @@ class Model(nn.Module):
       generate: whether generators are there.
       contrast: whether contrast heads are there.
       unimodal: whether each modality has a classifier of its own in training.
+      precision: dtype of the matrix products, "float32" or "bfloat16". Parameters, norms, softmax, residual
+        connections, logits and all other outputs are float32 with either.
     """
 
     widths: tuple[tuple[Modality, int], ...]
@@ -66,6 +70,7 @@ class Model(nn.Module):
     generate: bool
     contrast: bool
     unimodal: bool
+    precision: str
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -75,7 +80,7 @@ class Model(nn.Module):
     def __call__(self, batch: Batch, train: bool) -> Outputs:
         """Runs the network on packed dialogues; `train` turns dropout and generators on."""
         codes = {
-            m: Encoder(self.hidden, self.dropout, self.input_dropout, name=f"encoder_{m}")(
+            m: Encoder(self.hidden, self.dropout, self.input_dropout, self.precision, name=f"encoder_{m}")(
                 batch.features[m], batch.present[m], batch.row, train
             )
             for m in self.modalities
@@ -104,7 +109,8 @@ class Model(nn.Module):
         shared = conversation_graph(known, self.past, self.future)
         graphs = {}
         for m, code in codes.items():
-            x = Context(self.context, self.hidden, self.heads, self.dropout, name=f"context_{m}")(code, batch, train)
+            context = Context(self.context, self.hidden, self.heads, self.dropout, self.precision, name=f"context_{m}")
+            x = context(code, batch, train)
             if self.speakers:
                 embedding = nn.Embed(self.speakers, self.hidden, name=f"speaker_{m}")
                 x = x + embedding(jnp.minimum(batch.speaker, self.speakers - 1))
@@ -125,6 +131,7 @@ class Model(nn.Module):
             past=self.past,
             future=self.future,
             dropout=self.dropout,
+            precision=self.precision,
             name=name,
         )
 
@@ -133,7 +140,7 @@ class Model(nn.Module):
         return weights.reshape(graph.nodes["hidden"].shape[0], -1, weights.shape[-1])
 
     def _contrast_head(self, modality: Modality) -> MLP:
-        return MLP(self.hidden, self.contrast_width, name=f"contrast_{modality}")
+        return MLP(self.hidden, self.contrast_width, precision=self.precision, name=f"contrast_{modality}")
 
     def _generate(self, codes: Mapping[Modality, Array]) -> dict[tuple[Modality, Modality], Array]:
         """G_target(ξ^source) for each pair of different modalities."""
@@ -143,7 +150,7 @@ class Model(nn.Module):
             sources = [source for source, t in pairs(self.modalities) if t == target]
             if sources:
                 out = widths[target] if self.wiring == "feature" else self.hidden
-                generator = Generator(self.generator_hidden, out, name=f"generator_{target}")
+                generator = Generator(self.generator_hidden, out, self.precision, name=f"generator_{target}")
                 fakes = generator(jnp.stack([codes[source] for source in sources]))
                 generated |= {(source, target): fakes[k] for k, source in enumerate(sources)}
         return generated
@@ -152,7 +159,8 @@ class Model(nn.Module):
         """logits = MLP([h^1 ‖ … ‖ h^M]) (paper)."""
         x = nn.LayerNorm(epsilon=NORM_FLOOR)(jnp.concatenate(list(hidden.values()), axis=-1))
         x = Dropout(self.dropout)(x, batch.row, train)
-        return MLP(self.hidden, self.num_classes, self.dropout, name="classifier")(x, batch.row, train)
+        classifier = MLP(self.hidden, self.num_classes, self.dropout, self.precision, name="classifier")
+        return classifier(x, batch.row, train)
 
     def _classify_alone(self, hidden: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[Modality, Array]:
         """A linear classifier for each modality (choice): it keeps a strong modality from silencing a weak one."""
@@ -168,6 +176,7 @@ def check(model: Model) -> None:
         ("graph.score", model.score, SCORES),
         ("graph.kernel", model.kernel, KERNELS),
         ("gan.wiring", model.wiring, WIRINGS),
+        ("precision", model.precision, PRECISIONS),
     ):
         if value not in known:
             raise UserError(f"model.{name}={value!r} is not known; choose one of {', '.join(known)}.")

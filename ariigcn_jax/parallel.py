@@ -182,11 +182,20 @@ def device_count(asked: int) -> int:
     return asked or there
 
 
+def fits(program: jax.stages.Compiled) -> bool:
+    """A compiled program's own memory is free on the device; True where either is not known."""
+    there, needed = jax.local_devices()[0].memory_stats() or {}, program.memory_analysis()
+    if "bytes_limit" not in there or needed is None:
+        return True
+    return bool(needed.temp_size_in_bytes <= there["bytes_limit"] - there.get("bytes_in_use", 0))
+
+
 def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[int, ...] = ()) -> jax.stages.Wrapped:
     """Compiles a function of replicated arguments, for one device with jit or for several with pmap.
 
     Args:
-      function: takes and returns pytrees that are equal on all devices (`replicate`).
+      function: takes and returns pytrees that are equal on all devices (`replicate`), or, without collectives, of each
+        device's own (`put`).
       num_devices: local devices.
       donate: arguments whose buffers may be reused.
     """

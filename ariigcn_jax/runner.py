@@ -4,23 +4,21 @@ end."""
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from ariigcn_jax import __version__, calibration, diagnostics, figures, graph, parallel, results, tasks, train
 from ariigcn_jax import corpus as corpora
+from ariigcn_jax import seeds as ensembles
 from ariigcn_jax.checkpoint import Checkpoints
-from ariigcn_jax.stream import Stream
-from ariigcn_jax.types import PADDING, SPLITS, Corpus, TrainState, UserError
+from ariigcn_jax.seeds import Seeds
+from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
 from ariigcn_jax.workdir import WorkDir
 
 RESULTS, TABLE = "results.json", "results.md"
@@ -33,15 +31,15 @@ class Progress:
 
     Attributes:
       epoch: epochs done.
-      states: of each seed.
-      best: of each seed, parameters of the epoch chosen so far.
+      states: of all seeds, as their `Seeds` keeps them.
+      best: of all seeds, parameters of the epoch chosen so far.
       best_epoch: of each seed, from 1; 0 before the first.
       best_score: of each seed, on validation; negated where less is better.
     """
 
     epoch: int
-    states: list[TrainState]
-    best: list[Any]
+    states: Any
+    best: Any
     best_epoch: np.ndarray
     best_score: np.ndarray
 
@@ -70,17 +68,16 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     if config.eval.report_best_test and not config.eval.test:
         raise UserError("eval.report_best_test=True needs eval.test=True: it reads the test split in every epoch.")
     corpus, normalisation = prepare(corpus)
-    experiment = train.make(config, corpus)
-    seeds = range(config.seed, config.seed + config.num_seeds)
-    _say_packing(experiment, corpus)
+    seeds = ensembles.make(config, corpus)
+    _say_packing(seeds, corpus)
     checkpoints = Checkpoints(directory.path, config.checkpoint.keep)
     try:
-        progress = _start(experiment, seeds, normalisation, checkpoints, directory)
+        progress = _start(seeds, normalisation, checkpoints, directory)
         directory.write_json(CORPUS, describe(corpus))
         first = progress.epoch
-        timing = _train(experiment, config, progress, normalisation, checkpoints, directory)
-        checkpoints.save(progress.epoch, _items(experiment, progress, normalisation))
-        content = _report(experiment, config, corpus, progress, first, timing, started, directory)
+        timing = _train(seeds, config, progress, normalisation, checkpoints, directory)
+        checkpoints.save(progress.epoch, _items(seeds, progress, normalisation))
+        content = _report(seeds, config, corpus, progress, first, timing, started, directory)
         checkpoints.wait()  # results.json says that all is there, so it is written last
         if content:
             directory.write_json(RESULTS, content)
@@ -109,51 +106,27 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _say_packing(experiment: train.Experiment, corpus: Corpus) -> None:
-    layout = experiment.layout["train"]
-    full = graph.fill(experiment.index["train"])
+def _say_packing(seeds: Seeds, corpus: Corpus) -> None:
+    layout = seeds.experiment.layout["train"]
+    full = graph.fill(seeds.experiment.index["train"])
+    count = len(seeds.numbers)
     print(
         f"{corpus.name}: {len(corpus):,} utterances, modalities {', '.join(corpus.modalities)}; "
-        f"an epoch is {layout.steps} step(s) of {layout.rows} x {layout.length} slots, {full:.1%} of them utterances",
+        f"an epoch is {layout.steps} step(s) of {layout.rows} x {layout.length} slots, {full:.1%} of them utterances"
+        + (f"; {count} seeds by {seeds.way}" if count > 1 else ""),
         flush=True,
     )
-
-
-# --- Seeds ------------------------------------------------------------------------------------------------------------
-
-
-def _each(num_devices: int, function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
-    """Calls a compiled function for every seed and waits for the results: on as many threads as there are cores, but
-    one after another on several devices, which have to do the same in the same order."""
-
-    def call(*one: Any) -> Any:
-        return jax.block_until_ready(function(*one))
-
-    count = min(len(arguments[0]), os.cpu_count() or 1) if parallel.alone(num_devices) else 1
-    if count == 1:
-        return [call(*one) for one in zip(*arguments, strict=True)]
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(call, *arguments))
-
-
-def _stack(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *x: np.stack([np.asarray(v) for v in x]), *trees)
 
 
 # --- Checkpoints ------------------------------------------------------------------------------------------------------
 
 
-def _items(experiment: train.Experiment, progress: Progress, normalisation: corpora.Normalisation) -> dict[str, Any]:
+def _items(seeds: Seeds, progress: Progress, normalisation: corpora.Normalisation) -> dict[str, Any]:
     """What a checkpoint holds: numpy copies with a leading axis of seeds."""
-
-    def plain(tree: Any) -> Any:
-        return parallel.unreplicate(tree, experiment.num_devices)
-
-    states = [plain(s) for s in progress.states]
     return {
-        "last": _stack([s.replace(key=jax.random.key_data(s.key)) for s in states]),
+        "last": seeds.host(progress.states),
         "best": {
-            "params": _stack([plain(p) for p in progress.best]),
+            "params": seeds.host(progress.best),
             "epoch": progress.best_epoch,
             "score": progress.best_score,
         },
@@ -162,41 +135,30 @@ def _items(experiment: train.Experiment, progress: Progress, normalisation: corp
 
 
 def _start(
-    experiment: train.Experiment,
-    seeds: range,
-    normalisation: corpora.Normalisation,
-    checkpoints: Checkpoints,
-    directory: WorkDir,
+    seeds: Seeds, normalisation: corpora.Normalisation, checkpoints: Checkpoints, directory: WorkDir
 ) -> Progress:
     """Fresh states, or those of the newest checkpoint."""
-    states = [experiment.init(seed) for seed in seeds]
-    count = len(states)
-    best = [jax.tree.map(jnp.copy, s.weights) for s in states]
+    count, states = len(seeds.numbers), seeds.init()
+    best = seeds.place(seeds.host(seeds.weights(states)))
     progress = Progress(0, states, best, np.zeros(count, np.int32), np.full(count, -np.inf, np.float32))
     epoch = checkpoints.latest()
     if epoch is not None:
-        items = checkpoints.restore(epoch, _items(experiment, progress, normalisation))
+        items = checkpoints.restore(epoch, _items(seeds, progress, normalisation))
         _check_data(items.pop("data"), normalisation)
-        progress = _from_items(experiment, epoch, items)
+        progress = _from_items(seeds, epoch, items)
         print(f"Resuming {directory.path} after epoch {epoch}.", flush=True)
     directory.truncate_after(progress.epoch)
     return progress
 
 
-def _from_items(experiment: train.Experiment, epoch: int, items: dict[str, Any]) -> Progress:
-    def split(tree: Any, seed: int) -> Any:
-        return jax.tree.map(lambda x: jnp.array(x[seed]), tree)
-
-    count = len(items["best"]["epoch"])
-    states = [split(items["last"], s) for s in range(count)]
-    states = [s.replace(key=jax.random.wrap_key_data(s.key)) for s in states]
-    best = [split(items["best"]["params"], s) for s in range(count)]
+def _from_items(seeds: Seeds, epoch: int, items: dict[str, Any]) -> Progress:
+    last, best = items["last"], items["best"]
     return Progress(
         epoch,
-        [parallel.replicate(s, experiment.num_devices) for s in states],
-        [parallel.replicate(p, experiment.num_devices) for p in best],
-        np.array(items["best"]["epoch"]),
-        np.array(items["best"]["score"]),
+        seeds.place(last.replace(key=jax.random.wrap_key_data(last.key))),
+        seeds.place(best["params"]),
+        np.array(best["epoch"]),
+        np.array(best["score"]),
     )
 
 
@@ -213,7 +175,7 @@ def _check_data(stored: dict[str, Any], normalisation: corpora.Normalisation) ->
 
 
 def _train(
-    experiment: train.Experiment,
+    seeds: Seeds,
     config: Any,
     progress: Progress,
     normalisation: corpora.Normalisation,
@@ -227,34 +189,32 @@ def _train(
     splits = ("valid", "test") if config.eval.report_best_test else ("valid",)
     print("Compiling …", flush=True)
     begun = time.perf_counter()
-    epoch_step = experiment.training(progress.states[0])
-    for split in splits:
-        experiment.evaluation(split, progress.best[0])
-    experiment.score("valid", _evaluate(experiment, "valid", progress.best)[0])  # what the first use compiles
-    diagnose = _diagnosis(experiment, config, progress, directory)
+    diagnosed = bool(config.diagnostics.every) and not seeds.experiment.streamed  # it looks at rows of the whole split
+    seeds.compile(progress.states, splits, diagnosed)
+    _scores(seeds, "valid", seeds.evaluate("valid", progress.best))  # what the first use compiles
+    diagnose = _diagnosis(seeds, config.diagnostics.every if diagnosed else 0, directory)
     saved = time.perf_counter()
     seconds["compile"] = saved - begun
     bar = _bar(progress.epoch, config.num_epochs)
     for epoch in range(progress.epoch + 1, config.num_epochs + 1):
         begun = time.perf_counter()
-        done = _each(experiment.num_devices, lambda s: epoch_step(s, experiment.data["train"]), progress.states)
+        progress.states, logs = seeds.train(progress.states)
         trained = time.perf_counter()
-        progress.states, logs = [d[0] for d in done], [jax.tree.map(float, _plain(experiment, d[1])) for d in done]
-        row = {"train": _by_name(logs)}
+        row: dict[str, Any] = {"train": _for_log(logs)}
         for split in splits:
             asked = time.perf_counter()
-            outcome = _evaluate(experiment, split, [s.weights for s in progress.states])
+            outcome = seeds.evaluate(split, seeds.weights(progress.states))
             seconds["evaluate"] += time.perf_counter() - asked
-            row[split] = _by_name([_for_log(experiment.score(split, o)) for o in outcome])
+            row[split] = _by_name([_numbers(s) for s in _scores(seeds, split, outcome)])
         evaluated = time.perf_counter()
         _check_finite(row["train"], epoch, directory)
-        row |= diagnose(epoch, bar)
+        row |= diagnose(progress.states, epoch, bar)
         seconds["diagnose"] += time.perf_counter() - evaluated
-        _choose(progress, epoch, _sign(config) * np.atleast_1d(row["valid"][config.eval.select]))
+        _choose(seeds, progress, epoch, _sign(config) * np.atleast_1d(row["valid"][config.eval.select]))
         progress.epoch = epoch
         directory.log(epoch, {**row, "seconds": evaluated - begun})
         if time.perf_counter() - saved >= config.checkpoint.every_seconds:
-            checkpoints.save(epoch, _items(experiment, progress, normalisation))
+            checkpoints.save(epoch, _items(seeds, progress, normalisation))
             saved = time.perf_counter()
         _show(bar, row, config.eval.select)
         seconds["train"] += trained - begun
@@ -263,15 +223,10 @@ def _train(
     return seconds
 
 
-def _plain(experiment: train.Experiment, tree: Any) -> Any:
-    return parallel.unreplicate(tree, experiment.num_devices)
-
-
-def _evaluate(experiment: train.Experiment, split: str, params: Sequence[Any]) -> list[dict[str, np.ndarray]]:
-    """What `Experiment.evaluate` gives, of each seed."""
-    evaluate = experiment.evaluation(split, params[0])
-    done = _each(experiment.num_devices, lambda p: evaluate(p, experiment.data[split]), params)
-    return [jax.tree.map(np.asarray, _plain(experiment, d)) for d in done]
+def _scores(seeds: Seeds, split: str, outcome: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Each seed's scores from what `Seeds.evaluate` gives."""
+    count = len(seeds.numbers)
+    return [seeds.experiment.score(split, {name: x[s] for name, x in outcome.items()}) for s in range(count)]
 
 
 def _sign(config: Any) -> int:
@@ -279,7 +234,12 @@ def _sign(config: Any) -> int:
     return tasks.get(config.data.task).better(config.eval.select)
 
 
-def _for_log(scores: dict[str, Any]) -> dict[str, Any]:
+def _for_log(values: Any) -> Any:
+    """A tree of values [S] as numbers for one seed, lists for several."""
+    return jax.tree.map(lambda x: x.tolist() if len(x) > 1 else float(x[0]), values)
+
+
+def _numbers(scores: dict[str, Any]) -> dict[str, Any]:
     """The numbers, and the matrix that all others follow from."""
     return {k: v for k, v in scores.items() if np.ndim(v) == 0 or k == "confusion"}
 
@@ -289,23 +249,15 @@ def _by_name(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {k: rows[0][k] if len(rows) == 1 else [r[k] for r in rows] for k in rows[0]}
 
 
-def _diagnosis(
-    experiment: train.Experiment, config: Any, progress: Progress, directory: WorkDir
-) -> Callable[[int, tqdm], dict[str, Any]]:
-    """A function of (epoch, bar) that gives the epoch's diagnostics for the log and prints new warnings; {} in epochs
-    without."""
-    every = config.diagnostics.every
-    if not every or isinstance(experiment.data["train"], Stream):  # it looks at rows of the whole split
-        return lambda epoch, bar: {}
-    data = _plain(experiment, experiment.data["train"])
-    compiled = experiment.diagnose.lower(_plain(experiment, progress.states[0]), data).compile()
+def _diagnosis(seeds: Seeds, every: int, directory: WorkDir) -> Callable[[Any, int, tqdm], dict[str, Any]]:
+    """A function of (states, epoch, bar) that gives the epoch's diagnostics for the log and prints new warnings; {} in
+    epochs without; `every` is the epochs between looks, 0 for none."""
     watch = diagnostics.Watch(r["diagnostics"] for r in directory.read_metrics() if "diagnostics" in r)
 
-    def look(epoch: int, bar: tqdm) -> dict[str, Any]:
-        if epoch % every:
+    def look(states: Any, epoch: int, bar: tqdm) -> dict[str, Any]:
+        if not every or epoch % every:
             return {}
-        found = _each(experiment.num_devices, lambda s: compiled(_plain(experiment, s), data), progress.states)
-        numbers = jax.tree.map(lambda *x: float(x[0]) if len(x) == 1 else [float(v) for v in x], *found)
+        numbers = _for_log(seeds.diagnose(states))
         for words in watch.see(numbers):
             bar.write(f"warning: {words}", file=sys.stderr)
         return {"diagnostics": numbers}
@@ -323,13 +275,12 @@ def _check_finite(logs: dict[str, Any], epoch: int, directory: WorkDir) -> None:
         )
 
 
-def _choose(progress: Progress, epoch: int, scores: np.ndarray) -> None:
+def _choose(seeds: Seeds, progress: Progress, epoch: int, scores: np.ndarray) -> None:
     """Keeps the parameters of each seed whose validation score is the highest so far; the earliest of equals."""
-    for seed, value in enumerate(scores):
-        if value > progress.best_score[seed]:
-            progress.best_score[seed], progress.best_epoch[seed] = value, epoch
-            # a copy, because the next epoch reuses the buffers of the state
-            progress.best[seed] = jax.tree.map(jnp.copy, progress.states[seed].weights)
+    better = scores > progress.best_score
+    progress.best_score = np.where(better, scores, progress.best_score).astype(np.float32)
+    progress.best_epoch = np.where(better, epoch, progress.best_epoch).astype(np.int32)
+    progress.best = seeds.keep(better, seeds.weights(progress.states), progress.best)
 
 
 def _bar(done: int, total: int) -> tqdm:
@@ -355,7 +306,7 @@ def _show(bar: tqdm, row: dict[str, Any], select: str) -> None:
 
 
 def _report(
-    experiment: train.Experiment,
+    seeds: Seeds,
     config: Any,
     corpus: Corpus,
     progress: Progress,
@@ -369,21 +320,20 @@ def _report(
     there = [s for s in SPLITS if np.any(corpus.split == s)]
     splits = [s for s in there if s != "test" or config.eval.test]
     labelled = "test" in splits and np.any((corpus.split == "test") & (corpus.label >= 0))
-    outcome = {s: _evaluate(experiment, s, progress.best) for s in splits}
+    outcome = {s: seeds.evaluate(s, progress.best) for s in splits}
     if not parallel.is_first():
         return {}
     rows = directory.read_metrics()
     best_epochs, best_test = _best_test(rows, config) if config.eval.report_best_test else (None, None)
-    seeds = list(range(config.seed, config.seed + config.num_seeds))
     content = results.results(
         experiment=config.experiment,
         task=corpus.task,
         label_names=results.answer_names(corpus.task, corpus.label_names, corpus.target_names),
-        seeds=seeds,
+        seeds=list(seeds.numbers),
         select=config.eval.select,
         selected_epochs=progress.best_epoch.tolist(),
-        valid=[experiment.score("valid", o) for o in outcome["valid"]],
-        test=[experiment.score("test", o) for o in outcome["test"]] if labelled else None,
+        valid=_scores(seeds, "valid", outcome["valid"]),
+        test=_scores(seeds, "test", outcome["test"]) if labelled else None,
         seconds={
             **timing,
             "epoch_mean": float(np.mean([r["seconds"] for r in rows])),
@@ -392,7 +342,7 @@ def _report(
         best_test=best_test,
         best_test_epochs=best_epochs,
     )
-    found = [_predicted(experiment, corpus, outcome, index) for index in range(len(seeds))]
+    found = [_predicted(seeds.experiment, corpus, outcome, index) for index in range(len(seeds.numbers))]
     content["temperature"] = [_temperature(corpus, *f) for f in found]
     if corpus.task != "regression":  # a score has no probability
         content["calibration_error"] = {
@@ -400,8 +350,8 @@ def _report(
             for split in outcome
             if split != "train"
         }
-    content["speed"] = _speed(experiment, corpus, config, len(rows) - first, timing)
-    _write_predictions(corpus, found, content["temperature"], seeds, directory)
+    content["speed"] = _speed(seeds.experiment, corpus, config, len(rows) - first, timing)
+    _write_predictions(corpus, found, content["temperature"], seeds.numbers, directory)
     _write_pictures(content, corpus, config, rows, directory)
     directory.write_text(TABLE, results.table(content))
     return content
@@ -443,7 +393,7 @@ def _predicted(
     experiment: train.Experiment, corpus: Corpus, outcome: dict[str, Any], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers [n] of the utterances that were evaluated, and their probabilities or scores [n, O] as trained."""
-    parts = [(experiment.index[s].utterance[:-1], outcome[s][seed]["probabilities"]) for s in outcome]
+    parts = [(experiment.index[s].utterance[:-1], outcome[s]["probabilities"][seed]) for s in outcome]
     utterance = np.concatenate([u.reshape(-1) for u, _ in parts])
     probabilities = np.concatenate([p.reshape(-1, p.shape[-1]) for _, p in parts])
     return utterance[utterance != PADDING], probabilities[utterance != PADDING]

@@ -58,6 +58,11 @@ class Experiment:
     num_devices: int
     _compiled: dict[str, Callable[[Any, Any], Any]] = dataclasses.field(default_factory=dict)
 
+    @property
+    def streamed(self) -> bool:
+        """The splits are read while they are needed."""
+        return isinstance(self.data["train"], Stream)
+
     def training(self, state: TrainState) -> Callable[[TrainState, Any], tuple[TrainState, Logs]]:
         """(state, data["train"]) -> (state, logs) of one epoch, compiled for states shaped like `state`."""
         data = self.data["train"]
@@ -412,12 +417,13 @@ def streamed_evaluation(
 # --- From a config ----------------------------------------------------------------------------------------------------
 
 
-def make(config: Any, corpus: Corpus) -> Experiment:
+def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experiment:
     """Builds the experiment of a config on a corpus (standardised); below this function nothing sees the config.
 
     Args:
       config: as `experiments.base.get_config`.
       corpus: its splits "train", "valid" and "test"; the train split has labelled utterances.
+      num_devices: local devices that share a batch; None for what the config says.
 
     Raises:
       UserError: an option that cannot be built.
@@ -431,7 +437,7 @@ def make(config: Any, corpus: Corpus) -> Experiment:
             "validation. Give some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
         )
     make_players(config, corpus, steps=1)  # an option that cannot be built is said before anything is packed
-    num_devices = parallel.device_count(config.num_devices)
+    num_devices = parallel.device_count(config.num_devices if num_devices is None else num_devices)
     reach = windowed_reach(config.model)
     laid = {s: graph.index(corpus, s, config.batch_size, config.data.longest_row, reach) for s in SPLITS}
     head = Head(tasks.get(corpus.task), corpus.num_classes)
@@ -521,6 +527,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         generate="adversarial" in terms and several,
         contrast="iccl" in terms or ("imcl" in terms and several),
         unimodal="unimodal" in terms and several,
+        precision=options.precision,
     )
     modeling.check(model)
     optimizer = make_optimizer(config.optimizer, config.num_epochs, steps)
@@ -528,7 +535,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
     separate = optax.adam(config.discriminator.lr, b1=config.discriminator.b1)
     return Players(
         model=model,
-        discriminators=Discriminators(corpus.modalities, options.gan.discriminator_hidden),
+        discriminators=Discriminators(corpus.modalities, options.gan.discriminator_hidden, options.precision),
         terms=terms,
         wiring=options.gan.wiring,
         optimizer=optimizer,

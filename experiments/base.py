@@ -18,9 +18,10 @@ def get_config() -> ConfigDict:
     config.experiment = "base"  # name in logs and of the work directory
     config.seed = 0  # of parameters, order and dropout; seeds seed .. seed + num_seeds - 1 are run
     config.num_seeds = 1  # >= 1
+    config.seeds_by = "auto"  # how they share the hardware: auto | threads | vmap | devices | sequence (seeds.py)
     config.num_epochs = 50  # >= 1
     config.batch_size = 16  # dialogues per step, on average
-    config.num_devices = 1  # local devices that share a batch; 0 for all
+    config.num_devices = 1  # local devices that share the seeds, or each batch; 0 for all
     config.distributed = ConfigDict()  # several processes that share a batch; each takes num_devices devices of its own
     config.distributed.coordinator = ""  # host:port of process 0, the same for all; "auto" asks the cluster; "" for one
     config.distributed.processes = 1  # how many there are
@@ -45,6 +46,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.hidden = 128  # D
+    config.model.precision = "float32"  # float32 | bfloat16, of matrix products alone: for accelerators, slow on a CPU
     config.model.dropout = 0.3  # [0, 1), in steps of 1/256
     config.model.input_dropout = 0.0  # [0, 1), on the features
     config.model.modality_dropout = 0.0  # [0, 1), an utterance loses a modality in training

@@ -23,7 +23,7 @@ from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
 from experiments.command import define_config, flag, main
 
 # Where and how a run is computed, which may change when it is resumed.
-MAY_DIFFER = ("num_devices", "distributed", "data.device_megabytes")
+MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes")
 
 
 def load_corpus(config: Any) -> Corpus:
@@ -78,10 +78,11 @@ def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> 
       UserError: see the message.
     """
     corpus = load_corpus(config)  # first: what is wrong with the data is said within a second or two
-    from ariigcn_jax import objective, parallel, train
+    from ariigcn_jax import objective, parallel, seeds, train
 
     objective.check_overrides(config.losses.to_dict(), overrides)
     train.check(config)
+    seeds.check(config)
     train.make_players(config, corpus, steps=1)  # what cannot be built is said before a folder is made
     if not config.distributed.coordinator:
         return _execute(config, corpus, workdir)

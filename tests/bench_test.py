@@ -15,6 +15,8 @@ from experiments import base
 from tests import builders
 from tools.bench import __main__, chart, clock, corpora, count, machine, reference, report, sections, training
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TINY = {
     "batch_size": 4,
     "model.hidden": 4,
@@ -86,14 +88,6 @@ CONFIGS = {
         "losses.imcl.similarity_margin": 0.1,
     },
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Little optimisation: compiling takes far longer than running here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
@@ -202,7 +196,7 @@ def test_seconds_are_of_the_calls_that_count():
 
 
 @pytest.fixture(scope="module")
-def measured():
+def measured(quick_compilation):
     """A benchmark of the in-process sections on a tiny model, against the reference."""
     bench = sections.Bench(tiny(), conversations(widths=builders.widths(2)), quick=True, against=True)
     order = [name for name, _, _ in sections.measure(bench, ["epoch", "floor", "seeds", "latency"])]
@@ -220,9 +214,15 @@ def test_rows_agree_with_each_other(measured):
     assert own["floor"] >= own["flops"] / measured["rates"]["matmul"]
     assert other["times_slower"] == pytest.approx(other["epoch"]["wall"] / own["epoch"]["wall"])
     assert own["epoch"]["wall"] == pytest.approx(sum(own[k]["wall"] for k in ("train", "validate", "diagnose")))
-    one, two = measured["sections"]["seeds"]
-    assert (one["seeds"], two["seeds"], one["times_one"]) == (1, 2, 1)
-    assert two["each"]["cpu"] == pytest.approx(two["epoch"]["cpu"] / 2)
+    rows = measured["sections"]["seeds"]
+    assert [row["point"] for row in rows] == [f"{n}, {way}" for n in (1, 2) for way in ("threads", "vmap", "sequence")]
+    assert [row["auto"] for row in rows] == [False, False, True, True, False, False]
+    one, two = rows[:3], rows[3:]
+    for three in (one, two):
+        walls = [row["epoch"]["wall"] for row in three]
+        assert [row["fastest"] for row in three] == [wall == min(walls) for wall in walls]
+    assert two[1]["each"]["cpu"] == pytest.approx(two[1]["epoch"]["cpu"] / 2)
+    assert two[1]["times_one"] == pytest.approx(two[1]["epoch"]["wall"] / min(row["epoch"]["wall"] for row in one))
     parts = {row["point"]: row["flops"] for row in measured["sections"]["floor"]}
     names = [name for name in parts if "total" not in name and "XLA" not in name]
     assert parts["training, total"] == pytest.approx(sum(parts[name] for name in names))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax import diagnostics, runner, train
+from ariigcn_jax import diagnostics, runner, seeds, train
 from ariigcn_jax.attention import SELF
 from ariigcn_jax.diagnostics import PATIENCE, Watch
 from ariigcn_jax.types import Outputs
@@ -249,17 +249,15 @@ def test_history_counts_as_said():
 def watched(every, rows=(), epochs=2 * PATIENCE):
     """What a run of `epochs` epochs logs and prints of two seeds whose attention stays at home."""
     logged = numbers(0.95, 0.5)
-    experiment = SimpleNamespace(
-        num_devices=1,
-        data={"train": jnp.zeros(2)},
-        diagnose=jax.jit(lambda s, d: {"self_weight": {"text/0": s + 0 * d[0]}}),
-    )
-    progress = SimpleNamespace(states=[jnp.float32(v) for v in logged["self_weight"]["text/0"]])
+    look = jax.jit(lambda s, d: {"self_weight": {"text/0": s + 0 * d[0]}})
+    experiment = train.Experiment(None, None, {}, look, {"train": jnp.zeros(2)}, {}, {}, 1, 1)
+    both = seeds.Separate("sequence", (0, 1), experiment)
+    states = both.place(np.float32(logged["self_weight"]["text/0"]))
     directory = SimpleNamespace(read_metrics=lambda: list(rows))
     printed = []
     bar = SimpleNamespace(write=lambda words, file: printed.append(words))
-    look = runner._diagnosis(experiment, tiny({"diagnostics.every": every}), progress, directory)
-    return [look(epoch, bar) for epoch in range(1, epochs + 1)], printed
+    look = runner._diagnosis(both, every, directory)
+    return [look(states, epoch, bar) for epoch in range(1, epochs + 1)], printed
 
 
 def test_run_logs_every_seed_and_warns_once():

@@ -5,6 +5,7 @@ Run as a program, this file is one of the processes.
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,12 +78,32 @@ def wait_for(condition, processes):
         time.sleep(0.05)
 
 
+def _go_on_with_two(begun, folder):
+    """The last epoch of a run by one process again, by two."""
+    shutil.copytree(begun, folder)
+    (folder / "results.json").unlink()
+    shutil.rmtree(folder / "checkpoints" / str(EPOCHS))
+    address = free_address()
+    processes = [start(folder, address, k) for k in range(2)]
+    try:
+        for process in processes:
+            assert process.wait(TIMEOUT_SECONDS) == 0, process.communicate()[1][-4000:]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def free_address():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
 @pytest.fixture(scope="module")
 def stories(tmp_path_factory):
     """Folders of a run by one process, and of one that began with two, lost one and went on with one; the survivor."""
     folder = tmp_path_factory.mktemp("distributed")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     processes = [start(folder / "two", address, k) for k in range(2)]
     try:
         wait_for(lambda: len(rows_of(folder / "two")) >= 2, processes)
@@ -101,6 +122,7 @@ def stories(tmp_path_factory):
         run.execute(config_for(), str(folder / "two"))
         run.execute(config_for(), str(folder / "one"))
     jax.config.update("jax_disable_most_optimizations", False)
+    _go_on_with_two(folder / "one", folder / "grown")
     return folder / "one", folder / "two", survivor
 
 
@@ -126,6 +148,18 @@ def test_two_processes_give_what_one_gives_and_another_number_goes_on(stories):
     assert theirs[0] == survivor["rows"][0]  # the resumed run did not begin again
     assert (two / "results.json").exists()
     np.testing.assert_allclose(theirs[-1]["train"]["total"], ours[-1]["train"]["total"], rtol=0.05)
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_with_two(stories):
+    one, *_ = stories
+    ours, theirs = rows_of(one), rows_of(one.parent / "grown")
+    assert theirs[:-1] == ours[:-1]  # it did not begin again
+    assert theirs[-1]["seconds"] != ours[-1]["seconds"]
+    for name, value in ours[-1]["train"].items():
+        np.testing.assert_allclose(theirs[-1]["train"][name], value, rtol=1e-3, err_msg=name)
+    results = [json.loads((folder / "results.json").read_text()) for folder in (one, one.parent / "grown")]
+    assert results[0]["test"]["confusion"] == results[1]["test"]["confusion"]
 
 
 @pytest.mark.parametrize("coordinator, processes, process", [("nowhere", 2, 0), ("host:12", 2, 2), ("host:12", 1, -1)])

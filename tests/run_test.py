@@ -143,6 +143,13 @@ def test_start_of_a_finished_run_shows_its_result(starts, start):
     assert (folder / "cut" / "results.json").read_bytes() == before
 
 
+def test_second_run_of_the_same_config_compiles_nothing_and_says_so(starts, start):
+    folder, _ = starts
+    again = start(folder, PROGRAM, "--config=tiny.py", "--workdir=again")
+    assert again.returncode == 0, again.stderr[-4000:]
+    assert "; nothing was compiled: all " in again.stdout
+
+
 # --- What goes wrong --------------------------------------------------------------------------------------------------
 
 

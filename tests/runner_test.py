@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from ariigcn_jax import results, runner, train
+from ariigcn_jax import results, runner, seeds, train
 from ariigcn_jax.types import TrainState, UserError
 from experiments import base, run
 
@@ -190,18 +190,26 @@ def test_selected_epoch_is_the_first_best_on_validation(both):
         assert content["test"]["confusion"][seed] == rows[epoch - 1]["test"]["confusion"][seed]
 
 
-def state_with(value):
-    return TrainState(jnp.int32(0), jax.random.key(0), {"w": jnp.full(1, value)}, {}, {}, {}, {})
+ONE_DEVICE = train.Experiment(None, None, {}, None, {}, {}, {}, 1, 1)
 
 
-def test_earliest_of_equals_is_kept_for_each_seed():
-    states = [state_with(0.0), state_with(0.0)]
-    first = runner.Progress(0, states, [s.params for s in states], np.zeros(2, np.int32), np.full(2, -1.0, np.float32))
+def states_with(*values):
+    """[S] states whose parameters are the values."""
+    one, keys = jnp.zeros(len(values), jnp.int32), jax.random.split(jax.random.key(0), len(values))
+    return TrainState(one, keys, {"w": jnp.array(values, jnp.float32)[:, None]}, {}, {}, {}, {})
+
+
+@pytest.mark.parametrize("kind", [seeds.Separate, seeds.Together])
+def test_earliest_of_equals_is_kept_for_each_seed(kind):
+    both = kind("", (0, 1), ONE_DEVICE)
+    progress = runner.Progress(
+        0, None, both.place({"w": np.zeros((2, 1), np.float32)}), np.zeros(2, np.int32), np.full(2, -1.0, np.float32)
+    )
     for epoch, scores in enumerate([[0.0, 0.3], [0.5, 0.3], [0.5, float("nan")], [0.4, 0.6]], start=1):
-        first.states = [state_with(epoch), state_with(-epoch)]
-        runner._choose(first, epoch, np.array(scores, np.float32))
-    assert first.best_epoch.tolist() == [2, 4]
-    assert [float(p["w"][0]) for p in first.best] == [2, -4]
+        progress.states = both.place(states_with(epoch, -epoch))
+        runner._choose(both, progress, epoch, np.array(scores, np.float32))
+    assert progress.best_epoch.tolist() == [2, 4]
+    assert both.host(progress.best)["w"].tolist() == [[2], [-4]]
 
 
 def test_test_split_is_read_once_at_the_end(alone):
@@ -292,6 +300,23 @@ def test_second_seed_of_two_is_its_run_alone(both, tmp_path):
     content, _ = execute(tmp_path, {"seed": 1})
     assert content["seeds"] == [1]
     assert_seed_is(both, 1, tmp_path, content)
+
+
+def test_run_goes_on_in_another_way(both, tmp_path):
+    shutil.copytree(both[0], tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / str(EPOCHS))
+    content, output = execute(tmp_path / "run", {"num_seeds": 2, "eval.report_best_test": True, "seeds_by": "vmap"})
+    assert "2 seeds by threads" in both[2] and "2 seeds by vmap" in output
+    assert f"after epoch {EPOCHS - 1}" in output
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["seeds_by"] == "vmap"
+    for row, before in zip(rows_of(tmp_path / "run"), rows_of(both[0]), strict=True):
+        for name, values in before["train"].items():
+            np.testing.assert_allclose(row["train"][name], values, rtol=1e-3, err_msg=name)
+    assert content["seeds"] == [0, 1] and content["selected_epochs"] == both[1]["selected_epochs"]
+    last, expected = stored(tmp_path / "run", "last"), stored(both[0], "last")
+    assert_same_bits(last["key"], expected["key"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.02), last["params"], expected["params"])
 
 
 def test_mean_and_spread_are_those_of_the_seeds(both):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ Row = Mapping[str, Any]
 COLUMNS = 3
 PARTS = ("imports", "corpus", "compile", "first epoch")
 SHADES = ("#bdbdbd", "#7f9fb6", LINE, MARK)
+STYLES = ((LINE, "-"), (MARK, "-"), (QUIET, "-"), (LINE, "--"))
 
 
 def draw(content: Mapping[str, Any]) -> bytes:
@@ -108,17 +110,23 @@ def _scaling(size: str, title: str, xlabel: str) -> Callable[[Axes, Sequence[Row
 
 
 def _against(size: str, value: Callable[[Row], float], title: str, xlabel: str, ylabel: str) -> Any:
-    """A value against a small number of things."""
+    """A value against a small number of things; a line for each way of sharing the hardware, where there are ways."""
 
     def panel(axes: Axes, rows: Sequence[Row]) -> None:
-        sizes, values = [r[size] for r in rows], [value(r) for r in rows]
-        axes.plot(sizes, values, marker="o", markersize=4, color=LINE)
+        ways = list(dict.fromkeys(row.get("way", "") for row in rows))
+        for way, (colour, style) in zip(ways, itertools.cycle(STYLES)):
+            mine = [row for row in rows if row.get("way", "") == way]
+            sizes, values = [r[size] for r in mine], [value(r) for r in mine]
+            axes.plot(sizes, values, marker="o", markersize=4, color=colour, linestyle=style, label=way)
+        sizes = list(dict.fromkeys(row[size] for row in rows))
         axes.set_xticks(sizes, [str(s) for s in sizes])
         axes.set_ylim(bottom=0)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(xlabel, fontsize=8)
         axes.set_ylabel(ylabel, fontsize=8)
         axes.grid(alpha=0.3)
+        if ways != [""]:
+            axes.legend(fontsize=7, frameon=False)
 
     return panel
 

@@ -408,7 +408,7 @@ class Reference:
     def __init__(self, config: Any, corpus: Corpus):
         """Raises UserError where the config has an option that is not written here."""
         self._config, self._losses = config, config.losses.to_dict()
-        _check(self._losses, config.discriminator.game)
+        _check(self._losses, config.discriminator.game, config.model.precision)
         self._dialogues = {split: dialogues(corpus, split) for split in ("train", "valid")}
         self._class_weights = train.class_weights(corpus)
         steps = math.ceil(len(self._dialogues["train"]) / config.batch_size)
@@ -519,7 +519,9 @@ class Reference:
         return state.replace(step=state.step + 1, params=params, average=average, optimizer=optimizer), terms
 
 
-def _check(losses: Mapping[str, Mapping[str, Any]], game: str) -> None:
+def _check(losses: Mapping[str, Mapping[str, Any]], game: str, precision: str) -> None:
+    if precision != "float32":
+        raise UserError(f"--against reference: model.precision={precision} is not written in tools/bench/reference.py.")
     if game != "adversarial":
         raise UserError(f"--against reference: discriminator.game={game} is not written in tools/bench/reference.py.")
     contrasts = ("supervised_nce", "margin")

@@ -44,6 +44,10 @@ def _times(value: float) -> str:
     return f"{value:.2f} ×"
 
 
+def _mark(value: float) -> str:
+    return "yes" if value else ""
+
+
 _EPOCH: list[Column] = [
     ("wall s", _at("epoch", "wall")),
     ("CPU s", _at("epoch", "cpu")),
@@ -85,6 +89,8 @@ COLUMNS: dict[str, list[Column]] = {
         ("CPU s, each", _at("each", "cpu")),
         ("times one seed", _at("times_one", form=_times)),
         ("nodes/s", _at("nodes_per_second")),
+        ("the fastest", _at("fastest", form=_mark)),
+        ("what auto takes", _at("auto", form=_mark)),
     ],
     "hidden": [*_EPOCH, *_SHARES],
     "modalities": [*_EPOCH, *_SHARES],

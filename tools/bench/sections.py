@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ariigcn_jax import compilation, graph, train
+from ariigcn_jax import compilation, graph, parallel, train
+from ariigcn_jax import seeds as ensembles
 from ariigcn_jax.types import Array, Batch, Corpus
 from tools.bench import clock, corpora, count, machine, probe, training
 from tools.bench.clock import Seconds
@@ -173,23 +174,36 @@ def start(bench: Bench) -> list[Point]:
 
 
 def seeds(bench: Bench) -> list[Point]:
-    """An epoch of several seeds together."""
+    """An epoch of several seeds, in every way that they can share the hardware."""
+    devices = parallel.device_count(bench.config.num_devices)
+    numbers = (1, 2) if bench.quick else (1, 2, 5, 10)
+    ways = ensembles.possible(devices)
+    return [Point(f"{n}, {way}", functools.partial(_seeds, bench, n, way, devices)) for n in numbers for way in ways]
 
-    def measure(number: int) -> Row:
-        trainer = bench.trainer
-        trainer.seeds(number)
-        taken = training.epoch_seconds(trainer, **bench.effort)["epoch"]
-        trainer.seeds(1)
-        one = bench.rows["seeds"][0]["epoch"]["wall"] if bench.rows["seeds"] else taken.wall
-        return {
-            "seeds": number,
-            "epoch": taken._asdict(),
-            "each": (taken / number)._asdict(),
-            "times_one": taken.wall / one,
-            "nodes_per_second": number * trainer.nodes / taken.wall,
-        }
 
-    return [Point(str(n), functools.partial(measure, n)) for n in ((1, 2) if bench.quick else (1, 2, 5, 10))]
+def _seeds(bench: Bench, number: int, way: str, devices: int) -> Row:
+    row: Row = {"seeds": number, "way": way, "auto": way == ensembles.choose(ensembles.AUTO, number, devices)}
+    try:
+        trainer = training.Trainer(bench.config, bench.corpus, number, way)
+    except training.TooLargeError as error:
+        return {**row, "failed": str(error)}
+    taken = training.epoch_seconds(trainer, **bench.effort)["epoch"]
+    earlier = [r for r in bench.rows["seeds"] if "epoch" in r]
+    one = min((r["epoch"]["wall"] for r in earlier if r["seeds"] == 1), default=taken.wall)
+    row |= {
+        "epoch": taken._asdict(),
+        "each": (taken / number)._asdict(),
+        "times_one": taken.wall / one,
+        "nodes_per_second": number * trainer.nodes / taken.wall,
+    }
+    _mark_fastest([*(r for r in earlier if r["seeds"] == number), row])
+    return row
+
+
+def _mark_fastest(rows: list[Row]) -> None:
+    best = min(row["epoch"]["wall"] for row in rows)
+    for row in rows:
+        row["fastest"] = row["epoch"]["wall"] == best
 
 
 def hidden(bench: Bench) -> list[Point]:

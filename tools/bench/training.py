@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ariigcn_jax import runner, train
-from ariigcn_jax.types import Corpus, TrainState, UserError
+from ariigcn_jax import runner, seeds
+from ariigcn_jax.types import Corpus, UserError
 from tools.bench import clock, machine
 from tools.bench.clock import Seconds
 
@@ -20,66 +20,53 @@ class TooLargeError(UserError):
 
 
 class Trainer:
-    """An experiment whose epoch and validation are compiled.
+    """Seeds whose epoch, validation and diagnosis are compiled, as a run trains them.
 
     Attributes:
       corpus: standardised.
-      experiment: as `train.make`.
+      seeds: as `seeds.make`.
+      experiment: what one seed does.
       compiled: seconds of compiling epoch, validation and diagnosis.
       needs: bytes that the epoch's program takes beside its arguments.
     """
 
-    def __init__(self, config: Any, corpus: Corpus):
+    def __init__(self, config: Any, corpus: Corpus, num_seeds: int = 1, way: str = seeds.AUTO):
         """Compiles.
+
+        Args:
+          config: as `experiments.base.get_config`; its seeds are not looked at.
+          corpus: as read.
+          num_seeds: how many.
+          way: how they share the hardware.
 
         Raises:
           UserError: the config cannot be built on this corpus.
           TooLargeError: an epoch would not fit into the free memory.
         """
-        self.config = config
+        self.config = config.copy_and_resolve_references()
+        self.config.update(num_seeds=num_seeds, seeds_by=way)
         self.corpus = runner.prepare(corpus)[0]
-        self.experiment = train.make(config, self.corpus)
-        self.states: list[TrainState] = [self.experiment.init(config.seed)]
-        self.compiled, self._epoch = clock.once(self._compile)
-        analysis = self._epoch.memory_analysis()
+        self.seeds = seeds.make(self.config, self.corpus)
+        self.experiment = self.seeds.experiment
+        self.states = self.seeds.init()
+        diagnosis = bool(config.diagnostics.every)
+        self.compiled, epoch = clock.once(lambda: self.seeds.compile(self.states, ("valid",), diagnosis))
+        analysis = epoch.memory_analysis() if isinstance(epoch, jax.stages.Compiled) else None
         self.needs = 0 if analysis is None else int(analysis.temp_size_in_bytes)
         check_fits(self.needs, machine.free_memory())
 
-    def _compile(self) -> jax.stages.Compiled:
-        data = self.experiment.data["train"]
-        epoch = self.experiment.epoch.lower(self.states[0], data).compile()
-        self.experiment.evaluation("valid", self.states[0].weights)
-        if self.config.diagnostics.every:
-            self._data = runner._plain(self.experiment, data)
-            state = runner._plain(self.experiment, self.states[0])
-            self._diagnose = self.experiment.diagnose.lower(state, self._data).compile()
-        return epoch
-
-    def seeds(self, count: int) -> None:
-        """Trains this many seeds from now on, each from its start."""
-        self.states = [self.experiment.init(self.config.seed + s) for s in range(count)]
-
-    def train(self) -> list[dict[str, Any]]:
+    def train(self) -> dict[str, np.ndarray]:
         """An epoch of every seed, as a run does it; returns their logs."""
-        data = self.experiment.data["train"]
-        done = runner._each(self.experiment.num_devices, lambda state: self._epoch(state, data), self.states)
-        self.states = [state for state, _ in done]
-        return [jax.tree.map(np.asarray, logs) for _, logs in done]
+        self.states, logs = self.seeds.train(self.states)
+        return logs
 
-    def validate(self) -> list[dict[str, np.ndarray]]:
+    def validate(self) -> dict[str, np.ndarray]:
         """Validation of every seed, as a run does it."""
-        return runner._evaluate(self.experiment, "valid", [s.weights for s in self.states])
+        return self.seeds.evaluate("valid", self.seeds.weights(self.states))
 
-    def diagnose(self) -> list[dict[str, Any]]:
+    def diagnose(self) -> dict[str, Any]:
         """A look at the failure signatures of every seed, as a run does it; nothing where the config has none."""
-        if not self.config.diagnostics.every:
-            return []
-        plain = runner._plain
-        return runner._each(
-            self.experiment.num_devices,
-            lambda s: self._diagnose(plain(self.experiment, s), self._data),
-            self.states,
-        )
+        return self.seeds.diagnose(self.states) if self.config.diagnostics.every else {}
 
     @property
     def utterances(self) -> int:

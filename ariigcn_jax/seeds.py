@@ -1,0 +1,346 @@
+"""All seeds of a run: how they share the hardware. Each does what its run alone would do.
+
+    sequence   one after another; where there are several devices they share each batch
+    threads    one after another on each core of a CPU
+    vmap       all in one program on one device
+    devices    spread over the devices, each seed on one of them, without communication
+
+A way is a `Seeds`, which keeps the states and parameters of all seeds in a form of its own and gives them as arrays
+with a leading axis of seeds S, as checkpoints hold them: so a run may go on in another way than it began.
+
+`python -m tools.bench --only=seeds` measures the ways that a machine offers. On one core of a CPU an epoch of IEMOCAP's
+shape takes 1.25 CPU seconds for one seed and 15.6 for ten by vmap, a quarter more than one after another, in eleven
+times the memory; threads keep every core busy with the program of one seed. On an accelerator a model of this size
+leaves most of the device idle, which vmap fills: there the rule is a reason and not yet a measurement.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ariigcn_jax import parallel, train
+from ariigcn_jax.types import Corpus, UserError
+
+AUTO = "auto"
+WAYS = ("threads", "vmap", "devices", "sequence")
+
+
+class Seeds(abc.ABC):
+    """The seeds of a run, trained in one way.
+
+    States and parameters of all seeds are pytrees that only this object looks into; what it gives to the host are numpy
+    arrays with a leading axis S.
+
+    Attributes:
+      way: one of WAYS.
+      numbers: the seeds.
+      experiment: what one seed does; its data where this way needs them.
+    """
+
+    def __init__(self, way: str, numbers: Sequence[int], experiment: train.Experiment):
+        self.way = way
+        self.numbers = numbers
+        self.experiment = experiment
+
+    @abc.abstractmethod
+    def init(self) -> Any:
+        """Fresh states."""
+
+    @abc.abstractmethod
+    def place(self, arrays: Any) -> Any:
+        """States or parameters whose arrays have a leading axis S → the form of this way."""
+
+    @abc.abstractmethod
+    def host(self, trees: Any) -> Any:
+        """The inverse of `place`, in numpy."""
+
+    @abc.abstractmethod
+    def weights(self, states: Any) -> Any:
+        """The parameters of states to evaluate and to keep."""
+
+    @abc.abstractmethod
+    def keep(self, better: np.ndarray, new: Any, old: Any) -> Any:
+        """Parameters: those of `new` where `better` [S], else those of `old`; a copy, as training reuses buffers."""
+
+    @abc.abstractmethod
+    def train(self, states: Any) -> tuple[Any, dict[str, np.ndarray]]:
+        """An epoch: the states after it, and name → [S] of the logs. The states before it are used up."""
+
+    @abc.abstractmethod
+    def evaluate(self, split: str, params: Any) -> dict[str, np.ndarray]:
+        """ "confusion" [S, C, C] and "probabilities" [S, rows, L, C]."""
+
+    @abc.abstractmethod
+    def diagnose(self, states: Any) -> dict[str, dict[str, np.ndarray]]:
+        """The failure signatures' numbers, [S] each; not where the data are streamed."""
+
+    @abc.abstractmethod
+    def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> Callable[..., Any]:
+        """Compiles an epoch, the evaluation of splits and the diagnosis ahead of their first use; returns the epoch's
+        program."""
+
+
+class Separate(Seeds):
+    """Seeds in turns, on as many threads as asked: trees are lists of the seeds' trees.
+
+    Compiled functions let go of Python's lock, so threads keep as many cores busy, each with a seed.
+    """
+
+    def __init__(self, way: str, numbers: Sequence[int], experiment: train.Experiment, threads: int = 1):
+        super().__init__(way, numbers, experiment)
+        self._threads = min(threads, len(numbers))
+        self._epoch: Callable[..., Any] | None = None
+        self._diagnosis: Callable[..., Any] | None = None
+
+    def init(self) -> list[Any]:
+        return [self.experiment.init(seed) for seed in self.numbers]
+
+    def place(self, arrays: Any) -> list[Any]:
+        alone = [jax.tree.map(lambda x: jnp.array(x[s]), arrays) for s in range(len(self.numbers))]  # noqa: B023
+        return [parallel.replicate(tree, self.experiment.num_devices) for tree in alone]
+
+    def host(self, trees: list[Any]) -> Any:
+        plain = [jax.tree.map(_on_host, self._one(tree)) for tree in trees]
+        return jax.tree.map(lambda *x: np.stack(x), *plain)
+
+    def weights(self, states: list[Any]) -> list[Any]:
+        return [state.weights for state in states]
+
+    def keep(self, better: np.ndarray, new: list[Any], old: list[Any]) -> list[Any]:
+        chosen = zip(better, new, old, strict=True)
+        return [jax.tree.map(jnp.copy, mine) if wins else before for wins, mine, before in chosen]
+
+    def train(self, states: list[Any]) -> tuple[list[Any], dict[str, np.ndarray]]:
+        epoch, data = self._training(states), self.experiment.data["train"]
+        done = self._each(lambda state: epoch(state, data), states)
+        return [state for state, _ in done], self.host([logs for _, logs in done])
+
+    def evaluate(self, split: str, params: list[Any]) -> dict[str, np.ndarray]:
+        evaluation, data = self.experiment.evaluation(split, params[0]), self.experiment.data[split]
+        return self.host(self._each(lambda p: evaluation(p, data), params))
+
+    def diagnose(self, states: list[Any]) -> dict[str, dict[str, np.ndarray]]:
+        look, data = self._looking(states), self._one(self.experiment.data["train"])
+        found = self._each(lambda state: look(self._one(state), data), states)
+        return jax.tree.map(lambda *x: np.stack(x), *found)
+
+    def compile(self, states: list[Any], splits: Sequence[str], diagnosis: bool) -> Callable[..., Any]:
+        epoch = self._training(states)
+        for split in splits:
+            self.experiment.evaluation(split, self.weights(states)[0])
+        if diagnosis:
+            self._looking(states)
+        return epoch
+
+    def _training(self, states: list[Any]) -> Callable[..., Any]:
+        self._epoch = self._epoch or self.experiment.training(states[0])
+        return self._epoch
+
+    def _looking(self, states: list[Any]) -> Callable[..., Any]:
+        if self._diagnosis is None:
+            like = self._one(states[0]), self._one(self.experiment.data["train"])
+            self._diagnosis = self.experiment.diagnose.lower(*like).compile()
+        return self._diagnosis
+
+    def _one(self, tree: Any) -> Any:
+        """A tree as on one device."""
+        return parallel.unreplicate(tree, self.experiment.num_devices)
+
+    def _each(self, function: Callable[[Any], Any], trees: list[Any]) -> list[Any]:
+        """Calls a compiled function for every seed and waits for the results."""
+
+        def call(tree: Any) -> Any:
+            return jax.block_until_ready(function(tree))
+
+        if self._threads == 1:
+            return [call(tree) for tree in trees]
+        with ThreadPoolExecutor(self._threads) as pool:
+            return list(pool.map(call, trees))
+
+
+class Together(Seeds):
+    """Seeds in one program: arrays have a leading axis [S, ...], or [devices, S', ...] where several devices share S.
+
+    Where the devices do not divide the seeds, the last seed fills the places that are left, which would be idle. A
+    device takes its seeds at once, or in as many parts as its memory asks for; one of several CPU devices takes them
+    one after another, which is faster there.
+    """
+
+    def __init__(self, way: str, numbers: Sequence[int], experiment: train.Experiment, num_devices: int = 1):
+        """`experiment` is one on one device; `num_devices` are those that the seeds are spread over."""
+        data = {split: parallel.replicate(rows, num_devices) for split, rows in experiment.data.items()}
+        super().__init__(way, numbers, dataclasses.replace(experiment, data=data))
+        self._devices = num_devices
+        self._each = -(-len(numbers) // num_devices)
+        self._at_once = 1 if num_devices > 1 and jax.default_backend() == "cpu" else self._each
+        self._programs: dict[str, jax.stages.Compiled] = {}
+        self._kept = parallel.over_devices(jax.vmap(_where), num_devices)
+
+    def init(self) -> Any:
+        states = [self.experiment.init(seed) for seed in self.numbers]
+        return self._spread(jax.tree.map(lambda *x: jnp.stack(x), *states))
+
+    def place(self, arrays: Any) -> Any:
+        return self._spread(jax.tree.map(jnp.array, arrays))
+
+    def host(self, trees: Any) -> Any:
+        return jax.tree.map(self._gather, trees)
+
+    def weights(self, states: Any) -> Any:
+        return states.weights
+
+    def keep(self, better: np.ndarray, new: Any, old: Any) -> Any:
+        return self._kept(self._spread(jnp.asarray(better)), new, old)
+
+    def train(self, states: Any) -> tuple[Any, dict[str, np.ndarray]]:
+        states, logs = self._call("epoch", "train", self.experiment.epoch, states)
+        return states, self.host(logs)
+
+    def evaluate(self, split: str, params: Any) -> dict[str, np.ndarray]:
+        return self.host(self._call(f"evaluate {split}", split, self.experiment.evaluate[split], params))
+
+    def diagnose(self, states: Any) -> dict[str, dict[str, np.ndarray]]:
+        return self.host(self._call("diagnose", "train", self.experiment.diagnose, states))
+
+    def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> Callable[..., Any]:
+        epoch = self._program("epoch", "train", self.experiment.epoch, states)
+        while self._at_once > 1 and not parallel.fits(epoch):
+            self._at_once = -(-self._at_once // 2)
+            self._programs.clear()
+            epoch = self._program("epoch", "train", self.experiment.epoch, states)
+        for split in splits:
+            self._program(f"evaluate {split}", split, self.experiment.evaluate[split], self.weights(states))
+        if diagnosis:
+            self._program("diagnose", "train", self.experiment.diagnose, states)
+        return epoch
+
+    def _call(self, name: str, split: str, function: Callable[..., Any], trees: Any) -> Any:
+        program = self._program(name, split, function, trees)
+        return jax.block_until_ready(program(trees, self.experiment.data[split]))
+
+    def _program(self, name: str, split: str, function: Callable[..., Any], trees: Any) -> jax.stages.Compiled:
+        """A function of (a seed's tree, rows) for all seeds, compiled once."""
+        if name not in self._programs:
+            donate = (0,) if name == "epoch" else ()
+            mapped = parallel.over_devices(self._of_a_device(function), self._devices, donate)
+            self._programs[name] = mapped.lower(trees, self.experiment.data[split]).compile()
+        return self._programs[name]
+
+    def _of_a_device(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of a seed's tree and rows for the seeds of one device."""
+        if self._at_once == self._each:
+            return jax.vmap(function, in_axes=(0, None))
+        at_once = self._at_once if self._at_once > 1 else None
+        return lambda trees, rows: jax.lax.map(lambda tree: function(tree, rows), trees, batch_size=at_once)
+
+    def _spread(self, tree: Any) -> Any:
+        """[S, ...] → the form of this way, on the devices."""
+        if self._devices == 1:
+            return tree
+        place = np.minimum(np.arange(self._devices * self._each), len(self.numbers) - 1).reshape(self._devices, -1)
+        return parallel.put([jax.tree.map(lambda x: x[mine], tree) for mine in place], self._devices)  # noqa: B023
+
+    def _gather(self, x: jax.Array) -> np.ndarray:
+        array = _on_host(x)
+        return array if self._devices == 1 else array.reshape(-1, *array.shape[2:])[: len(self.numbers)]
+
+
+def _where(better: jax.Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda n, o: jnp.where(better, n, o), new, old)
+
+
+def _on_host(x: jax.Array) -> np.ndarray:
+    """A copy, because training reuses the buffers that numpy would look into; of a key its data."""
+    return np.array(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+
+
+# --- From a config ----------------------------------------------------------------------------------------------------
+
+
+def make(config: Any, corpus: Corpus) -> Seeds:
+    """The seeds of a config on a corpus, trained in the way it asks for.
+
+    Args:
+      config: as `experiments.base.get_config`.
+      corpus: standardised, as for `train.make`.
+
+    Raises:
+      UserError: an option that cannot be built, or a way that this machine or this run does not offer.
+    """
+    check(config)
+    devices = parallel.device_count(config.num_devices)
+    numbers = range(config.seed, config.seed + config.num_seeds)
+    way = choose(config.seeds_by, config.num_seeds, devices)
+    experiment = train.make(config, corpus, 1 if way == "devices" else devices)
+    if experiment.streamed and way != "sequence":
+        way = choose(config.seeds_by, config.num_seeds, devices, streamed=True)
+        experiment = experiment if experiment.num_devices == devices else train.make(config, corpus, devices)
+    if way == "vmap":
+        return Together(way, numbers, experiment)
+    if way == "devices":
+        return Together(way, numbers, experiment, min(devices, len(numbers)))
+    return Separate(way, numbers, experiment, threads=(os.cpu_count() or 1) if way == "threads" else 1)
+
+
+def check(config: Any) -> None:
+    """Raises a UserError for a way that there is not."""
+    if config.seeds_by not in (AUTO, *WAYS):
+        raise UserError(f"seeds_by={config.seeds_by!r} is not known; choose one of {', '.join((AUTO, *WAYS))}.")
+
+
+def choose(asked: str, num_seeds: int, num_devices: int, *, streamed: bool = False) -> str:
+    """The way to train seeds: the one asked for, or with AUTO the one that measured fastest (see the module).
+
+    Args:
+      asked: AUTO or one of WAYS.
+      num_seeds: how many.
+      num_devices: local devices that may be used.
+      streamed: a device does not hold the data as a whole.
+
+    Raises:
+      UserError: what is asked for is not possible here; see the message.
+    """
+    if asked == AUTO:
+        return _fastest(num_seeds, num_devices, streamed)
+    why = _obstacle(asked, num_devices, streamed)
+    if why:
+        raise UserError(f"seeds_by={asked} is not possible here: {why}. seeds_by={AUTO} takes what is.")
+    return asked
+
+
+def possible(num_devices: int) -> list[str]:
+    """The ways that there are on so many local devices, for data that they hold as a whole."""
+    return [way for way in WAYS if not _obstacle(way, num_devices, streamed=False)]
+
+
+def _fastest(num_seeds: int, num_devices: int, streamed: bool) -> str:
+    if num_seeds == 1 or streamed or parallel.processes() > 1:  # so that no more than one seed's parts are in memory
+        return "sequence"
+    if num_devices > 1:
+        return "devices" if num_seeds >= num_devices else "sequence"
+    return "threads" if jax.default_backend() == "cpu" else "vmap"
+
+
+def _obstacle(way: str, num_devices: int, streamed: bool) -> str:
+    """Why a way is not possible; "" where it is."""
+    if way == "sequence":
+        return ""
+    if parallel.processes() > 1:
+        return "several processes share each batch, seed after seed"
+    if way == "devices":
+        if num_devices == 1:
+            return "num_devices=1; set num_devices=0 for all devices"
+    elif num_devices > 1:
+        return f"it uses one device, and num_devices={num_devices}; set num_devices=1"
+    if streamed and way != "threads":
+        return "data.device_megabytes lets each seed read the rows as it needs them"
+    return ""
