@@ -174,11 +174,11 @@ def start(bench: Bench) -> list[Point]:
 
 
 def seeds(bench: Bench) -> list[Point]:
-    """An epoch of several seeds, in every way that they can share the hardware."""
+    """An epoch of several seeds, in every way that they can share the hardware; one seed shares it with nobody."""
     devices = parallel.device_count(bench.config.num_devices)
     numbers = (1, 2) if bench.quick else (1, 2, 5, 10)
-    ways = ensembles.possible(devices)
-    return [Point(f"{n}, {way}", functools.partial(_seeds, bench, n, way, devices)) for n in numbers for way in ways]
+    ways = {n: ensembles.possible(devices) if n > 1 else ["sequence"] for n in numbers}
+    return [Point(f"{n}, {way}", functools.partial(_seeds, bench, n, way, devices)) for n in ways for way in ways[n]]
 
 
 def _seeds(bench: Bench, number: int, way: str, devices: int) -> Row:
@@ -189,7 +189,7 @@ def _seeds(bench: Bench, number: int, way: str, devices: int) -> Row:
         return {**row, "failed": str(error)}
     taken = training.epoch_seconds(trainer, **bench.effort)["epoch"]
     earlier = [r for r in bench.rows["seeds"] if "epoch" in r]
-    one = min((r["epoch"]["wall"] for r in earlier if r["seeds"] == 1), default=taken.wall)
+    one = earlier[0]["epoch"]["wall"] if earlier else taken.wall
     row |= {
         "epoch": taken._asdict(),
         "each": (taken / number)._asdict(),
