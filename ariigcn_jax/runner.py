@@ -248,7 +248,8 @@ def _train(
         _check_finite(row["train"], epoch, directory)
         row |= diagnose(epoch, bar)
         seconds["diagnose"] += time.perf_counter() - evaluated
-        _choose(progress, epoch, np.atleast_1d(row["valid"][config.eval.select]))
+        first = min(config.eval.from_epoch, config.num_epochs)
+        _choose(progress, epoch, np.atleast_1d(row["valid"][config.eval.select]), first)
         progress.epoch = epoch
         directory.log(epoch, {**row, "seconds": evaluated - begun})
         if time.perf_counter() - saved >= config.checkpoint.every_seconds:
@@ -326,10 +327,11 @@ def _check_finite(logs: dict[str, Any], epoch: int, directory: WorkDir) -> None:
         )
 
 
-def _choose(progress: Progress, epoch: int, scores: np.ndarray) -> None:
-    """Keeps the parameters of each seed whose validation score is the best so far; the earliest of equals."""
+def _choose(progress: Progress, epoch: int, scores: np.ndarray, first: int = 0) -> None:
+    """Keeps the parameters of each seed whose validation score is the best since the epoch `first`, the earliest of
+    equals; until then the newest, so that a stopped run has some."""
     for seed, value in enumerate(scores):
-        if value > progress.best_score[seed]:
+        if epoch <= first or value > progress.best_score[seed]:
             progress.best_score[seed], progress.best_epoch[seed] = value, epoch
             # a copy, because the next epoch reuses the buffers of the state
             progress.best[seed] = jax.tree.map(jnp.copy, progress.states[seed].weights)

@@ -575,6 +575,8 @@ def check(config: Any) -> None:
     for name, least in (("num_epochs", 1), ("batch_size", 1), ("num_seeds", 1), ("seed", 0)):
         if config[name] < least:
             raise UserError(f"{name}={config[name]} must be at least {least}.")
+    if config.eval.from_epoch < 1:
+        raise UserError(f"eval.from_epoch={config.eval.from_epoch} must be at least 1.")
     if config.eval.select not in TITLES:
         close = difflib.get_close_matches(config.eval.select, TITLES, 1)
         raise UserError(
