@@ -210,7 +210,8 @@ def _train(
         _check_finite(row["train"], epoch, directory)
         row |= diagnose(progress.states, epoch, bar)
         seconds["diagnose"] += time.perf_counter() - evaluated
-        _choose(seeds, progress, epoch, _sign(config) * np.atleast_1d(row["valid"][config.eval.select]))
+        first = min(config.eval.from_epoch, config.num_epochs)
+        _choose(seeds, progress, epoch, _sign(config) * np.atleast_1d(row["valid"][config.eval.select]), first)
         progress.epoch = epoch
         directory.log(epoch, {**row, "seconds": evaluated - begun})
         if time.perf_counter() - saved >= config.checkpoint.every_seconds:
@@ -275,9 +276,10 @@ def _check_finite(logs: dict[str, Any], epoch: int, directory: WorkDir) -> None:
         )
 
 
-def _choose(seeds: Seeds, progress: Progress, epoch: int, scores: np.ndarray) -> None:
-    """Keeps the parameters of each seed whose validation score is the highest so far; the earliest of equals."""
-    better = scores > progress.best_score
+def _choose(seeds: Seeds, progress: Progress, epoch: int, scores: np.ndarray, first: int = 0) -> None:
+    """Keeps the parameters of each seed whose validation score is the highest since the epoch `first`, the earliest of
+    equals; until then the newest, so that a stopped run has some."""
+    better = (scores > progress.best_score) | (epoch <= first)
     progress.best_score = np.where(better, scores, progress.best_score).astype(np.float32)
     progress.best_epoch = np.where(better, epoch, progress.best_epoch).astype(np.int32)
     progress.best = seeds.keep(better, seeds.weights(progress.states), progress.best)

@@ -603,6 +603,8 @@ def check(config: Any) -> None:
         if config[name] < least:
             raise UserError(f"{name}={config[name]} must be at least {least}.")
     tasks.check(config.data.task, config.losses.to_dict(), config.eval.select)
+    if config.eval.from_epoch < 1:
+        raise UserError(f"eval.from_epoch={config.eval.from_epoch} must be at least 1.")
     for path, value, least in (
         ("optimizer.weight_decay", config.optimizer.weight_decay, 0),
         ("optimizer.warmup_epochs", config.optimizer.warmup_epochs, 0),

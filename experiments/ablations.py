@@ -28,6 +28,16 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     # No auxiliary loss: encoders, graph and classifier with its own loss
     "no_auxiliary": {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "adversarial", "iccl", "imcl")},
     "no_unimodal": {"losses.unimodal.weight": 0.0},
+    # What the paper states, and no additions of ours: no unimodal loss, no copy of features, no missing modalities in
+    # training, and the parameters themselves in place of their moving average, so at a rate that falls to 0
+    "paper": {
+        "losses.unimodal.weight": 0.0,
+        "data.speaker_normalised": (),
+        "model.modality_dropout": 0.0,
+        "model.input_dropout": 0.0,
+        "optimizer.average": 0.0,
+        "optimizer.schedule": "cosine",
+    },
     # The graph
     "no_graph": {"model.graph.layers": 0},
     "no_speaker": {"model.speakers": 0, "model.graph.speaker_relations": False},

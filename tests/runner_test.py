@@ -212,6 +212,18 @@ def test_earliest_of_equals_is_kept_for_each_seed(kind):
     assert both.host(progress.best)["w"].tolist() == [[2], [-4]]
 
 
+@pytest.mark.parametrize(("first", "chosen"), [(1, 2), (2, 2), (3, 4), (4, 4), (9, 4)])
+def test_no_epoch_before_the_first_allowed_one_is_chosen(first, chosen):
+    alone = seeds.Separate("sequence", [0], ONE_DEVICE)
+    states = [alone.place(states_with(value)) for value in range(5)]
+    progress = runner.Progress(0, states[0], alone.weights(states[0]), np.zeros(1, np.int32), np.array([-1.0]))
+    for epoch, score in enumerate([0.5, 0.9, 0.3, 0.4], start=1):
+        progress.states = states[epoch]
+        runner._choose(alone, progress, epoch, np.array([score]), min(first, 4))
+        assert progress.best_epoch[0] >= min(epoch, first, 4)  # a run that is stopped has something trained
+    assert (progress.best_epoch[0], float(progress.best[0]["w"][0])) == (chosen, chosen)
+
+
 def test_test_split_is_read_once_at_the_end(alone):
     folder, content, _, splits = alone
     before_the_end = EPOCHS + 1  # once before the first epoch, outside the clock
