@@ -386,8 +386,8 @@ class GraphAttention(nn.Module):
             sender = jnp.transpose(made((count, self.heads), False, name="sender")(x), (2, 3, 0, 1))
             receiver, sender = receiver.astype(jnp.float32), sender.astype(jnp.float32)
         elif self.score == "dot":
-            receiver = _slots_inside(made((self.heads, width), name="query")(x))
-            sender = _slots_inside(made((self.heads, width), name="key")(x))
+            receiver = _slots_inside(made((self.heads, width), name="query")(x)).astype(jnp.float32)
+            sender = _slots_inside(made((self.heads, width), name="key")(x)).astype(jnp.float32)
             bias = self.param("relation_bias", nn.initializers.zeros, (count, self.heads))
         return Projected(receiver, sender, value, bias)
 

@@ -26,7 +26,13 @@ def pairs(modalities: tuple[Modality, ...]) -> list[Pair]:
 
 
 class Generator(nn.Module):
-    """G_m: code [..., D] → space of modality m [..., out] (paper: a generator per modality; its make: choice)."""
+    """G_m: code [..., D] → space of modality m [..., out] (paper: a generator per modality; its make: choice).
+
+    Attributes:
+      hidden: width of its middle.
+      out: width of what it generates.
+      precision: dtype of the products; what it generates is float32.
+    """
 
     hidden: int
     out: int
@@ -39,7 +45,12 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D_m: [..., d] → logit [...] of being real (paper: a discriminator per modality; its make: choice)."""
+    """D_m: [..., d] → logit [...] of being real (paper: a discriminator per modality; its make: choice).
+
+    Attributes:
+      hidden: width of its layers.
+      precision: dtype of the products but the last, whose logits are float32.
+    """
 
     hidden: int
     precision: str = "float32"

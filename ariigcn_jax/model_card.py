@@ -104,7 +104,8 @@ def _scores(model: TrainedModel, results: Mapping[str, Any]) -> str:
         ]
         for c, name in enumerate(results["label_names"])
     ]
-    chosen = f"Epoch {model.epoch}, chosen by {results['select']} on validation; the test split took no part in it."
+    how = "the last one" if results.get("epoch") == "last" else f"chosen by {results['select']} on validation"
+    chosen = f"Epoch {model.epoch}, {how}; the test split took no part in it."
     return "\n\n".join([chosen, _table(header, rows), _table(["emotion", "F1 on test", "utterances"], classes)])
 
 

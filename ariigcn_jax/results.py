@@ -15,26 +15,9 @@ from ariigcn_jax.tasks import BY_CLASS, Task
 from ariigcn_jax.types import UNLABELED, Corpus
 from ariigcn_jax.workdir import write_atomically
 
-HEADLINE = "{}, epoch chosen on validation"
 BEST_TEST_NOTE = (
     "Epoch chosen on the test split itself: optimistic, and only for comparison with papers that choose it so."
 )
-TITLES = {name: metric.title for name, metric in tasks.CLASSIFICATION.metrics.items()}
-METRICS = (*TITLES, *BY_CLASS)
-
-
-def split_seeds(stacked: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One dictionary a seed from scores whose leading axis is the seed, as vmap gives them.
-
-    Args:
-      stacked: metric -> [S, ...].
-
-    Returns:
-      S dictionaries metric -> [...].
-    """
-    arrays = {name: np.asarray(value) for name, value in stacked.items()}
-    num_seeds = len(next(iter(arrays.values())))
-    return [{name: value[s] for name, value in arrays.items()} for s in range(num_seeds)]
 
 
 def summarise(per_seed_scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -67,6 +50,7 @@ def results(
     best_test: Sequence[Mapping[str, Any]] | None = None,
     best_test_epochs: Sequence[int] | None = None,
     task: str = "classification",
+    epoch: str = "best",
 ) -> dict[str, Any]:
     """The content of results.json.
 
@@ -74,7 +58,7 @@ def results(
       experiment: its name.
       label_names: C names; of the levels of a score; O of several labels.
       seeds: S seeds.
-      select: metric by which the epoch was chosen on validation.
+      select: metric by which the epoch was chosen on validation, unless it is the last one.
       selected_epochs: S epochs, the one chosen for each seed.
       valid: for each seed, `Task.scores` of the validation split at the chosen epoch, among them `confusion` [C, C] (of
         several labels [O, 2, 2]).
@@ -83,11 +67,12 @@ def results(
       best_test: the same for the test split at the epoch that is best there; None leaves the block out.
       best_test_epochs: S epochs, those of `best_test`.
       task: a key of `tasks.TASKS`.
+      epoch: how the epoch was chosen, "best" or "last".
 
     Returns:
-      Plain lists, numbers and text under `experiment`, `task`, `label_names`, `seeds`, `select`, `selected_epochs`,
-      `test`, `valid` (each metric -> mean, std, per_seed; `confusion` [S, C, C]), `seconds` and, if given,
-      `best_test_epoch`.
+      Plain lists, numbers and text under `experiment`, `task`, `label_names`, `seeds`, `select`, `epoch`,
+      `selected_epochs`, `test`, `valid` (each metric -> mean, std, per_seed; `confusion` [S, C, C]), `seconds` and, if
+      given, `best_test_epoch`.
     """
     names = (*tasks.get(task).metrics, *BY_CLASS)
     content = {
@@ -96,6 +81,7 @@ def results(
         "label_names": list(label_names),
         "seeds": [int(seed) for seed in seeds],
         "select": select,
+        "epoch": epoch,
         "selected_epochs": [int(epoch) for epoch in selected_epochs],
         **({} if test is None else {"test": _split_block(test, names)}),
         "valid": _split_block(valid, names),
@@ -105,6 +91,11 @@ def results(
         epochs = [int(epoch) for epoch in best_test_epochs or ()]
         content["best_test_epoch"] = {"note": BEST_TEST_NOTE, "epochs": epochs, "test": _split_block(best_test, names)}
     return content
+
+
+def which_epoch(results: Mapping[str, Any]) -> str:
+    """The epoch that scores are of, in words; results.json of before there was a choice does not say."""
+    return "last epoch" if results.get("epoch") == "last" else "epoch chosen on validation"
 
 
 def reported_split(results: Mapping[str, Any]) -> str:
@@ -136,10 +127,10 @@ def table(results: Mapping[str, Any]) -> str:
         columns["best test epoch (*)"] = results["best_test_epoch"]["test"]
     rows = [[m.title, *(_number(block, name) for block in columns.values())] for name, m in task.metrics.items()]
     classes = [_class_row(reported, index, name) for index, name in enumerate(names)]
+    by = "" if results.get("epoch") == "last" else f"chosen by {results['select']}, "
     parts = [
         f"# {results['experiment']}",
-        f"**{HEADLINE.format(split)}: {score}** "
-        f"({how}, {unit(task)}; chosen by {results['select']}, {_epochs(results)})",
+        f"**{split}, {which_epoch(results)}: {score}** ({how}, {unit(task)}; {by}{_epochs(results)})",
         tables.markdown(["score", *columns], rows),
         tables.markdown([f"class, on {split}", "accuracy", "F1", "support"], classes),
     ]

@@ -210,7 +210,7 @@ def _train(
         _check_finite(row["train"], epoch, directory)
         row |= diagnose(progress.states, epoch, bar)
         seconds["diagnose"] += time.perf_counter() - evaluated
-        first = min(config.eval.from_epoch, config.num_epochs)
+        first = config.num_epochs if config.eval.epoch == "last" else 0
         _choose(seeds, progress, epoch, _sign(config) * np.atleast_1d(row["valid"][config.eval.select]), first)
         progress.epoch = epoch
         directory.log(epoch, {**row, "seconds": evaluated - begun})
@@ -333,6 +333,7 @@ def _report(
         label_names=results.answer_names(corpus.task, corpus.label_names, corpus.target_names),
         seeds=list(seeds.numbers),
         select=config.eval.select,
+        epoch=config.eval.epoch,
         selected_epochs=progress.best_epoch.tolist(),
         valid=_scores(seeds, "valid", outcome["valid"]),
         test=_scores(seeds, "test", outcome["test"]) if labelled else None,
@@ -458,6 +459,6 @@ def _write_pictures(
     directory.write_bytes("training_curves.png", curves)
     split = results.reported_split(content)
     confusion = np.asarray(content[split]["confusion"])
-    title = f"{config.experiment}, {split}, epoch chosen on validation"
+    title = f"{config.experiment}, {split}, {results.which_epoch(content)}"
     draw = figures.label_counts if corpus.task == "multilabel" else figures.confusion_matrix
     directory.write_bytes("confusion_matrix.png", draw(confusion, content["label_names"], title))

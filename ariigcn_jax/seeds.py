@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -288,17 +287,19 @@ def make(config: Any, corpus: Corpus) -> Seeds:
         return Together(way, numbers, experiment)
     if way == "devices":
         return Together(way, numbers, experiment, min(devices, len(numbers)))
-    return Separate(way, numbers, experiment, threads=(os.cpu_count() or 1) if way == "threads" else 1)
+    return Separate(way, numbers, experiment, threads=parallel.cores() if way == "threads" else 1)
 
 
 def check(config: Any) -> None:
-    """Raises a UserError for a way that there is not."""
+    """Raises a UserError for a way that there is not, or that a run in one process cannot take here."""
     if config.seeds_by not in (AUTO, *WAYS):
         raise UserError(f"seeds_by={config.seeds_by!r} is not known; choose one of {', '.join((AUTO, *WAYS))}.")
+    if not config.distributed.coordinator:
+        choose(config.seeds_by, config.num_seeds, parallel.device_count(config.num_devices))
 
 
 def choose(asked: str, num_seeds: int, num_devices: int, *, streamed: bool = False) -> str:
-    """The way to train seeds: the one asked for, or with AUTO the one that measured fastest (see the module).
+    """The way to train seeds: the one asked for, or with AUTO the one that should be fastest (see the module).
 
     Args:
       asked: AUTO or one of WAYS.
@@ -341,6 +342,6 @@ def _obstacle(way: str, num_devices: int, streamed: bool) -> str:
             return "num_devices=1; set num_devices=0 for all devices"
     elif num_devices > 1:
         return f"it uses one device, and num_devices={num_devices}; set num_devices=1"
-    if streamed and way != "threads":
+    if streamed and way != "sequence":
         return "data.device_megabytes lets each seed read the rows as it needs them"
     return ""

@@ -23,6 +23,7 @@ from ariigcn_jax.layers import dropout_mask
 from ariigcn_jax.stream import Stream, by_shape, steps_of_part
 from ariigcn_jax.types import PADDING, SPLITS, Array, Batch, Corpus, Outputs, TrainState, UserError
 
+EPOCHS = ("best", "last")  # which epoch a run ends with: the best on validation, or the last one
 T = TypeVar("T")
 Logs = dict[str, Array]
 
@@ -603,8 +604,8 @@ def check(config: Any) -> None:
         if config[name] < least:
             raise UserError(f"{name}={config[name]} must be at least {least}.")
     tasks.check(config.data.task, config.losses.to_dict(), config.eval.select)
-    if config.eval.from_epoch < 1:
-        raise UserError(f"eval.from_epoch={config.eval.from_epoch} must be at least 1.")
+    if config.eval.epoch not in EPOCHS:
+        raise UserError(f"eval.epoch={config.eval.epoch!r}; choose {' or '.join(EPOCHS)}.")
     for path, value, least in (
         ("optimizer.weight_decay", config.optimizer.weight_decay, 0),
         ("optimizer.warmup_epochs", config.optimizer.warmup_epochs, 0),

@@ -109,7 +109,7 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.select = "weighted_f1"  # weighted_f1 | accuracy | unweighted_accuracy | macro_f1, on validation; other
     # tasks have others: mae | correlation | accuracy_7 | …, micro_f1 | macro_f1 | … (tasks.py)
-    config.eval.from_epoch = 1  # earliest epoch that may be chosen, >= 1; beyond num_epochs it is the last one
+    config.eval.epoch = "best"  # best (on validation, by select) | last, where a validation split misleads
     config.eval.test = True  # False leaves the test split unread, as a search for options has to
     config.eval.report_best_test = False  # also report the best test epoch, for comparison with papers that choose so
 

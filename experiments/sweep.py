@@ -329,7 +329,7 @@ def write(
     found, selected = rows(axes, contents)
     header, cells = table(found, select, names)
     words = (
-        f"{first['experiment']}: validation split at the epoch chosen on it; mean ± std of {len(seeds)} seed(s), "
+        f"{first['experiment']}: validation split, {results.which_epoch(first)}; mean ± std of {len(seeds)} seed(s), "
         f"{results.unit(results.task_of(first))}. Δ: behind the selected setting, seed by seed, in points; interval: "
         "studentised bootstrap over seeds. "
         "The selected score is the best of many on this split and so flatters; the test split has not been read."

@@ -250,7 +250,18 @@ def watched(every, rows=(), epochs=2 * PATIENCE):
     """What a run of `epochs` epochs logs and prints of two seeds whose attention stays at home."""
     logged = numbers(0.95, 0.5)
     look = jax.jit(lambda s, d: {"self_weight": {"text/0": s + 0 * d[0]}})
-    experiment = train.Experiment(None, None, {}, look, {"train": jnp.zeros(2)}, {}, {}, 1, 1)
+    experiment = train.Experiment(
+        init=None,
+        epoch=None,
+        evaluate={},
+        score=None,
+        diagnose=look,
+        data={"train": jnp.zeros(2)},
+        layout={},
+        index={},
+        steps=1,
+        num_devices=1,
+    )
     both = seeds.Separate("sequence", (0, 1), experiment)
     states = both.place(np.float32(logged["self_weight"]["text/0"]))
     directory = SimpleNamespace(read_metrics=lambda: list(rows))

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("plotly", reason="the report is an extra: pip install 'ariigcn-jax[report]'")
 
-from ariigcn_jax import diagnostics, results
+from ariigcn_jax import diagnostics, results, tasks
 from experiments import base
 from experiments.command import call
 from tests import builders
@@ -25,7 +25,7 @@ NAMES = ("calm", EVIL, "%{x}")
 
 def scores(seed, count=12):
     confusion = np.random.default_rng(seed).integers(0, 5, (3, 3)) + count * np.eye(3, dtype=int)
-    numbers = dict.fromkeys(results.TITLES, 0.5 + 0.01 * seed)
+    numbers = dict.fromkeys(tasks.CLASSIFICATION.metrics, 0.5 + 0.01 * seed)
     numbers |= dict(class_accuracy=np.full(3, 0.4), class_f1=np.array([0.3, 0.45, 0.6]) + 0.01 * seed)
     return numbers | dict(support=confusion.sum(axis=1), confusion=confusion)
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from ariigcn_jax import results, workdir
+from ariigcn_jax import results, tasks, workdir
 from ariigcn_jax.types import UNLABELED, Corpus
 
 NAMES = ("joy", "an|gry")
@@ -52,24 +52,25 @@ def test_one_seed_has_no_spread():
     assert summary["class"]["std"] == [0.0, 0.0]
 
 
-def test_seeds_of_stacked_scores():
-    stacked = {"accuracy": np.array([0.1, 0.2]), "class_f1": np.array([[1, 2], [3, 4]])}
-    first, second = results.split_seeds(stacked)
-    assert first["accuracy"] == 0.1
-    np.testing.assert_array_equal(second["class_f1"], [3, 4])
-
-
 def test_content_is_json_with_the_promised_keys():
     found = content()
     assert json.loads(json.dumps(found)) == found == workdir.json_safe(found)
     assert found["selected_epochs"] == [4, 5, 6]
     assert found["seeds"] == [0, 1, 2]
-    assert found["test"].keys() == {*results.METRICS, "confusion"} == found["valid"].keys()
+    assert (
+        found["test"].keys() == {*tasks.CLASSIFICATION.metrics, *tasks.BY_CLASS, "confusion"} == found["valid"].keys()
+    )
     assert found["test"]["accuracy"]["mean"] == pytest.approx(0.6)
     assert found["test"]["accuracy"]["std"] == pytest.approx(0.1)
     assert found["valid"]["accuracy"]["mean"] == pytest.approx(0.7)
     assert found["test"]["confusion"] == [[[3, 1], [2, 4]]] * 3
     assert "best_test_epoch" not in found
+
+
+def test_last_epoch_is_not_called_chosen():
+    text = results.table(content() | {"epoch": "last"})
+    assert "**test, last epoch: weighted F1 60.00" in text
+    assert "chosen" not in text
 
 
 def test_best_test_epoch_is_apart_and_marked():

@@ -190,7 +190,18 @@ def test_selected_epoch_is_the_first_best_on_validation(both):
         assert content["test"]["confusion"][seed] == rows[epoch - 1]["test"]["confusion"][seed]
 
 
-ONE_DEVICE = train.Experiment(None, None, {}, None, None, {}, {}, {}, 1, 1)
+ONE_DEVICE = train.Experiment(
+    init=None,
+    epoch=None,
+    evaluate={},
+    score=None,
+    diagnose=None,
+    data={},
+    layout={},
+    index={},
+    steps=1,
+    num_devices=1,
+)
 
 
 def states_with(*values):

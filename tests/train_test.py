@@ -408,7 +408,7 @@ def test_learning_rate_warms_up_then_stays_or_falls():
         ({"num_devices": 99}, "num_devices=99"),
         ({"optimizer.schedule": "linear"}, "optimizer.schedule='linear'.*cosine or constant"),
         ({"eval.select": "f1"}, r"eval\.select='f1' is no metric"),
-        ({"eval.from_epoch": 0}, r"eval\.from_epoch=0 must be at least 1"),
+        ({"eval.epoch": "first"}, r"eval\.epoch='first'; choose best or last"),
         ({"checkpoint.keep": 0}, r"checkpoint\.keep=0 must be at least 1"),
         ({f"losses.{slot}.weight": 0.0 for slot in objective.TERMS}, "Every loss has the weight 0"),
         ({"optimizer.lr": 0.0}, r"optimizer.lr=0\.0 must be a positive number"),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ariigcn_jax import parallel
 from tools.bench import clock
 
 
@@ -59,7 +60,7 @@ def describe() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "devices": jax.local_device_count(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": parallel.cores(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     }
 

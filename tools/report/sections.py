@@ -104,8 +104,9 @@ def _scores_of_a_task(finished: Sequence[Run]) -> str:
         + [_percent(run.scores[name]["per_seed"], name) for name in task.metrics]
         for run in finished
     ]
+    epochs = dict.fromkeys(results.which_epoch(run.results) for run in finished)
     words = (
-        f"{results.unit(task).capitalize()}, at the epoch chosen on validation; ± is half the {CONFIDENCE:.0%} "
+        f"{results.unit(task).capitalize()}, {' or '.join(epochs)}; ± is half the {CONFIDENCE:.0%} "
         "interval of the mean over seeds (Student's t). It says how further seeds would vary, not another corpus; one "
         "seed has none."
     )
