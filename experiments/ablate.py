@@ -144,7 +144,8 @@ def caption(contents: Mapping[str, Mapping[str, Any]]) -> str:
     unit = results.unit(results.task_of(contents[FULL]))
     return (
         f"{contents[FULL]['experiment']}: test split, {results.which_epoch(contents[FULL])}; mean ± std of {count} "
-        f"seed(s), {unit}. Δ: ablation − full model, seed by seed, in points; interval: studentised bootstrap over seeds. "
+        f"seed(s), {unit}. Δ: ablation − full model, seed by seed, in points; interval: studentised bootstrap over "
+        "seeds. "
         f"p: paired t-test, and after Holm's correction for {tests} ablation(s). Seeds vary, the corpus and its splits "
         "do not."
     )
