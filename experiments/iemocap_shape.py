@@ -14,6 +14,7 @@ def get_config(ablations: str = "") -> ConfigDict:
     config = base.get_config()
     config.experiment = "iemocap_shape"
     config.num_epochs = 30
+    config.batch_size = 8
     config.data.name = "iemocap_shape"
     config.data.generate = ConfigDict(
         dict(
