@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +15,14 @@ from sklearn.metrics import f1_score
 
 import ariigcn_jax
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax import losses, metrics, train
+from ariigcn_jax import inference, losses, metrics, train
 from ariigcn_jax.types import UNLABELED, UserError
 from experiments import ablations, base, run
 from tools import predict, prepare
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAN = float("nan")
+ELSEWHERE = "of data.task=multilabel that the model knows, left out of comparisons"
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +158,24 @@ def test_labels_of_tables_and_what_convert_keeps(tmp_path, capsys):
         assert corpus.output_names == ("fear", "joy")
         assert corpus.target.tolist() == [[1, 1], [0, 0], [0, 0], [1, 0]]
         assert (corpus.label >= 0).tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("names", "target", "notes"),
+    [
+        (("joy", "fear"), [[0, 1, 0], [0, 1, 1]], []),
+        (("joy", "anger"), [[0, 1, 0], [0, 1, 0]], ["labels anger: not among the model's, left out of comparisons"]),
+        (("awe", "anger"), None, [f"labels: not those {ELSEWHERE}"]),
+    ],
+)
+def test_labels_of_another_file_are_matched_by_name(tmp_path, names, target, notes):
+    several = np.array([[1, 0], [1, 1]] * 4)
+    corpus = corpora.load(archive(tmp_path, label=several, label_names=names), task="multilabel")
+    model = types.SimpleNamespace(task="multilabel", target_names=("calm", "joy", "fear"))
+    matched, label, found = inference._match_targets(corpus, model, corpus.label)
+    assert matched.target_names == model.target_names and found == notes
+    np.testing.assert_array_equal(label >= 0, target is not None)
+    np.testing.assert_array_equal(matched.target, np.zeros((8, 3)) if target is None else target * 4)
 
 
 # --- Options ----------------------------------------------------------------------------------------------------------
