@@ -16,6 +16,7 @@ from sklearn.metrics import f1_score
 import ariigcn_jax
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax import inference, losses, metrics, train
+from ariigcn_jax.corpus import columnar
 from ariigcn_jax.types import UNLABELED, UserError
 from experiments import ablations, base, run
 from tools import predict, prepare
@@ -133,6 +134,20 @@ def test_an_utterance_s_class_is_its_rarest_label(tmp_path):
 def test_what_does_not_fit_the_task_is_refused(tmp_path, task, fields, words):
     with pytest.raises(UserError, match=words):
         corpora.load(archive(tmp_path, **fields), task=task)
+
+
+@pytest.mark.parametrize("name", ["", " ", " a", "a\t", "a|b", "a;b", ";"])
+def test_names_of_labels_that_could_not_be_read_again_are_refused(tmp_path, name):
+    several = np.array([[0, 1]] * 8)
+    with pytest.raises(UserError, match=r"`label_names`: has the name .*Labels are written with \| between"):
+        corpora.load(archive(tmp_path, label=several, label_names=np.array(["sad", name])), task="multilabel")
+    corpus = corpora.load(archive(tmp_path, label=several, label_names=["sad", "x (y), z"]), task="multilabel")
+    folder = columnar.write(corpus, tmp_path / "folder")
+    assert corpora.load(folder, task="multilabel").target_names == ("sad", "x (y), z")
+    schema = folder / "schema.json"
+    schema.write_text(schema.read_text().replace("x (y), z", name.replace("\t", "\\t")))
+    with pytest.raises(UserError, match=r"schema\.json: \"targets\""):
+        corpora.load(folder, task="multilabel")
 
 
 def test_scores_of_mmsa_and_of_tables_and_what_convert_keeps(tmp_path, capsys):
