@@ -193,6 +193,23 @@ def test_labels_of_another_file_are_matched_by_name(tmp_path, names, target, not
     np.testing.assert_array_equal(matched.target, np.zeros((8, 3)) if target is None else target * 4)
 
 
+@pytest.mark.parametrize("kind", [float, np.int8])
+def test_convert_keeps_labels_beside_classes(tmp_path, capsys, kind):
+    several = np.array([[1, 0], [1, 1], [0, 0], [0, 1]] * 2, kind)
+    if kind is float:
+        several[2] = NAN
+    fields = {"emotions": several, "emotions_names": ["joy", "fear"], "text_names": ["x", "y", "z"]}
+    path = archive(tmp_path, label=[0, 1] * 4, turn=[1, 0] * 4, **fields)
+    assert prepare.main(["prepare", "convert", str(path), str(tmp_path / "folder")]) == 0, capsys.readouterr().err
+    assert corpora.load(tmp_path / "folder").label.tolist() == [1, 0] * 4
+    read, again = (corpora.load(p, label="emotions", task="multilabel") for p in (path, tmp_path / "folder"))
+    assert again.target_names == ("joy", "fear") and again.target.any()
+    np.testing.assert_array_equal(again.target, read.target)
+    np.testing.assert_array_equal(again.label, read.label)
+    assert prepare.main(["prepare", "convert", str(tmp_path / "folder"), str(tmp_path / "second")]) == 0
+    assert (tmp_path / "second" / "utterances.csv").read_text() == (tmp_path / "folder" / "utterances.csv").read_text()
+
+
 # --- Options ----------------------------------------------------------------------------------------------------------
 
 
