@@ -223,7 +223,7 @@ def shown(metric: str, mean: float, std: float | None = None) -> str:
 
 
 def said(task: str, names: Sequence[str], answer: np.ndarray) -> str:
-    """An answer, or a truth, in words: a class, a score, or labels.
+    """An answer, or a truth, in words: a class, a score with six significant digits, or labels.
 
     Args:
       task: its name.
@@ -231,10 +231,15 @@ def said(task: str, names: Sequence[str], answer: np.ndarray) -> str:
       answer: [O], as `Task.read` gives it; or a target.
     """
     if task == "regression":
-        return f"{float(answer[0]):.3f}"
+        return f"{float(answer[0]):.6g}"
     if task == "multilabel":
         return joined(answer, names)
     return names[int(answer.argmax())]
+
+
+def brief(task: str, words: str) -> str:
+    """What `said` gave, for a terminal: a score has three digits after the point."""
+    return f"{float(words):.3f}" if task == "regression" else words
 
 
 def decisions(task: str, answers: np.ndarray, label: np.ndarray, targets: np.ndarray | None) -> tuple[np.ndarray, ...]:
