@@ -354,18 +354,27 @@ def _match_labels(corpus: Corpus, names: tuple[str, ...]) -> tuple[np.ndarray, l
 
 
 def _match_targets(corpus: Corpus, model: TrainedModel, label: np.ndarray) -> tuple[Corpus, np.ndarray, list[str]]:
-    """A corpus with scores or labels in the model's order, its `label`, and what a user should be told."""
+    """A corpus with scores or labels in the model's order, its `label`, and what a user should be told.
+
+    A label of the model that the corpus does not know applies to no utterance.
+    """
     names, notes = model.target_names, []
-    same = model.task == "regression" or {*names} == {*corpus.target_names}
-    if corpus.target is not None and corpus.task == model.task and same:
-        place = [corpus.target_names.index(n) for n in names] if model.task == "multilabel" else [0]
-        target, label = corpus.target[:, place], np.where(corpus.label >= 0, np.maximum(label, 0), UNLABELED)
+    target, known = np.zeros((len(corpus), len(names)), np.float32), corpus.label >= 0
+    given = corpus.target if corpus.task == model.task else None
+    if given is not None and model.task == "regression":
+        target = given[:, :1]
+    elif given is not None and {*names} & {*corpus.target_names}:
+        for o, name in enumerate(names):
+            if name in corpus.target_names:
+                target[:, o] = given[:, corpus.target_names.index(name)]
+        if lost := sorted({*corpus.target_names} - {*names}):
+            notes = [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"]
     else:
-        if (corpus.label >= 0).any():
+        if known.any():
             notes = [f"labels: not those of data.task={model.task} that the model knows, left out of comparisons"]
-        target, label = np.zeros((len(corpus), len(names)), np.float32), np.full(len(corpus), UNLABELED)
-    changed = dataclasses.replace(corpus, task=model.task, target=target, target_names=names)
-    return changed, label.astype(np.int32), notes
+        known = np.zeros(len(corpus), bool)
+    label = np.where(known, np.maximum(label, 0), UNLABELED).astype(np.int32)
+    return dataclasses.replace(corpus, task=model.task, target=target, target_names=names), label, notes
 
 
 def _power_of_two(least: int) -> int:

@@ -222,8 +222,23 @@ def shown(metric: str, mean: float, std: float | None = None) -> str:
     return f"{scale * mean:.{digits}f}" + ("" if std is None else f" ± {scale * std:.{digits}f}")
 
 
+def difference(metric: str, mean: float, low: float | None, high: float | None) -> list[str]:
+    """A difference of scores and its interval in points, `+1.20` and `+0.40 to +2.10`, or in the unit of a metric that
+    is no percentage; without an interval a dash."""
+    scale = METRICS[metric].scale if metric in METRICS else 100.0
+    ends = [mean if x is None else x for x in (low, high)]
+    words = [f"{scale * x:+.{2 if scale == 100 else 3}f}".replace("-", "−") for x in (mean, *ends)]
+    there = low is not None and not np.isnan(low)
+    return [words[0], f"{words[1]} to {words[2]}" if there else "–"]
+
+
+def difference_unit(metric: str) -> str:
+    """What a difference of scores is in."""
+    return "points" if metric not in METRICS or METRICS[metric].scale == 100 else "the metric's unit"
+
+
 def said(task: str, names: Sequence[str], answer: np.ndarray) -> str:
-    """An answer, or a truth, in words: a class, a score, or labels.
+    """An answer, or a truth, in words: a class, a score with six significant digits, or labels.
 
     Args:
       task: its name.
@@ -231,10 +246,15 @@ def said(task: str, names: Sequence[str], answer: np.ndarray) -> str:
       answer: [O], as `Task.read` gives it; or a target.
     """
     if task == "regression":
-        return f"{float(answer[0]):.3f}"
+        return f"{float(answer[0]):.6g}"
     if task == "multilabel":
         return joined(answer, names)
     return names[int(answer.argmax())]
+
+
+def brief(task: str, words: str) -> str:
+    """What `said` gave, for a terminal: a score has three digits after the point."""
+    return f"{float(words):.3f}" if task == "regression" else words
 
 
 def decisions(task: str, answers: np.ndarray, label: np.ndarray, targets: np.ndarray | None) -> tuple[np.ndarray, ...]:

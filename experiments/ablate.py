@@ -128,23 +128,25 @@ def table(
 
 
 def _compared(row: Mapping[str, Any], select: str) -> list[str]:
+    from ariigcn_jax import tasks
     from experiments import study
 
     if "difference" not in row:
         return ["", "", "", ""]
     tests = [study.p_value(row["p"]), study.p_value(row["corrected"])]
-    return [*study.compared(row["difference"], row["low"], row["high"], select), *tests]
+    return [*tasks.difference(select, row["difference"], row["low"], row["high"]), *tests]
 
 
 def caption(contents: Mapping[str, Mapping[str, Any]]) -> str:
     """What the table's numbers are."""
-    from ariigcn_jax import results
+    from ariigcn_jax import results, tasks
 
     count, tests = len(contents[FULL]["seeds"]), len(contents) - 1
     unit = results.unit(results.task_of(contents[FULL]))
+    points = tasks.difference_unit(contents[FULL]["select"])
     return (
         f"{contents[FULL]['experiment']}: test split, {results.which_epoch(contents[FULL])}; mean ± std of {count} "
-        f"seed(s), {unit}. Δ: ablation − full model, seed by seed, in points; interval: studentised bootstrap over "
+        f"seed(s), {unit}. Δ: ablation − full model, seed by seed, in {points}; interval: studentised bootstrap over "
         "seeds. "
         f"p: paired t-test, and after Holm's correction for {tests} ablation(s). Seeds vary, the corpus and its splits "
         "do not."

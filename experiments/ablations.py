@@ -3,7 +3,8 @@
     python -m experiments.run --config=experiments/iemocap.py:no_tgan+no_imcl
     python -m experiments.ablate --config=experiments/iemocap.py --ablations=no_tgan,no_imcl,no_tgan+no_imcl
 
-A name stands for the options that it changes; `+` joins names. An entry of one's own is one line of ABLATIONS.
+A name stands for the options that it changes; `+` joins names. What is learnt, `task_…`, is laid below the others: in
+task_regression+regression_mse the loss is that of regression_mse. An entry of one's own is one line of ABLATIONS.
 
 Which modalities there are depends on the corpus, so those ablations are a pattern: `only_` and the beginnings of the
 names of those to keep, as in `only_text` and `only_text_audio`.
@@ -18,7 +19,7 @@ from typing import Any
 
 from ariigcn_jax.types import UserError
 
-ONLY = "only_"
+ONLY, TASK = "only_", "task_"
 ABLATIONS: dict[str, dict[str, Any]] = {
     # The paper's components
     "no_tgan": {"losses.adversarial.weight": 0.0},
@@ -104,14 +105,21 @@ def options(names: str) -> dict[str, Any]:
       names: names joined by `+`; "" changes nothing.
 
     Returns:
-      Dotted key of the config -> value.
+      Dotted key of the config -> value. A task's options give way to those of other names.
 
     Raises:
       UserError: an unknown name, or two that want different values of one option.
     """
+    listed = [name for name in names.split("+") if name]
+    tasks = [name for name in listed if name.startswith(TASK)]
+    return _joined(tasks) | _joined([name for name in listed if name not in tasks])
+
+
+def _joined(names: Iterable[str]) -> dict[str, Any]:
+    """What names change that stand beside each other."""
     changes: dict[str, Any] = {}
     owner: dict[str, str] = {}
-    for name in filter(None, names.split("+")):
+    for name in names:
         for key, value in _changes(name).items():
             if changes.setdefault(key, value) != value:
                 raise UserError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ariigcn_jax import corpus as corpora
-from ariigcn_jax import objective, results, runner, tasks, train
+from ariigcn_jax import objective, results, runner, train
 from ariigcn_jax.types import Corpus, UserError
 from experiments import run
 
@@ -78,14 +78,6 @@ def percent(summary: Mapping[str, Any], index: int | None = None) -> str:
     """`64.12 ± 0.31` of what `results.summarise` gives, of element `index` for a vector."""
     mean, std = (summary[key] if index is None else summary[key][index] for key in ("mean", "std"))
     return f"{100 * mean:.2f} ± {100 * std:.2f}" if len(summary["per_seed"]) > 1 else f"{100 * mean:.2f}"
-
-
-def compared(mean: float, low: float, high: float, metric: str = "") -> list[str]:
-    """A difference and its interval in points, `+1.20` and `+0.40 to +2.10`, or in the unit of a metric that is no
-    percentage; an interval of NaN is a dash."""
-    scale = tasks.METRICS[metric].scale if metric in tasks.METRICS else 100
-    points = [f"{scale * value:+.{2 if scale == 100 else 3}f}".replace("-", "−") for value in (mean, low, high)]
-    return [points[0], "–" if math.isnan(low) else f"{points[1]} to {points[2]}"]
 
 
 def scores(content: Mapping[str, Any]) -> tuple[str, ...]:

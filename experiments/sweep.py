@@ -268,7 +268,7 @@ def table(
                 *(
                     ["selected", ""]
                     if row["selected"]
-                    else study.compared(row["behind"]["mean"], row["behind"]["low"], row["behind"]["high"], select)
+                    else tasks.difference(select, *(row["behind"][key] for key in ("mean", "low", "high")))
                 ),
                 *(results.number(valid[score], score) for score in others),
                 *(study.percent(valid["class_f1"], index) for index in range(len(label_names))),
@@ -320,7 +320,7 @@ def write(
     axes: Sequence[Axis], contents: Mapping[tuple[Any, ...], Mapping[str, Any]], directory: Any
 ) -> tuple[str, tuple[Any, ...]]:
     """Writes tables and picture into an open work directory; returns the table as Markdown, and what was selected."""
-    from ariigcn_jax import results, tables
+    from ariigcn_jax import results, tables, tasks
     from experiments import study
 
     first = next(iter(contents.values()))
@@ -330,8 +330,8 @@ def write(
     header, cells = table(found, select, names)
     words = (
         f"{first['experiment']}: validation split, {results.which_epoch(first)}; mean ± std of {len(seeds)} seed(s), "
-        f"{results.unit(results.task_of(first))}. Δ: behind the selected setting, seed by seed, in points; interval: "
-        "studentised bootstrap over seeds. "
+        f"{results.unit(results.task_of(first))}. Δ: behind the selected setting, seed by seed, in "
+        f"{tasks.difference_unit(select)}; interval: studentised bootstrap over seeds. "
         "The selected score is the best of many on this split and so flatters; the test split has not been read."
     )
     text = f"{tables.markdown(header, cells)}\n\n{words}\n"

@@ -121,6 +121,12 @@ def test_table_by_hand():
     assert no_tgan["accuracy"].startswith("52.00") and no_tgan["valid weighted F1"] == "90.00 ± 0.00"
 
 
+def test_caption_says_the_unit_of_differences():
+    assert "seed by seed, in points; interval" in ablate.caption(CONTENTS)
+    scores = {name: content | {"task": "regression", "select": "mae"} for name, content in CONTENTS.items()}
+    assert "seed by seed, in the metric's unit; interval" in ablate.caption(scores)
+
+
 # --- The command ------------------------------------------------------------------------------------------------------
 
 

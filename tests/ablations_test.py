@@ -125,6 +125,18 @@ def test_same_value_twice_is_no_conflict_and_two_values_are():
         config("complete_graph+causal_graph")
 
 
+@pytest.mark.parametrize("names", ["task_regression+regression_mse", "regression_mse+no_tgan+task_regression"])
+def test_other_names_override_a_task(names):
+    changed = config(names)
+    assert (changed.data.task, changed.eval.select) == ("regression", "mae")
+    assert changed.losses.emotion.fn == changed.losses.unimodal.fn == "mse"
+    assert config("task_classification+emotion_focal").losses.emotion.fn == "focal"
+    with pytest.raises(UserError, match=r"regression_l1 and regression_mse do not go together: losses\.emotion\.fn"):
+        config("task_regression+regression_l1+regression_mse")
+    with pytest.raises(UserError, match=r"task_regression and task_multilabel do not go together: data\.task would be"):
+        config("task_regression+task_multilabel+emotion_focal")
+
+
 def test_groups_expand_once_and_in_order():
     modalities = ("text_a", "text_b", "audio", "vocal_b_c")
     assert ablations.expand(["no_iccl", "components"], modalities)[:3] == ["no_iccl", "no_tgan", "no_imcl"]

@@ -86,6 +86,25 @@ def test_one_class():
     assert value == 0 and not gradient.any()
 
 
+# --- Scores and several labels ----------------------------------------------------------------------------------------
+
+
+def test_bce_at_extreme_logits():
+    logits, targets = jnp.array([1e4, -1e4, 1e4, -1e4]), jnp.array([1.0, 0.0, 0.0, 1.0])
+    value, gradient = jax.vmap(jax.value_and_grad(lambda x, y: losses.bce(x[None], y[None])))(logits, targets)
+    np.testing.assert_array_equal(value, [0, 0, 1e4, 1e4])
+    np.testing.assert_array_equal(gradient, [0, 0, 1, -1])
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0, 2.0])
+def test_huber_at_delta_and_far_from_it(delta):
+    error = jnp.array([delta, -delta, delta * (1 - 1e-3), delta * (1 + 1e-3), 0.0, 1e4, -1e4])
+    value, gradient = jax.vmap(jax.value_and_grad(lambda e: losses.huber(e[None] + 1, jnp.ones(1), delta=delta)))(error)
+    expected = [e**2 / 2 if abs(e) <= delta else delta * (abs(e) - delta / 2) for e in np.float64(error)]
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient, np.clip(error, -delta, delta), rtol=1e-5)
+
+
 # --- Adversarial ------------------------------------------------------------------------------------------------------
 
 JUDGED = jnp.array([-2.0, -0.5, 0.0, 0.3, 3.0])
@@ -242,6 +261,9 @@ def test_mutual_supervised_nce_is_both_ways(temperature, similarity_margin):
         return losses.mutual_supervised_nce(left, right, *classes, **options)
 
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    for found, these, labels in zip(mutual(*sides), (sides, sides[::-1]), (EXAMPLE, EXAMPLE[1::-1]), strict=True):
+        pairs = sets(*labels[:2], [-1] * len(labels[0]))
+        assert_weighted(found, loop_nce(*these, *pairs, **options))
     jax.tree.map(close, mutual(*sides), apart(*sides))
     jax.tree.map(close, *(jax.grad(total(f), argnums=(0, 1))(*sides) for f in (mutual, apart)))
 

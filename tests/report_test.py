@@ -202,16 +202,19 @@ def test_curves_over_a_swept_margin_are_drawn_for_each_emotion(tmp_path):
     assert text.count('class="plotly-graph-div"') == 1 + len(NAMES) == 1 + len(study.label_names)
 
 
-def test_ablations_are_listed_with_their_intervals(tmp_path):
-    full = dict(ablation="full", split="test", score="weighted_f1", mean=0.6, std=0.1, per_seed=[0.55, 0.65])
+@pytest.mark.parametrize(
+    ("select", "difference"), [("weighted_f1", "−1.20−2.00 to +0.40"), ("mae", "−0.012−0.020 to +0.004")]
+)
+def test_ablations_are_listed_with_their_intervals(tmp_path, select, difference):
+    full = dict(ablation="full", split="test", score=select, mean=0.6, std=0.1, per_seed=[0.55, 0.65])
     less = full | dict(ablation="no_tgan", difference=-0.012, low=-0.02, high=0.004, p=0.031, corrected=0.062)
     folder = tmp_path / "set"
     folder.mkdir()
-    (folder / "ablations.json").write_text(json.dumps(dict(seeds=[0, 1], select="weighted_f1", rows=[full, less])))
+    (folder / "ablations.json").write_text(json.dumps(dict(seeds=[0, 1], select=select, rows=[full, less])))
     text, status = make_page(tmp_path, folder)
     words = Reader(text).words
     assert status == 0 and "no_tgan" in words
-    assert "-1.20-2.00 to +0.400.0310.062" in words
+    assert f"{difference}0.0310.062" in words
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path, capsys):

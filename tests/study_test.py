@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ariigcn_jax import corpus as corpora
+from ariigcn_jax import tasks
 from ariigcn_jax.types import UserError
 from experiments import ablations, run, study, synthetic
 
@@ -70,8 +71,10 @@ def test_numbers_for_people():
     summary = {"mean": [0.5, 0.25], "std": [0.1, 0.02], "per_seed": [[0, 0], [0, 0]]}
     assert study.percent(summary, 1) == "25.00 ± 2.00"
     assert study.percent({"mean": 0.5, "std": 0.0, "per_seed": [0.5]}) == "50.00"
-    assert study.compared(-0.012, -0.02, 0.001) == ["−1.20", "−2.00 to +0.10"]
-    assert study.compared(0.01, float("nan"), float("nan")) == ["+1.00", "–"]
+    assert tasks.difference("macro_f1", -0.012, -0.02, 0.001) == ["−1.20", "−2.00 to +0.10"]
+    assert tasks.difference("mae", -0.0123, -0.02, 0.001) == ["−0.012", "−0.020 to +0.001"]
+    assert tasks.difference("macro_f1", 0.01, float("nan"), float("nan")) == ["+1.00", "–"]
+    assert tasks.difference("correlation", 0.01, None, None) == ["+0.010", "–"]
     assert [study.p_value(p) for p in (0.04, 1e-5, float("nan"))] == ["0.040", "< 0.001", "–"]
 
 

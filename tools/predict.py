@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import functools
 import io
 import json
 import sys
@@ -156,17 +157,21 @@ def comma_separated(prediction: Prediction) -> str:
 
 def table(prediction: Prediction) -> str:
     """For a terminal: a block for each dialogue."""
+    from ariigcn_jax import tasks
+
     header = ["turn", "speaker", "emotion", "prob.", "true", *prediction.corpus.modalities, "listened to (turn)"]
     blocks: dict[str, list[list[str]]] = {}
+    brief = functools.partial(tasks.brief, prediction.corpus.task)
     for u in prediction:
+        said, true = brief(u.emotion), None if u.label is None else brief(u.label)
         gone = dict.fromkeys(u.missing, "–")
         blocks.setdefault(u.dialogue_id, []).append(
             [
                 str(u.turn),
                 u.speaker,
-                u.emotion,
+                said,
                 f"{max(u.probabilities.values()):.2f}" if u.probabilities else "–",
-                "" if u.label is None else "✓" if u.label == u.emotion else u.label,
+                "" if true is None else "✓" if true == said else true,
                 *(gone.get(m) or f"{c:+.2f}" for m, c in u.contribution.items()),
                 ", ".join(f"{a.turn} ({a.weight:.0%})" for a in u.attended),
             ]

@@ -190,6 +190,9 @@ def _checked(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
     targets = schema.get("targets")
     if not isinstance(targets, dict) or not all(_is_target(t) for t in targets.values()):
         raise wrong("targets", '{"label": {"classes": [names, each once]}}, or "labels" alike, or "scores": [-3, 3]')
+    for name, target in targets.items():
+        if problem := truths.unwritable(target.get("labels", ())):
+            raise UserError(f'{path}: "targets": {name!r} {problem}. {truths.WRITABLE}.')
     modalities = schema.get("modalities")
     if not isinstance(modalities, dict) or not modalities or not all(_is_modality(m) for m in modalities.values()):
         raise wrong("modalities", '{"text": {"file": "text.npy", "width": 768}}, at least one')

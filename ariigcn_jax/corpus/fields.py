@@ -115,15 +115,25 @@ def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[st
       label: the field that was.
 
     Returns:
-      Field -> ([U] int32 with UNLABELED for none, names of the classes), or ([U] float64 with NaN for none, ()).
+      Field -> ([U] int32 with UNLABELED for none, names of the classes), or ([U] float64 with NaN for none, ()), or of
+      a 2-D field ([U, O] float32 with rows of NaN for none, names of the labels).
 
     Raises:
       UserError: one of them is no labels.
     """
     quiet = dataclasses.replace(archive, notes=[])
     order, _, _ = _order(quiet)
-    others = [field for field in archive.arrays if f"{field}_names" in archive.arrays and field != label]
-    found: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {f: _labels(quiet, f, order) for f in others}
+    others = [
+        field
+        for field, array in archive.arrays.items()
+        if f"{field}_names" in archive.arrays
+        and field != label
+        and not (array.ndim >= 2 and _NAMED_LIKE_A_MODALITY.fullmatch(field))  # those name its features
+    ]
+    found: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
+        f: _labels(quiet, f, order) if archive.arrays[f].ndim < 2 else truths.read(quiet, f, order, "multilabel")
+        for f in others
+    }
     for field in SCORES:
         values = archive.arrays.get(field)
         if values is not None and values.dtype.kind == "f" and field not in (*others, label):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NONE = "none"  # in text: annotated, and no label applies
 APART = "|"  # between labels
 _APART = re.compile(r"[|;]")
+WRITABLE = "Labels are written with | between them: rename it, without |, ; or blanks at its ends, and not empty"
 
 
 def attach(corpus: Corpus, task: str, targets: np.ndarray, names: Sequence[str]) -> Corpus:
@@ -98,7 +99,15 @@ def _several(archive: Fields, field: str, values: np.ndarray, order: np.ndarray)
     if len(listed) != rows.shape[1] or len(set(listed)) < len(listed) or NONE in listed:
         problem = f"are {len(listed)} for {rows.shape[1]} columns, or one comes twice or is {NONE!r}"
         raise archive.refusal(f"{field}_names", problem, "Give each column its own name")
+    if problem := unwritable(listed):
+        raise archive.refusal(f"{field}_names", problem, WRITABLE)
     return np.where(known[:, None], rows, np.nan), listed
+
+
+def unwritable(names: Sequence[str]) -> str:
+    """What is wrong with a label's name that `parsed` would not read as `joined` wrote it; "" where all are right."""
+    wrong = [name for name in names if not name or name != name.strip() or _APART.search(name)]
+    return f"has the name {wrong[0][:60]!r}" if wrong else ""
 
 
 def parsed(cells: Sequence[str], task: str, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -483,8 +483,5 @@ def ablations(studies: Sequence[Study]) -> str:
 def _compared(row: Mapping[str, Any], select: str) -> list[str]:
     if row.get("difference") is None:
         return [""] * 4
-    there = row.get("low") is not None
-    scale, _ = _axis(select)
-    between = f"{scale * row['low']:+.2f} to {scale * row['high']:+.2f}" if there else "–"
     values = ["–" if row.get(k) is None else f"{row[k]:.3f}" for k in ("p", "corrected")]
-    return [f"{scale * row['difference']:+.2f}", between, *values]
+    return [*tasks.difference(select, row["difference"], row.get("low"), row.get("high")), *values]
