@@ -95,12 +95,14 @@ def stories(tmp_path_factory):
     return {file.stem: dict(np.load(file)) for file in folder.glob("*.npz")}
 
 
+@pytest.mark.slow
 def test_seed_of_a_sequence_does_what_it_does_alone(stories):
     assert stories["sequence"].keys() == stories["alone"].keys()
     for path, value in stories["alone"].items():
         np.testing.assert_array_equal(stories["sequence"][path][1], value[0], err_msg=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_seeds_do_what_they_do_in_a_sequence(stories, name):
     assert stories[name].keys() == stories["sequence"].keys()
@@ -110,6 +112,7 @@ def test_seeds_do_what_they_do_in_a_sequence(stories, name):
         np.testing.assert_allclose(mine, value, rtol=0 if exact else 1e-4, atol=0 if exact else 1e-5, err_msg=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_best_is_kept_for_each_seed(stories, name):
     best = [x for path, x in stories[name].items() if path.startswith("['best']")]
