@@ -8,10 +8,10 @@
 A way is a `Seeds`, which keeps the states and parameters of all seeds in a form of its own and gives them as arrays
 with a leading axis of seeds S, as checkpoints hold them: so a run may go on in another way than it began.
 
-`python -m tools.bench --only=seeds` measures the ways that a machine offers. On one core of a CPU an epoch of IEMOCAP's
-shape takes 1.25 CPU seconds for one seed and 15.6 for ten by vmap, a quarter more than one after another, in eleven
-times the memory; threads keep every core busy with the program of one seed. On an accelerator a model of this size
-leaves most of the device idle, which vmap fills: there the rule is a reason and not yet a measurement.
+`python -m tools.bench --only=seeds` measures the ways that a machine offers. On a CPU one program of ten seeds took a
+quarter longer than ten programs of one, in eleven times the memory (one busy core, 297538b), and threads keep every core
+busy with the program of one seed. On an accelerator a model of this size leaves most of the device idle, which vmap
+fills: there the rule is a reason and not yet a measurement.
 """
 
 from __future__ import annotations
