@@ -9,9 +9,9 @@ A way is a `Seeds`, which keeps the states and parameters of all seeds in a form
 with a leading axis of seeds S, as checkpoints hold them: so a run may go on in another way than it began.
 
 `python -m tools.bench --only=seeds` measures the ways that a machine offers. On a CPU one program of ten seeds took a
-quarter longer than ten programs of one, in eleven times the memory (one busy core, 297538b), and threads keep every core
-busy with the program of one seed. On an accelerator a model of this size leaves most of the device idle, which vmap
-fills: there the rule is a reason and not yet a measurement.
+quarter longer than ten programs of one, in eleven times the memory (one busy core, commit 297538b), and threads keep
+every core busy with the program of one seed. On an accelerator a model of this size leaves most of the device idle,
+which vmap fills: there the rule is a reason and not yet a measurement.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 python -m experiments.run --config=experiments/iemocap.py --config.num_seeds=10
 
-Test weighted F1 66.99 ± 0.60 with frozen MiniLM text, eGeMAPS audio and prosody; 10 seeds, 574 s on one shared CPU core,
-commit b4f3c73.
+Test weighted F1 66.99 ± 0.60 with frozen MiniLM text, eGeMAPS audio and prosody; 10 seeds, 574 s on one shared CPU
+core, commit b4f3c73.
 """
 
 from ml_collections import ConfigDict
