@@ -216,8 +216,7 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     config = FrozenConfigDict(_read_json(path / CONFIG))
     widths = {m["name"]: int(m["width"]) for m in described["modalities"]}
     label_names = tuple(described["label_names"])
-    # corpus.json of before there were several tasks does not say which
-    task, target_names = described.get("task", "classification"), tuple(described.get("target_names", ()))
+    task, target_names = described["task"], tuple(described["target_names"])
     model = _rebuild(path, config, widths, label_names, task, target_names, described["version"])
     index, seed = _choose_seed(path, config, best["score"], seed)
     params = jax.tree.map(lambda x: jnp.asarray(x[index]), best["params"])

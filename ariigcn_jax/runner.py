@@ -22,7 +22,7 @@ from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
 from ariigcn_jax.workdir import WorkDir
 
 RESULTS, TABLE = "results.json", "results.md"
-CORPUS, FORMAT = "corpus.json", 1  # what using the model takes besides config and checkpoint, and its version
+CORPUS, FORMAT = "corpus.json", 2  # what using the model takes besides config and checkpoint, and its version
 
 
 @dataclasses.dataclass
