@@ -138,7 +138,7 @@ def test_page_asks_for_nothing_from_outside(written):
 
 def test_configuration_shows_what_differs_and_only_that(written):
     _, reader = written
-    words = reader.words[: reader.words.index("In %, at the epoch")]
+    words = reader.words[: reader.words.index("In %, epoch chosen on validation")]
     assert "losses.iccl.weight0.10.0" in words and "0123456789" in words
     assert "model.hidden" not in words
 
