@@ -190,7 +190,7 @@ def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:
     reaches = (network.past, network.future) if network.layers else (0, 0)
     past, future = (longest - 1 if reach == WHOLE_DIALOGUE else reach for reach in reaches)
     network = network.clone(
-        past=past, future=future, kernel="band", block=network.block or BLOCK, generate=False, contrast=False
+        past=past, future=future, kernel="band", block=network.block or BLOCK, generate=False, contrast=False, ratings=0
     )
     return network, longest if whole else None
 

@@ -217,6 +217,9 @@ def collect(corpus: Corpus, where: Index, rows: np.ndarray) -> Batch:
     )
     if corpus.target is not None:
         fields |= {"target": np.where(real[..., None], corpus.target[source], 0), "classes": corpus.num_classes}
+    if corpus.ratings is not None:
+        rated = counted & np.isfinite(corpus.ratings[source]).all(axis=-1)
+        fields |= {"rated": rated, "ratings": np.where(rated[..., None], corpus.ratings[source], 0)}
     return Batch(**fields)
 
 

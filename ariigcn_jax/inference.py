@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ class TrainedModel:
 
     @functools.cached_property
     def _explain(self) -> Any:
-        lean = self.model.clone(generate=False, contrast=False)
+        lean = self.model.clone(generate=False, contrast=False, ratings=0)
         return jax.jit(functools.partial(explain, lean, tasks.get(self.task).read), static_argnums=3)
 
     def prepare(self, corpus: Corpus) -> Corpus:
@@ -216,8 +216,8 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     config = FrozenConfigDict(_read_json(path / CONFIG))
     widths = {m["name"]: int(m["width"]) for m in described["modalities"]}
     label_names = tuple(described["label_names"])
+    model = _rebuild(path, config, widths, described)
     task, target_names = described["task"], tuple(described["target_names"])
-    model = _rebuild(path, config, widths, label_names, task, target_names, described["version"])
     index, seed = _choose_seed(path, config, best["score"], seed)
     params = jax.tree.map(lambda x: jnp.asarray(x[index]), best["params"])
     _check_params(path, model, params, described["version"])
@@ -267,16 +267,9 @@ def _another_version(path: Path, version: str, problem: str) -> UserError:
     )
 
 
-def _rebuild(
-    path: Path,
-    config: FrozenConfigDict,
-    widths: dict[Modality, int],
-    label_names: tuple[str, ...],
-    task: str,
-    target_names: tuple[str, ...],
-    version: str,
-) -> Model:
-    """The network as training built it, from a corpus of no utterances."""
+def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], described: Mapping[str, Any]) -> Model:
+    """The network as training built it, from a corpus of no utterances that is `described` in corpus.json."""
+    target_names, ratings = tuple(described["target_names"]), int(described["ratings"])
     nobody = Corpus(
         name="",
         features={m: np.zeros((0, width), np.float32) for m, width in widths.items()},
@@ -285,18 +278,20 @@ def _rebuild(
         speaker=np.zeros(0, np.int32),
         label=np.zeros(0, np.int32),
         split=np.zeros(0, str),
-        label_names=label_names,
+        label_names=tuple(described["label_names"]),
         dialogue_ids=(),
         utterance_ids=(),
-        task=task,
+        task=described["task"],
         target=np.zeros((0, len(target_names)), np.float32) if target_names else None,
         target_names=target_names,
+        ratings=np.zeros((0, ratings), np.float32) if ratings else None,
     )
     try:
         return train.make_players(ConfigDict(config), nobody, steps=1).model
     except (AttributeError, KeyError, TypeError) as error:
         problem = str(error).splitlines()[0].strip("\"'") if str(error) else type(error).__name__
-        raise _another_version(path, f"version {version}", f"its options do not fit ({problem})") from error
+        version = f"version {described['version']}"
+        raise _another_version(path, version, f"its options do not fit ({problem})") from error
 
 
 def _choose_seed(path: Path, config: FrozenConfigDict, scores: np.ndarray, seed: int | None) -> tuple[int, int]:

@@ -44,6 +44,7 @@ class Model(nn.Module):
       generate: whether generators are there.
       contrast: whether contrast heads are there.
       unimodal: whether each modality has a classifier of its own in training.
+      ratings: K, annotators' ratings that are predicted beside the label; 0 for none.
       precision: dtype of the matrix products, "float32" or "bfloat16". Parameters, norms, softmax, residual
         connections, logits and all other outputs are float32 with either.
     """
@@ -70,6 +71,7 @@ class Model(nn.Module):
     generate: bool
     contrast: bool
     unimodal: bool
+    ratings: int
     precision: str
 
     @property
@@ -88,8 +90,10 @@ class Model(nn.Module):
         graphs = self._graphs(codes, batch, train)
         hidden = {m: layers[-1].nodes["hidden"].reshape(codes[m].shape) for m, layers in graphs.items()}
         contrast = {m: self._contrast_head(m)(h, batch.row, train) for m, h in hidden.items()} if self.contrast else {}
+        logits, ratings = self._classify(hidden, batch, train)
         return Outputs(
-            logits=self._classify(hidden, batch, train),
+            logits=logits,
+            ratings=ratings,
             unimodal=self._classify_alone(hidden, batch, train) if self.unimodal else {},
             codes=codes,
             hidden=hidden,
@@ -155,12 +159,13 @@ class Model(nn.Module):
                 generated |= {(source, target): fakes[k] for k, source in enumerate(sources)}
         return generated
 
-    def _classify(self, hidden: Mapping[Modality, Array], batch: Batch, train: bool) -> Array:
-        """logits = MLP([h^1 ‖ … ‖ h^M]) (paper)."""
+    def _classify(self, hidden: Mapping[Modality, Array], batch: Batch, train: bool) -> tuple[Array, Array | None]:
+        """logits = MLP([h^1 ‖ … ‖ h^M]) (paper), and ratings as a linear function of the same (choice)."""
         x = nn.LayerNorm(epsilon=NORM_FLOOR)(jnp.concatenate(list(hidden.values()), axis=-1))
         x = Dropout(self.dropout)(x, batch.row, train)
         classifier = MLP(self.hidden, self.num_classes, self.dropout, self.precision, name="classifier")
-        return classifier(x, batch.row, train)
+        ratings = Dense(self.ratings, name="ratings")(x) if self.ratings else None
+        return classifier(x, batch.row, train), ratings
 
     def _classify_alone(self, hidden: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[Modality, Array]:
         """A linear classifier for each modality (choice): it keeps a strong modality from silencing a weak one."""

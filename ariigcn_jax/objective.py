@@ -2,6 +2,7 @@
 
     L = L_CLS + λ_G L_G + λ_ICCL L_ICCL + λ_IMCL L_IMCL        and, for the discriminators, L_D        (paper: hybrid
     loss)                                                       + λ_U L_U, each modality classified alone (choice)
+                                                       + λ_R L_R, annotators' ratings beside the label (choice)
 
 A term takes (outputs, batch) and keyword hyper-parameters and returns (value, weight): arrays of one shape, a number
 per utterance, anchor or pair and how much it counts. `total` forms Σ_k λ_k · Σ(w·v) / Σ w; nothing else reduces. To
@@ -89,6 +90,12 @@ def _fitted_alone(function: Callable[[Array, Array], Array], outputs: Outputs, b
         return jnp.zeros((0,)), jnp.zeros((0,))
     value = [function(x, _target(batch)) for x in outputs.unimodal.values()]
     return jnp.stack(value), jnp.stack([weight * batch.present[m] for m in outputs.unimodal])
+
+
+def _fitted_ratings(function: Callable[[Array, Array], Array], outputs: Outputs, batch: Batch) -> Weighted:
+    """A loss of predicted ratings against the annotators', over rated utterances [R, L] (choice)."""
+    assert outputs.ratings is not None and batch.ratings is not None and batch.rated is not None, "train.make_players"
+    return function(outputs.ratings, batch.ratings), batch.rated.astype(jnp.float32)
 
 
 def _target(batch: Batch) -> Array:
@@ -277,6 +284,7 @@ TERMS: dict[str, dict[str, Form]] = {
     | {f.__name__: Form(f, _fitted) for f in FITTED},
     "unimodal": {"cross_entropy": Form(unimodal_cross_entropy, _direct)}
     | {f.__name__: Form(f, _fitted_alone) for f in FITTED},
+    "ratings": {f.__name__: Form(f, _fitted_ratings) for f in FITTED if f is not losses.bce},
     "adversarial": {
         "bce": Form(losses.bce_generator, _generator, losses.bce_discriminator),
         "least_squares": Form(losses.least_squares_generator, _generator, losses.least_squares_discriminator),

@@ -22,7 +22,7 @@ from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
 from ariigcn_jax.workdir import WorkDir
 
 RESULTS, TABLE = "results.json", "results.md"
-CORPUS, FORMAT = "corpus.json", 2  # what using the model takes besides config and checkpoint, and its version
+CORPUS, FORMAT = "corpus.json", 3  # what using the model takes besides config and checkpoint, and its version
 
 
 @dataclasses.dataclass
@@ -102,6 +102,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "task": corpus.task,
         "label_names": list(corpus.label_names),
         "target_names": list(corpus.target_names),
+        "ratings": 0 if corpus.ratings is None else corpus.ratings.shape[1],
         "splits": {split: count(corpus.split == split) for split in SPLITS},
     }
 

@@ -501,6 +501,8 @@ def windowed_reach(options: Any) -> tuple[int, int] | None:
 def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
     """Modules, terms and optimizers of a config; `steps` are updates per epoch."""
     terms = objective.build(config.losses.to_dict(), class_weights(corpus))
+    if corpus.ratings is None:
+        terms.pop("ratings", None)
     if not terms:
         raise UserError("Every loss has the weight 0: nothing would be learnt. Set losses.emotion.weight.")
     options, attention = config.model, config.model.graph
@@ -528,6 +530,7 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         generate="adversarial" in terms and several,
         contrast="iccl" in terms or ("imcl" in terms and several),
         unimodal="unimodal" in terms and several,
+        ratings=corpus.ratings.shape[1] if "ratings" in terms and corpus.ratings is not None else 0,
         precision=options.precision,
     )
     modeling.check(model)

@@ -61,6 +61,8 @@ class Corpus:
       target: [U, O] float32, the truth of a task that does not classify: a score, or 1 for each label that applies;
         zeros where `label` is UNLABELED. `label` is then the class that contrast and pictures go by. None for classes.
       target_names: O names; () for classes.
+      ratings: [U, K] float32, further ratings by annotators (valence, arousal, …) that training may predict beside the
+        label, with mean 0 and deviation 1 over the train split; a row of NaN where there are none. None without.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Corpus:
     task: str = "classification"
     target: np.ndarray | None = None
     target_names: tuple[str, ...] = ()
+    ratings: np.ndarray | None = None
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -119,6 +122,8 @@ class Batch(flax.struct.PyTreeNode):
       row: [R] int32, number of the row in its split; what is random about a row depends on it, not on its place.
       utterance: [R, L] int32, index of the utterance in the corpus; PADDING at context and at padding.
       target: [R, L, O] float32, as in the corpus; None for classes.
+      ratings: [R, L, K] float32, as in the corpus, and zeros where there are none; None without.
+      rated: [R, L] bool, where there are ratings of an utterance here on its own account; None without.
       classes: C, where the outputs are not the classes; else 0. Not an array, because it is a width.
     """
 
@@ -131,6 +136,8 @@ class Batch(flax.struct.PyTreeNode):
     row: Array
     utterance: Array
     target: Array | None = None
+    ratings: Array | None = None
+    rated: Array | None = None
     classes: int = flax.struct.field(pytree_node=False, default=0)
 
     @property
@@ -169,6 +176,7 @@ class Outputs(flax.struct.PyTreeNode):
       generated: (source, target) -> the generator of `target` applied to the code of `source`;
         [R, L, d_target] with feature wiring, [R, L, D] with latent wiring.
       unimodal: modality -> [R, L, O], logits from that modality's nodes alone.
+      ratings: [R, L, K], what annotators are thought to have rated; None without.
       candidates: what `contrast` is compared with; set by the train step, which knows the other devices.
       fake_logits: (source, target) -> [R, L], what D_target says of `generated`.
       attention: modality -> attention weights [layers, N, W, H] over the window's slots.
@@ -181,6 +189,7 @@ class Outputs(flax.struct.PyTreeNode):
     contrast: dict[Modality, Array]
     generated: dict[tuple[Modality, Modality], Array]
     unimodal: dict[Modality, Array] = flax.struct.field(default_factory=dict)
+    ratings: Array | None = None
     candidates: ContrastSet | None = None
     fake_logits: dict[tuple[Modality, Modality], Array] = flax.struct.field(default_factory=dict)
     attention: dict[Modality, Array] = flax.struct.field(default_factory=dict)

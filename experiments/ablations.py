@@ -27,12 +27,15 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_imcl": {"losses.imcl.weight": 0.0},
     "no_contrast": {"losses.iccl.weight": 0.0, "losses.imcl.weight": 0.0},
     # No auxiliary loss: encoders, graph and classifier with its own loss
-    "no_auxiliary": {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "adversarial", "iccl", "imcl")},
+    "no_auxiliary": {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")},
     "no_unimodal": {"losses.unimodal.weight": 0.0},
-    # What the paper states, and no additions of ours: no unimodal loss, no copy of features, no missing modalities in
-    # training, and the parameters themselves in place of their moving average, so at a rate that falls to 0
+    "no_ratings": {"losses.ratings.weight": 0.0},
+    # What the paper states, and no additions of ours: no unimodal loss, no ratings, no copy of features, no missing
+    # modalities in training, and the parameters themselves in place of their moving average, so at a rate that falls
+    # to 0
     "paper": {
         "losses.unimodal.weight": 0.0,
+        "losses.ratings.weight": 0.0,
         "data.speaker_normalised": (),
         "model.modality_dropout": 0.0,
         "model.input_dropout": 0.0,
@@ -53,6 +56,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "regression_l1": {"losses.emotion.fn": "l1", "losses.unimodal.fn": "l1"},
     "regression_mse": {"losses.emotion.fn": "mse", "losses.unimodal.fn": "mse"},
     "regression_huber": {"losses.emotion.fn": "huber", "losses.unimodal.fn": "huber"},
+    "ratings_mse": {"losses.ratings.fn": "mse"},
+    "ratings_l1": {"losses.ratings.fn": "l1"},
+    "ratings_huber": {"losses.ratings.fn": "huber"},
     "adversarial_bce": {"losses.adversarial.fn": "bce"},
     "adversarial_least_squares": {"losses.adversarial.fn": "least_squares"},
     "adversarial_hinge": {"losses.adversarial.fn": "hinge"},
@@ -90,7 +96,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 # Names for several; `modalities`, each kind alone and each pair of kinds, follows from the corpus.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "components": ("no_tgan", "no_iccl", "no_imcl", "no_contrast", "no_unimodal", "no_auxiliary", "no_graph"),
+    "components": tuple(
+        f"no_{part}" for part in ("tgan", "iccl", "imcl", "contrast", "unimodal", "ratings", "auxiliary", "graph")
+    ),
     "graph": ("no_graph", "no_speaker", "no_edge_attention", "dot_attention", "complete_graph", "causal_graph"),
     "losses": tuple(name for name in ABLATIONS if name.startswith(("emotion_", "adversarial_", "iccl_", "imcl_"))),
     "gan": tuple(name for name in ABLATIONS if name.startswith("gan_")),

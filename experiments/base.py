@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
     config.data.only = ()  # beginnings of names: keep those of the modalities alone; () for all
     config.data.task = "classification"  # classification | regression | multilabel: what the label is (tasks.py)
     config.data.label = "label"  # field of the classes, scores or labels
+    config.data.ratings = ()  # fields of annotators' ratings (valence, arousal, …) to predict beside the label
     config.data.generate = ConfigDict()  # keywords of corpus.generate: generated conversations instead of a file
     config.data.longest_row = (
         1024  # slots; longer dialogues are cut into overlapping pieces where the graph is windowed
@@ -82,6 +83,7 @@ def get_config() -> ConfigDict:
     config.losses.unimodal = ConfigDict(  # each modality alone
         dict(fn="cross_entropy", weight=0.5, smoothing=0.0, delta=1.0)  # cross_entropy | l1 | mse | huber | bce
     )
+    config.losses.ratings = ConfigDict(dict(fn="mse", weight=1.5, delta=1.0))  # mse | l1 | huber; of data.ratings
     config.losses.adversarial = ConfigDict(dict(fn="bce", weight=0.1))  # bce | least_squares | hinge; λ_G
     for slot in ("iccl", "imcl"):
         config.losses[slot] = ConfigDict(

@@ -45,6 +45,7 @@ def load_corpus(config: Any) -> Corpus:
         label=data.label,
         valid_fraction=data.valid_fraction,
         task=data.task,
+        ratings=tuple(data.ratings),
     )
     for note in corpus.notes:
         print(f"note: {note}")

@@ -1,7 +1,9 @@
 """Ablations: each removes or swaps what its name says, they compose, and no typo passes."""
 
+import dataclasses
 import importlib
 
+import numpy as np
 import pytest
 
 from ariigcn_jax import corpus as corpora
@@ -19,7 +21,7 @@ def config(names="", experiment="synthetic"):
 
 
 def players(names):
-    return train.make_players(config(names), CORPUS, 1)
+    return train.make_players(config(names), dataclasses.replace(CORPUS, ratings=np.zeros((len(CORPUS), 2))), 1)
 
 
 # --- What is taken out ------------------------------------------------------------------------------------------------
@@ -33,12 +35,14 @@ def players(names):
         ("no_imcl", {"imcl"}),
         ("no_contrast", {"iccl", "imcl"}),
         ("no_unimodal", {"unimodal"}),
-        ("no_auxiliary", {"unimodal", "adversarial", "iccl", "imcl"}),
+        ("no_ratings", {"ratings"}),
+        ("no_auxiliary", {"unimodal", "ratings", "adversarial", "iccl", "imcl"}),
     ],
 )
 def test_component_is_out_of_the_loss_and_of_the_network(name, gone):
     made = players(name)
-    assert made.terms.keys() == {"emotion", "unimodal", "adversarial", "iccl", "imcl"} - gone
+    assert made.terms.keys() == {"emotion", "unimodal", "ratings", "adversarial", "iccl", "imcl"} - gone
+    assert made.model.ratings == (0 if "ratings" in gone else 2)
     assert made.model.unimodal == ("unimodal" not in gone)
     assert made.model.generate == ("adversarial" not in gone)
     assert made.model.contrast == (not {"iccl", "imcl"} <= gone)

@@ -116,6 +116,7 @@ def model(corpus, **options):
         generate=True,
         contrast=True,
         unimodal=True,
+        ratings=0,
         precision="float32",
     )
     return Model(**(defaults | options))

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from ariigcn_jax.corpus import carve, npz
+from ariigcn_jax.corpus import carve, load, npz
 from ariigcn_jax.types import UserError
 
 NAN, INF = float("nan"), float("inf")
@@ -291,6 +291,28 @@ def test_modality_that_train_lacks(read):
 
 
 # Labels
+
+
+def test_ratings_are_standardised_over_train_and_no_modality(tmp_path):
+    vad, rated = np.arange(14, dtype=float).reshape(7, 2), np.array([1, 1, 0, 1, 1, 1, 0], bool)
+    vad[~rated, 1] = NAN
+    np.savez(tmp_path / "toy.npz", **fields(text_vad=vad, clarity=[3] * 7))
+    corpus = load(tmp_path / "toy.npz", ratings=("text_vad", "clarity", "tension"))
+    assert corpus.modalities == ("text", "audio_egemaps") and "`tension`, which data.ratings names" in corpus.notes[-1]
+    np.testing.assert_array_equal(np.isfinite(corpus.ratings).all(axis=1), rated)
+    train = vad[[0, 1, 3, 4]]
+    np.testing.assert_allclose(corpus.ratings[rated, :2], ((vad - train.mean(0)) / train.std(0))[rated], rtol=1e-5)
+    np.testing.assert_array_equal(corpus.ratings[rated, 2], 0)  # a constant says nothing
+    assert load(tmp_path / "toy.npz", ratings=("text_vad",), training=False).ratings is None
+    assert load(tmp_path / "toy.npz").ratings is None
+
+
+def test_ratings_that_are_no_numbers(tmp_path):
+    np.savez(tmp_path / "toy.npz", **fields())
+    with pytest.raises(
+        UserError, match=r"field `transcript`: is <U7 \[7\]. data.ratings needs numbers, \[7\] or \[7, k\]"
+    ):
+        load(tmp_path / "toy.npz", ratings=("transcript",))
 
 
 def test_other_label_field(read):

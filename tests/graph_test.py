@@ -1,5 +1,7 @@
 """Packing and graphs against plain loops over dialogues."""
 
+import dataclasses
+
 import builders
 import jax
 import jax.numpy as jnp
@@ -143,6 +145,9 @@ def test_nothing_is_cut_without_a_limit_or_a_window():
 
 def test_context_of_a_piece_is_heard_and_not_counted():
     corpus = builders.corpus([30, 5, 4])
+    ratings = np.arange(78, dtype=np.float32).reshape(39, 2)
+    ratings[3] = np.nan
+    corpus = dataclasses.replace(corpus, ratings=ratings)
     layout, where = graph.index(corpus, "train", 1, 10, (1, 1))
     _, rows = graph.pack(corpus, "train", 1, 10, (1, 1))
     assert layout.length <= 20
@@ -151,6 +156,9 @@ def test_context_of_a_piece_is_heard_and_not_counted():
     context = (where.source != PADDING) & (where.utterance == PADDING)
     assert context.sum() > 2
     assert (rows.label[context] == UNLABELED).all()
+    np.testing.assert_array_equal(rows.rated, ~np.isin(where.utterance, (PADDING, 3)))
+    np.testing.assert_array_equal(rows.ratings[rows.rated], ratings[where.utterance[rows.rated]])
+    assert (rows.ratings[~rows.rated] == 0).all()
     assert (rows.dialogue[context] != PADDING).all() and rows.present["text"][context].all()
     for m, x in rows.features.items():
         np.testing.assert_array_equal(x[context], corpus.features[m][where.source[context]])

@@ -47,10 +47,14 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A finished run."""
+    """A finished run, whose training also learnt ratings."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
-    with contextlib.redirect_stdout(io.StringIO()):
+    corpus = corpus_of(tiny())
+    corpus = dataclasses.replace(corpus, ratings=np.ones((len(corpus), 2), np.float32))
+    with contextlib.redirect_stdout(io.StringIO()), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "load_corpus", lambda config: corpus)
         run.execute(tiny(), str(path))
+    assert json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])["train"]["ratings"][0] < 1
     return path
 
 

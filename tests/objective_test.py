@@ -39,8 +39,9 @@ def with_candidates(outputs, batch):
 
 
 def with_target(batch, outputs):
-    """Targets as wide as the outputs, for the terms that want some: the classes one-hot."""
-    return batch.replace(target=jax.nn.one_hot(batch.label, outputs.logits.shape[-1]))
+    """Targets as wide as the outputs, for the terms that want some: the classes one-hot, which serve as ratings too."""
+    target = jax.nn.one_hot(batch.label, outputs.logits.shape[-1])
+    return batch.replace(target=target, ratings=target, rated=batch.label >= 0)
 
 
 def real_logits(outputs):
@@ -51,6 +52,7 @@ def real_logits(outputs):
 def values(terms, outputs, batch, real=None):
     """Share, each term's value and L_D."""
     outputs, batch = with_candidates(outputs, batch), with_target(batch, outputs)
+    outputs = outputs.replace(ratings=outputs.logits)
     real = real_logits(outputs) if real is None else real
     judged = objective.discriminator_total(terms, real, outputs, batch, None)
     return *objective.total(terms, outputs, batch, None), judged
@@ -229,11 +231,11 @@ def test_unimodal_cross_entropy_counts_a_modality_where_it_is():
     np.testing.assert_allclose(logs["unimodal"], np.mean(expected), rtol=1e-5)
 
 
-@pytest.mark.parametrize("slot", ["emotion", "unimodal"])
+@pytest.mark.parametrize("slot", ["emotion", "unimodal", "ratings"])
 def test_terms_of_targets_count_what_is_labelled_and_there(slot):
     batch = builders.batch([[3, 2], [4]], missing=0.4, unlabeled=0.4, seed=1)
     outputs = builders.outputs(batch)
-    heads = {None: outputs.logits} if slot == "emotion" else outputs.unimodal
+    heads = outputs.unimodal if slot == "unimodal" else {None: outputs.logits}
     expected = [
         np.abs(np.asarray(logits[place]) - np.eye(3)[label]).mean()
         for m, logits in heads.items()
@@ -418,6 +420,7 @@ def every_slot(**weights):
     config = {
         "emotion": "focal",
         "unimodal": "cross_entropy",
+        "ratings": "huber",
         "adversarial": "hinge",
         "iccl": "margin",
         "imcl": "supervised_nce",
@@ -480,7 +483,7 @@ def test_the_defaults_can_be_built():
     [
         (
             {"emotions": options("focal")},
-            r"losses\.emotions: .*no such term.*Did you mean 'emotion'\?.*Known: emotion, unimodal, ad",
+            r"losses\.emotions: .*no such term.*Did you mean 'emotion'\?.*Known: emotion, unimodal, ra",
         ),
         ({"emotion": options("fokal")}, r"losses\.emotion\.fn='fokal'.*Did you mean 'focal'\?.*cross_entropy"),
         ({"iccl": options("focal")}, r"losses\.iccl\.fn='focal'.*supervised_nce, margin"),

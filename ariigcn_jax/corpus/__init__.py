@@ -66,6 +66,7 @@ def load(
     standardise: bool = False,
     training: bool = True,
     task: str = "classification",
+    ratings: Sequence[str] = (),
 ) -> Corpus:
     """Finds and reads a corpus.
 
@@ -80,6 +81,7 @@ def load(
         it can keep the statistics with the parameters.
       training: whether the corpus is to be trained on; else labels and splits may be absent.
       task: what the labels are: "classification", "regression" or "multilabel".
+      ratings: fields of annotators' ratings to learn beside the label.
 
     Returns:
       A validated corpus; its `notes` say what a user should be told about the file.
@@ -96,6 +98,7 @@ def load(
         test_fraction=test_fraction,
         training=training,
         task=task,
+        ratings=ratings,
     )
     return normalisation.apply(corpus, normalisation.fit(corpus)) if standardise else corpus
 

@@ -165,6 +165,7 @@ def assemble(
     test_fraction: float = 0.2,
     training: bool = True,
     task: str = "classification",
+    ratings: Sequence[str] = (),
 ) -> Corpus:
     """Validates fields and makes them a corpus; what they must hold is in `LAYOUT`.
 
@@ -178,6 +179,8 @@ def assemble(
       training: whether the corpus is to be trained on; else labels may be absent, and where the file names no split
         every dialogue is in the test split.
       task: what the labels are: "classification", "regression" or "multilabel".
+      ratings: fields of annotators' ratings to learn beside the label, [U] or [U, k] numbers; one that the file lacks
+        is noted and left out. They are used in training alone.
 
     Returns:
       The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
@@ -185,7 +188,7 @@ def assemble(
     Raises:
       UserError: the fields cannot be used; names the file, the field and what to do.
     """
-    chosen = _choose(archive, modalities, label)
+    chosen = _choose(archive, modalities, label, ratings)
     order, dialogue, dialogue_ids = _order(archive)
     label_names: tuple[str, ...]
     labels, label_names = np.full(len(order), UNLABELED, np.int32), ()
@@ -220,12 +223,15 @@ def assemble(
         corpus = truths.attach(corpus, task, *targets)
     if not training:
         return dataclasses.replace(corpus, notes=tuple(archive.notes))
+    corpus = dataclasses.replace(corpus, ratings=_ratings(archive, ratings, order, corpus.split == "train"))
     _check_training(archive, label, corpus)
     return dataclasses.replace(corpus, notes=(*archive.notes, *_training_notes(corpus)))
 
 
-def _choose(archive: Fields, modalities: Sequence[Modality], label: str) -> tuple[Modality, ...]:
-    """The fields that are the modalities; one of several labels is none."""
+def _choose(
+    archive: Fields, modalities: Sequence[Modality], label: str, ratings: Sequence[str]
+) -> tuple[Modality, ...]:
+    """The fields that are the modalities; one of several labels is none, nor are ratings."""
     if modalities:
         return _named(archive, (modalities,) if isinstance(modalities, str) else tuple(modalities))
     for field in filter(_NAMED_LIKE_A_MODALITY.fullmatch, archive.opaque):
@@ -233,7 +239,7 @@ def _choose(archive: Fields, modalities: Sequence[Modality], label: str) -> tupl
     chosen: list[Modality] = []
     others: list[str] = []
     for field, array in archive.arrays.items():
-        if array.ndim == 2 and array.dtype.kind == "f" and field != label:
+        if array.ndim == 2 and array.dtype.kind == "f" and field not in (label, *ratings):
             (chosen if _NAMED_LIKE_A_MODALITY.fullmatch(field) else others).append(field)
         elif array.ndim >= 2 and _NAMED_LIKE_A_MODALITY.fullmatch(field):
             archive.note(f"`{field}` is not taken as a modality: it is {_kind(array)}, not 2-D floats")
@@ -246,6 +252,30 @@ def _choose(archive: Fields, modalities: Sequence[Modality], label: str) -> tupl
         remedy = f"Name a field with 2-D floats {', '.join(PREFIXES)}, or ask for it by `modalities`"
         raise UserError(f"{archive.path}: there is no modality among {_shapes(archive)}. {remedy}.")
     return tuple(chosen)
+
+
+def _ratings(archive: Fields, names: Sequence[str], order: np.ndarray, train: np.ndarray) -> np.ndarray | None:
+    """[U, K] float32, with mean 0 and deviation 1 over the train split (choice), a row of NaN where one is lacking."""
+    columns = []
+    for field in names:
+        values = archive.get(field)
+        if values is None:
+            archive.note(f"there is no field `{field}`, which data.ratings names: trained without it")
+            continue
+        if values.dtype.kind not in "biuf" or values.ndim not in (1, 2) or len(values) != len(order):
+            remedy = f"data.ratings needs numbers, [{len(order)}] or [{len(order)}, k], NaN where there is no rating"
+            raise archive.refusal(field, f"is {_kind(values)}", remedy)
+        columns.append(np.asarray(values[order], np.float64).reshape(len(order), -1))
+    if not columns:
+        return None
+    rows = np.concatenate(columns, axis=1)
+    known = np.isfinite(rows.sum(axis=1))
+    if not (known & train).any():
+        archive.note(f"{listed(names)}: no utterance of the train split has all of these ratings: trained without them")
+        return None
+    mean, scale = rows[known & train].mean(axis=0), rows[known & train].std(axis=0)
+    standard = (rows - mean) / np.where(scale > 0, scale, 1.0)
+    return np.where(known[:, None], standard, np.nan).astype(np.float32)
 
 
 def _named(archive: Fields, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:

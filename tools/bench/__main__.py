@@ -76,6 +76,10 @@ def _bench(config: Any, quick: bool, against: bool) -> Any:
     from experiments.run import load_corpus
     from tools.bench import corpora, sections
 
+    if against and config.data.ratings:
+        print("note: without data.ratings, which the reference does not learn")
+        with config.unlocked():
+            config.data.ratings = ()
     corpus = load_corpus(config)
     if quick:
         with config.unlocked():

@@ -61,6 +61,7 @@ class Shape(NamedTuple):
     steps: int
     widths: Mapping[Modality, int]
     classes: int
+    ratings: int = 0
 
 
 def shape(corpus: Corpus, split: str, steps: int, past: int, future: int) -> Shape:
@@ -68,7 +69,8 @@ def shape(corpus: Corpus, split: str, steps: int, past: int, future: int) -> Sha
     lengths = corpora.lengths(corpus, split)
     together = sum(t * t for t in lengths)
     edges = sum(_edges(t, past) + _edges(t, future) + t for t in lengths)
-    return Shape(sum(lengths), edges, together, steps, corpus.widths, corpus.num_classes)
+    ratings = 0 if corpus.ratings is None else corpus.ratings.shape[1]
+    return Shape(sum(lengths), edges, together, steps, corpus.widths, corpus.num_classes, ratings)
 
 
 def _edges(length: int, reach: int) -> int:
@@ -87,6 +89,8 @@ def training(config: Any, shape: Shape) -> dict[str, Cost]:
     costs = _network(config, shape, FULL)
     if losses.unimodal.weight > 0 and several:
         costs["unimodal classifiers"] = _times(modalities, [_dense(n, model.hidden, shape.classes)])
+    if losses.ratings.weight > 0 and shape.ratings:
+        costs["ratings"] = _dense(n, modalities * model.hidden, shape.ratings)
     if sum(pairs):
         heads = [_dense(n, model.hidden, model.hidden), _dense(n, model.hidden, model.contrast_width)]
         costs["contrast heads"] = _times(modalities, heads)

@@ -277,7 +277,7 @@ def latency(bench: Bench) -> list[Point]:
 def _latency(bench: Bench, utterances: int) -> Row:
     corpus = corpora.resized(bench.trainer.corpus, [utterances], [1])
     rows = jax.tree.map(lambda x: x[:-1], graph.pack(corpus, "train", 1)[1])
-    model = train.make_players(bench.config, corpus, 1).model.clone(generate=False, contrast=False)
+    model = train.make_players(bench.config, corpus, 1).model.clone(generate=False, contrast=False, ratings=0)
     params = bench.trainer.experiment.init(bench.config.seed).weights
 
     @jax.jit
