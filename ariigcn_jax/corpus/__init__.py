@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ariigcn_jax.corpus import columnar, conversation, fields, layouts, normalisation, npz, splits, synthetic
+from ariigcn_jax.corpus import columnar, conversation, fields, labels, layouts, normalisation, npz, splits, synthetic
 from ariigcn_jax.corpus.conversation import from_utterances, select
 from ariigcn_jax.corpus.normalisation import Normalisation
 from ariigcn_jax.corpus.splits import carve
@@ -24,6 +24,7 @@ __all__ = [
     "from_utterances",
     "generate",
     "keep",
+    "labels",
     "layouts",
     "load",
     "locate",
@@ -66,6 +67,8 @@ def load(
     standardise: bool = False,
     training: bool = True,
     task: str = "classification",
+    relabel: str = "",
+    split: str = "",
 ) -> Corpus:
     """Finds and reads a corpus.
 
@@ -80,6 +83,8 @@ def load(
         it can keep the statistics with the parameters.
       training: whether the corpus is to be trained on; else labels and splits may be absent.
       task: what the labels are: "classification", "regression" or "multilabel".
+      relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
+      split: what is the test split, as in the docstring of `splits`; "" for what the file says.
 
     Returns:
       A validated corpus; its `notes` say what a user should be told about the file.
@@ -96,6 +101,8 @@ def load(
         test_fraction=test_fraction,
         training=training,
         task=task,
+        relabel=relabel,
+        split=split,
     )
     return normalisation.apply(corpus, normalisation.fit(corpus)) if standardise else corpus
 
