@@ -119,7 +119,8 @@ def label_counts(confusion: np.ndarray, label_names: Sequence[str], title: str) 
 def reliability(
     bins: Mapping[str, Mapping[str, Sequence[float] | np.ndarray]], errors: Mapping[str, float], title: str
 ) -> bytes:
-    """How often answers of a confidence are right, before and after the temperature, and how many there are.
+    """How often answers of a confidence are right, before and after the temperature, and how many there are; bins with
+    less than a hundredth of the answers are faint dots.
 
     Args:
       bins: "before" and "after" -> `count`, `confidence` and `accuracy` [B], as `calibration.reliability` gives them.
@@ -134,12 +135,13 @@ def reliability(
     top.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":", label="as right as they are sure")
     for (when, found), colour, side in zip(bins.items(), (MARK, LINE), (-1, 1), strict=True):
         count = np.asarray(found["count"], np.float64)
-        there, edges = count > 0, np.arange(len(count)) / len(count)
-        x, y = (np.asarray(found[name], np.float64)[there] for name in ("confidence", "accuracy"))
+        x, y = (np.asarray(found[name], np.float64) for name in ("confidence", "accuracy"))
+        few = count < 0.01 * count.sum()  # such a bin's share is chance: a faint dot, beside the line
         words = f"{when} temperature scaling: calibration error {100 * errors[when]:.1f} %"
-        top.plot(x, y, color=colour, linewidth=1.5, marker="o", markersize=4, label=words)
+        top.plot(x[~few], y[~few], color=colour, linewidth=1.5, marker="o", markersize=4, label=words)
+        top.scatter(x[few], y[few], color=colour, alpha=0.3, s=14, linewidth=0)
         width = 0.4 / len(count)
-        places = edges + 0.5 / len(count) + side * width / 2
+        places = (np.arange(len(count)) + 0.5) / len(count) + side * width / 2
         bottom.bar(places, count / max(count.sum(), 1), width=width, color=colour)
     top.set(xlim=(0, 1), ylim=(0, 1))
     top.set_ylabel("share that is right")

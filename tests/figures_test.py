@@ -131,8 +131,8 @@ def test_mean_over_seeds_in_cells(drawn):
     ]
 
 
-def test_reliability_shows_the_bins_that_hold_answers(drawn):
-    before = dict(count=[0, 3, 1], confidence=[float("nan"), 0.5, 0.9], accuracy=[float("nan"), 0.25, 1.0])
+def test_reliability_joins_the_bins_that_hold_answers(drawn):
+    before = dict(count=[1, 300, 100], confidence=[0.2, 0.5, 0.9], accuracy=[0.0, 0.25, 1.0])
     after = dict(count=[4, 0, 0], confidence=[0.3, None, None], accuracy=[0.5, None, None])
     size(figures.reliability({"before": before, "after": after}, {"before": 0.123, "after": 0.04}, "test"))
     top, bottom = drawn[0].axes
@@ -140,7 +140,7 @@ def test_reliability_shows_the_bins_that_hold_answers(drawn):
     assert "before temperature scaling: calibration error 12.3 %" in [
         t.get_text() for t in top.get_legend().get_texts()
     ]
-    assert [bar.get_height() for bar in bottom.patches] == [0, 0.75, 0.25, 1, 0, 0]
+    assert [bar.get_height() for bar in bottom.patches] == pytest.approx([1 / 401, 300 / 401, 100 / 401, 1, 0, 0])
 
 
 def test_same_input_same_bytes():
