@@ -39,10 +39,10 @@ def block(confusions):
     }
 
 
-# Accuracies: 1/2 and 3/4 of four, then 7/8 and 5/8 of eight.
+# Accuracies: 1/2 and 3/4 of four, then 7/8 and 7/8 of eight.
 CONTENTS = {
     "session1": block([[[1, 1], [1, 1]], [[1, 1], [0, 2]]]),
-    "session2": block([[[4, 0], [1, 3]], [[3, 1], [2, 2]]]),
+    "session2": block([[[4, 0], [1, 3]], [[4, 0], [1, 3]]]),
 }
 TESTED = {"session1": 4, "session2": 8}
 
@@ -50,20 +50,20 @@ TESTED = {"session1": 4, "session2": 8}
 def test_mean_of_folds_and_all_utterances_by_hand():
     rows = {(row["fold"], row["score"]): row for row in folds.rows(CONTENTS, TESTED)}
     mean, pooled = rows[folds.MEAN, "accuracy"], rows[folds.POOLED, "accuracy"]
-    assert mean["per_seed"] == pytest.approx([(1 / 2 + 7 / 8) / 2, (3 / 4 + 5 / 8) / 2])
-    assert pooled["per_seed"] == pytest.approx([9 / 12, 8 / 12])
-    assert pooled["std"] == pytest.approx(1 / 12 / 2**0.5) and pooled["mean"] == pytest.approx(17 / 24)
+    assert mean["per_seed"] == pytest.approx([(1 / 2 + 7 / 8) / 2, (3 / 4 + 7 / 8) / 2])
+    assert pooled["per_seed"] == pytest.approx([9 / 12, 10 / 12])
+    assert pooled["std"] == pytest.approx(1 / 12 / 2**0.5) and pooled["mean"] == pytest.approx(19 / 24)
     assert (rows["session1", "accuracy"]["utterances"], mean["utterances"], pooled["utterances"]) == (4, 12, 12)
     assert rows["session1", "f1 of anger"]["per_seed"] == pytest.approx([0.5, 0.8])
     header, cells = folds.table(CONTENTS, list(rows.values()))
     assert header[:3] == ["test split", "utterances", "accuracy"]
     assert [line[:3] for line in cells] == [
         ["session1", "4", "62.50 ± 17.68"],
-        ["session2", "8", "75.00 ± 17.68"],
-        ["mean of folds", "12", "68.75 ± 0.00"],
-        ["all utterances", "12", "70.83 ± 5.89"],
+        ["session2", "8", "87.50 ± 0.00"],
+        ["mean of folds", "12", "75.00 ± 8.84"],
+        ["all utterances", "12", "79.17 ± 5.89"],
     ]
-    assert "standard deviation 8.84" in folds.caption(CONTENTS, list(rows.values()))
+    assert "standard deviation 17.68" in folds.caption(CONTENTS, list(rows.values()))
 
 
 def start(monkeypatch, folder, file, splits, changes=(), **flags):
