@@ -42,6 +42,27 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(low, high), method="bounded").x))
 
 
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
+    """Confidence against accuracy, in bins of equal width of the confidence.
+
+    Args:
+      probabilities: [U, C].
+      labels: [U] in [0, C); negative ones count nowhere.
+      bins: B, >= 1.
+
+    Returns:
+      `count`, `confidence` (mean of the largest probability) and `accuracy` of each bin, [B]; the last two are NaN
+      where a bin is empty.
+    """
+    known = np.asarray(labels) >= 0
+    chosen, target = np.asarray(probabilities, np.float64)[known], np.asarray(labels)[known]
+    confidence, right = chosen.max(axis=1), chosen.argmax(axis=1) == target
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    count, *sums = (np.bincount(place, weight, bins) for weight in (None, confidence, right))
+    means = [np.divide(x, count, out=np.full(bins, np.nan), where=count > 0) for x in sums]
+    return {"count": count, "confidence": means[0], "accuracy": means[1]}
+
+
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     """Mean distance of confidence and accuracy over bins of equal width, weighted by their utterances.
 
@@ -53,11 +74,6 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     Returns:
       A number in [0, 1]; 0 where nothing is labelled.
     """
-    known = np.asarray(labels) >= 0
-    chosen, target = np.asarray(probabilities, np.float64)[known], np.asarray(labels)[known]
-    if not len(target):
-        return 0.0
-    confidence, right = chosen.max(axis=1), chosen.argmax(axis=1) == target
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(confidence[place == b].sum() - right[place == b].sum()) for b in range(bins)]
-    return float(sum(gaps) / len(target))
+    found = reliability(probabilities, labels, bins)
+    gaps = np.abs(found["confidence"] - found["accuracy"]) * found["count"]
+    return float(np.nansum(gaps) / max(found["count"].sum(), 1))

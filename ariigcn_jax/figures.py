@@ -116,6 +116,48 @@ def label_counts(confusion: np.ndarray, label_names: Sequence[str], title: str) 
     return _png(figure)
 
 
+def reliability(
+    bins: Mapping[str, Mapping[str, Sequence[float] | np.ndarray]], errors: Mapping[str, float], title: str
+) -> bytes:
+    """How often answers of a confidence are right, before and after the temperature, and how many there are; bins with
+    less than a hundredth of the answers are faint dots.
+
+    Args:
+      bins: "before" and "after" -> `count`, `confidence` and `accuracy` [B], as `calibration.reliability` gives them.
+      errors: "before" and "after" -> expected calibration error.
+      title: over the picture.
+
+    Returns:
+      PNG.
+    """
+    figure = Figure(figsize=(5.6, 6.2), dpi=110, layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    top.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":", label="as right as they are sure")
+    for (when, found), colour, side in zip(bins.items(), (MARK, LINE), (-1, 1), strict=True):
+        count = np.asarray(found["count"], np.float64)
+        x, y = (np.asarray(found[name], np.float64) for name in ("confidence", "accuracy"))
+        few = count < 0.01 * count.sum()  # such a bin's share is chance: a faint dot, beside the line
+        words = f"{when} temperature scaling: calibration error {100 * errors[when]:.1f} %"
+        top.plot(x[~few], y[~few], color=colour, linewidth=1.5, marker="o", markersize=4, label=words)
+        top.scatter(x[few], y[few], color=colour, alpha=0.3, s=14, linewidth=0)
+        width = 0.4 / len(count)
+        places = (np.arange(len(count)) + 0.5) / len(count) + side * width / 2
+        bottom.bar(places, count / max(count.sum(), 1), width=width, color=colour)
+    top.set(xlim=(0, 1), ylim=(0, 1))
+    top.set_ylabel("share that is right")
+    top.set_title(title, fontsize=10, parse_math=False)
+    top.legend(fontsize=8, loc="upper left", frameon=False)
+    bottom.set_xlabel("confidence: probability of the answer")
+    bottom.set_ylabel("share of answers")
+    for axes in (top, bottom):
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
 def differences(
     settings: Mapping[str, Mapping[str, Any]], reference: Sequence[float], title: str, scale: float = 100
 ) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from ariigcn_jax import __version__, checkpoint, graph, runner, tasks, train
-from ariigcn_jax.corpus import Normalisation, normalisation
+from ariigcn_jax.corpus import Normalisation, labels, normalisation
 from ariigcn_jax.corpus import conversation as conversations
 from ariigcn_jax.model import Model
 from ariigcn_jax.prediction import Prediction, explain, predict
@@ -160,7 +160,7 @@ class TrainedModel:
         here = {m: corpus.features[m] for m in self.modalities if m in corpus.features}
         corpus = normalisation.apply(dataclasses.replace(corpus, features=here), self.normalisation)
         count = len(corpus)
-        label, found = _match_labels(corpus, self.label_names)
+        label, found = _match_labels(corpus, self.label_names, self.config.data.get("relabel", ""))
         if self.task != "classification":
             corpus, label, found = _match_targets(corpus, self, label)
         return dataclasses.replace(
@@ -338,12 +338,13 @@ def _temperature(results: dict[str, Any] | None, index: int) -> float:
     return float(np.atleast_1d(stored)[index] if np.ndim(stored) else stored)
 
 
-def _match_labels(corpus: Corpus, names: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
-    """Labels [U] in the model's numbering, by name; and what a user should be told."""
+def _match_labels(corpus: Corpus, names: tuple[str, ...], relabel: str) -> tuple[np.ndarray, list[str]]:
+    """Labels [U] in the model's numbering, by name after `relabel`; and what a user should be told."""
     known = {name: index for index, name in enumerate(names)}
-    table = np.array([known.get(name, UNLABELED) for name in corpus.label_names] + [UNLABELED], np.int32)
-    label = table[corpus.label]  # UNLABELED is the table's last
-    lost = sorted({corpus.label_names[c] for c in np.unique(corpus.label[(corpus.label >= 0) & (label < 0)])})
+    given, given_names = labels.relabel(corpus.label, corpus.label_names, relabel, partly=True)
+    table = np.array([known.get(name, UNLABELED) for name in given_names] + [UNLABELED], np.int32)
+    label = table[given]  # UNLABELED is the table's last
+    lost = sorted({given_names[c] for c in np.unique(given[(given >= 0) & (label < 0)])})
     return label, [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"] if lost else []
 
 

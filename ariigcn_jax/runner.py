@@ -19,7 +19,7 @@ from ariigcn_jax import seeds as ensembles
 from ariigcn_jax.checkpoint import Checkpoints
 from ariigcn_jax.seeds import Seeds
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
-from ariigcn_jax.workdir import WorkDir
+from ariigcn_jax.workdir import WorkDir, json_safe
 
 RESULTS, TABLE = "results.json", "results.md"
 CORPUS, FORMAT = "corpus.json", 3  # what using the model takes besides config and checkpoint, and its version
@@ -349,11 +349,9 @@ def _report(
     found = [_predicted(seeds.experiment, corpus, outcome, index) for index in range(len(seeds.numbers))]
     content["temperature"] = [_temperature(corpus, *f) for f in found]
     if corpus.task != "regression":  # a score has no probability
-        content["calibration_error"] = {
-            split: _calibration_error(corpus, found, content["temperature"], split)
-            for split in outcome
-            if split != "train"
-        }
+        measured = {s: _calibration(corpus, found, content["temperature"], s) for s in outcome if s != "train"}
+        content["calibration_error"] = {split: error for split, (error, _) in measured.items()}
+        content["reliability"] = {split: bins for split, (_, bins) in measured.items()}
     content["speed"] = _speed(seeds.experiment, corpus, config, len(rows) - first, timing)
     _write_predictions(corpus, found, content["temperature"], seeds.numbers, directory)
     _write_pictures(content, corpus, config, rows, directory)
@@ -416,18 +414,24 @@ def _decisions(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray)
     return tasks.decisions(corpus.task, probabilities, corpus.label[utterance], target)
 
 
-def _calibration_error(
+def _calibration(
     corpus: Corpus, found: Sequence[tuple[np.ndarray, np.ndarray]], temperatures: Sequence[float], split: str
-) -> dict[str, dict[str, Any]]:
-    """Expected calibration error of a split as trained ("before") and with the temperature ("after")."""
-    scores = []
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of a split as trained ("before") and with the temperature ("after"): the expected calibration error, and
+    `calibration.reliability` of all seeds together."""
+    answers: dict[str, list[np.ndarray]] = {"before": [], "after": []}
+    labels = []
     for (utterance, probabilities), temperature in zip(found, temperatures, strict=True):
         chosen = corpus.split[utterance] == split
         p, label = _decisions(corpus, utterance[chosen], probabilities[chosen])
-        after = calibration.scale(p, temperature)
-        error = calibration.expected_calibration_error
-        scores.append({"before": error(p, label), "after": error(after, label)})
-    return results.summarise(scores)
+        answers["before"].append(p)
+        answers["after"].append(calibration.scale(p, temperature))
+        labels.append(label)
+    error = calibration.expected_calibration_error
+    errors = [{when: error(p[s], label) for when, p in answers.items()} for s, label in enumerate(labels)]
+    every = np.concatenate(labels)
+    bins = {when: calibration.reliability(np.concatenate(p), every) for when, p in answers.items()}
+    return results.summarise(errors), json_safe(bins)
 
 
 def _write_predictions(
@@ -463,3 +467,6 @@ def _write_pictures(
     title = f"{config.experiment}, {split}, {results.which_epoch(content)}"
     draw = figures.label_counts if corpus.task == "multilabel" else figures.confusion_matrix
     directory.write_bytes("confusion_matrix.png", draw(confusion, content["label_names"], title))
+    if "reliability" in content:
+        errors = {when: summary["mean"] for when, summary in content["calibration_error"][split].items()}
+        directory.write_bytes("reliability.png", figures.reliability(content["reliability"][split], errors, title))

@@ -25,6 +25,7 @@ from experiments.command import define_config, flag, main
 from experiments.run import load_corpus
 
 FULL = "full"
+MEASURED = ("data.task", "data.label", "data.relabel", "data.split")  # with other scores than the full model
 
 
 def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any]:
@@ -51,6 +52,11 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
             if name in names:
                 raise UserError(f"The ablation {name} changes nothing: the full model is as it says. Leave it out.")
             continue
+        if set(MEASURED) & set(ablations.options(name)):
+            raise UserError(
+                f"{name} changes what is measured, so it has no difference from the full model. Put it behind the "
+                f"configuration's file, as in --config=experiments/iemocap.py:{name}"
+            )
         ablations.apply(changed, name)
         study.check(changed, corpus, ablations.options(name))
         configs[name] = changed

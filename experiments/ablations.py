@@ -74,6 +74,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gan_summed": {"discriminator.game": "summed"},
     # As the journal version's code has it: on codes, both players' losses added up under one optimizer
     "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},
+    # IEMOCAP's other protocol: four emotions, and frustration is context without a label
+    "four_way": {"data.relabel": "excited=happy,frustrated="},
     # What is learnt: the head with its losses and its metric (tasks.py); data.label names the field
     "task_classification": {
         "data.task": "classification",

@@ -38,12 +38,14 @@ def get_config() -> ConfigDict:
     config.data.task = "classification"  # classification | regression | multilabel: what the label is (tasks.py)
     config.data.label = "label"  # field of the classes, scores or labels
     config.data.ratings = ()  # fields of annotators' ratings (valence, arousal, …) to predict beside the label
+    config.data.relabel = ""  # NAME=NEW,NAME=: classes with one new name are merged, those without one lose their label
+    config.data.split = ""  # test split: FIELD=PATTERN | fold1of5[:FIELD] | session1 (corpus/splits.py); "": the file's
     config.data.generate = ConfigDict()  # keywords of corpus.generate: generated conversations instead of a file
     config.data.longest_row = (
         1024  # slots; longer dialogues are cut into overlapping pieces where the graph is windowed
     )
     config.data.device_megabytes = 0.0  # of rows on a device at once; what exceeds it is streamed; 0 for no limit
-    config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where the file names no validation split
+    config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where no validation split is named
 
     config.model = ConfigDict()
     config.model.hidden = 128  # D

@@ -37,6 +37,8 @@ def load_corpus(config: Any) -> Corpus:
                 "data.modalities and data.speaker_normalised choose fields of a file, and these conversations are "
                 "generated. data.only chooses among their modalities."
             )
+        if data.get("relabel") or data.get("split"):
+            raise UserError("data.relabel and data.split are for the labels and dialogues of a file: leave them out.")
         return corpora.keep(corpora.generate(**data.generate.to_dict(), task=data.task), tuple(data.only))
     corpus = corpora.load(
         data.path or _located(data),
@@ -45,7 +47,9 @@ def load_corpus(config: Any) -> Corpus:
         label=data.label,
         valid_fraction=data.valid_fraction,
         task=data.task,
-        ratings=tuple(data.ratings),
+        ratings=tuple(data.get("ratings", ())),
+        relabel=data.get("relabel", ""),  # not among the options of older runs
+        split=data.get("split", ""),
     )
     for note in corpus.notes:
         print(f"note: {note}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +16,8 @@ from ariigcn_jax import corpus as corpora
 from ariigcn_jax import objective, results, runner, train
 from ariigcn_jax.types import Corpus, UserError
 from experiments import run
+
+LONGEST_FOLDER = 150
 
 
 def check(config: Any, corpus: Corpus, changed: Iterable[str]) -> None:
@@ -30,6 +34,14 @@ def check(config: Any, corpus: Corpus, changed: Iterable[str]) -> None:
     objective.check_overrides(config.losses.to_dict(), changed)
     train.check(config)
     train.make_players(config, corpora.keep(corpus, tuple(config.data.only)), steps=1)
+
+
+def folder_name(name: str) -> str:
+    """A run's folder for what sets it apart; with a digest where that is too long or has characters that do not fit."""
+    safe = re.sub(r"[^\w.+=,-]", "_", name)
+    if safe == name and len(name) <= LONGEST_FOLDER:
+        return name
+    return f"{safe[: LONGEST_FOLDER - 20]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def run_all(configs: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:

@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import hashlib
 import itertools
 import math
-import re
 import shlex
 import sys
 import zlib
@@ -36,8 +34,6 @@ from ariigcn_jax.types import UserError
 from experiments import ablations
 from experiments.command import define_config, flag, main
 from experiments.run import load_corpus
-
-LONGEST_FOLDER = 150
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,12 +201,10 @@ def changes(axes: Sequence[Axis], setting: Sequence[Any]) -> dict[str, Any]:
 
 
 def folder_name(axes: Sequence[Axis], setting: Sequence[Any]) -> str:
-    """The folder of one setting's run; a digest where it would be too long."""
-    name = ",".join(f"{axis.label}={value}" for axis, value in zip(axes, setting, strict=True))
-    safe = re.sub(r"[^\w.+=,-]", "_", name)
-    if safe == name and len(name) <= LONGEST_FOLDER:
-        return name
-    return f"{safe[: LONGEST_FOLDER - 20]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    """The folder of one setting's run."""
+    from experiments import study
+
+    return study.folder_name(",".join(f"{axis.label}={value}" for axis, value in zip(axes, setting, strict=True)))
 
 
 # --- Results ----------------------------------------------------------------------------------------------------------

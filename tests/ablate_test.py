@@ -83,6 +83,7 @@ def test_variants_are_the_full_model_and_each_ablation_of_it():
         ([], "Which ablations"),
         (["adversarial_bce"], "adversarial_bce changes nothing"),
         (["no_tgan", "no_imlc"], "Did you mean no_imcl"),
+        (["four_way"], "four_way changes what is measured"),
         (["only_face"], "begins with 'face'; it has audio, text"),
     ],
 )

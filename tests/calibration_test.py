@@ -33,6 +33,10 @@ def test_error_by_hand():
     p = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.5, 0.5]])
     labels = np.array([0, 1, 0, -1])  # bins [0.5, 0.75) and [0.75, 1]: |0.6 - 1| and |1.8 - 1|, over 3
     assert calibration.expected_calibration_error(p, labels, bins=4) == pytest.approx((0.4 + 0.8) / 3)
+    bins = calibration.reliability(p, labels, bins=4)
+    assert bins["count"].tolist() == [0, 0, 1, 2]
+    np.testing.assert_allclose(bins["confidence"], [np.nan, np.nan, 0.6, 0.9])
+    np.testing.assert_allclose(bins["accuracy"], [np.nan, np.nan, 1, 0.5])
 
 
 def test_without_labels_nothing_is_scaled():

@@ -1,11 +1,13 @@
-"""Carved splits depend on names alone."""
+"""Carved splits depend on names alone; what a user holds out is the test split, and classes are merged by name."""
 
 import hashlib
 
+import numpy as np
 import pytest
 
-from ariigcn_jax.corpus import carve
-from ariigcn_jax.types import UserError
+from ariigcn_jax import corpus as corpora
+from ariigcn_jax.corpus import carve, splits
+from ariigcn_jax.types import UNLABELED, UserError
 
 NAMES = [f"dialogue_{i}" for i in range(40)]
 
@@ -45,3 +47,125 @@ def test_number_picked(n, fraction, picked):
 def test_fraction_out_of_range(fraction):
     with pytest.raises(UserError, match=r"share of the dialogues for 'valid' is .*at least 0 and less than 1"):
         carve(NAMES, fraction, "valid")
+
+
+# --- What is held out -------------------------------------------------------------------------------------------------
+
+# Two people in each of twelve dialogues, three sessions of four dialogues, people of a session never in another one.
+DIALOGUES = [f"Ses0{s}F_{d}" for s in (1, 2, 3) for d in range(4)]
+ACTORS = [f"{name[:5]}{who}" for name in DIALOGUES for who in "FM"]
+EMOTIONS = ("happy", "sad", "excited", "bored")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "acted.npz"
+    split = np.repeat(["train", "train", "test"], 8)  # the third session
+    fields = dict(dialogue_id=np.repeat(DIALOGUES, 2), speaker=["F", "M"] * 12, actor=ACTORS, split=split)
+    np.savez(path, **fields, label=[0, 1, 2, 3] * 6, label_names=EMOTIONS, text=np.arange(24.0)[:, None] + [1, 2])
+    return path
+
+
+def members(corpus, split):
+    return {corpus.dialogue_ids[d] for d in corpus.dialogue[corpus.split == split]}
+
+
+def test_session_held_out_and_validation_carved_out_of_the_others(file):
+    for number in (1, 2, 3):
+        corpus = corpora.load(file, split=f"session{number}", valid_fraction=0.25)
+        session = {name for name in DIALOGUES if name.startswith(f"Ses0{number}")}
+        assert members(corpus, "test") == session
+        assert members(corpus, "valid") == carve(set(DIALOGUES) - session, 0.25, "valid")
+        assert members(corpus, "train") == set(DIALOGUES) - session - members(corpus, "valid")
+        assert f"data.split=session{number}: 4 of 12 dialogues became the test split" in corpus.notes
+        assert not any("in the other dialogues too" in note for note in corpus.notes)
+
+
+def test_one_value_of_a_field_held_out_names_people_on_both_sides(file):
+    corpus = corpora.load(file, split="dialogue_id=*F_[01]")
+    assert members(corpus, "test") == {name for name in DIALOGUES if name[-1] in "01"}
+    assert any("6 of 6 names in the `actor` of the test split are in the other dialogues" in n for n in corpus.notes)
+    assert members(corpora.load(file, split="actor=Ses02M"), "test") == {n for n in DIALOGUES if "Ses02" in n}
+
+
+def test_folds_are_a_partition_and_groups_stay_together(file):
+    parts = [members(corpora.load(file, split=name), "test") for name in splits.expand(["5folds"])]
+    assert sorted(name for part in parts for name in part) == sorted(DIALOGUES)
+    assert {len(part) for part in parts} == {2, 3}
+    by_actor = [members(corpora.load(file, split=name), "test") for name in splits.expand(["3folds:actor"])]
+    assert sorted(map(sorted, by_actor)) == [DIALOGUES[:4], DIALOGUES[4:8], DIALOGUES[8:]]
+
+
+def test_folds_keep_their_choice_between_versions():
+    # By `printf fold/a | sha256sum` and so on the order is c f e a b d.
+    names = list("abcdef")
+    held = [splits.hold_out(splits.parse(f"fold{k}of3"), np.arange(6), np.array(names), names) for k in (1, 2, 3)]
+    assert [[name for name, chosen in zip(names, part, strict=True) if chosen] for part in held] == [
+        ["a", "c"],
+        ["b", "f"],
+        ["d", "e"],
+    ]
+
+
+def test_dialogues_are_joined_through_others():
+    dialogue, value = np.array([0, 0, 1, 2, 2, 3]), np.array([3, 1, 0, 2, 1, 2])  # 0 – 2 – 3 by 1 and 2; 1 alone
+    assert splits._groups(dialogue, value, 4, 4).tolist() == [0, 1, 0, 0]
+
+
+def test_names_of_several_splits():
+    assert splits.expand(["sessions", "session2"]) == [f"session{n}" for n in range(1, 6)]
+    assert splits.expand(["2folds:speaker", "speaker=Ann"]) == ["fold1of2:speaker", "fold2of2:speaker", "speaker=Ann"]
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("session4", r"no `dialogue_id` fits Ses04\*, so nothing is left to test on. It has Ses01F_0"),
+        ("speaker=F", "fits F, so nothing is left to train on"),
+        ("fold4of3", "folds count from 1"),
+        ("fold1of1", "at least two"),
+        ("fold1of4:actor", r"fall into 3 group\(s\) that share no `actor`"),
+        ("fold1of2:speaker", r"fall into 1 group\(s\)"),
+        ("Ses01", "write what is held out"),
+        ("actr=x", "Did you mean `actor`"),
+    ],
+)
+def test_nothing_to_train_or_test_on(file, split, words):
+    with pytest.raises(UserError, match=words):
+        corpora.load(file, split=split)
+
+
+# --- Classes that are merged ------------------------------------------------------------------------------------------
+
+
+def test_classes_are_merged_and_dropped_by_name(file):
+    corpus = corpora.load(file, relabel="excited=happy, bored=")
+    assert corpus.label_names == ("happy", "sad")
+    assert corpus.label.tolist() == [0, 1, 0, UNLABELED] * 6
+    again = corpora.labels.relabel(corpus.label, corpus.label_names, "excited=happy, bored=", partly=True)
+    assert again[0].tolist() == corpus.label.tolist() and again[1] == corpus.label_names
+    renamed = corpora.load(file, relabel="happy=joy,excited=joy")
+    assert renamed.label_names == ("joy", "sad", "bored") and renamed.label.tolist() == [0, 1, 0, 2] * 6
+
+
+@pytest.mark.parametrize(
+    ("relabel", "words"),
+    [
+        ("exited=happy", "there is no class 'exited', only happy, sad, excited, bored. Did you mean excited"),
+        ("happy", "'happy' is not one class and its new name"),
+        ("happy=a,happy=b", "each name once"),
+        ("happy=sad,sad=bored", "happy becomes sad, which becomes another"),
+        ("happy=sad,excited=sad,bored=", "leaves sad: keep at least two"),
+    ],
+)
+def test_classes_that_cannot_be_merged(file, relabel, words):
+    with pytest.raises(UserError, match=words):
+        corpora.load(file, relabel=relabel)
+    if "class" in words:
+        assert corpora.load(file, relabel="exited=happy", training=False).label_names == EMOTIONS
+
+
+def test_scores_have_no_classes_to_merge(tmp_path):
+    np.savez(tmp_path / "x.npz", dialogue_id=["a", "b"], label=[0.5, -1.0], text=np.eye(2))
+    with pytest.raises(UserError, match=r"renames classes, and data\.task=regression has none"):
+        corpora.load(tmp_path / "x.npz", task="regression", relabel="a=b")

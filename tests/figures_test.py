@@ -131,6 +131,18 @@ def test_mean_over_seeds_in_cells(drawn):
     ]
 
 
+def test_reliability_joins_the_bins_that_hold_answers(drawn):
+    before = dict(count=[1, 300, 100], confidence=[0.2, 0.5, 0.9], accuracy=[0.0, 0.25, 1.0])
+    after = dict(count=[4, 0, 0], confidence=[0.3, None, None], accuracy=[0.5, None, None])
+    size(figures.reliability({"before": before, "after": after}, {"before": 0.123, "after": 0.04}, "test"))
+    top, bottom = drawn[0].axes
+    assert [line.get_xydata().tolist() for line in top.lines[1:]] == [[[0.5, 0.25], [0.9, 1.0]], [[0.3, 0.5]]]
+    assert "before temperature scaling: calibration error 12.3 %" in [
+        t.get_text() for t in top.get_legend().get_texts()
+    ]
+    assert [bar.get_height() for bar in bottom.patches] == pytest.approx([1 / 401, 300 / 401, 100 / 401, 1, 0, 0])
+
+
 def test_same_input_same_bytes():
     assert figures.training_curves(rows(3, 2), "weighted_f1") == figures.training_curves(rows(3, 2), "weighted_f1")
 

@@ -16,14 +16,16 @@ from tools import conversation_page, predict
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return runs.make(tmp_path_factory.mktemp("run") / "a")
+    """A run whose classes were merged and whose test split was held out by the user."""
+    options = {"data.relabel": "fury=class 1,boredom=", "data.split": "dialogue_id=b"}
+    return runs.make(tmp_path_factory.mktemp("run") / "a", options)
 
 
 @pytest.fixture(scope="module")
 def conversation(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "c.jsonl"
     lines = runs.conversation(5, dialogue_id="first") + runs.conversation(3, seed=1, dialogue_id="second\x1b[31m")
-    lines[0]["label"] = "class 1"
+    lines[0]["label"], lines[1]["label"] = "fury", "boredom"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
@@ -44,7 +46,7 @@ def test_three_formats_say_the_same(capsys, folder, conversation, tmp_path):
     assert status == 0
     records = [json.loads(line) for line in lines.splitlines()]
     assert [r["turn"] for r in records] == [0, 1, 2, 3, 4, 0, 1, 2]
-    assert records[0]["label"] == "class 1"
+    assert [r["label"] for r in records[:3]] == ["class 1", None, None]
     out = tmp_path / "out.csv"
     status, nothing, _ = call(capsys, "--run", folder, conversation, "--format", "csv", "--out", out)
     assert (status, nothing) == (0, "")
@@ -64,11 +66,12 @@ def test_choices(capsys, folder, conversation, tmp_path):
     _, lines, _ = call(capsys, "--run", folder, conversation, "--format", "jsonl", "--dialogue", "first")
     assert len(lines.splitlines()) == 5
     file = tmp_path / "corpus.npz"
-    split = ["train", "train", "test"]
-    np.savez(file, dialogue_id=["a", "a", "b"], text=np.eye(3), audio_other=np.eye(3), split=split)
+    options = dict(split=["test", "test", "train"], label=[0, 1, 0], label_names=["fury", "class 0"])
+    np.savez(file, dialogue_id=["a", "a", "b"], text=np.eye(3), audio_other=np.eye(3), **options)
     status, lines, notes = call(capsys, "--run", folder, file, "--format", "jsonl", "--split", "test")
     assert status == 0
-    assert [json.loads(line)["dialogue_id"] for line in lines.splitlines()] == ["b"]
+    assert [(r["dialogue_id"], r["label"]) for r in map(json.loads, lines.splitlines())] == [("b", "class 1")]
+    assert "note: data.split=dialogue_id=b: 1 of 2 dialogues became the test split" in notes
     assert "note: audio: missing, the model goes by the other modalities" in notes
     assert "note: audio_other: not used, the model was not trained on it" in notes
 

@@ -63,6 +63,10 @@ def make_run(folder, seeds=(0, 1), epochs=7, finished=True, aligned=True, **opti
             test=[scores(s) for s in seeds],
             seconds={"total": 1.0},
         )
+        bins = dict(count=[0, 24], confidence=[None, 0.75], accuracy=[None, 0.625])
+        content["reliability"] = {"test": {"before": bins, "after": bins}}
+        error = {"per_seed": [0.125] * len(seeds)}
+        content["calibration_error"] = {"test": {"before": error, "after": error}}
         (folder / "results.json").write_text(json.dumps(content))
     if aligned:
         pair = dict(stage="code", first="text", second=EVIL, utterances=9, p=[0.01, 0.02])
@@ -116,7 +120,16 @@ def written(tmp_path_factory):
 
 def test_every_section_is_there(written):
     text, _ = written
-    for anchor in ("configuration", "results", "classes", "confusion", "curves", "failures", "alignment"):
+    for anchor in (
+        "configuration",
+        "results",
+        "classes",
+        "confusion",
+        "calibration",
+        "curves",
+        "failures",
+        "alignment",
+    ):
         assert f'id="{anchor}"' in text and f'href="#{anchor}"' in text
 
 

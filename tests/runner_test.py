@@ -129,7 +129,7 @@ def test_folder_holds_the_newest_checkpoints(alone):
 
 
 def test_pictures_and_curves_are_there(alone):
-    for name in ("training_curves.png", "confusion_matrix.png"):
+    for name in ("training_curves.png", "confusion_matrix.png", "reliability.png"):
         assert (alone[0] / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     (events,) = (alone[0] / "tensorboard").iterdir()
     assert b"train/imcl" in events.read_bytes()

@@ -290,7 +290,10 @@ def test_epoch_is_chosen_by_the_task_s_metric(finished):
     at_best = best(row["test"][config.eval.select] for row in rows)
     assert content["best_test_epoch"]["test"][config.eval.select]["mean"] == at_best
     assert "mean absolute error" in (folder / "results.md").read_text() or task == "multilabel"
-    assert {p.name for p in folder.glob("*.png")} == {"training_curves.png", "confusion_matrix.png"}
+    pictures = {"training_curves.png", "confusion_matrix.png"} | (
+        {"reliability.png"} if task == "multilabel" else set()
+    )
+    assert {p.name for p in folder.glob("*.png")} == pictures
 
 
 def test_scores_are_those_of_the_written_predictions(finished):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ariigcn_jax.inference import TrainedModel
-from ariigcn_jax.types import SPLITS, Corpus, Outputs
+from ariigcn_jax.types import SPLITS, Corpus, Outputs, UserError
 
 
 def parser(doc: str | None, split: str) -> argparse.ArgumentParser:
@@ -20,15 +20,15 @@ def parser(doc: str | None, split: str) -> argparse.ArgumentParser:
     return made
 
 
-def conversations(model: TrainedModel, split: str) -> Corpus:
-    """A split of the corpus that a run was trained on, in the model's form.
+def as_read(model: TrainedModel, split: str) -> Corpus:
+    """A split of the corpus that a run was trained on, as `TrainedModel.prepare` takes it.
 
     Args:
       model: of the run.
       split: one of SPLITS.
 
     Raises:
-      UserError: the corpus is not where the run found it, or has changed its shape.
+      UserError: the corpus is not where the run found it, or it has no such split.
     """
     from ml_collections import ConfigDict
 
@@ -36,8 +36,19 @@ def conversations(model: TrainedModel, split: str) -> Corpus:
 
     config = ConfigDict(model.config.to_dict())
     config.data.speaker_normalised = ()  # the model appends its copies itself
-    corpus = model.prepare(load_corpus(config))
+    corpus = load_corpus(config)
+    if split not in corpus.split:
+        raise UserError(f"{model.path}: its corpus {corpus.name!r} has no {split} split. Choose another --split.")
     return only(corpus, corpus.split == split)
+
+
+def conversations(model: TrainedModel, split: str) -> Corpus:
+    """The same in the model's form.
+
+    Raises:
+      UserError: as `as_read`, or the corpus has changed its shape.
+    """
+    return model.prepare(as_read(model, split))
 
 
 def only(corpus: Corpus, chosen: np.ndarray) -> Corpus:

@@ -61,7 +61,7 @@ def execute(options: argparse.Namespace) -> None:
 
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)
-    corpus = choose(read(options.input, model), options.split, options.dialogue)
+    corpus = choose(read(options.input, model, options.split), options.split, options.dialogue)
     prediction = model(corpus)
     for note in prediction.corpus.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -80,19 +80,25 @@ def execute(options: argparse.Namespace) -> None:
         sys.stdout.write(content)
 
 
-def read(path: str, model: TrainedModel) -> Corpus:
-    """Reads what a user gives: conversations as lines of JSON, or a corpus with the fields that training read."""
+def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
+    """Reads what a user gives: conversations as lines of JSON, or a corpus with the fields that training read.
+
+    Where a `split` is asked for, dialogues are in the splits in which training had them.
+    """
     from ariigcn_jax import corpus as corpora
 
     if Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
         return corpora.conversation.read_jsonl(path)
     data = model.config.data
+    options = dict(label=data.label, task=model.task, training=False, relabel=data.get("relabel", ""))
+    if split and data.get("split"):
+        options |= dict(split=data.split, valid_fraction=data.valid_fraction)
     try:
-        return corpora.load(path, modalities=tuple(data.modalities), label=data.label, task=model.task, training=False)
+        return corpora.load(path, modalities=tuple(data.modalities), **options)
     except UserError:
         if not data.modalities:
             raise
-        return corpora.load(path, label=data.label, task=model.task, training=False)  # some modality may be missing
+        return corpora.load(path, **options)  # some modality may be missing
 
 
 def _has_features(path: str) -> bool:

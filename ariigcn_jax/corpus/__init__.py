@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ariigcn_jax.corpus import columnar, conversation, fields, layouts, normalisation, npz, splits, synthetic
+from ariigcn_jax.corpus import columnar, conversation, fields, labels, layouts, normalisation, npz, splits, synthetic
 from ariigcn_jax.corpus.conversation import from_utterances, select
 from ariigcn_jax.corpus.normalisation import Normalisation
 from ariigcn_jax.corpus.splits import carve
@@ -24,6 +24,7 @@ __all__ = [
     "from_utterances",
     "generate",
     "keep",
+    "labels",
     "layouts",
     "load",
     "locate",
@@ -67,6 +68,8 @@ def load(
     training: bool = True,
     task: str = "classification",
     ratings: Sequence[str] = (),
+    relabel: str = "",
+    split: str = "",
 ) -> Corpus:
     """Finds and reads a corpus.
 
@@ -82,6 +85,8 @@ def load(
       training: whether the corpus is to be trained on; else labels and splits may be absent.
       task: what the labels are: "classification", "regression" or "multilabel".
       ratings: fields of annotators' ratings to learn beside the label.
+      relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
+      split: what is the test split, as in the docstring of `splits`; "" for what the file says.
 
     Returns:
       A validated corpus; its `notes` say what a user should be told about the file.
@@ -99,6 +104,8 @@ def load(
         training=training,
         task=task,
         ratings=ratings,
+        relabel=relabel,
+        split=split,
     )
     return normalisation.apply(corpus, normalisation.fit(corpus)) if standardise else corpus
 

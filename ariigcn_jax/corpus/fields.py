@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.corpus import labels as classes
+from ariigcn_jax.corpus import splits
 from ariigcn_jax.corpus import targets as truths
-from ariigcn_jax.corpus.splits import carve
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
 
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
@@ -166,6 +167,8 @@ def assemble(
     training: bool = True,
     task: str = "classification",
     ratings: Sequence[str] = (),
+    relabel: str = "",
+    split: str = "",
 ) -> Corpus:
     """Validates fields and makes them a corpus; what they must hold is in `LAYOUT`.
 
@@ -181,6 +184,8 @@ def assemble(
       task: what the labels are: "classification", "regression" or "multilabel".
       ratings: fields of annotators' ratings to learn beside the label, [U] or [U, k] numbers; one that the file lacks
         is noted and left out. They are used in training alone.
+      relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
+      split: what is the test split, as in the docstring of `splits`; "" for what the file says.
 
     Returns:
       The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
@@ -198,12 +203,20 @@ def assemble(
         labels = np.where(np.isfinite(targets[0]).all(axis=1), 0, UNLABELED).astype(np.int32)
     elif training or label in archive.arrays:
         labels, label_names = _labels(archive, label, order)
+        labels, label_names = classes.relabel(labels, label_names, relabel, partly=not training)
+    if relabel and task != "classification":
+        raise UserError(f"data.relabel={relabel} renames classes, and data.task={task} has none. Leave it out.")
     speaker, speaker_names = _speakers(archive, order, dialogue)
-    if training:
-        split = _splits(archive, order, dialogue, dialogue_ids, labels != UNLABELED, valid_fraction, test_fraction)
-    else:
-        given = _given_splits(archive, order, dialogue, dialogue_ids)
-        split = (np.full(len(dialogue_ids), "test") if given is None else given)[dialogue]
+    given = (
+        _chosen_splits(archive, order, dialogue, dialogue_ids, split)
+        if split
+        else _given_splits(archive, order, dialogue, dialogue_ids)
+    )
+    if training or split:
+        labelled = labels != UNLABELED
+        given = _carve(archive, given, split, dialogue, dialogue_ids, labelled, valid_fraction, test_fraction)
+    elif given is None:
+        given = np.full(len(dialogue_ids), "test")
     features, present = _features(archive, chosen, order)
     corpus = Corpus(
         name=name or archive.name or (archive.path.name if archive.path.is_dir() else archive.path.stem),
@@ -212,7 +225,7 @@ def assemble(
         dialogue=dialogue,
         speaker=speaker,
         label=labels,
-        split=split,
+        split=given[dialogue],
         label_names=label_names,
         dialogue_ids=dialogue_ids,
         utterance_ids=_utterance_ids(archive, order, dialogue, dialogue_ids),
@@ -377,39 +390,41 @@ def _speakers(archive: Fields, order: np.ndarray, dialogue: np.ndarray) -> tuple
     return (number - number[start][dialogue]).astype(np.int32), names
 
 
-def _splits(
+def _carve(
     archive: Fields,
-    order: np.ndarray,
+    given: np.ndarray | None,
+    chosen: str,
     dialogue: np.ndarray,
     dialogue_ids: Sequence[str],
     labelled: np.ndarray,
     valid_fraction: float,
     test_fraction: float,
 ) -> np.ndarray:
-    """[U] str; carves out of the train dialogues what the file does not name."""
-    given = _given_splits(archive, order, dialogue, dialogue_ids)
+    """[dialogues] str; carves out of the train dialogues what `given` lacks, which is the file's, or `chosen`."""
     split = np.full(len(dialogue_ids), "train") if given is None else given
     # A dialogue without a label would be no validation at all.
     usable = np.isin(np.arange(len(dialogue_ids)), dialogue[labelled])
     held = {"test": test_fraction} if given is None else {}
     for name, fraction in (held if "valid" in split else held | {"valid": valid_fraction}).items():
         candidates = np.flatnonzero((split == "train") & usable).tolist()
-        picked, how = _pick(archive, [dialogue_ids[d] for d in candidates], fraction, name)
+        customary = archive.train_order if name == "valid" and not chosen else ()
+        picked, how = _pick(customary, [dialogue_ids[d] for d in candidates], fraction, name)
         split[[d for d in candidates if dialogue_ids[d] in picked]] = name
-        lacking = "splits" if given is None else f"{name} split"
+        lacking = ("the file" if not chosen else f"data.split={chosen}") + " names no "
+        lacking += "splits" if given is None else f"{name} split"
         archive.note(_carved(name, len(picked), len(candidates), lacking, how))
     if "test" not in split and given is not None:
         archive.note("the file names no test split")
-    return split[dialogue]
+    return split
 
 
-def _pick(archive: Fields, candidates: list[str], fraction: float, name: str) -> tuple[frozenset[str], str]:
+def _pick(customary: Sequence[str], candidates: list[str], fraction: float, name: str) -> tuple[frozenset[str], str]:
     """The dialogues that are held out, and how they were chosen."""
-    hashed = carve(candidates, fraction, name)
-    if not archive.train_order or name != "valid":
+    hashed = splits.carve(candidates, fraction, name)
+    if not customary:
         return hashed, "chosen by a hash of their names"
     known = set(candidates)
-    ordered = [d for d in archive.train_order if d in known]
+    ordered = [d for d in customary if d in known]
     # Published codes round down: int(0.1 * 120) of IEMOCAP's dialogues.
     number = min(max(int(fraction * len(ordered)), 1), len(hashed) and len(ordered) - 1)
     return frozenset(ordered[:number]), "the first ones of the file's train list, as published codes do"
@@ -417,9 +432,32 @@ def _pick(archive: Fields, candidates: list[str], fraction: float, name: str) ->
 
 def _carved(name: str, picked: int, candidates: int, lacking: str, how: str) -> str:
     if not picked:
-        return f"the file names no {lacking}: the {name} split stays empty"
+        return f"{lacking}: the {name} split stays empty"
     counts = f"{picked} of {count(candidates, 'labelled train dialogue')}"
-    return f"the file names no {lacking}: {counts} became the {name} split, {how}"
+    return f"{lacking}: {counts} became the {name} split, {how}"
+
+
+def _chosen_splits(
+    archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str], text: str
+) -> np.ndarray:
+    """[dialogues] str, "test" for what the user holds out and "train" for all others; notes people who are in both."""
+    what = splits.parse(text)
+    values = archive.names(what.field, order)
+    if values is None:
+        raise archive.absent(what.field, f"data.split={text} needs it; it may name another field")
+    held = splits.hold_out(what, dialogue, values, dialogue_ids)
+    archive.note(f"data.split={text}: {held.sum()} of {count(len(held), 'dialogue')} became the test split")
+    for field in splits.PEOPLE:
+        people = archive.names(field, order)
+        if people is not None:
+            tested, others = (set(people[chosen].tolist()) for chosen in (held[dialogue], ~held[dialogue]))
+            if both := sorted(tested & others):
+                archive.note(
+                    f"data.split={text}: {len(both)} of {count(len(tested), 'name')} in the `{field}` of the test "
+                    f"split are in the other dialogues too ({listed(both[:3])}{' …' if len(both) > 3 else ''})"
+                )
+            break
+    return np.where(held, "test", "train").astype("<U5")
 
 
 def _given_splits(

@@ -1,8 +1,13 @@
-"""The class names that published files leave out, and classes made of sentiment scores."""
+"""The class names that published files leave out, classes made of sentiment scores, and classes that are merged."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 import numpy as np
+
+from ariigcn_jax.types import UNLABELED, UserError
 
 IEMOCAP = ("happy", "sad", "neutral", "angry", "excited", "frustrated")  # the field's numbering; the first four are
 # also that of the files with four classes
@@ -41,3 +46,65 @@ def rarest(targets: np.ndarray, counted: np.ndarray) -> np.ndarray:
     """
     often = np.where(targets, targets[counted].sum(axis=0), np.inf)
     return np.where(targets.any(axis=1), often.argmin(axis=1), targets.shape[1])
+
+
+def renamings(text: str) -> dict[str, str]:
+    """Reads which classes get another name.
+
+    Args:
+      text: `NAME=NEW` between commas; NAME= drops the class. Two classes with one new name are merged.
+
+    Example:
+      >>> renamings("excited=happy, frustrated=")
+      {'excited': 'happy', 'frustrated': ''}
+
+    Raises:
+      UserError: it is written otherwise, or a name is renamed twice.
+    """
+    found: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, new = (word.strip() for word in part.partition("="))
+        if not (name and equals) or name in found:
+            raise UserError(
+                f"data.relabel={text}: {part!r} is not one class and its new name. Write NAME=NEW,NAME=NEW, each name "
+                "once; NAME= drops a class, as in excited=happy,frustrated="
+            )
+        found[name] = new
+    for name, new in found.items():
+        if found.get(new, new) != new:
+            raise UserError(f"data.relabel={text}: {name} becomes {new}, which becomes another. Name the last at once.")
+    return found
+
+
+def relabel(
+    label: np.ndarray, names: Sequence[str], text: str, *, partly: bool = False
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Merges, renames and drops classes; doing so twice changes nothing more.
+
+    Args:
+      label: [U] int in [0, C), or UNLABELED.
+      names: C names.
+      text: as for `renamings`; "" changes nothing.
+      partly: whether classes that are not there may be named.
+
+    Returns:
+      [U] int32, with UNLABELED for those of a dropped class, and the names that are left, in the order of the first
+      class that each stands for.
+
+    Raises:
+      UserError: a class is not there, or fewer than two are left.
+    """
+    if not text:
+        return label, tuple(names)
+    renamed = renamings(text)
+    for name in () if partly else renamed:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise UserError(f"data.relabel={text}: there is no class {name!r}, only {', '.join(names)}.{hint}")
+    new = [renamed.get(name, name) for name in names]
+    left = tuple(dict.fromkeys(filter(None, new)))
+    if len(left) < 2 and not partly:
+        raise UserError(f"data.relabel={text} leaves {', '.join(left) or 'no class'}: keep at least two classes.")
+    table = np.array([left.index(name) if name else UNLABELED for name in new] + [UNLABELED], np.int32)
+    return table[label], left  # UNLABELED is the table's last

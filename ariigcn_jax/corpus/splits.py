@@ -1,11 +1,133 @@
-"""Splits by dialogue that depend on the dialogues' names and on nothing else."""
+"""Splits by dialogue that depend on names in the corpus and on nothing else.
+
+What is held out for testing (`data.split`) is written in one of three ways, and all other dialogues are trained on:
+
+    FIELD=PATTERN       the dialogues with an utterance whose FIELD fits: speaker=Ann, dialogue_id=Ses01*
+    fold2of5            the second of five parts of the dialogues
+    fold2of5:FIELD      the same, dialogues that share a value of FIELD staying together: fold2of5:speaker
+    session1            to session5, IEMOCAP's: short for dialogue_id=Ses01*
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import fnmatch
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from ariigcn_jax.types import UserError
+
+SESSIONS = {f"session{n}": f"dialogue_id=Ses{n:02}*" for n in range(1, 6)}
+PEOPLE = ("actor", "speaker")  # fields that say who speaks; of those that a file has, the first knows people apart
+DIALOGUE = "dialogue_id"
+EXAMPLES = "speaker=Ann, dialogue_id=Ses01*, fold1of5, fold1of5:speaker or session1"
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Which dialogues are the test split; made by `parse`.
+
+    Attributes:
+      text: as it was written.
+      field: whose values count.
+      pattern: that one of a dialogue's values has to fit; "" for a fold.
+      fold: its number, from 1.
+      folds: how many there are.
+    """
+
+    text: str
+    field: str = DIALOGUE
+    pattern: str = ""
+    fold: int = 1
+    folds: int = 0
+
+
+def parse(text: str) -> HeldOut:
+    """Reads what is held out; how it is written is in the module's docstring.
+
+    Raises:
+      UserError: it is written otherwise.
+    """
+    if found := re.fullmatch(r"fold(\d+)of(\d+)(?::(\w+))?", text):
+        fold, folds = int(found[1]), int(found[2])
+        if not 1 <= fold <= folds or folds < 2:
+            raise UserError(f"data.split={text}: folds count from 1, and there are at least two, as in fold1of5.")
+        return HeldOut(text, found[3] or DIALOGUE, fold=fold, folds=folds)
+    field, equals, pattern = SESSIONS.get(text, text).partition("=")
+    if not (field and equals and pattern):
+        raise UserError(f"data.split={text}: write what is held out for testing as {EXAMPLES}.")
+    return HeldOut(text, field, pattern)
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """What is held out in turn, each once: `sessions` stands for IEMOCAP's five, `5folds` and `5folds:FIELD` for the
+    folds."""
+    found: list[str] = []
+    for name in names:
+        if folds := re.fullmatch(r"(\d+)folds(:\w+)?", name):
+            found += [f"fold{n}of{folds[1]}{folds[2] or ''}" for n in range(1, int(folds[1]) + 1)]
+        else:
+            found += list(SESSIONS) if name == "sessions" else [name]
+    return list(dict.fromkeys(found))
+
+
+def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_ids: Sequence[str]) -> np.ndarray:
+    """[dialogues] bool, those that are the test split.
+
+    Folds are dealt, one group of dialogues after the other, in the order of the SHA-256 of their first names (choice).
+
+    Args:
+      what: is held out.
+      dialogue: [U] int, index into `dialogue_ids`.
+      values: [U] str of the field `what.field`.
+      dialogue_ids: names of the dialogues.
+
+    Raises:
+      UserError: nothing would be left in the test split, or outside.
+    """
+    known, value = np.unique(values, return_inverse=True)
+    if what.pattern:
+        fits = np.array([fnmatch.fnmatchcase(name, what.pattern) for name in known.tolist()])
+        held = np.zeros(len(dialogue_ids), bool)
+        held[dialogue[fits[value]]] = True
+        few = ", ".join(known[:3].tolist()) + (" …" if len(known) > 3 else "")
+        if not held.any():
+            raise UserError(
+                f"data.split={what.text}: no `{what.field}` fits {what.pattern}, so nothing is left to test on. "
+                f"It has {few}"
+            )
+        if held.all():
+            raise UserError(
+                f"data.split={what.text}: every dialogue has a `{what.field}` that fits {what.pattern}, so nothing is "
+                f"left to train on. It has {few}"
+            )
+        return held
+    group = _groups(dialogue, value, len(dialogue_ids), len(known))
+    by_name = np.argsort(np.asarray(dialogue_ids, object))
+    groups, place = np.unique(group[by_name], return_index=True)
+    first = {int(g): dialogue_ids[int(d)] for g, d in zip(groups, by_name[place], strict=True)}
+    if len(first) < what.folds:
+        raise UserError(
+            f"data.split={what.text}: the dialogues fall into {len(first)} group(s) that share no `{what.field}`, "
+            f"fewer than {what.folds} folds. Ask for fewer, or for another field."
+        )
+    order = sorted(first, key=lambda g: (_digest("fold", first[g]), first[g]))
+    return np.isin(group, order[what.fold - 1 :: what.folds])
+
+
+def _groups(dialogue: np.ndarray, value: np.ndarray, dialogues: int, values: int) -> np.ndarray:
+    """[dialogues] int, equal for those that are joined by values that they share, directly or through others."""
+    group = np.arange(dialogues)
+    while True:
+        least, joined = np.full(values, dialogues), group.copy()
+        np.minimum.at(least, value, group[dialogue])
+        np.minimum.at(joined, dialogue, least[value])
+        if np.array_equal(joined, group):
+            return group
+        group = joined
 
 
 def carve(dialogue_ids: Iterable[str], fraction: float, salt: str) -> frozenset[str]:

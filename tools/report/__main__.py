@@ -3,9 +3,9 @@
     python -m tools.report runs/full runs/no_tgan --output=report.html
 
 A folder may be a run, finished or not, a sweep (experiments.sweep) or a set of ablations (experiments.ablate). On the
-page: options in which the runs differ, scores with intervals, classes, confusion matrices, learning curves, failure
-signatures, alignment (where tools.align has measured it), curves over swept options, and attention over conversations
-of the corpus. The page needs no network. It holds no transcripts unless --transcripts asks for them.
+page: options in which the runs differ, scores with intervals, classes, confusion matrices, calibration, learning
+curves, failure signatures, alignment (where tools.align has measured it), curves over swept options, and attention over
+conversations of the corpus. The page needs no network. It holds no transcripts unless --transcripts asks for them.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def command(options: argparse.Namespace) -> None:
             ("results", "Results", sections.scores(runs)),
             ("classes", "Classes", sections.classes(runs)),
             ("confusion", "Confusion matrices", sections.confusions(runs)),
+            ("calibration", "Calibration", sections.calibration(runs)),
             ("curves", "Learning curves", sections.curves(runs)),
             ("failures", "Failure signatures", sections.failures(runs)),
             ("alignment", "Alignment", sections.alignment(runs)),

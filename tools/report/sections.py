@@ -217,6 +217,32 @@ def confusions(runs: Sequence[Run]) -> str:
     return page.paragraph(words) + page.grid(charts) if charts else page.paragraph("No run is finished yet.")
 
 
+def calibration(runs: Sequence[Run]) -> str:
+    """How often answers of a confidence are right: dashed as trained, solid with the temperature."""
+    figure = page.chart(
+        "Confidence and accuracy",
+        height=420,
+        xaxis=dict(title="probability of the answer", range=[0, 1], tickformat=".0%"),
+        yaxis=dict(title="share that is right", range=[0, 1], tickformat=".0%"),
+    )
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color="#999", dash="dot"), hoverinfo="skip", name="")
+    found = [(k, run) for k, run in enumerate(runs) if run.split in run.results.get("reliability", {})]
+    for k, run in found:
+        for when, dash in (("before", "dash"), ("after", "solid")):
+            bins = run.results["reliability"][run.split][when]
+            error = _percent(run.results["calibration_error"][run.split][when]["per_seed"])
+            figure.add_scatter(
+                x=bins["confidence"],
+                y=bins["accuracy"],
+                mode="lines+markers",
+                line=dict(color=page.colour(k), dash=dash),
+                name=page.text(f"{run.name}, {when}: calibration error {error} %"),
+                hovertext=[f"{count:g} answers" for count in bins["count"]],
+            )
+    words = "Before (dashed) and after (solid) the temperature that was fitted on validation; all seeds together."
+    return page.paragraph(words) + page.show(figure) if found else page.paragraph("No run was calibrated.", "quiet")
+
+
 # --- Curves -----------------------------------------------------------------------------------------------------------
 
 
