@@ -2,8 +2,8 @@
 
 python -m experiments.run --config=experiments/iemocap.py --config.num_seeds=10
 
-Test weighted F1 66.99 ± 0.60 with frozen MiniLM text, eGeMAPS audio and prosody; 10 seeds, 574 s on one shared CPU
-core, commit b4f3c73.
+Test weighted F1 67.12 ± 0.72 with frozen MiniLM text, eGeMAPS audio and prosody; 10 seeds, on two shared CPU cores,
+commit b15faf7 with this file. four_way behind the file's name merges happy and excited and leaves out frustrated.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +23,9 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.eval.epoch = "last"
     config.data.name = "iemocap"
     config.data.speaker_normalised = ("audio", "vocal")
+    # The cross entropy of sessions that are left out falls from 0.891 to 0.871 with these (2 seeds; the deviation
+    # between seeds is 0.005), and weighted F1 rises from 62.8 to 63.2.
+    config.data.ratings = ("valence_arousal_dominance",)
     config.model.modality_dropout = 0.3
     config.model.input_dropout = 0.2
     config.optimizer.schedule = "constant"
