@@ -83,7 +83,7 @@ def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], in
       The exit status: 0, 1 after a UserError, 130 after an interruption.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
     if {"--help", "-h", "--helpfull"} & set(argv[1:]):
         print(f"{doc.strip()}\n\nOptions:\n\n  --config: {CONFIG_HELP}{flags.FLAGS.main_module_help()}")
         return 0
@@ -111,7 +111,7 @@ def call(command: Callable[[argparse.Namespace], None], parser: argparse.Argumen
     """
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
     try:
         command(options)
     except UserError as error:

@@ -73,7 +73,7 @@ def _again(stored: Mapping[str, Any]) -> ConfigDict:
 
     defaults = base.get_config().to_dict()
     config = ConfigDict(tupled(filled(stored, defaults)))
-    config.distributed = ConfigDict(defaults["distributed"])
+    config.distributed.update(coordinator="", processes=1, process=0)
     config.num_devices = min(config.num_devices, jax.local_device_count())
     return config.lock()
 

@@ -1,4 +1,5 @@
-"""Killed with SIGKILL at random moments and resumed, a run ends with the bits of one that was never killed.
+"""Killed with SIGKILL at random moments, or stopped by a full disk, and resumed, a run ends with the bits of one that was
+left alone.
 
     KILLS=100 python -m pytest -n 0 -s -m slow tests/kill_test.py
 
@@ -13,6 +14,8 @@ import os
 import random
 import re
 import runpy
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -219,3 +222,34 @@ def test_killed_anywhere_it_ends_with_the_same_bits(kind, tmp_path):
         assert not list(folder.rglob("*tmp*"))
     words = ", ".join(f"{count} {phase}" for phase, count in landed.most_common())
     print(f"{kind}: {sum(landed.values())} kills of {stories} runs: {words}; epochs done again: {dict(repeated)}")
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=360k tmpfs disk || exit 77
+"$@" >full.txt 2>&1; echo $? >status.txt
+cp -r disk/cut full
+mount -o remount,size=64m disk
+"$@" >output.txt 2>&1 && cp -r disk/cut cut
+"""  # in a namespace of its own; 360 KiB are full while the third checkpoint is written
+
+
+@pytest.mark.slow
+def test_stopped_by_a_full_disk_it_ends_with_the_same_bits(tmp_path):
+    config_file(tmp_path, tiny(LIGHT))
+    Start("run", tmp_path, "whole").finish()
+    (tmp_path / "disk").mkdir()
+    line = [sys.executable, "-m", "experiments.run", "--config=tiny.py", "--workdir=disk/cut"]
+    private = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", FULL_DISK, "sh", *line]
+    if not shutil.which("unshare"):
+        pytest.skip("there is no unshare here")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(private, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    if not (tmp_path / "status.txt").exists():
+        pytest.skip(f"mounting is not permitted here: {done.stderr}")
+    said = (tmp_path / "full.txt").read_text()
+    assert (tmp_path / "status.txt").read_text() == "1\n"
+    assert "error: " in said and "No space left on device" in said and "Traceback" not in said, said
+    assert_readable(tmp_path / "full")
+    assert not (tmp_path / "full" / "results.json").exists()
+    assert "Resuming" in (tmp_path / "output.txt").read_text()
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")

@@ -382,8 +382,14 @@ def test_another_corpus_is_refused_on_resuming(both, tmp_path, monkeypatch):
     corpus = run.load_corpus(tiny())
     corpus.features["text"][corpus.split == "train"] += 1
     monkeypatch.setattr(run, "load_corpus", lambda _: corpus)
+    options = {"num_seeds": 2, "eval.report_best_test": True}
+    with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
+        execute(tmp_path / "run", options)
+    described = json.loads((tmp_path / "run" / "corpus.json").read_text())
+    del described["digest"]  # as an earlier version wrote it
+    (tmp_path / "run" / "corpus.json").write_text(json.dumps(described))
     with pytest.raises(UserError, match=r"corpus has changed.*text/mean.*--workdir"):
-        execute(tmp_path / "run", {"num_seeds": 2, "eval.report_best_test": True})
+        execute(tmp_path / "run", options)
 
 
 # --- Divergence -------------------------------------------------------------------------------------------------------
