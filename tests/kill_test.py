@@ -1,5 +1,4 @@
-"""Killed with SIGKILL at random moments, or stopped by a full disk, and resumed, a run ends with the bits of one that was
-left alone.
+"""Killed at random moments, or stopped by a full disk, and resumed, a run ends with the bits of one left alone.
 
     KILLS=100 python -m pytest -n 0 -s -m slow tests/kill_test.py
 
