@@ -12,7 +12,9 @@ and writes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -28,6 +30,7 @@ from ariigcn_jax.types import UserError
 FOLDER, DAMAGED = "checkpoints", "damaged_checkpoints"
 ITEMS = ("last", "best", "data")
 SUMS = "SHA256SUMS"
+FULL = os.strerror(errno.ENOSPC)  # at the end of a long line where tensorstore says it
 
 
 class Checkpoints:
@@ -220,7 +223,7 @@ class _Saving:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if isinstance(error, OSError | ValueError | RuntimeError):
             raise UserError(
-                f"{self._path}: saving a checkpoint failed ({_first_line(error)}). The checkpoint before it is intact. "
+                f"{self._path}: saving a checkpoint failed ({FULL if FULL in str(error) else _first_line(error)}). The checkpoint before it is intact. "
                 "Free space or mend permissions there, then run the same command to resume."
             ) from error
 

@@ -261,7 +261,7 @@ def test_full_disk_says_that_the_one_before_is_intact(tmp_path, monkeypatch):
     checkpoints.save(1, items(1))
 
     def full(*_, **__):
-        raise OSError(28, "No space left on device")
+        raise ValueError("RESOURCE_EXHAUSTED: " + "x" * 300 + ": No space left on device [os_error_code='28']")
 
     monkeypatch.setattr(checkpoints._manager, "save", full)
     with pytest.raises(UserError, match=r"checkpoints: .*No space left on device.*intact"):
