@@ -222,8 +222,9 @@ class _Saving:
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if isinstance(error, OSError | ValueError | RuntimeError):
+            reason = FULL if FULL in str(error) else _first_line(error)
             raise UserError(
-                f"{self._path}: saving a checkpoint failed ({FULL if FULL in str(error) else _first_line(error)}). The checkpoint before it is intact. "
+                f"{self._path}: saving a checkpoint failed ({reason}). The checkpoint before it is intact. "
                 "Free space or mend permissions there, then run the same command to resume."
             ) from error
 
