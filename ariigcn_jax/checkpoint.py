@@ -3,12 +3,20 @@
     checkpoints/<epoch>/last    TrainState of each seed (leading axis S)
     checkpoints/<epoch>/best    parameters of each seed's chosen epoch so far, with that epoch and its score
     checkpoints/<epoch>/data    what the features were standardised with
+    checkpoints/<epoch>/SHA256SUMS    of the files of these, as `sha256sum -c` reads it
 
-Saving is asynchronous; a checkpoint counts once it is complete. Of several processes the first one reads and writes.
+Saving is asynchronous; a checkpoint counts once it is complete, checksums included, for it is moved to its place after
+that. One whose files are not as they were written is passed over, and named. Of several processes the first one reads
+and writes.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +27,10 @@ import orbax.checkpoint as ocp
 from ariigcn_jax import parallel
 from ariigcn_jax.types import UserError
 
-FOLDER = "checkpoints"
+FOLDER, DAMAGED = "checkpoints", "damaged_checkpoints"
 ITEMS = ("last", "best", "data")
+SUMS = "SHA256SUMS"
+FULL = os.strerror(errno.ENOSPC)  # at the end of a long line where tensorstore says it
 
 
 class Checkpoints:
@@ -42,6 +52,8 @@ class Checkpoints:
             create=False,
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
+            # Called when all items are written, before the folder that holds them is moved to its place.
+            async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _write_sums(folder)),
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
             )
@@ -51,10 +63,43 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
 
     def latest(self) -> int | None:
-        """Epochs done at the newest complete checkpoint, or None."""
-        epoch = self._manager.latest_step() if self._manager else None
+        """Epochs done at the newest intact checkpoint, or None where there is none yet.
+
+        Newer ones that are damaged are moved out of the way, and named on stderr.
+
+        Raises:
+          UserError: there are checkpoints, and none is intact.
+        """
+        epoch = parallel.from_first(self._newest_intact, otherwise=None)
         agreed = int(parallel.broadcast(np.int32(-1 if epoch is None else epoch)))
         return None if agreed < 0 else agreed
+
+    def _newest_intact(self) -> int | None:
+        folder, damaged = Path(self._manager.directory), dict[int, str]()
+        for epoch in sorted(self._manager.all_steps(), reverse=True):
+            problem = _damage(folder / str(epoch))
+            if problem is None:
+                break
+            damaged[epoch] = problem
+        else:
+            if damaged:
+                raise UserError(_none_intact(folder, damaged))
+            return None
+        for bad, problem in damaged.items():
+            aside = folder.parent / DAMAGED / str(bad)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(exist_ok=True)
+            (folder / str(bad)).rename(aside)
+            print(
+                f"warning: {folder / str(bad)}: this checkpoint is damaged ({problem}). It is in {aside} now, and the "
+                f"one before it, of epoch {epoch}, is used.",
+                file=sys.stderr,
+            )
+        if damaged:
+            self._manager.reload()
+        if not (folder / str(epoch) / SUMS).exists():
+            print(f"note: {folder / str(epoch)} has no {SUMS}: it is used unchecked.")
+        return epoch
 
     def save(self, epoch: int, items: dict[str, Any]) -> None:
         """Starts to save {"last", "best", "data"}, pytrees of arrays; a save that failed before is reported here.
@@ -129,6 +174,43 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def _write_sums(folder: Path) -> None:
+    """Adds the checksums to the checkpoint that is being written: the only one, what a kill left is removed before."""
+    (written,) = folder.glob(f"*{ocp.path.atomicity.TMP_DIR_SUFFIX}*")
+    (written / SUMS).write_text("".join(f"{value}  {name}\n" for name, value in _sums(written).items()))
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Path below a checkpoint -> SHA-256, of all files of its items."""
+    files = sorted(p for item in ITEMS for p in (folder / item).rglob("*") if p.is_file())
+    sums = {}
+    for path in files:
+        with path.open("rb") as file:
+            sums[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
+
+
+def _damage(folder: Path) -> str | None:
+    """Which file of a checkpoint is not as it was written; None where all are, or where it has no checksums."""
+    if not (folder / SUMS).exists():
+        return None
+    try:
+        written = {name: value for value, name in (x.split("  ", 1) for x in (folder / SUMS).read_text().splitlines())}
+        found = _sums(folder)
+    except (OSError, ValueError) as error:
+        return _first_line(error)
+    wrong = sorted(name for name in written.keys() | found.keys() if written.get(name) != found.get(name))
+    return f"{wrong[0]} {'is not as it was written' if wrong[0] in found else 'is not there'}" if wrong else None
+
+
+def _none_intact(folder: Path, damaged: dict[int, str]) -> str:
+    problems = "; ".join(f"{epoch}: {problem}" for epoch, problem in damaged.items())
+    return (
+        f"{folder}: none of the checkpoints there is intact ({problems}). Copy them back if you have a copy; or delete "
+        "that folder, and results.json if it is there, to begin the run again."
+    )
+
+
 class _Saving:
     """Turns what a full or read-only disk raises, wherever it surfaces, into a message."""
 
@@ -140,14 +222,15 @@ class _Saving:
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if isinstance(error, OSError | ValueError | RuntimeError):
+            reason = FULL if FULL in str(error) else _first_line(error)
             raise UserError(
-                f"{self._path}: saving a checkpoint failed ({_first_line(error)}). The checkpoint before it is intact. "
+                f"{self._path}: saving a checkpoint failed ({reason}). The checkpoint before it is intact. "
                 "Free space or mend permissions there, then run the same command to resume."
             ) from error
 
 
 def read_best(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Reads what inference needs from the newest complete checkpoint; changes nothing, so the run may be under way.
+    """Reads what inference needs from the newest intact checkpoint; changes nothing, so the run may be under way.
 
     Args:
       directory: the work directory.
@@ -156,22 +239,34 @@ def read_best(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
       "best" (parameters, epoch and score, each with the leading axis S); and "data".
 
     Raises:
-      UserError: there is none yet, or it is damaged.
+      UserError: there is none yet, or none is intact.
     """
     folder = (directory / FOLDER).absolute()
-    steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else []
-    if not steps:
-        raise UserError(
-            f"{directory}: this run has no checkpoint yet. Let it train on: the command that began it, with "
-            f"--workdir={directory}, resumes it."
-        )
-    step = max(steps)
-    try:
-        with ocp.StandardCheckpointer() as reader:
-            best, data = (reader.restore(folder / str(step) / item) for item in ("best", "data"))
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(
-            f"{folder / str(step)}: this checkpoint cannot be read ({_first_line(error)}). If the run is under way, "
-            "try again; else delete that folder to use the one before it."
-        ) from error
-    return best, data
+    damaged: dict[int, str] = {}
+    while True:  # listed anew each time: a run under way deletes the oldest and adds one
+        epochs = [e for e in ocp.utils.checkpoint_steps(folder) if e not in damaged] if folder.is_dir() else []
+        if not epochs:
+            break
+        epoch = max(epochs)
+        problem = _damage(folder / str(epoch))
+        if problem is None:
+            try:
+                with ocp.StandardCheckpointer() as reader:
+                    best, data = (reader.restore(folder / str(epoch) / item) for item in ("best", "data"))
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                problem = _first_line(error)
+        if problem is None:
+            for bad in [e for e in damaged if e > epoch]:
+                print(
+                    f"warning: {folder / str(bad)}: this checkpoint is damaged ({damaged[bad]}); the one before it, of "
+                    f"epoch {epoch}, is used. To have it again, delete results.json there and resume the run.",
+                    file=sys.stderr,
+                )
+            return best, data
+        damaged[epoch] = problem
+    if damaged:
+        raise UserError(_none_intact(folder, damaged))
+    raise UserError(
+        f"{directory}: this run has no checkpoint yet. Let it train on: the command that began it, with "
+        f"--workdir={directory}, resumes it."
+    )

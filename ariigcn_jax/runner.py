@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax import __version__, calibration, diagnostics, figures, graph, parallel, results, tasks, train
+from ariigcn_jax import __version__, calibration, diagnostics, figures, graph, parallel, results, tasks, train, workdir
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax import seeds as ensembles
 from ariigcn_jax.checkpoint import Checkpoints
@@ -67,13 +67,15 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     started = time.perf_counter()
     if config.eval.report_best_test and not config.eval.test:
         raise UserError("eval.report_best_test=True needs eval.test=True: it reads the test split in every epoch.")
+    described = describe(corpus)
+    parallel.from_first(lambda: _check_corpus(directory, described), otherwise=None)
     corpus, normalisation = prepare(corpus)
     seeds = ensembles.make(config, corpus)
     _say_packing(seeds, corpus)
     checkpoints = Checkpoints(directory.path, config.checkpoint.keep)
     try:
         progress = _start(seeds, normalisation, checkpoints, directory)
-        directory.write_json(CORPUS, describe(corpus))
+        directory.write_json(CORPUS, described)
         first = progress.epoch
         timing = _train(seeds, config, progress, normalisation, checkpoints, directory)
         checkpoints.save(progress.epoch, _items(seeds, progress, normalisation))
@@ -87,7 +89,8 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
-    """The content of corpus.json: modalities in the model's order, labels, and how much there was of each split."""
+    """The content of corpus.json, of a corpus as read: modalities in the model's order, labels, how much there is of
+    each split, and what tells it from another corpus."""
 
     def count(chosen: np.ndarray) -> dict[str, int]:
         dialogues = len(np.unique(corpus.dialogue[chosen]))
@@ -104,7 +107,21 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "target_names": list(corpus.target_names),
         "ratings": 0 if corpus.ratings is None else corpus.ratings.shape[1],
         "splits": {split: count(corpus.split == split) for split in SPLITS},
+        "digest": corpora.identity.digest(corpus),
     }
+
+
+def _check_corpus(directory: WorkDir, described: dict[str, Any]) -> None:
+    """Refuses another corpus than the run began with."""
+    file = directory.path / CORPUS
+    stored = workdir.read_json(file).get("digest", {}) if file.exists() else {}
+    given = described["digest"]
+    differing = [name for name in {**stored, **given} if stored and stored.get(name) != given.get(name)]
+    if differing:
+        raise UserError(
+            f"The corpus has changed since the run in {directory.path} began ({', '.join(differing)}). Use the same "
+            "file, or another --workdir."
+        )
 
 
 def _say_packing(seeds: Seeds, corpus: Corpus) -> None:

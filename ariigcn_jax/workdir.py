@@ -2,7 +2,7 @@
 
     config.json         every option of the run; what makes the folder a work directory
     environment.json    code, versions, device, command line, date; `earlier` holds those of the starts before this one
-    corpus.json         the model's modalities and labels, which using it takes
+    corpus.json         the model's modalities and labels, which using it takes, and checksums of the corpus
     metrics.jsonl       one line an epoch
     tensorboard/        the same numbers as curves
     .lock               held while a process works here
@@ -207,6 +207,9 @@ def open(
         lock = _acquire(folder)
     try:
         resumed = (folder / CONFIG).exists()
+        for pattern in (".*.tmp", "predictions/.*.tmp"):
+            for left in folder.glob(pattern):  # by a start that was killed while it wrote
+                left.unlink(missing_ok=True)
         directory = WorkDir(folder, resumed, lock, tensorboard)
         _settle_config(directory, json_safe(config), may_differ)
         _record_environment(directory)
@@ -342,21 +345,21 @@ def _acquire(folder: Path) -> int:
 def _settle_config(directory: WorkDir, config: dict[str, Any], may_differ: Collection[str]) -> None:
     """Stores the config of a new run; holds that of a resumed one against the stored one."""
     if directory.resumed:
-        stored = _read_json(directory.path / CONFIG)
-        differences = _differences(stored, config)
-        refused = [text for key, text in differences.items() if not _covered(key, may_differ)]
+        stored = read_json(directory.path / CONFIG)
+        changed = differences(stored, config)
+        refused = [text for key, text in changed.items() if not _covered(key, may_differ)]
         if refused:
             raise UserError(
                 f"the run in {directory.path} has other options (stored → given):\n  "
                 + "\n  ".join(refused)
                 + "\nresume it with the same options, or choose another --workdir"
             )
-        if not differences:
+        if not changed:
             return
     directory.write_json(CONFIG, config)
 
 
-def _differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
+def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
     """Dotted key -> "key: stored → given" for every option that is not the same in both."""
     stored, given = flatten(stored), flatten(given)
     texts = {}
@@ -376,12 +379,17 @@ def _record_environment(directory: WorkDir) -> None:
     file = directory.path / ENVIRONMENT
     record = environment()
     if file.exists():
-        last = _read_json(file)
+        last = read_json(file)
         record["earlier"] = [*last.pop("earlier", []), last]
     directory.write_json(ENVIRONMENT, record)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The content of one of a work directory's files.
+
+    Raises:
+      UserError: it is not there, or damaged.
+    """
     try:
         value = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:

@@ -21,11 +21,12 @@ def define_config() -> None:
     config_flags.DEFINE_config_file("config", None, CONFIG_HELP)
 
 
-def parse(argv: Sequence[str]) -> list[str]:
+def parse(argv: Sequence[str], instead: str = "") -> list[str]:
     """Reads the command line into absl's flags.
 
     Args:
       argv: the program and its arguments.
+      instead: name of a flag that makes --config superfluous.
 
     Returns:
       Dotted keys of the config that the user set.
@@ -42,6 +43,10 @@ def parse(argv: Sequence[str]) -> list[str]:
         raise UserError(_parse_message(error, argv)) from error
     if left:
         raise UserError(f"What is {left[0]!r}? Options begin with --, as in --config.seed=3.")
+    if instead and flags.FLAGS[instead].value:
+        if config is not None:
+            raise UserError(f"--{instead} has a config of its own: leave --config out.")
+        return []
     if config is None:
         raise UserError("Which experiment? For example --config=experiments/synthetic.py")
     return list(config_flags.get_override_values(flags.FLAGS["config"]))
@@ -65,24 +70,25 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
     return f"--config={file}: not usable as an experiment's file ({type(error).__name__}: {last})"
 
 
-def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str]) -> int:
+def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], instead: str = "") -> int:
     """Runs a command.
 
     Args:
       command: takes the keys that the user set; raises UserError for what a user can mend.
       doc: printed for --help.
       argv: the program and its arguments.
+      instead: name of a flag that makes --config superfluous.
 
     Returns:
       The exit status: 0, 1 after a UserError, 130 after an interruption.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
     if {"--help", "-h", "--helpfull"} & set(argv[1:]):
         print(f"{doc.strip()}\n\nOptions:\n\n  --config: {CONFIG_HELP}{flags.FLAGS.main_module_help()}")
         return 0
     try:
-        command(parse(argv))
+        command(parse(argv, instead))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -105,7 +111,7 @@ def call(command: Callable[[argparse.Namespace], None], parser: argparse.Argumen
     """
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
     try:
         command(options)
     except UserError as error:

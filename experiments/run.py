@@ -2,7 +2,10 @@
 
     python -m experiments.run --config=experiments/iemocap.py --config.seed=3 --workdir=runs/seed3
 
-Without --workdir a run gets a folder of its own under runs/. The same command with the same --workdir resumes.
+Without --workdir a run gets a folder of its own under runs/. The same command with the same --workdir resumes. A
+finished run is made again, in a new folder, and compared with what it was:
+
+    python -m experiments.run --reproduce=runs/seed3
 """
 
 from __future__ import annotations
@@ -68,13 +71,16 @@ def _located(data: Any) -> Path:
         raise UserError(f"{data.wanted}\n\n{error}" if data.wanted else str(error)) from None
 
 
-def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def execute(
+    config: Any, workdir: str | None, overrides: Sequence[str] = (), corpus: Corpus | None = None
+) -> dict[str, Any]:
     """Runs a config.
 
     Args:
       config: as `experiments.base.get_config`, locked.
       workdir: the run's folder, or None for a new one.
       overrides: dotted keys that the user set by hand; one that nothing would use is an error.
+      corpus: of the config, where it is read already.
 
     Returns:
       The content of results.json.
@@ -82,7 +88,8 @@ def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> 
     Raises:
       UserError: see the message.
     """
-    corpus = load_corpus(config)  # first: what is wrong with the data is said within a second or two
+    if corpus is None:
+        corpus = load_corpus(config)  # first: what is wrong with the data is said within a second or two
     from ariigcn_jax import objective, parallel, seeds, train
 
     objective.check_overrides(config.losses.to_dict(), overrides)
@@ -126,10 +133,17 @@ def _execute(config: Any, corpus: Corpus, workdir: str | None) -> dict[str, Any]
 
 def command(overrides: Sequence[str]) -> None:
     """Runs what the flags say."""
-    execute(flag("config"), flag("workdir"), overrides)
+    if flag("reproduce"):
+        from experiments import reproduce
+
+        reproduce.reproduce(flag("reproduce"), flag("workdir"), flag("tolerance"))
+    else:
+        execute(flag("config"), flag("workdir"), overrides)
 
 
 if __name__ == "__main__":
     define_config()
     flags.DEFINE_string("workdir", None, "folder of the run, made or resumed; by default a new one under runs/")
-    sys.exit(main(command, __doc__, sys.argv))
+    flags.DEFINE_string("reproduce", None, "instead of --config: folder of a finished run, to make again and compare")
+    flags.DEFINE_float("tolerance", 0.0, "of --reproduce: difference of a score that is no error", lower_bound=0)
+    sys.exit(main(command, __doc__, sys.argv, instead="reproduce"))

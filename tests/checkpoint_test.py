@@ -1,5 +1,7 @@
 """Checkpoints: bits survive, old ones go, incomplete ones do not count, and what does not fit is named."""
 
+import shutil
+import subprocess
 import time
 
 import jax
@@ -7,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ariigcn_jax import checkpoint
 from ariigcn_jax.checkpoint import Checkpoints
 from ariigcn_jax.types import TrainState, UserError
 
@@ -134,15 +137,114 @@ def test_other_structure_is_refused_by_name(tmp_path):
     checkpoints.finish()
 
 
-def test_damaged_checkpoint_is_named(tmp_path):
-    written(tmp_path, [7])
+# --- Damage -----------------------------------------------------------------------------------------------------------
+
+
+def flip(file, offset):
+    content = bytearray(file.read_bytes())
+    content[offset] ^= 1 << (offset % 8)
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "first bit": lambda file: flip(file, 0),
+    "middle bit": lambda file: flip(file, file.stat().st_size // 2),
+    "last bit": lambda file: flip(file, file.stat().st_size - 1),
+    "half": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "empty": lambda file: file.write_bytes(b""),
+    "gone": lambda file: file.unlink(),
+}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A work directory with the checkpoints 6 and 7."""
+    return written(tmp_path_factory.mktemp("pair"), [6, 7])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_to_any_file_is_noticed(pair, tmp_path, damage):
+    """Except to what orbax adds at the top, which no bit of the state depends on: see below."""
+    newest = pair / "checkpoints" / "7"
+    files = [p for p in newest.rglob("*") if p.is_file() and p.parent != newest]
+    assert {p.relative_to(newest).parts[0] for p in files} == {"last", "best", "data"} and len(files) > 15
+    assert checkpoint._damage(newest) is None
+    for file in files:
+        copy = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(newest, copy)
+        DAMAGES[damage](copy / file.relative_to(newest))
+        assert str(file.relative_to(newest)) in checkpoint._damage(copy)
+
+
+@pytest.mark.parametrize("damage", [name for name in DAMAGES if name != "gone"])
+def test_damage_to_the_checksums_is_noticed(pair, tmp_path, damage):
+    shutil.copytree(pair / "checkpoints" / "7", tmp_path / "7")
+    DAMAGES[damage](tmp_path / "7" / "SHA256SUMS")
+    assert checkpoint._damage(tmp_path / "7")
+
+
+def test_checksums_are_those_of_coreutils(pair):
+    check = ["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"]
+    assert subprocess.run(check, cwd=pair / "checkpoints" / "7", check=False).returncode == 0
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "commit_success.txt"])
+def test_no_bit_depends_on_what_orbax_adds(pair, tmp_path, name, damage):
+    shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
+    DAMAGES[damage](tmp_path / "checkpoints" / "7" / name)
+    epoch, restored = newest(tmp_path)
+    assert epoch == 7
+    assert_same_bits(restored, items(7))
+
+
+@pytest.mark.parametrize("damage", ["middle bit", "gone"])
+def test_the_one_before_a_damaged_one_is_used(pair, tmp_path, capsys, damage):
+    shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
+    file = next((tmp_path / "checkpoints" / "7" / "last").rglob("manifest.ocdbt"))
+    DAMAGES[damage](file)
+    words = f"checkpoints/7: this checkpoint is damaged ({file.relative_to(tmp_path / 'checkpoints' / '7')} is not "
+    best, _ = checkpoint.read_best(tmp_path)
+    assert best["score"].tolist() == [6, 6]
+    assert words in capsys.readouterr().err
+    assert file.parent.exists()  # reading changes nothing
+    checkpoints = Checkpoints(tmp_path, 2)
+    assert checkpoints.latest() == 6
+    assert words in capsys.readouterr().err
+    assert_same_bits(checkpoints.restore(6, items()), items(6))
+    checkpoints.save(7, items(7))
+    checkpoints.finish()
+    assert (tmp_path / "damaged_checkpoints" / "7" / "SHA256SUMS").exists()
+    assert_same_bits(newest(tmp_path)[1], items(7))
+    assert checkpoint.read_best(tmp_path)[0]["score"].tolist() == [7, 7]
+    assert capsys.readouterr().err == ""
+
+
+def test_none_intact_is_an_error_and_not_a_new_beginning(pair, tmp_path):
+    shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
+    for epoch in "67":
+        DAMAGES["half"](tmp_path / "checkpoints" / epoch / "best" / "_METADATA")
+    for read in (newest, newest, checkpoint.read_best):
+        with pytest.raises(UserError, match=r"none of the checkpoints there is intact .*7: best/_METADATA.* 6: "):
+            read(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert newest(tmp_path)[0] is None
+
+
+def test_checkpoint_of_an_earlier_version_is_used_unchecked(pair, tmp_path, capsys):
+    shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "checkpoints" / "7" / "SHA256SUMS").unlink()
+    assert_same_bits(newest(tmp_path)[1], items(7))
+    assert "checkpoints/7 has no SHA256SUMS: it is used unchecked" in capsys.readouterr().out
     for file in (tmp_path / "checkpoints" / "7" / "best").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    checkpoints = Checkpoints(tmp_path, 2)
     with pytest.raises(UserError, match="checkpoints/7: "):
-        checkpoints.restore(7, items())
-    checkpoints.finish()
+        newest(tmp_path)
+    assert checkpoint.read_best(tmp_path)[0]["score"].tolist() == [6, 6]
+
+
+# --- Saving -----------------------------------------------------------------------------------------------------------
 
 
 def test_finish_waits_for_what_is_being_written(tmp_path):
@@ -159,7 +261,7 @@ def test_full_disk_says_that_the_one_before_is_intact(tmp_path, monkeypatch):
     checkpoints.save(1, items(1))
 
     def full(*_, **__):
-        raise OSError(28, "No space left on device")
+        raise ValueError("RESOURCE_EXHAUSTED: " + "x" * 300 + ": No space left on device [os_error_code='28']")
 
     monkeypatch.setattr(checkpoints._manager, "save", full)
     with pytest.raises(UserError, match=r"checkpoints: .*No space left on device.*intact"):

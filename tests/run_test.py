@@ -1,6 +1,5 @@
 """The command line: killed and resumed, finished, and what it says when something is wrong."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,11 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from runner_test import EPOCHS, tiny
+from runs import assert_same_run, config_file, log_of, results_of
 
 from ariigcn_jax.types import UserError
 from experiments import base, command, run
@@ -60,14 +57,6 @@ def start(tmp_path_factory):
     return call
 
 
-def config_file(folder, config):
-    text = (
-        f"from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({config.to_dict()!r})\n"
-    )
-    (folder / "tiny.py").write_text(text)
-    return "--config=tiny.py"
-
-
 # --- Killed, resumed, finished ----------------------------------------------------------------------------------------
 
 
@@ -85,15 +74,6 @@ def starts(tmp_path_factory, start):
     return folder, resumed
 
 
-def log_of(folder):
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-
-
-def results_of(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
 def test_resuming_starts_at_a_checkpoint(starts):
     _, resumed = starts
     assert f"Resuming cut after epoch {KILLED_AT - 1}." in resumed.stdout or (
@@ -101,28 +81,11 @@ def test_resuming_starts_at_a_checkpoint(starts):
     )
 
 
-def test_resumed_log_is_that_of_a_run_never_killed(starts):
+def test_resumed_run_is_as_one_never_killed(starts):
+    """At a moment that is chosen here; kill_test.py does it at random ones."""
     folder, _ = starts
     assert len(log_of(folder / "whole")) == EPOCHS
-    assert log_of(folder / "cut") == log_of(folder / "whole")
-
-
-def test_resumed_results_are_those_of_a_run_never_killed(starts):
-    whole, cut = (results_of(starts[0] / name) for name in ("whole", "cut"))
-    for timing in ("seconds", "speed"):
-        whole.pop(timing), cut.pop(timing)
-    assert whole == cut
-    for seed in (0, 1):
-        one, other = (starts[0] / name / "predictions" / f"seed_{seed}.csv" for name in ("whole", "cut"))
-        assert one.read_bytes() == other.read_bytes()
-
-
-@pytest.mark.parametrize("item", ["last", "best", "data"])
-def test_resumed_checkpoint_is_that_of_a_run_never_killed(starts, item):
-    with ocp.StandardCheckpointer() as reader:
-        whole, cut = (reader.restore(starts[0] / n / "checkpoints" / str(EPOCHS) / item) for n in ("whole", "cut"))
-    assert jax.tree.leaves(whole)
-    jax.tree.map(np.testing.assert_array_equal, whole, cut)
+    assert_same_run(folder / "whole", folder / "cut")
 
 
 def test_resumed_speed_is_that_of_the_epochs_it_trained(starts):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from runs import assert_same_run
 
 from ariigcn_jax import results, runner, seeds, train
 from ariigcn_jax.types import TrainState, UserError
@@ -376,14 +377,33 @@ def test_run_killed_before_its_report_only_reports(both, tmp_path, monkeypatch):
     assert rows_of(tmp_path / "run") == rows_of(folder)
 
 
+def test_damaged_checkpoint_costs_an_epoch_and_no_bit(both, tmp_path, capsys):
+    cut = shutil.copytree(both[0], tmp_path / "run")
+    (cut / "results.json").unlink()
+    file = max((cut / "checkpoints" / str(EPOCHS) / "last").rglob("*"), key=lambda p: p.stat().st_size * p.is_file())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    _, output = execute(cut, {"num_seeds": 2, "eval.report_best_test": True})
+    assert f"checkpoints/{EPOCHS}: this checkpoint is damaged" in capsys.readouterr().err
+    assert f"after epoch {EPOCHS - 1}." in output
+    assert_same_run(both[0], cut)
+
+
 def test_another_corpus_is_refused_on_resuming(both, tmp_path, monkeypatch):
     shutil.copytree(both[0], tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
     corpus = run.load_corpus(tiny())
     corpus.features["text"][corpus.split == "train"] += 1
     monkeypatch.setattr(run, "load_corpus", lambda _: corpus)
+    options = {"num_seeds": 2, "eval.report_best_test": True}
+    with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
+        execute(tmp_path / "run", options)
+    described = json.loads((tmp_path / "run" / "corpus.json").read_text())
+    del described["digest"]  # as an earlier version wrote it
+    (tmp_path / "run" / "corpus.json").write_text(json.dumps(described))
     with pytest.raises(UserError, match=r"corpus has changed.*text/mean.*--workdir"):
-        execute(tmp_path / "run", {"num_seeds": 2, "eval.report_best_test": True})
+        execute(tmp_path / "run", options)
 
 
 # --- Divergence -------------------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
-"""Runs as folders, without training: a network of random parameters in the place of a trained one."""
+"""Runs as folders: without training, a network of random parameters in the place of a trained one; and compared."""
+
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from builders import batch, scattered
 from builders import corpus as make_corpus
@@ -76,3 +79,37 @@ def conversation(length, seed=0, speakers=3, missing=0.2, dialogue_id="d"):
         {"dialogue_id": dialogue_id, "speaker": f"speaker {random.integers(speakers)}", "features": features(turn)}
         for turn in range(length)
     ]
+
+
+def config_file(folder, config):
+    """Writes tiny.py, an experiment's file of the config; returns the option that names it."""
+    text = (
+        f"from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({config.to_dict()!r})\n"
+    )
+    (folder / "tiny.py").write_text(text)
+    return "--config=tiny.py"
+
+
+def log_of(folder):
+    """The rows of a run's log without the time that they took."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def assert_same_run(whole, other):
+    """Two finished runs are the same in every bit of log, results, predictions and newest checkpoint; not in timing."""
+    assert log_of(other) == log_of(whole)
+    one, two = ({k: v for k, v in results_of(f).items() if k not in ("seconds", "speed")} for f in (whole, other))
+    assert one == two
+    predictions = [{p.name: p.read_bytes() for p in (f / "predictions").iterdir()} for f in (whole, other)]
+    assert predictions[0] and predictions[0] == predictions[1]
+    epoch = max(int(p.name) for p in (whole / "checkpoints").iterdir())
+    with ocp.StandardCheckpointer() as reader:
+        for item in ("last", "best", "data"):
+            a, b = (reader.restore((f / "checkpoints" / str(epoch) / item).absolute()) for f in (whole, other))
+            assert jax.tree.leaves(a)
+            jax.tree.map(np.testing.assert_array_equal, a, b)

@@ -119,12 +119,35 @@ def test_start_killed_before_its_config_can_start_again(tmp_path):
         assert not directory.resumed
 
 
-def test_read_only_parent(tmp_path):
-    tmp_path.chmod(0o500)
-    if os.access(tmp_path, os.W_OK):
-        pytest.skip("this user may write everywhere")
-    with pytest.raises(UserError, match="--workdir"):
-        open_at(tmp_path / "run")
+@pytest.mark.parametrize("place", ["run", "run/below"])
+def test_read_only_place(tmp_path, place):
+    """Mounted so in a namespace of its own, for permissions do not stop root."""
+    open_at(tmp_path / "run").close()
+    before = snapshot(tmp_path)
+    mount = "mount --bind run run && mount -o remount,bind,ro run || exit 77"
+    code = f"from ariigcn_jax import workdir; workdir.open({place!r}, 'toy', {CONFIG!r}, tensorboard=False)"
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'{mount}; exec "$@"', "sh"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False}
+    try:
+        done = subprocess.run([*command, sys.executable, "-c", code], **options)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"mounting is not permitted here: {done.stderr}")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1:]
+    assert "UserError: cannot write run" in done.stderr and "Read-only file system" in done.stderr, last
+    assert snapshot(tmp_path) == before
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    open_at(tmp_path).close()
+    (tmp_path / "predictions").mkdir()
+    for name in (".results.json.12.tmp", "predictions/.seed_0.csv.12.tmp"):
+        (tmp_path / name).write_text("{")
+    open_at(tmp_path).close()
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

@@ -8,7 +8,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ariigcn_jax.corpus import columnar, conversation, fields, labels, layouts, normalisation, npz, splits, synthetic
+from ariigcn_jax.corpus import (
+    columnar,
+    conversation,
+    fields,
+    identity,
+    labels,
+    layouts,
+    normalisation,
+    npz,
+    splits,
+    synthetic,
+)
 from ariigcn_jax.corpus.conversation import from_utterances, select
 from ariigcn_jax.corpus.normalisation import Normalisation
 from ariigcn_jax.corpus.splits import carve
@@ -23,6 +34,7 @@ __all__ = [
     "fields",
     "from_utterances",
     "generate",
+    "identity",
     "keep",
     "labels",
     "layouts",

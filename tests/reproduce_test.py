@@ -1,0 +1,125 @@
+"""A run made again from its folder: the same bits, and what is said where something differs."""
+
+import json
+import re
+import shutil
+
+import jax
+import pytest
+from kill_test import LIGHT
+from runner_test import tiny
+
+from ariigcn_jax import workdir
+from ariigcn_jax.types import UserError
+from experiments import base, command, reproduce, run
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    """A run and the same made again."""
+    folder = tmp_path_factory.mktemp("twice")
+    run.execute(tiny(LIGHT | {"num_epochs": 2, "num_seeds": 2}), str(folder / "run"))
+    reproduce.reproduce(folder / "run", None, 0.0)
+    return folder
+
+
+def change(file, key, value):
+    """Sets a dotted key of a JSON file."""
+    content = json.loads(file.read_text())
+    *path, last = key.split(".")
+    place = content
+    for name in path:
+        place = place[name]
+    place[last] = value
+    file.write_text(json.dumps(content))
+
+
+def said(twice, folder, capsys, tolerance=0.0):
+    """What comparing a run with the one that was made again prints."""
+    capsys.readouterr()
+    reproduce.reproduce(folder, twice / "run-reproduced", tolerance)
+    return capsys.readouterr().out
+
+
+def test_same_bits(twice, capsys):
+    out = said(twice, twice / "run", capsys)
+    assert "run was made with the same options, code, versions, device and corpus.\n" in out
+    assert "are the same to the last bit\nparameters of the chosen epoch: all " in out
+    assert out.endswith("log: all 2 epochs are the same to the last bit\nreproduced.\n")
+    made = [json.loads((twice / name / "environment.json").read_text()) for name in ("run", "run-reproduced")]
+    assert "earlier" not in made[0]  # the run itself was left alone
+
+
+def test_what_differs_is_listed_and_judged_by_the_tolerance(twice, tmp_path, capsys):
+    other = shutil.copytree(twice / "run", tmp_path / "other")
+    scores = json.loads((other / "results.json").read_text())["test"]["accuracy"]["per_seed"]
+    change(other / "results.json", "test.accuracy.per_seed", [scores[0], scores[1] + 0.25])
+    change(other / "environment.json", "versions.jax", "0.1")
+    change(other / "corpus.json", "digest.label", "0")
+    lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (other / "metrics.jsonl").write_text(lines[0] + lines[1].replace('"total": [', '"total": [1'))
+    with pytest.raises(UserError, match=r"not reproduced: a score differs by more than --tolerance=0\.2"):
+        said(twice, other, capsys, 0.2)
+    out = said(twice, other, capsys, 0.3)
+    assert re.search(
+        rf"scores: 1 of \d+ differ, by up to 0.25\n  test.accuracy of seed 1: {scores[1] + 0.25} → {scores[1]}\n", out
+    )
+    assert "other was made with other conditions (then → now):\n  corpus.digest.label: " in out
+    assert '\n  versions.jax: "0.1" → ' in out
+    assert "log: differs from epoch 2 on\nreproduced.\n" in out
+
+
+def test_other_parameters_are_said(twice, capsys, monkeypatch):
+    read_best = reproduce.checkpoint.read_best
+
+    def shifted(folder):
+        best, data = read_best(folder)
+        if folder.name == "run":
+            best["params"]["classifier"] = jax.tree.map(lambda x: x + 1, best["params"]["classifier"])
+        return best, data
+
+    monkeypatch.setattr(reproduce.checkpoint, "read_best", shifted)
+    out = said(twice, twice / "run", capsys)
+    assert re.search(r"parameters of the chosen epoch: \d of 16 arrays differ, by up to 1 where", out)
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [("results.json", "has no results.json.*finished run"), ("config.json", "config.json"), ("", "is the run itself")],
+)
+def test_what_cannot_be_made_again(twice, tmp_path, broken, words):
+    other = shutil.copytree(twice / "run", tmp_path / "other")
+    if broken == "config.json":
+        (other / broken).write_text("__import__('os')")
+    elif broken:
+        (other / broken).unlink()
+    with pytest.raises(UserError, match=words):
+        reproduce.reproduce(other, None if broken else other, 0.0)
+    assert [p.name for p in tmp_path.iterdir()] == ["other"]
+
+
+def test_config_comes_back_from_its_file():
+    config = tiny({"data.only": ("text",), "num_devices": 64, "distributed.coordinator": "host:1"})
+    stored = json.loads(json.dumps(workdir.json_safe(config.to_dict())))
+    del stored["optimizer"]["clip"]  # as if a version without it had made the run
+    again = reproduce._again(stored)
+    assert again.num_devices == 1 and again.distributed.coordinator == ""
+    assert again.optimizer.clip == base.get_config().optimizer.clip
+    kept = [c.to_dict() for c in (config.unlock(), again.unlock())]
+    for c in kept:
+        del c["num_devices"], c["distributed"]
+    assert kept[0] == kept[1]
+    assert list(again.data.generate.widths) == list(config.data.generate.widths)  # the order of the modalities
+
+
+def test_command_takes_no_config_beside_it(monkeypatch):
+    values = {"config": object(), "reproduce": "runs/x"}
+    monkeypatch.setattr(command.flags, "FLAGS", type("Flags", (), {
+        "__call__": lambda self, argv: argv,
+        "__getitem__": lambda self, name: type("Flag", (), {"value": values[name]}),
+        "config": type("Config", (), {"keys": lambda self: []})(),
+    })())  # fmt: skip
+    with pytest.raises(UserError, match="--reproduce has a config of its own"):
+        command.parse(["run"], "reproduce")
