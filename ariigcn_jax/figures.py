@@ -70,19 +70,10 @@ def confusion_matrix(confusion: np.ndarray, label_names: Sequence[str], title: s
     Returns:
       PNG.
     """
-    counts = np.asarray(confusion, np.float64)
-    counts = counts.mean(axis=0) if counts.ndim == 3 else counts
-    total = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    counts, shares = _shares(confusion, 2)
     size = 2.6 + 0.82 * len(counts)
-    figure = Figure(figsize=(size + 0.9, size), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap=COLOURS, vmin=0, vmax=1)
-    _cells(axes, counts, shares)
+    figure, axes = _coloured(counts, shares, (size + 0.9, size), title, "share of the true class")
     _names(axes, label_names)
-    axes.set_title(title, parse_math=False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(xmax=1, decimals=0))
-    bar.set_label("share of the true class")
     return _png(figure)
 
 
@@ -98,21 +89,13 @@ def label_counts(confusion: np.ndarray, label_names: Sequence[str], title: str) 
     Returns:
       PNG.
     """
-    counts = np.asarray(confusion, np.float64)
-    counts = counts.mean(axis=0) if counts.ndim == 4 else counts
-    total = counts.sum(axis=2, keepdims=True)
-    shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    counts, shares = _shares(confusion, 3)
     place = ([1, 1, 0, 0], [1, 0, 1, 0])  # truth and prediction of the columns
-    counts, shares = counts[:, *place], shares[:, *place]
-    figure = Figure(figsize=(7.2, 2.2 + 0.6 * len(counts)), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap=COLOURS, vmin=0, vmax=1, aspect="auto")
-    _cells(axes, counts, shares)
+    size, words = (7.2, 2.2 + 0.6 * len(counts)), "share of the utterances with, or without, the label"
+    figure, axes = _coloured(counts[:, *place], shares[:, *place], size, title, words)
+    axes.set_aspect("auto")
     axes.set_xticks(range(4), ["found", "missed", "seen wrongly", "rightly left out"])
     axes.set_yticks(range(len(counts)), [_short(name) for name in label_names], parse_math=False)
-    axes.set_title(title, parse_math=False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(xmax=1, decimals=0))
-    bar.set_label("share of the utterances with, or without, the label")
     return _png(figure)
 
 
@@ -416,6 +399,28 @@ def _terms(figure: SubFigure, rows: Sequence[Mapping[str, Any]], terms: Sequence
         _curve(panel, rows, "train", name, _short(name))
     for panel in axes[len(terms) :]:
         panel.set_visible(False)
+
+
+def _shares(confusion: np.ndarray, ndim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of `ndim` dimensions, the mean where there is one for each seed, and their shares of each last axis."""
+    counts = np.asarray(confusion, np.float64)
+    counts = counts.mean(axis=0) if counts.ndim > ndim else counts
+    total = counts.sum(axis=-1, keepdims=True)
+    return counts, np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+
+
+def _coloured(
+    counts: np.ndarray, shares: np.ndarray, size: tuple[float, float], title: str, words: str
+) -> tuple[Figure, Axes]:
+    """A figure of cells with shares as colours and shares and counts as text; `words` say what the shares are of."""
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap=COLOURS, vmin=0, vmax=1)
+    _cells(axes, counts, shares)
+    axes.set_title(title, parse_math=False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(xmax=1, decimals=0))
+    bar.set_label(words)
+    return figure, axes
 
 
 def _cells(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:

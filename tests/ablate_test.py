@@ -4,30 +4,16 @@ import csv
 import json
 import math
 
-import jax
 import numpy as np
 import pytest
-from runner_test import tiny
+from runner_test import LIGHT, tiny
 
 from ariigcn_jax import runner
 from ariigcn_jax.types import UserError
 from experiments import ablate, run
 
-LIGHT = {
-    "num_epochs": 1,
-    "losses.adversarial.weight": 0.0,
-    "losses.iccl.weight": 0.0,
-    "losses.imcl.weight": 0.0,
-    "model.graph.layers": 0,
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Little optimisation."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+ONE_EPOCH = LIGHT | {"num_epochs": 1}
 
 
 def summary(values):
@@ -138,7 +124,7 @@ def start(monkeypatch, folder, config, **flags):
 
 
 def test_command_trains_writes_and_does_not_train_twice(monkeypatch, capsys, tmp_path):
-    start(monkeypatch, tmp_path, tiny(LIGHT), ablations=["only_text"], seeds=2)
+    start(monkeypatch, tmp_path, tiny(ONE_EPOCH), ablations=["only_text"], seeds=2)
     first = capsys.readouterr().out
     assert first.splitlines()[1].startswith("[1/2] full: test weighted F1")
     assert "Compiling" not in first
@@ -162,15 +148,15 @@ def test_command_trains_writes_and_does_not_train_twice(monkeypatch, capsys, tmp
         raise AssertionError("trained again")
 
     monkeypatch.setattr(runner, "run", refuse)
-    start(monkeypatch, tmp_path, tiny(LIGHT), ablations=["only_text"], seeds=2)
+    start(monkeypatch, tmp_path, tiny(ONE_EPOCH), ablations=["only_text"], seeds=2)
     again = capsys.readouterr().out
     assert again.count("finished before") == 2
     assert again.split("\n\n")[1:] == first.split("\n\n")[1:]
     with pytest.raises(UserError, match=r"other options[\s\S]*num_seeds: 2 → 10"):
-        start(monkeypatch, tmp_path, tiny(LIGHT), ablations=["only_text"])
+        start(monkeypatch, tmp_path, tiny(ONE_EPOCH), ablations=["only_text"])
 
 
 def test_test_split_that_may_not_be_read_is_no_place_for_ablations(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"eval\.test=True"):
-        start(monkeypatch, tmp_path, tiny(LIGHT | {"eval.test": False}), ablations=["only_text"])
+        start(monkeypatch, tmp_path, tiny(ONE_EPOCH | {"eval.test": False}), ablations=["only_text"])
     assert not list(tmp_path.iterdir())

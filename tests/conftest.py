@@ -2,11 +2,15 @@
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 
 @pytest.fixture(scope="module")
 def quick_compilation(tmp_path_factory):
-    """Little optimisation, and what one test has compiled the next one reads from disk."""
+    """Little optimisation, and what one test has compiled the next one reads from disk.
+
+    Without the reset JAX would stay with the first folder that it used in this process, which may be the user's own.
+    """
     names = (
         "jax_disable_most_optimizations",
         "jax_compilation_cache_dir",
@@ -16,6 +20,7 @@ def quick_compilation(tmp_path_factory):
     def choose(*values):
         for name, value in zip(names, values, strict=True):
             jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
     choose(True, str(tmp_path_factory.getbasetemp() / "compiled"), 0)
     yield

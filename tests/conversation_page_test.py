@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 import runs
-from runs import quick_compilation  # noqa: F401
 
 from tools import conversation_page
 
 pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SAID = "xyzzy was said"
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"

@@ -8,11 +8,11 @@ import re
 
 import pytest
 import runs
-from runs import quick_compilation  # noqa: F401
 
 import ariigcn_jax
 from ariigcn_jax.corpus.synthetic import WIDTHS
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 MODULES = [module.name for module in pkgutil.walk_packages(ariigcn_jax.__path__, "ariigcn_jax.")]

@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 import runs
-from runs import quick_compilation  # noqa: F401
 
 from ariigcn_jax import export, model_card
 from ariigcn_jax.types import UserError
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Run in the artefact's folder by an isolated interpreter, whose path holds neither this project nor the folder itself.
 ANSWER = """

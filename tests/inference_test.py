@@ -12,13 +12,14 @@ import sys
 import jax
 import numpy as np
 import pytest
-from runs import quick_compilation  # noqa: F401
 
 import ariigcn_jax
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax import inference
 from ariigcn_jax.types import UserError
 from experiments import base, run
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def tiny():
@@ -38,6 +39,7 @@ def tiny():
         "model.gan.generator_hidden": 8,
         "model.gan.discriminator_hidden": 8,
         "optimizer.lr": 0.05,
+        "diagnostics.every": 0,
         **{f"losses.{term}.weight": 0.0 for term in ("adversarial", "iccl", "imcl")},
     }
     config.update_from_flattened_dict(options)

@@ -49,18 +49,19 @@ def assert_documented(module, outputs, batch):
         np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, atol=1e-4)
 
 
+BARE = dict(generate=False, contrast=False, unimodal=False)  # where the way from features to logits is enough
 SWAPS = [
     {},
-    dict(context="gru", hidden=6, score="dot"),
-    dict(context="attention", relation_values=False),
-    dict(score="uniform", block=2, past=1),
+    dict(context="gru", hidden=6, score="dot", **BARE),
+    dict(context="attention", relation_values=False, **BARE),
+    dict(score="uniform", block=2, past=1, **BARE),
     dict(kernel="edges", wiring="latent", past=-1, future=0),
     dict(layers=0, wiring="latent"),
-    dict(layers=2, speakers=0, heads=1, past=50, future=50),
+    dict(layers=2, speakers=0, heads=1, past=50, future=50, **BARE),
     dict(generate=False),
     dict(contrast=False, speakers=1),
     dict(train=True, dropout=0.5, input_dropout=0.3, context="gru"),
-    dict(train=True, context="attention", kernel="edges", dropout=0.2),
+    dict(train=True, context="attention", kernel="edges", dropout=0.2, **BARE),
 ]
 
 
@@ -69,7 +70,7 @@ def test_every_swap_gives_finite_outputs_of_the_documented_shapes(options):
     assert_documented(*run(CORPUS, BATCH, **options), BATCH)
 
 
-@pytest.mark.parametrize("count", [1, 3, 5])
+@pytest.mark.parametrize("count", [1, 5])
 def test_any_number_of_modalities(count):
     corpus = builders.corpus([2, 3], builders.widths(count), missing=0.1)
     batch = builders.place(corpus, [[0, 1]], 6)
@@ -138,14 +139,14 @@ def test_labels_do_not_leak():
 @pytest.mark.parametrize("kernel", ["band", "edges"])
 @pytest.mark.parametrize("known", [dict(speakers=0), dict(speaker_relations=False), None])
 def test_speakers_matter_unless_embedding_and_relations_are_gone(kernel, known):
-    options = dict(kernel=kernel, **(known or dict(speakers=0, speaker_relations=False)))
+    options = dict(kernel=kernel, **BARE, **(known or dict(speakers=0, speaker_relations=False)))
     others = BATCH.replace(speaker=BATCH.speaker.at[1, 0].set(1 - BATCH.speaker[1, 0]))
     here, there = (run(CORPUS, batch, **options)[1].logits for batch in (BATCH, others))
     assert (np.abs(here - there).max() > 1e-3) == (known is not None)
 
 
 def test_a_speaker_beyond_the_embedding_shares_its_last_row():
-    options = dict(speakers=2, kernel="edges", context="none")
+    options = dict(speakers=2, kernel="edges", context="none", **BARE)
     few, many = (BATCH.replace(speaker=BATCH.speaker * k) for k in (1, 6))
     logits = [run(CORPUS, batch, **options)[1].logits for batch in (few, many)]
     np.testing.assert_allclose(*logits, atol=1e-6)

@@ -14,12 +14,7 @@ from ariigcn_jax import graph, runner, train
 from ariigcn_jax.corpus import columnar
 from ariigcn_jax.types import PADDING, UNLABELED
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def generated(**options):

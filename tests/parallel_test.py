@@ -1,24 +1,21 @@
 """Several devices give what one device gives; run as a program, this file compares the two on forced host devices."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from runs import on_devices
 
 from ariigcn_jax import graph, parallel
 from ariigcn_jax.corpus import generate
 from ariigcn_jax.types import UserError
 from experiments import base
 
-ROOT = Path(__file__).resolve().parent.parent
 DEVICES = 2
-TIMEOUT_SECONDS = 300
 EPOCHS = 2
 
 
@@ -68,25 +65,9 @@ def main(folder):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Work directories of one device, of several, and resumed.
-
-    NPROC is set because a collective on few cores may wait for its threads for ever.
-    """
+    """Work directories of one device, of several, and resumed."""
     folder = tmp_path_factory.mktemp("parallel")
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
-        "NPROC": str(max(2 * DEVICES, os.cpu_count() or 1)),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, __file__, str(folder)]
-    done = subprocess.run(
-        command, env=environment, cwd=folder, timeout=TIMEOUT_SECONDS, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    on_devices(__file__, folder, DEVICES)
     return [folder / name for name in ("1", str(DEVICES), "resumed")]
 
 

@@ -8,10 +8,11 @@ import json
 import numpy as np
 import pytest
 import runs
-from runs import quick_compilation  # noqa: F401
 
 from experiments.command import call as call_command
 from tools import conversation_page, predict
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")

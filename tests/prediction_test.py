@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 import runs
-from runs import quick_compilation  # noqa: F401
 
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax.prediction import strongest
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 TEMPERATURE = 2.0
 
 

@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 import runs
-from runs import quick_compilation  # noqa: F401
 
 from experiments.command import call
 from tools import robustness

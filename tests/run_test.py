@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runner_test import EPOCHS, tiny
+from runner_test import BOTH, EPOCHS, tiny
 from runs import assert_same_run, config_file, log_of, results_of
 
 from ariigcn_jax.types import UserError
@@ -16,7 +16,6 @@ from experiments import base, command, run
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLED_AT = EPOCHS - 2
-OPTIONS = {"num_seeds": 2, "eval.report_best_test": True}
 PROGRAM = ["-m", "experiments.run"]
 # The same program, but killed once the epoch is in the log and before its checkpoint is begun.
 PROGRAM_THAT_IS_KILLED = [
@@ -64,7 +63,7 @@ def start(tmp_path_factory):
 def starts(tmp_path_factory, start):
     """The folder of three starts: of a whole run, of one that is killed, and of that one again."""
     folder = tmp_path_factory.mktemp("starts")
-    config = config_file(folder, tiny(OPTIONS))
+    config = config_file(folder, tiny(BOTH))
     whole = start(folder, PROGRAM, config, "--workdir=whole")
     killed = start(folder, PROGRAM_THAT_IS_KILLED, config, "--workdir=cut")
     log = (folder / "cut" / "metrics.jsonl").read_text()
@@ -132,7 +131,7 @@ def test_missing_data_is_said_at_once_and_leaves_nothing(tmp_path, start):
 
 
 def test_argument_without_dashes_is_refused(tmp_path, start):
-    done = start(tmp_path, PROGRAM, config_file(tmp_path, tiny(OPTIONS)), "seed=3")
+    done = start(tmp_path, PROGRAM, config_file(tmp_path, tiny()), "seed=3")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "'seed=3'" in done.stderr
@@ -156,7 +155,7 @@ def test_status_and_message_of_a_run_that_stops(monkeypatch, capsys, error, stat
 
 def test_hyper_parameter_that_nothing_takes_is_refused_before_a_folder_is_made(tmp_path):
     with pytest.raises(UserError, match=r"losses\.iccl\.margin has no effect.*temperature"):
-        run.execute(tiny(OPTIONS), str(tmp_path / "run"), ["losses.iccl.margin"])
+        run.execute(tiny(), str(tmp_path / "run"), ["losses.iccl.margin"])
     assert not (tmp_path / "run").exists()
 
 

@@ -1,12 +1,16 @@
-"""Runs as folders: without training, a network of random parameters in the place of a trained one; and compared."""
+"""Runs as folders: without training, a network of random parameters in the place of a trained one; and compared. And
+test files as programs."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-import pytest
 from builders import batch, scattered
 from builders import corpus as make_corpus
 
@@ -16,6 +20,8 @@ from ariigcn_jax import runner, train, workdir
 from ariigcn_jax.checkpoint import Checkpoints
 from experiments import base
 
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT_SECONDS = 600
 WIDTHS = {"text": 3, "audio": 2}  # not in the order of the alphabet
 SMALL = {
     "experiment": "tiny",
@@ -29,14 +35,6 @@ SMALL = {
     "model.gan.generator_hidden": 3,
     "model.gan.discriminator_hidden": 3,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """For the tests that import it: little optimisation, since compiling takes far longer than running here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def make(folder, changes=(), temperature=None, widths=WIDTHS):
@@ -65,6 +63,27 @@ def make(folder, changes=(), temperature=None, widths=WIDTHS):
 def load(folder, changes=(), temperature=None):
     """The model of such a run."""
     return ariigcn_jax.load(make(folder, changes, temperature))
+
+
+def on_devices(program, folder, count):
+    """Runs a test file as a program for a folder, in a process that is given `count` devices; what it said.
+
+    NPROC is set because a collective on few cores may wait for its threads for ever.
+    """
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+        "NPROC": str(max(2 * count, os.cpu_count() or 1)),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, program, str(folder)]
+    options = dict(timeout=TIMEOUT_SECONDS, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=folder, **options)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stderr
 
 
 def conversation(length, seed=0, speakers=3, missing=0.2, dialogue_id="d"):

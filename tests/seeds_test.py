@@ -1,15 +1,14 @@
 """However seeds share the hardware, each does what its run alone does; run as a program, this file trains them in every
 way on forced host devices."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from parallel_test import DEVICES, ROOT, TIMEOUT_SECONDS, config_for
+from parallel_test import DEVICES, config_for
+from runs import on_devices
 
 from ariigcn_jax import parallel, runner, seeds
 from ariigcn_jax.types import UserError
@@ -34,6 +33,7 @@ def make(way, first=0, count=SEEDS):
     config = config_for(DEVICES if way == "devices" else 1).copy_and_resolve_references()
     config.update(seed=first, num_seeds=count, seeds_by=way, num_epochs=EPOCHS)
     config.optimizer.average = 0.5
+    config.model.graph.layers = 0
     config.data.generate.update(dialogues=14, widths={"text": 5})
     for slot in ("unimodal", "adversarial", "imcl"):
         config.losses[slot].weight = 0.0
@@ -77,21 +77,8 @@ def main(folder):
 def stories(tmp_path_factory):
     """Name → what the other process wrote."""
     folder = tmp_path_factory.mktemp("seeds")
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
-        "NPROC": str(max(2 * DEVICES, os.cpu_count() or 1)),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, __file__, str(folder)]
-    done = subprocess.run(
-        command, env=environment, timeout=2 * TIMEOUT_SECONDS, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "Warning" not in done.stderr
+    said = on_devices(__file__, folder, DEVICES)
+    assert "Warning" not in said
     return {file.stem: dict(np.load(file)) for file in folder.glob("*.npz")}
 
 

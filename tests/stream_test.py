@@ -29,11 +29,8 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+LIGHT = {"model.graph.layers": 1, "losses.imcl.weight": 0.0, "losses.adversarial.weight": 0.0}
 
 
 def make(corpus, **changes):
@@ -57,12 +54,12 @@ def assert_close(one, two, **tolerance):
 
 def test_streamed_equals_on_the_device_and_resumes(tmp_path):
     corpus = corpora.generate(dialogues=20, utterances=(2, 7), classes=3, widths={"text": 5, "audio": 3}, missing=0.1)
-    whole = make(corpus)
+    whole = make(corpus, **LIGHT)
     features = {}
     for m, x in corpus.features.items():
         np.save(tmp_path / f"{m}.npy", x)
         features[m] = np.load(tmp_path / f"{m}.npy", mmap_mode="r")
-    streamed = make(dataclasses.replace(corpus, features=features), **{"data.device_megabytes": 0.006})
+    streamed = make(dataclasses.replace(corpus, features=features), **LIGHT, **{"data.device_megabytes": 0.006})
     data = streamed.data["train"]
     assert isinstance(data, stream.Stream) and 1 < data.steps < streamed.steps and streamed.steps % data.steps
     state, logs, outcome = run(whole, whole.init(0), 3)
@@ -112,7 +109,7 @@ def test_steps_of_a_part_keep_two_of_them_within_the_limit():
 def test_pieces_of_long_dialogues_give_what_whole_ones_give():
     """One step, nothing random but the order of rows: loss terms, the update and every probability."""
     corpus = corpora.generate(dialogues=6, utterances=(30, 70), classes=3, widths={"text": 5, "audio": 3}, missing=0.1)
-    one_step = {"batch_size": 1000, "model.dropout": 0.0, "optimizer.warmup_epochs": 0.0}
+    one_step = {"batch_size": 1000, "model.dropout": 0.0, "optimizer.warmup_epochs": 0.0, "losses.imcl.weight": 0.0}
     results = []
     for longest in (0, 25):
         experiment = make(corpus, **one_step, **{"data.longest_row": longest})

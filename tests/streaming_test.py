@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import runs
 from ml_collections import ConfigDict, FrozenConfigDict
-from runs import quick_compilation  # noqa: F401
 
 from ariigcn_jax.types import UserError
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def assert_equal_records(got, expected):

@@ -31,6 +31,7 @@ TINY = {
     "optimizer.warmup_epochs": 0.0,
 }
 
+LIGHT = {"model.graph.layers": 0, **{f"losses.{slot}.weight": 0.0 for slot in ("adversarial", "iccl", "imcl")}}
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -257,7 +258,7 @@ def test_summed_players_share_the_optimizer_and_live_without_a_second_one():
     config = {"discriminator.game": "summed", "optimizer.lr": 1e-3}
     players = train.make_players(tiny(config), conversations(), 1)
     assert players.summed and players.discriminator_optimizer is players.optimizer
-    alone = train.make(tiny(config | {"batch_size": 20}), conversations(widths={"text": 5}))
+    alone = train.make(tiny(LIGHT | config | {"losses.adversarial.weight": 0.1}), conversations(widths={"text": 5}))
     _, logs = continue_run(alone, alone.init(0), 1)
     assert np.isfinite(list(logs[0].values())).all()
 
@@ -267,7 +268,7 @@ def test_moving_average_follows_the_parameters_and_is_what_is_evaluated():
     early, late = (train.moving_average(average, params, 0.9, jnp.int32(step))["w"][0] for step in (0, 1000))
     assert float(early) == pytest.approx(0.1 * 5 + 0.9 * 1)
     assert float(late) == pytest.approx(0.9 * 5 + 0.1 * 1)
-    plain, averaged = (train.make(tiny({"optimizer.average": v}), conversations()) for v in (0.0, 0.5))
+    plain, averaged = (train.make(tiny(LIGHT | {"optimizer.average": v}), conversations()) for v in (0.0, 0.5))
     state = plain.init(0)
     assert state.average == {}
     assert state.weights is state.params
@@ -455,7 +456,7 @@ def test_modalities_are_dropped_at_their_rate_and_never_the_last_one():
 def test_modality_dropout_is_for_training_alone_and_checked():
     with pytest.raises(UserError, match=r"model\.modality_dropout=1\.0"):
         train.make(tiny({"model.modality_dropout": 1.0}), conversations())
-    plain, dropping = (train.make(tiny({"model.modality_dropout": v}), conversations()) for v in (0.0, 0.5))
+    plain, dropping = (train.make(tiny(LIGHT | {"model.modality_dropout": v}), conversations()) for v in (0.0, 0.5))
     state = plain.init(0)
     one, two = (e.evaluate["valid"](state.params, e.data["valid"]) for e in (plain, dropping))
     np.testing.assert_array_equal(one["probabilities"], two["probabilities"])
