@@ -23,7 +23,7 @@ from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
 from experiments.command import define_config, flag, main
 
 # Where and how a run is computed, which may change when it is resumed.
-MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes")
+MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "debug")
 
 
 def load_corpus(config: Any) -> Corpus:

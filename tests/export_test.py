@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import runs
 from runs import quick_compilation  # noqa: F401
 
-from ariigcn_jax import export, model_card
+from ariigcn_jax import export, model_card, standalone
 from ariigcn_jax.types import UserError
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
@@ -102,3 +103,15 @@ def test_card_says_what_the_run_recorded(tmp_path):
     assert "The run was not finished: this is epoch 7" in text
     assert "not calibrated" in text
     assert "Each graph layer hears 1 later utterance(s)" in text
+
+
+def test_a_program_that_calls_outside_of_itself_is_not_loaded(tmp_path):
+    """Such a call may be one back into Python."""
+    call = jax.ffi.ffi_call("xla_python_cpu_callback_or_so", jax.ShapeDtypeStruct((2,), np.float32))
+    check = jax.export.DisabledSafetyCheck.custom_call("xla_python_cpu_callback_or_so")
+    hostile = jax.export.export(jax.jit(call), disabled_checks=[check])(np.ones(2, np.float32))
+    (tmp_path / "model.stablehlo").write_bytes(hostile.serialize())
+    (tmp_path / "model.json").write_text("{}")
+    safetensors.save_file({"x": np.ones(2, np.float32)}, tmp_path / "parameters.safetensors")
+    with pytest.raises(ValueError, match="calls xla_python_cpu_callback_or_so outside of itself"):
+        standalone.load(tmp_path)
