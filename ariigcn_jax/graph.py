@@ -1,5 +1,6 @@
-"""Dialogues → packed batches and jraph.GraphsTuples with static shapes. The only module that builds graphs, and the only
-one that imports jraph, which is no longer developed: what is used of it is listed here and tested in graph_test.py.
+"""Dialogues → packed batches and jraph.GraphsTuples with static shapes. The only module that builds graphs.
+
+It is also the only one that imports jraph, which is no longer developed; what is used of it is tested in graph_test.py.
 
 Packing (host, numpy): several dialogues share a row of L slots, so that little is computed on padding. The graph of a
 batch (device, traced) follows from the packed rows alone: every node has W = past + 1 + future incoming edge slots, one
@@ -15,11 +16,12 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jraph import GraphsTuple, pad_with_graphs, segment_softmax, segment_sum
+from jraph import GraphsTuple as GraphsTuple  # what other modules use of it, they take from here
+from jraph import pad_with_graphs as pad_with_graphs
+from jraph import segment_softmax as segment_softmax
+from jraph import segment_sum as segment_sum
 
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus
-
-__all__ = ["GraphsTuple", "pad_with_graphs", "segment_softmax", "segment_sum"]  # of jraph, for the other modules
 
 # Relations of an edge sender -> receiver: {same, other speaker} x {past, self, future} (choice). An utterance is its
 # own speaker's, so five of the six combinations occur.

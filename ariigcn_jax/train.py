@@ -447,13 +447,7 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
       UserError: an option that cannot be built.
     """
     check(config)
-    if corpus.task != config.data.task:
-        raise UserError(f"The corpus {corpus.name!r} was read for data.task={corpus.task}, not {config.data.task}.")
-    if not np.any((corpus.split == "valid") & (corpus.label >= 0)):
-        raise UserError(
-            f"The corpus {corpus.name!r} has no labelled utterance in its validation split, and the epoch is chosen on "
-            "validation. Give some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
-        )
+    check_corpus(config, corpus)
     make_players(config, corpus, steps=1)  # an option that cannot be built is said before anything is packed
     num_devices = parallel.device_count(config.num_devices if num_devices is None else num_devices)
     reach = windowed_reach(config.model)
@@ -614,6 +608,25 @@ def init_state(players: Players, sample: Batch, seed: int) -> TrainState:
         optimizer=players.optimizer.init(params),
         discriminator_optimizer=players.discriminator_optimizer.init(discriminators),
     )
+
+
+def check_corpus(config: Any, corpus: Corpus) -> None:
+    """Raises a UserError for a corpus that no training can learn from."""
+    name = f"The corpus {corpus.name!r}"
+    if corpus.task != config.data.task:
+        raise UserError(f"{name} was read for data.task={corpus.task}, not {config.data.task}.")
+    if corpus.target is None and corpus.num_classes < 2:
+        only = ", ".join(corpus.label_names)
+        raise UserError(
+            f"{name} has only the class {only!r}: there is nothing to tell apart. Is its label another field?"
+        )
+    if not any(here[corpus.split == "train"].any() for here in corpus.present.values()):
+        raise UserError(f"{name} has no features in its train split: all of them are missing, NaN or infinite.")
+    if not np.any((corpus.split == "valid") & (corpus.label >= 0)):
+        raise UserError(
+            f"{name} has no labelled utterance in its validation split, and the epoch is chosen on validation. Give "
+            "some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
+        )
 
 
 def check(config: Any) -> None:

@@ -57,6 +57,8 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
     file = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), "")
     if isinstance(error, OSError):
         return f"--config={file}: there is no such file, or it cannot be read. experiments/ holds those of the project."
+    if "no attribute 'get_config" in words:
+        return f"--config={file}: not usable as an experiment's file: it has no function get_config()."
     if isinstance(error, AttributeError | KeyError):
         keys = ", ".join(a.partition("=")[0] for a in argv if a.startswith("--config."))
         return f"{file} has no such option as one of {keys or 'those given'}: {last}"

@@ -38,6 +38,10 @@ def load_corpus(config: Any) -> Corpus:
                 "generated. data.only chooses among their modalities."
             )
         return corpora.keep(corpora.generate(**data.generate.to_dict(), task=data.task), tuple(data.only))
+    if not data.path and not data.name:
+        raise UserError(
+            f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.LAYOUTS}"
+        )
     corpus = corpora.load(
         data.path or _located(data),
         name=(not data.path and data.name) or None,
@@ -82,6 +86,7 @@ def execute(config: Any, workdir: str | None, overrides: Sequence[str] = ()) -> 
 
     objective.check_overrides(config.losses.to_dict(), overrides)
     train.check(config)
+    train.check_corpus(config, corpus)
     seeds.check(config)
     train.make_players(config, corpus, steps=1)  # what cannot be built is said before a folder is made
     if not config.distributed.coordinator:

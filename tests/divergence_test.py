@@ -6,22 +6,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runner_test import tiny
+from runner_test import LIGHT, tiny
 
 from ariigcn_jax import divergence, losses, runner, train
 from experiments import run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-ONE_TERM = {f"losses.{name}.weight": 0 for name in ("unimodal", "adversarial", "iccl", "imcl")}
 
 
 @pytest.fixture(scope="module")
 def trained():
     """The experiment of one loss term, its corpus and its state at the start."""
-    config = tiny(ONE_TERM)
+    config = tiny(LIGHT)
     corpus, _ = runner.prepare(run.load_corpus(config))
     experiment = train.make(config, corpus)
-    looks = jax.jit(experiment.step)  # compiled once for all tests
+    looks = jax.jit(experiment.step)  # traced once for all tests
     return dataclasses.replace(experiment, step=looks), corpus, experiment.init(0)
 
 

@@ -108,14 +108,14 @@ WRONG = [
     ("experiments.run", "--config=nowhere.py", "nowhere.py: there is no such file"),
     ("experiments.run", "--config=empty_folder", "empty_folder"),
     ("experiments.run", "--config=corpus.txt", "corpus.txt"),
-    ("experiments.run", "--config=nothing.py", "nothing.py: .*get_config"),
+    ("experiments.run", "--config=nothing.py", "nothing.py: .*no function get_config"),
     ("experiments.run", "--config=syntax.py", "syntax.py: .*SyntaxError"),
     ("experiments.run", "--config=imports.py", "imports.py: .*no_such_module"),
     ("experiments.run", f"{SYNTHETIC}:no_tgann", "Did you mean no_tgan"),
     ("experiments.run", f"{SYNTHETIC} seed=3", "'seed=3'.*begin with --"),
     ("experiments.run", f"{SYNTHETIC} --workdri=x", "workdir"),
     ("experiments.run", f"{SYNTHETIC} --config.num_epoch=3", 'num_epoch: Did you mean "num_epochs"'),
-    ("experiments.run", f"{SYNTHETIC} --config.losses.icl.weight=0", 'losses.icl: Did you mean "i[cm]cl"'),
+    ("experiments.run", f"{SYNTHETIC} --config.losses.icl.weight=0", 'losses.icl.weight: Did you mean "i[cm]cl"'),
     ("experiments.run", f"{SYNTHETIC} --config.num_epochs=two", "num_epochs='two'.*whole number"),
     ("experiments.run", f"{SYNTHETIC} --config.num_epochs=2.5", "num_epochs='2.5'.*whole number"),
     ("experiments.run", f"{SYNTHETIC} --config.optimizer.lr=fast", "optimizer.lr='fast'.*number"),
@@ -147,24 +147,23 @@ WRONG = [
     ("experiments.run", f"{SYNTHETIC} --workdir=run", "other options(.|\\n)*model.hidden: 4 →"),
     ("experiments.run", f"{SYNTHETIC} --workdir=damaged", "damaged/config.json"),
     # experiments.run: the corpus
-    ("experiments.run", OWN, "data.path"),
+    ("experiments.run", OWN, "--config.data.path=PATH"),
     ("experiments.run", f"{PATH}nowhere.npz", "nowhere.npz"),
     ("experiments.run", f"{PATH}empty.npz", "empty.npz.*empty"),
     ("experiments.run", f"{PATH}words.npz", "words.npz"),
     ("experiments.run", f"{PATH}corpus.txt", "corpus.txt"),
     ("experiments.run", f"{PATH}empty_folder", "empty_folder"),
-    ("experiments.run", f"{PATH}latin.csv", "latin.csv.*UTF-8"),
     ("experiments.run", f"{PATH}broken.json", "broken.json"),
     ("experiments.run", f"{PATH}unlabelled.npz", "label"),
     ("experiments.run", f"{PATH}no_label.npz", "label"),
     ("experiments.run", f"{PATH}label_7.npz", "label.*7"),
     ("experiments.run", f"{PATH}label_text.npz", "label"),
-    ("experiments.run", f"{PATH}one_class.npz", "one class"),
+    ("experiments.run", f"{PATH}one_class.npz", "only the class 'calm'"),
     ("experiments.run", f"{PATH}no_train.npz", "train"),
     ("experiments.run", f"{PATH}no_valid_label.npz", "no labelled utterance in its validation split"),
     ("experiments.run", f"{PATH}split_name.npz", "training-ish"),
     ("experiments.run", f"{PATH}short.npz", "label"),
-    ("experiments.run", f"{PATH}all_nan.npz", "text|audio"),
+    ("experiments.run", f"{PATH}all_nan.npz", "no features in its train split"),
     ("experiments.run", f"{PATH}objects.npz", "text.*pickle"),
     ("experiments.run", f"{PATH}good.npz --config.data.modalities=('smell',)", "smell.*audio"),
     ("experiments.run", f"{PATH}good.npz --config.data.only=('smell',)", "smell.*audio"),
@@ -173,12 +172,12 @@ WRONG = [
     ("experiments.run", f"{PATH}good.npz --config.data.task=multilabel", "multilabel"),
     # the other commands that train
     ("experiments.ablate", SYNTHETIC, "Which ablations"),
-    ("experiments.ablate", f"{SYNTHETIC} --ablations=no_icll", "Did you mean no_iccl"),
+    ("experiments.ablate", f"{SYNTHETIC} --ablations=no_icll", "Did you mean no_i"),
     ("experiments.ablate", f"{SYNTHETIC} --ablations=no_iccl,no_iccl", "no_iccl.*twice"),
     ("experiments.ablate", f"{SYNTHETIC} --ablations=no_iccl --seeds=0", "seeds"),
     ("experiments.ablate", f"{SYNTHETIC} --ablations=no_iccl --seeds=two", "seeds"),
     ("experiments.sweep", SYNTHETIC, "--sweep"),
-    ("experiments.sweep", f"{SYNTHETIC} --sweep=margn", "Did you mean 'margin'"),
+    ("experiments.sweep", f"{SYNTHETIC} --sweep=margn", "Did you mean margin"),
     ("experiments.sweep", f"{SYNTHETIC} --grid model.hiden=4,8", "model.hiden.*[Dd]id you mean.*hidden"),
     ("experiments.sweep", f"{SYNTHETIC} --grid model.hidden", "KEY=VALUES"),
     ("experiments.sweep", f"{SYNTHETIC} --grid model.hidden=4,x", "model.hidden"),
@@ -188,10 +187,10 @@ WRONG = [
     ("tools.bench", "--only=speed", "--only.*speed"),
     # what reads a run
     ("tools.predict", "--run nowhere good.jsonl", "nowhere"),
-    ("tools.predict", "--run full good.jsonl", "full.*no run"),
+    ("tools.predict", "--run full good.jsonl", "full: is not the folder of a run"),
     ("tools.predict", "--run damaged good.jsonl", "damaged"),
     ("tools.predict", "--run other_version good.jsonl", "version"),
-    ("tools.predict", "--run reshaped good.jsonl", "parameters differ"),
+    ("tools.predict", "--run reshaped good.jsonl", r"LayerNorm_0/bias for one: \(4,\) in the checkpoint, \(8,\)"),
     ("tools.predict", "--run run nowhere.jsonl", "nowhere.jsonl"),
     ("tools.predict", "--run run empty_folder", "empty_folder"),
     ("tools.predict", "--run run broken.jsonl", "broken.jsonl.*1"),
@@ -217,11 +216,12 @@ WRONG = [
     ("tools.prepare", "inspect nowhere.npz", "nowhere.npz"),
     ("tools.prepare", "validate words.npz", "words.npz"),
     ("tools.prepare", "inspect good.npz --valid-fraction lots", "lots"),
-    ("tools.prepare", "inspect good.npz --valid-fraction=-1", "valid.fraction"),
+    ("tools.prepare", "inspect good.npz --valid-fraction=-1", "valid_fraction=-1"),
     ("tools.prepare", "convert good.npz full", "full: something else"),
     ("tools.prepare", "convert good.npz made --label-names=calm", "2 different names"),
     ("tools.prepare", "mend good.npz", "mend"),
     ("tools.features", "extract nowhere.csv --out features.npz --text x", "nowhere.csv"),
+    ("tools.features", "extract latin.csv --out features.npz --text x", "latin.csv"),
     ("tools.features", "extract manifest.csv --out features.npz --text x", "manifest.csv"),
     ("tools.features", "manifest --release iemocap nowhere --out m.csv", "nowhere"),
 ]
@@ -231,7 +231,6 @@ WRONG = [
 def test_mistake_is_one_message(place, monkeypatch, capsys, module, arguments, words):
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
     status, said = run(module, arguments.split(), place, monkeypatch, capsys)
-    print(status, said)
     assert status in (1, 2)
     assert "Traceback" not in said and "error" in said.splitlines()[-1] + said.splitlines()[0]
     assert re.search(words, said), said
@@ -254,28 +253,7 @@ def test_mistake_is_one_message(place, monkeypatch, capsys, module, arguments, w
     ],
 )
 def test_missing_extra_is_named(place, monkeypatch, capsys, module, arguments, package, extra):
-    class Nowhere:
-        def find_spec(self, name, path=None, target=None):
-            if name.partition(".")[0] == package:
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    for name in [
-        n
-        for n in sys.modules
-        if n.partition(".")[0] == package
-        or n.startswith(
-            (
-                "tools.",
-                "ariigcn_jax.separation",
-                "ariigcn_jax.export",
-                "ariigcn_jax.standalone",
-                "ariigcn_jax.alignment",
-            )
-        )
-    ]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [Nowhere(), *sys.meta_path])
+    monkeypatch.setitem(sys.modules, package, None)  # to Python it is not there
     status, said = run(module, arguments.split(), place, monkeypatch, capsys)
-    print(status, said)
     assert status == 1 and "Traceback" not in said
     assert package.replace("sklearn", "scikit-learn") in said and extra in said
