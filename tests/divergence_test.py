@@ -61,9 +61,9 @@ def looped(state, batch):
     ("step", "state", "batch", "said"),
     [
         (looped, 1.0, [1.0, 200.0], "exp in encoder_text"),
-        (lambda s, b: jax.grad(lambda s: jnp.sqrt(jnp.sum(s * b)))(s), 0.0, [1.0, 2.0], "(backward pass)"),
+        (lambda s, b: jax.grad(lambda s: (s * b[0]) * b[0])(s), 1e-30, [1e25], "mul (backward pass)"),
         (lambda s, b: losses.mse(s, b), 1e30, [1.0], "ariigcn_jax/losses.py:"),
-        (lambda s, b: jnp.where(b > 0, jnp.log(b), s), 1.0, [0.0, 1.0], "No operation gave it"),
+        (lambda s, b: s * b, 1.0, [2.0], "No operation gave it"),
         (lambda s, b: s * b, float("nan"), [1.0], "No operation made it"),
     ],
 )

@@ -11,7 +11,6 @@ import runs
 from runs import quick_compilation  # noqa: F401
 
 from ariigcn_jax import export, model_card, standalone
-from ariigcn_jax.types import UserError
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
 
@@ -82,15 +81,6 @@ def test_artefact_is_for_all_platforms_any_size_and_holds_its_numbers(tmp_path):
     kernel = "params/classifier/Dense_1/kernel"
     np.testing.assert_array_equal(weights[kernel], model.params["classifier"]["Dense_1"]["kernel"])
     assert not [name for name in weights if "generator" in name or "contrast" in name]
-
-
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
-    model = runs.load(tmp_path / "run")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="is not an empty folder"):
-        export.write(model, tmp_path / "out")
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
 def test_card_says_what_the_run_recorded(tmp_path):
