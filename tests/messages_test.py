@@ -190,7 +190,7 @@ WRONG = [
     ("tools.predict", "--run full good.jsonl", "full: is not the folder of a run"),
     ("tools.predict", "--run damaged good.jsonl", "damaged"),
     ("tools.predict", "--run other_version good.jsonl", "version"),
-    ("tools.predict", "--run reshaped good.jsonl", r"LayerNorm_0/bias for one: \(4,\) in the checkpoint, \(8,\)"),
+    ("tools.predict", "--run reshaped good.jsonl", r"LayerNorm_0/bias for one: \(8,\) in the checkpoint, \(16,\)"),
     ("tools.predict", "--run run nowhere.jsonl", "nowhere.jsonl"),
     ("tools.predict", "--run run empty_folder", "empty_folder"),
     ("tools.predict", "--run run broken.jsonl", "broken.jsonl.*1"),
@@ -220,9 +220,9 @@ WRONG = [
     ("tools.prepare", "convert good.npz full", "full: something else"),
     ("tools.prepare", "convert good.npz made --label-names=calm", "2 different names"),
     ("tools.prepare", "mend good.npz", "mend"),
-    ("tools.features", "extract nowhere.csv --out features.npz --text x", "nowhere.csv"),
-    ("tools.features", "extract latin.csv --out features.npz --text x", "latin.csv"),
-    ("tools.features", "extract manifest.csv --out features.npz --text x", "manifest.csv"),
+    ("tools.features", "extract --manifest nowhere.csv --out features.npz --text x", "nowhere.csv"),
+    ("tools.features", "extract --manifest latin.csv --out features.npz --text x", "latin.csv"),
+    ("tools.features", "extract --manifest manifest.csv --out features.npz --text x", "manifest.csv"),
     ("tools.features", "manifest --release iemocap nowhere --out m.csv", "nowhere"),
 ]
 
