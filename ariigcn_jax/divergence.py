@@ -35,7 +35,7 @@ class Fault(NamedTuple):
       gradients: modules whose gradient is not finite, or so large that its norm is not.
       parameters: modules whose parameters are not finite, before the step or after it.
       dialogues: those of the step's that go wrong alone as well, by name.
-      count: dialogues of the step.
+      among: number of dialogues of the step.
       state: before the step.
       batch: of the step.
     """
@@ -45,7 +45,7 @@ class Fault(NamedTuple):
     gradients: tuple[str, ...]
     parameters: tuple[str, ...]
     dialogues: tuple[str, ...]
-    count: int
+    among: int
     state: TrainState
     batch: Batch
 
@@ -75,7 +75,7 @@ def locate(experiment: train.Experiment, corpus: Corpus, state: TrainState) -> F
                     names.append(name)
             bad = {kind: tuple(n for n, finite in values.items() if not finite) for kind, values in found.items()}
             return Fault(
-                int(state.step) + 1, **bad, dialogues=tuple(names), count=len(dialogues), state=state, batch=batch
+                int(state.step) + 1, **bad, dialogues=tuple(names), among=len(dialogues), state=state, batch=batch
             )
         state = after
     return None
@@ -149,14 +149,14 @@ def words(fault: Fault, steps: int) -> str:
         what = [f"the parameters of {listed(fault.parameters)}, by the update"]
     within = f"update {(fault.step - 1) % steps + 1} of its epoch's {steps}"
     said = [f"In step {fault.step} ({within}) {' and '.join(what)} became NaN or infinite."]
-    if fault.dialogues and len(fault.dialogues) < fault.count:
-        said.append(f"Of the step's {fault.count} dialogues, alone as well: {listed(fault.dialogues)}.")
+    if fault.dialogues and len(fault.dialogues) < fault.among:
+        said.append(f"Of the step's {fault.among} dialogues, alone as well: {listed(fault.dialogues)}.")
         said.append("Look at them (python -m tools.prepare inspect), mend their features, or leave them out.")
     elif fault.dialogues:
-        said.append(f"Each of the step's {fault.count} dialogues does so alone ({listed(fault.dialogues)}).")
+        said.append(f"Each of the step's {fault.among} dialogues does so alone ({listed(fault.dialogues)}).")
     else:
-        said.append(f"None of the step's {fault.count} dialogues ({listed(_rows(fault))}) does so alone.")
-    if not fault.dialogues or len(fault.dialogues) == fault.count:
+        said.append(f"None of the step's {fault.among} dialogues ({listed(_rows(fault))}) does so alone.")
+    if not fault.dialogues or len(fault.dialogues) == fault.among:
         module, largest = _largest_parameter(fault.state)
         weights = [f"losses.{t}.weight" for t in terms if t not in ("total", "discriminator")]
         rate = "discriminator.lr" if terms == ["discriminator"] else "optimizer.lr"
@@ -234,7 +234,9 @@ def _inside(equation: core.JaxprEqn, given: Sequence[Any]) -> list[core.JaxprEqn
     if equation.primitive.name != "scan":
         return _culprit(program, constants, given)
     options = equation.params
-    fixed, after = options["num_consts"], options["num_consts"] + options["num_carry"]
+    # What is scanned over has one axis more outside; how the rest divides has other names in each version of JAX.
+    after = sum(_rank(x) == _rank(y) for x, y in zip(equation.invars, program.invars, strict=True))
+    fixed = after - sum(_rank(x) == _rank(y) for x, y in zip(equation.outvars, program.outvars, strict=True))
     turns, carry = range(options["length"]), list(given[fixed:after])
     run = core.jaxpr_as_fun(core.ClosedJaxpr(program, constants))
     for turn in reversed(turns) if options["reverse"] else turns:
@@ -244,6 +246,10 @@ def _inside(equation: core.JaxprEqn, given: Sequence[Any]) -> list[core.JaxprEqn
             return found
         carry = run(*now)[: len(carry)]
     return []
+
+
+def _rank(variable: Any) -> int:
+    return variable.aval.ndim
 
 
 def _finite(arrays: Sequence[Any]) -> bool:
@@ -256,7 +262,7 @@ def _described(found: Sequence[core.JaxprEqn]) -> str:
     backward = " (backward pass)" if "transpose" in stack else ""
     parts = [part.strip("()") for part in re.sub(r"transpose|jvp|vmap", "", stack).split("/")]
     module = "/".join(part for part in parts if part not in ("", "Model"))
-    traces = [equation.source_info.traceback for equation in found]
+    traces: list[Any] = [equation.source_info.traceback for equation in found]
     frames = [f for t in traces if t for f in traceback.extract_tb(t.as_python_traceback())]
     ours = [f for f in frames if Path(f.filename).parent == PACKAGE and f.filename != __file__]
     line = f", {PACKAGE.name}/{Path(ours[-1].filename).name}:{ours[-1].lineno} in {ours[-1].name}" if ours else ""

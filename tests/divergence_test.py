@@ -31,7 +31,7 @@ def test_one_dialogue_of_nan_is_named_with_its_step(trained):
     features["audio"][utterance, 1] = np.nan
     fault = divergence.locate(experiment, dataclasses.replace(corpus, features=features), state)
     name = corpus.dialogue_ids[corpus.dialogue[utterance]]
-    assert fault.dialogues == (name,) and fault.count > 1
+    assert fault.dialogues == (name,) and fault.among > 1
     order = np.asarray(train.run_order(state.key, state.step, experiment.layout["train"], 1))
     row = np.flatnonzero((experiment.index["train"].source == utterance).any(axis=1))[0]
     assert fault.step == 1 + np.flatnonzero((order == row).any(axis=1))[0]
@@ -46,7 +46,7 @@ def test_parameters_out_of_range_are_everybodys_fault_and_healthy_ones_nobodys(t
     assert divergence.locate(experiment, corpus, state) is None
     params = dict(state.params, classifier=jax.tree.map(lambda x: x * 1e30, state.params["classifier"]))
     fault = divergence.locate(experiment, corpus, state.replace(params=params))
-    assert fault.step == 1 and len(fault.dialogues) == fault.count
+    assert fault.step == 1 and len(fault.dialogues) == fault.among
     said = divergence.words(fault, experiment.steps)
     assert "Lower optimizer.lr or losses.emotion.weight" in said and "in classifier" in said
 
