@@ -19,10 +19,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 
-from ariigcn_jax.graph import RELATIONS, window
+from ariigcn_jax.graph import RELATIONS, GraphsTuple, segment_softmax, segment_sum, window
 from ariigcn_jax.layers import NORM_FLOOR, Dropout
 from ariigcn_jax.types import Array
 
@@ -65,7 +64,7 @@ class Attended(NamedTuple):
     entropy: Array
 
 
-def attend_edges(graph: jraph.GraphsTuple, projected: Projected, kind: str) -> Attended:
+def attend_edges(graph: GraphsTuple, projected: Projected, kind: str) -> Attended:
     """The reference: gathers along the edge list, jraph's segment softmax, segment sums.
 
     Args:
@@ -86,10 +85,10 @@ def attend_edges(graph: jraph.GraphsTuple, projected: Projected, kind: str) -> A
         queries, keys = (x.reshape(heads, nodes, width) for x in (projected.receiver, projected.sender))
         e = e + jnp.sum(queries[:, graph.receivers] * keys[:, graph.senders], axis=-1).T / math.sqrt(width)
     e = jnp.where(mask[:, None], e, MASKED)
-    weights = jraph.segment_softmax(e, graph.receivers, nodes) * mask[:, None]
+    weights = segment_softmax(e, graph.receivers, nodes) * mask[:, None]
     value = jnp.stack(projected.value).reshape(-1, heads, nodes, width)
     value = value[relation % len(projected.value), :, graph.senders]
-    message = jraph.segment_sum(weights[..., None] * value, graph.receivers, nodes)
+    message = segment_sum(weights[..., None] * value, graph.receivers, nodes)
     grid = weights.reshape(nodes, slots, heads)
     degree = mask.reshape(nodes, slots).sum(axis=1)
     return Attended(
@@ -168,7 +167,7 @@ class _Side(NamedTuple):
     take: Callable[..., Array]
 
 
-def _sides(graph: jraph.GraphsTuple, blocks: _Blocks, rows: int, past: int, future: int) -> list[_Side]:
+def _sides(graph: GraphsTuple, blocks: _Blocks, rows: int, past: int, future: int) -> list[_Side]:
     """Past and future; a side without any slot is left out."""
     nodes = {k: graph.nodes[k].reshape(rows, -1) for k in ("dialogue", "speaker", "present")}
     query = np.arange(blocks.size)[:, None]
@@ -194,9 +193,7 @@ def _sides(graph: jraph.GraphsTuple, blocks: _Blocks, rows: int, past: int, futu
     return sides
 
 
-def attend_band(
-    graph: jraph.GraphsTuple, projected: Projected, kind: str, past: int, future: int, block: int
-) -> Attended:
+def attend_band(graph: GraphsTuple, projected: Projected, kind: str, past: int, future: int, block: int) -> Attended:
     """The same as `attend_edges`, computed on blocks of rows without touching the edge list.
 
     An utterance's neighbours are its past, itself and its future. Each side is dense over the few blocks that the
@@ -342,7 +339,7 @@ class GraphAttention(nn.Module):
     precision: str = "float32"
 
     @nn.compact
-    def __call__(self, graph: jraph.GraphsTuple, rows: Array, train: bool) -> jraph.GraphsTuple:
+    def __call__(self, graph: GraphsTuple, rows: Array, train: bool) -> GraphsTuple:
         """Updates nodes "hidden" [N, D]; adds edges "attention" [E, H] and nodes "attention_entropy" [N].
 
         Args:

@@ -21,7 +21,7 @@ MOST_COLUMNS = 5
 LONGEST_NAME = 18
 TICKS = (1, 2, 2.5, 5, 10)
 COLOURS = colormaps["cividis"].with_extremes(bad="#e6e6e6")
-NOT_TERMS = ("total", "learning_rate")
+NOT_TERMS = ("total", "gradient_norm", "discriminator_gradient_norm", "learning_rate")  # of a log's "train"
 
 
 def training_curves(
@@ -36,7 +36,7 @@ def training_curves(
       rows: of metrics.jsonl, one an epoch: `epoch`, `train` and `valid`, whose leaves are a number, or S for S seeds;
         NaN or None leaves a gap.
       select: metric of `valid` by which the epoch is chosen.
-      terms: slots of `train` to show, un-weighted, one panel each; all but the total and the learning rate by default.
+      terms: slots of `train` to show, un-weighted, one panel each; all but NOT_TERMS by default.
       selected_epochs: one a seed, marked; where `select` is highest, first, by default.
 
     Returns:

@@ -1,5 +1,7 @@
 """Dialogues → packed batches and jraph.GraphsTuples with static shapes. The only module that builds graphs.
 
+It is also the only one that imports jraph, which is no longer developed; what is used of it is tested in graph_test.py.
+
 Packing (host, numpy): several dialogues share a row of L slots, so that little is computed on padding. The graph of a
 batch (device, traced) follows from the packed rows alone: every node has W = past + 1 + future incoming edge slots, one
 for each place of its window; slots that leave the dialogue are masked. Shapes therefore never depend on the data, and a
@@ -13,8 +15,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import jraph
 import numpy as np
+from jraph import GraphsTuple as GraphsTuple  # what other modules use of it, they take from here
+from jraph import pad_with_graphs as pad_with_graphs
+from jraph import segment_softmax as segment_softmax
+from jraph import segment_sum as segment_sum
 
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus
 
@@ -232,7 +237,7 @@ def window(past: int, future: int, length: int) -> tuple[int, int]:
     )
 
 
-def conversation_graph(batch: Batch, past: int, future: int) -> jraph.GraphsTuple:
+def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
     """The graph over a batch's utterances that all modalities share (paper: speaker relations; window and relations:
     choice).
 
@@ -262,7 +267,7 @@ def conversation_graph(batch: Batch, past: int, future: int) -> jraph.GraphsTupl
     nodes = rows * length
     same = batch.speaker[:, slot] == batch.speaker[:, :, None]
     relation = relations(same, jnp.arange(-past, future + 1))
-    return jraph.GraphsTuple(
+    return GraphsTuple(
         nodes={
             "dialogue": batch.dialogue.reshape(nodes),
             "speaker": batch.speaker.reshape(nodes),
@@ -291,7 +296,7 @@ def relations(same_speaker: Array, offset: Array) -> Array:
     return jnp.where(offset == 0, 2, jnp.where(offset < 0, 0, 3) + other).astype(jnp.int32)
 
 
-def modality_graph(graph: jraph.GraphsTuple, hidden: Array, present: Array) -> jraph.GraphsTuple:
+def modality_graph(graph: GraphsTuple, hidden: Array, present: Array) -> GraphsTuple:
     """One modality's graph (paper: one graph per modality): its node vectors, and no edge from a missing utterance.
 
     Args:

@@ -314,7 +314,10 @@ def _check_params(path: Path, model: Model, params: Any, version: str) -> None:
     )
     different = sorted(k for k in stored.keys() | expected.keys() if stored.get(k) != expected.get(k))
     if different:
-        problem = f"its parameters differ, {different[0]} for one"
+        has, takes = (shapes.get(different[0], "not there") for shapes in (stored, expected))
+        problem = f"its parameters differ, {different[0]} for one: {has} in the checkpoint, {takes} by its {CONFIG}"
+        if version == __version__:
+            raise UserError(f"{path}: {problem}. One of the two is of another run; copy the run's folder again.")
         raise _another_version(path, f"version {version}", problem)
 
 

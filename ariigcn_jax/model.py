@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
-import jraph
 
 from ariigcn_jax.attention import KERNELS, SCORES, GraphAttention
 from ariigcn_jax.encoders import CONTEXTS, Context, Encoder
 from ariigcn_jax.gan import WIRINGS, Generator, pairs
-from ariigcn_jax.graph import conversation_graph, modality_graph
+from ariigcn_jax.graph import GraphsTuple, conversation_graph, modality_graph
 from ariigcn_jax.layers import MLP, NORM_FLOOR, Dense, Dropout, unit
 from ariigcn_jax.types import Array, Batch, Modality, Outputs, UserError
 
@@ -107,7 +106,7 @@ class Model(nn.Module):
             },
         )
 
-    def _graphs(self, codes: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[str, list[jraph.GraphsTuple]]:
+    def _graphs(self, codes: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[str, list[GraphsTuple]]:
         """Each modality's graph after every layer (paper: one speaker graph per modality)."""
         known = batch if self.speaker_relations else batch.replace(speaker=jnp.zeros_like(batch.speaker))
         shared = conversation_graph(known, self.past, self.future)
@@ -139,7 +138,7 @@ class Model(nn.Module):
             name=name,
         )
 
-    def _weights(self, graph: jraph.GraphsTuple) -> Array:
+    def _weights(self, graph: GraphsTuple) -> Array:
         weights = graph.edges["attention"]
         return weights.reshape(graph.nodes["hidden"].shape[0], -1, weights.shape[-1])
 

@@ -13,10 +13,22 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax import __version__, calibration, diagnostics, figures, graph, parallel, results, tasks, train, workdir
+from ariigcn_jax import (
+    __version__,
+    calibration,
+    diagnostics,
+    divergence,
+    figures,
+    graph,
+    parallel,
+    results,
+    tasks,
+    train,
+    workdir,
+)
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax import seeds as ensembles
-from ariigcn_jax.checkpoint import Checkpoints
+from ariigcn_jax.checkpoint import FOLDER, Checkpoints
 from ariigcn_jax.seeds import Seeds
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
 from ariigcn_jax.workdir import WorkDir, json_safe
@@ -77,7 +89,7 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
         progress = _start(seeds, normalisation, checkpoints, directory)
         directory.write_json(CORPUS, described)
         first = progress.epoch
-        timing = _train(seeds, config, progress, normalisation, checkpoints, directory)
+        timing = _train(seeds, config, corpus, progress, normalisation, checkpoints, directory)
         checkpoints.save(progress.epoch, _items(seeds, progress, normalisation))
         content = _report(seeds, config, corpus, progress, first, timing, started, directory)
         checkpoints.wait()  # results.json says that all is there, so it is written last
@@ -195,6 +207,7 @@ def _check_data(stored: dict[str, Any], normalisation: corpora.Normalisation) ->
 def _train(
     seeds: Seeds,
     config: Any,
+    corpus: Corpus,
     progress: Progress,
     normalisation: corpora.Normalisation,
     checkpoints: Checkpoints,
@@ -219,13 +232,18 @@ def _train(
         progress.states, logs = seeds.train(progress.states)
         trained = time.perf_counter()
         row: dict[str, Any] = {"train": _for_log(logs)}
-        for split in splits:
+        lost = _not_finite(logs)
+        for split in splits if not lost.any() else ():
             asked = time.perf_counter()
             outcome = seeds.evaluate(split, seeds.weights(progress.states))
             seconds["evaluate"] += time.perf_counter() - asked
-            row[split] = _by_name([_numbers(s) for s in _scores(seeds, split, outcome)])
+            lost = lost | _unanswered(seeds, split, outcome).any(axis=(1, 2))
+            row[split] = {} if lost.any() else _by_name([_numbers(s) for s in _scores(seeds, split, outcome)])
+        if lost.any():
+            bar.close()
+            where = (normalisation, checkpoints, directory)
+            raise UserError(_diverged(seeds, config, corpus, progress, epoch, np.flatnonzero(lost), *where))
         evaluated = time.perf_counter()
-        _check_finite(row["train"], epoch, directory)
         row |= diagnose(progress.states, epoch, bar)
         seconds["diagnose"] += time.perf_counter() - evaluated
         first = config.num_epochs if config.eval.epoch == "last" else 0
@@ -284,14 +302,68 @@ def _diagnosis(seeds: Seeds, every: int, directory: WorkDir) -> Callable[[Any, i
     return look
 
 
-def _check_finite(logs: dict[str, Any], epoch: int, directory: WorkDir) -> None:
-    bad = [name for name, value in logs.items() if not np.all(np.isfinite(value))]
-    if bad:
-        raise UserError(
-            f"Training diverged in epoch {epoch}: {', '.join(bad)} is not finite. The last checkpoint, if there was "
-            f"one, is kept in {directory.path}. Lower optimizer.lr, or the weight of the term that grew (metrics.jsonl "
-            "has each term)."
+def _not_finite(logs: dict[str, np.ndarray]) -> np.ndarray:
+    """[S] bool: a loss or the norm of a gradient of the seed was NaN or infinite in the epoch."""
+    return ~np.all([np.isfinite(values) for values in logs.values()], axis=0)
+
+
+def _unanswered(seeds: Seeds, split: str, outcome: dict[str, np.ndarray]) -> np.ndarray:
+    """[S, rows, L] bool: an utterance is here, and the seed's answer to it is not finite."""
+    there = seeds.experiment.index[split].utterance[:-1] != PADDING
+    return there & ~np.isfinite(outcome["probabilities"]).all(axis=-1)
+
+
+def _diverged(
+    seeds: Seeds,
+    config: Any,
+    corpus: Corpus,
+    progress: Progress,
+    epoch: int,
+    lost: np.ndarray,
+    normalisation: corpora.Normalisation,
+    checkpoints: Checkpoints,
+    directory: WorkDir,
+) -> str:
+    """Keeps the state before a bad epoch as a checkpoint, and says what went wrong in it for the seeds `lost`."""
+    states = _trained_until(epoch - 1, seeds, progress, normalisation, checkpoints)
+    kept = f"No epoch was done before it, so {directory.path} has no checkpoint."
+    if epoch > 1:
+        before = dataclasses.replace(progress, epoch=epoch - 1, states=states)
+        checkpoints.save(before.epoch, _items(seeds, before, normalisation))
+        checkpoints.wait()
+        kept = f"The last good state, after epoch {epoch - 1}, is kept in {directory.path / FOLDER / str(epoch - 1)}."
+    state = jax.tree.map(lambda x: x[lost[0]], seeds.host(states))
+    state = state.replace(key=jax.random.wrap_key_data(state.key))
+    fault = divergence.locate(seeds.experiment, corpus, state)
+    if fault is None:
+        found = (
+            "Made again one by one, its steps are finite: this device does not repeat its numbers, or answers to the "
+            "validation split alone are not. Lower optimizer.lr."
         )
+    else:
+        found = divergence.words(fault, seeds.experiment.steps)
+        if config.debug.nans:
+            print("Looking for the operation …", flush=True)
+            found += "\n" + divergence.operation(seeds.experiment.step, fault.state, fault.batch)
+        else:
+            found += "\nThe same command with --config.debug.nans=true names the operation, too."
+    which = ", ".join(str(seeds.numbers[index]) for index in lost)
+    others = f" (what follows is of seed {seeds.numbers[lost[0]]})" if len(lost) > 1 else ""
+    return f"Training diverged in epoch {epoch}, seed {which}{others}. {found}\n{kept}"
+
+
+def _trained_until(
+    epoch: int, seeds: Seeds, progress: Progress, normalisation: corpora.Normalisation, checkpoints: Checkpoints
+) -> Any:
+    """The states after an epoch that has gone by, from the newest checkpoint on: training repeats itself."""
+    checkpoints.wait()
+    done = checkpoints.latest()
+    states = seeds.init()
+    if done is not None:
+        states = _from_items(seeds, done, checkpoints.restore(done, _items(seeds, progress, normalisation))).states
+    for _ in range(done or 0, epoch):
+        states, _ = seeds.train(states)
+    return states
 
 
 def _choose(seeds: Seeds, progress: Progress, epoch: int, scores: np.ndarray, first: int = 0) -> None:
@@ -341,6 +413,7 @@ def _report(
     splits = [s for s in there if s != "test" or config.eval.test]
     labelled = "test" in splits and np.any((corpus.split == "test") & (corpus.label >= 0))
     outcome = {s: seeds.evaluate(s, progress.best) for s in splits}
+    _check_answers(seeds, corpus, outcome)
     if not parallel.is_first():
         return {}
     rows = directory.read_metrics()
@@ -374,6 +447,21 @@ def _report(
     _write_pictures(content, corpus, config, rows, directory)
     directory.write_text(TABLE, results.table(content))
     return content
+
+
+def _check_answers(seeds: Seeds, corpus: Corpus, outcome: dict[str, dict[str, np.ndarray]]) -> None:
+    """Raises a UserError where an answer that results would come from is not finite; names the dialogues."""
+    for split, given in outcome.items():
+        bad = _unanswered(seeds, split, given)
+        if bad.any():
+            utterances = seeds.experiment.index[split].utterance[:-1][bad.any(axis=0)]
+            names = [corpus.dialogue_ids[d] for d in np.unique(corpus.dialogue[utterances])]
+            seed = seeds.numbers[int(np.flatnonzero(bad.any(axis=(1, 2)))[0])]
+            raise UserError(
+                f"The trained model (seed {seed}) answers {len(names)} dialogue(s) of the split {split} with NaN or "
+                f"infinity: {divergence.listed(names)}. Look at their features (python -m tools.prepare inspect); "
+                "results are not written, checkpoints are."
+            )
 
 
 def _best_test(rows: Sequence[dict[str, Any]], config: Any) -> tuple[list[int], list[dict[str, Any]]]:
@@ -476,8 +564,7 @@ def _write_pictures(
     content: dict[str, Any], corpus: Corpus, config: Any, rows: Sequence[dict[str, Any]], directory: WorkDir
 ) -> None:
     select, selected = config.eval.select, content["selected_epochs"]
-    terms = [name for name in rows[0]["train"] if name not in ("total", "gradient_norm")]
-    curves = figures.training_curves(rows, select, terms, selected)
+    curves = figures.training_curves(rows, select, selected_epochs=selected)
     directory.write_bytes("training_curves.png", curves)
     split = results.reported_split(content)
     confusion = np.asarray(content[split]["confusion"])

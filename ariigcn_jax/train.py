@@ -39,6 +39,7 @@ class Experiment:
         the counts and answers [rows, L, O] of `tasks.Task`.
       score: (split, what `evaluate` gave) -> every score of the split, on the host.
       diagnose: (state, rows of the train split) -> failure signatures' numbers; on one device.
+      step: (state, rows of one step) -> (state, logs, gradients) of `traced_step`; on one device, not compiled.
       data: split -> Batch of all its rows, on the device; or a Stream of them, for which `epoch` and `evaluate` take
         one part after another and return sums over its steps and the part's rows.
       layout: split -> how it is packed.
@@ -52,6 +53,7 @@ class Experiment:
     evaluate: Mapping[str, jax.stages.Wrapped]
     score: Callable[[str, Mapping[str, Any]], dict[str, Any]]
     diagnose: jax.stages.Wrapped
+    step: Callable[[TrainState, Batch], tuple[TrainState, Logs, dict[str, Any]]]
     data: Mapping[str, Batch | Stream]
     layout: Mapping[str, graph.Layout]
     index: Mapping[str, graph.Index]
@@ -130,6 +132,13 @@ class Head(NamedTuple):
 
 
 def train_step(players: Players, state: TrainState, batch: Batch, axis: str | None) -> tuple[TrainState, Logs]:
+    """`traced_step` without the gradients."""
+    return traced_step(players, state, batch, axis)[:2]
+
+
+def traced_step(
+    players: Players, state: TrainState, batch: Batch, axis: str | None
+) -> tuple[TrainState, Logs, dict[str, Any]]:
     """One update of each player: the discriminators first, then the model against the updated discriminators.
 
     Both use one forward pass of the model: its outputs are computed once, the discriminators learn from them as
@@ -142,7 +151,7 @@ def train_step(players: Players, state: TrainState, batch: Batch, axis: str | No
       axis: name of the device axis, or None.
 
     Returns:
-      The state after it, and global logs.
+      The state after it, global logs, and the gradients: "model" like its parameters, "discriminators" like theirs.
     """
     key = jax.random.fold_in(state.key, state.step)
     rngs = {"dropout": key}
@@ -155,8 +164,9 @@ def train_step(players: Players, state: TrainState, batch: Batch, axis: str | No
 
     outputs, pullback = jax.vjp(forward, state.params)
     logs: Logs = {}
+    theirs: Any = {}
     if not players.summed:
-        state, logs = _discriminator_step(players, state, jax.lax.stop_gradient(outputs), batch, axis)
+        state, logs, theirs = _discriminator_step(players, state, jax.lax.stop_gradient(outputs), batch, axis)
 
     def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
         real, outputs = players.judge(discriminators, outputs, batch)
@@ -174,37 +184,44 @@ def train_step(players: Players, state: TrainState, batch: Batch, axis: str | No
     (share, terms), cotangents = jax.value_and_grad(loss, both, has_aux=True)(outputs, state.discriminators)
     if players.summed:
         cotangents, theirs = cotangents
-        state = _update_discriminators(players, state, theirs, axis)
+        state, norms, theirs = _update_discriminators(players, state, theirs, axis)
+        logs |= norms if outputs.generated else {}
     (gradient,) = pullback(cotangents)
     gradient = parallel.psum(gradient, axis)
     updates, optimizer = players.optimizer.update(gradient, state.optimizer, state.params)
     logs = {"total": parallel.psum(share, axis), **terms, **logs, "gradient_norm": optax.tree.norm(gradient)}
     params = optax.apply_updates(state.params, updates)
     average = moving_average(state.average, params, players.average, state.step) if state.average else state.average
-    return state.replace(step=state.step + 1, params=params, average=average, optimizer=optimizer), logs
+    state = state.replace(step=state.step + 1, params=params, average=average, optimizer=optimizer)
+    return state, logs, {"model": gradient, "discriminators": theirs}
 
 
 def _discriminator_step(
     players: Players, state: TrainState, outputs: Outputs, batch: Batch, axis: str | None
-) -> tuple[TrainState, Logs]:
+) -> tuple[TrainState, Logs, Any]:
     if not outputs.generated:
-        return state, {}
+        return state, {}, {}
 
     def loss(discriminators: Any) -> Array:
         real, judged = players.judge(discriminators, outputs, batch)
         return objective.discriminator_total(players.terms, real, judged, batch, axis)
 
     share, gradient = jax.value_and_grad(loss)(state.discriminators)
-    return _update_discriminators(players, state, gradient, axis), {"discriminator": parallel.psum(share, axis)}
+    state, norms, gradient = _update_discriminators(players, state, gradient, axis)
+    return state, {"discriminator": parallel.psum(share, axis), **norms}, gradient
 
 
-def _update_discriminators(players: Players, state: TrainState, gradient: Any, axis: str | None) -> TrainState:
+def _update_discriminators(
+    players: Players, state: TrainState, gradient: Any, axis: str | None
+) -> tuple[TrainState, Logs, Any]:
+    """The state with the discriminators updated, the log of their gradient, and the gradient of all devices."""
     gradient = parallel.psum(gradient, axis)
     updates, optimizer = players.discriminator_optimizer.update(
         gradient, state.discriminator_optimizer, state.discriminators
     )
     discriminators = optax.apply_updates(state.discriminators, updates)
-    return state.replace(discriminators=discriminators, discriminator_optimizer=optimizer)
+    state = state.replace(discriminators=discriminators, discriminator_optimizer=optimizer)
+    return state, {"discriminator_gradient_norm": optax.tree.norm(gradient)}, gradient
 
 
 def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
@@ -430,13 +447,7 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
       UserError: an option that cannot be built.
     """
     check(config)
-    if corpus.task != config.data.task:
-        raise UserError(f"The corpus {corpus.name!r} was read for data.task={corpus.task}, not {config.data.task}.")
-    if not np.any((corpus.split == "valid") & (corpus.label >= 0)):
-        raise UserError(
-            f"The corpus {corpus.name!r} has no labelled utterance in its validation split, and the epoch is chosen on "
-            "validation. Give some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
-        )
+    check_corpus(config, corpus)
     make_players(config, corpus, steps=1)  # an option that cannot be built is said before anything is packed
     num_devices = parallel.device_count(config.num_devices if num_devices is None else num_devices)
     reach = windowed_reach(config.model)
@@ -482,6 +493,7 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
         evaluate={s: parallel.over_devices(functools.partial(evaluate, s), num_devices) for s in SPLITS},
         score=score,
         diagnose=jax.jit(functools.partial(diagnose, players, layout["train"], boundary)),
+        step=functools.partial(traced_step, players, axis=None),
         data={s: rows_of(s) if whole else streams[s] for s in SPLITS},
         layout=layout,
         index=where,
@@ -601,11 +613,35 @@ def init_state(players: Players, sample: Batch, seed: int) -> TrainState:
     )
 
 
+def check_corpus(config: Any, corpus: Corpus) -> None:
+    """Raises a UserError for a corpus that no training can learn from."""
+    name = f"The corpus {corpus.name!r}"
+    if corpus.task != config.data.task:
+        raise UserError(f"{name} was read for data.task={corpus.task}, not {config.data.task}.")
+    if corpus.target is None and corpus.num_classes < 2:
+        only = ", ".join(corpus.label_names)
+        raise UserError(
+            f"{name} has only the class {only!r}: there is nothing to tell apart. Is its label another field?"
+        )
+    if not any(here[corpus.split == "train"].any() for here in corpus.present.values()):
+        raise UserError(f"{name} has no features in its train split: all of them are missing, NaN or infinite.")
+    if not np.any((corpus.split == "valid") & (corpus.label >= 0)):
+        raise UserError(
+            f"{name} has no labelled utterance in its validation split, and the epoch is chosen on validation. Give "
+            "some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
+        )
+
+
 def check(config: Any) -> None:
     """Raises a UserError for options that no training can have, before anything is built."""
-    for name, least in (("num_epochs", 1), ("batch_size", 1), ("num_seeds", 1), ("seed", 0)):
-        if config[name] < least:
-            raise UserError(f"{name}={config[name]} must be at least {least}.")
+    for path, value, least in (
+        *((name, config[name], 1) for name in ("num_epochs", "batch_size", "num_seeds")),
+        ("seed", config.seed, 0),
+        ("model.gan.generator_hidden", config.model.gan.generator_hidden, 1),
+        ("model.gan.discriminator_hidden", config.model.gan.discriminator_hidden, 1),
+    ):
+        if value < least:
+            raise UserError(f"{path}={value} must be at least {least}.")
     tasks.check(config.data.task, config.losses.to_dict(), config.eval.select)
     if config.eval.epoch not in EPOCHS:
         raise UserError(f"eval.epoch={config.eval.epoch!r}; choose {' or '.join(EPOCHS)}.")
@@ -635,8 +671,9 @@ def check(config: Any) -> None:
     ):
         if not 0 <= value < float("inf"):
             raise UserError(f"{path}={value} must be at least 0; 0 sets no limit.")
-    if not 0 <= config.optimizer.average < 1:
-        raise UserError(f"optimizer.average={config.optimizer.average} must lie in [0, 1).")
+    for path, value in (("optimizer.average", config.optimizer.average), ("discriminator.b1", config.discriminator.b1)):
+        if not 0 <= value < 1:
+            raise UserError(f"{path}={value} must lie in [0, 1).")
     adversarial = config.losses.adversarial.weight and config.discriminator.game == "adversarial"
     if adversarial and config.discriminator.lr > config.optimizer.lr:
         raise UserError(

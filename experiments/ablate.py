@@ -44,6 +44,8 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
     """
     from experiments import study
 
+    if twice := [name for name in names if list(names).count(name) > 1]:
+        raise UserError(f"--ablations names {twice[0]} twice. Leave one of them out.")
     configs = {FULL: config}
     for name in ablations.expand(names, corpus.modalities):
         changed = config.copy_and_resolve_references()

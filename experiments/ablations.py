@@ -171,7 +171,7 @@ def override(config: Any, changes: Mapping[str, Any]) -> None:
             config.update_from_flattened_dict({key: value})
         except KeyError as error:
             raise UserError(
-                f"The config has no option {key}.{_nearest(key, _leaves(config))} experiments/base.py has them all."
+                f"The config has no option {key}.{nearest(key, _leaves(config))} experiments/base.py has them all."
             ) from error
         except TypeError as error:
             kind = type(_leaves(config).get(key)).__name__
@@ -203,14 +203,15 @@ def _changes(name: str) -> dict[str, Any]:
         return {"data.only": tuple(filter(None, name.removeprefix(ONLY).split("_")))}
     if name not in ABLATIONS:
         raise UserError(
-            f"There is no ablation {name!r}.{_nearest(name, ABLATIONS)} Known: {', '.join(ABLATIONS)}; "
+            f"There is no ablation {name!r}.{nearest(name, ABLATIONS)} Known: {', '.join(ABLATIONS)}; "
             f"{ONLY}MODALITY and {ONLY}MODALITY_MODALITY keep those whose names begin so; "
             f"for experiments.ablate also the groups {', '.join([*GROUPS, MODALITIES])}."
         )
     return ABLATIONS[name]
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
+    """ " Did you mean …?", with the known word that is most like another; "" where none is like it."""
     close = difflib.get_close_matches(word, list(known), 1)
     return f" Did you mean {close[0]}?" if close else ""
 

@@ -120,6 +120,9 @@ def get_config() -> ConfigDict:
     config.diagnostics = ConfigDict()
     config.diagnostics.every = 1  # epochs between looks at the failure signatures; 0 for none
 
+    config.debug = ConfigDict()
+    config.debug.nans = False  # where training diverges, also name the operation that gave the first NaN or infinity
+
     config.checkpoint = ConfigDict()
     config.checkpoint.every_seconds = 20.0  # >= 0; 0 saves every epoch
     config.checkpoint.keep = 2  # newest ones kept, >= 1

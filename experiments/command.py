@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from ml_collections import config_flags
 
 from ariigcn_jax.types import UserError
 
+NEEDS = {"int()": "a whole number", "float": "a number", "boolean": "true or false"}  # by the words of absl's errors
 CONFIG_HELP = "an experiment's file, e.g. experiments/synthetic.py; --config.KEY=VALUE changes one of its options"
 
 
@@ -60,11 +62,21 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
     file = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), "")
     if isinstance(error, OSError):
         return f"--config={file}: there is no such file, or it cannot be read. experiments/ holds those of the project."
+    if "no attribute 'get_config" in words:
+        return f"--config={file}: not usable as an experiment's file: it has no function get_config()."
     if isinstance(error, AttributeError | KeyError):
         keys = ", ".join(a.partition("=")[0] for a in argv if a.startswith("--config."))
         return f"{file} has no such option as one of {keys or 'those given'}: {last}"
     if "get_config() takes" in last:
         return f"--config={file}: this experiment takes nothing behind a colon."
+    if isinstance(error, flags.IllegalFlagValueError) and (
+        wrong := re.match(r"flag --config\.([\w.]+)=(.*?): ", words)
+    ):
+        key, value = wrong.groups()
+        if "is not a dict" in last:
+            return f"{key} is a group of options: set one of them, as in --config.{key}.KEY=VALUE."
+        need = next((need for sign, need in NEEDS.items() if sign in last), "a value of another type")
+        return f"{key}={value!r}: {need} is needed."
     if isinstance(error, flags.Error):
         return last
     return f"--config={file}: not usable as an experiment's file ({type(error).__name__}: {last})"

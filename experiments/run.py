@@ -26,7 +26,7 @@ from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
 from experiments.command import define_config, flag, main
 
 # Where and how a run is computed, which may change when it is resumed.
-MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes")
+MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "debug")
 
 
 def load_corpus(config: Any) -> Corpus:
@@ -43,6 +43,10 @@ def load_corpus(config: Any) -> Corpus:
         if data.get("relabel") or data.get("split"):
             raise UserError("data.relabel and data.split are for the labels and dialogues of a file: leave them out.")
         return corpora.keep(corpora.generate(**data.generate.to_dict(), task=data.task), tuple(data.only))
+    if not data.path and not data.name:
+        raise UserError(
+            f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.LAYOUTS}"
+        )
     corpus = corpora.load(
         data.path or _located(data),
         name=(not data.path and data.name) or None,
@@ -94,6 +98,7 @@ def execute(
 
     objective.check_overrides(config.losses.to_dict(), overrides)
     train.check(config)
+    train.check_corpus(config, corpus)
     seeds.check(config)
     train.make_players(config, corpus, steps=1)  # what cannot be built is said before a folder is made
     if not config.distributed.coordinator:

@@ -361,7 +361,7 @@ def axes_of(sweeps: Sequence[str], grids: Sequence[str], random: Sequence[str]) 
     fixed: dict[str, Any] = {}
     for name in sweeps:
         if name not in SWEEPS:
-            raise UserError(f"There is no sweep {name!r}. Known: {', '.join(SWEEPS)}.")
+            raise UserError(f"There is no sweep {name!r}.{ablations.nearest(name, SWEEPS)} Known: {', '.join(SWEEPS)}.")
         for key, value in SWEEPS[name].fixed.items():
             if fixed.setdefault(key, value) != value:
                 raise UserError(f"{' and '.join(sweeps)} do not go together: {key} would be {fixed[key]} and {value}.")

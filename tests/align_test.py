@@ -49,11 +49,6 @@ def test_only_keeps_whole_rows():
     assert part.label.tolist() == corpus.label[corpus.dialogue != 1].tolist()
 
 
-def test_folder_that_is_no_run_is_refused_before_anything_is_computed(tmp_path, capsys):
-    assert call(align.command, parser(align.__doc__, "test"), [str(tmp_path)]) == 1
-    assert "is not the folder of a run" in capsys.readouterr().err
-
-
 @pytest.mark.slow
 def test_trained_run_is_aligned_and_reported(tmp_path, capsys):
     config = base.get_config()

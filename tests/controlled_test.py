@@ -1,12 +1,10 @@
 """Controlled checks: with the truth known, losses move what they are to move, where there is something to find."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ariigcn_jax.types import UserError
 from experiments import controlled
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -99,15 +97,6 @@ def test_what_the_models_share_is_trained_once(tmp_path, monkeypatch):
     )
     controlled.run(["imcl_rotation", "tgan_rotation"], 1, tmp_path)
     assert len(asked) == 3 * 3
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [(dict(studies="iccl_x"), "no study 'iccl_x'; there are iccl_separation"), (dict(seeds=0), "--seeds=0 must be")],
-)
-def test_wrong_option_is_refused(options, message, tmp_path):
-    with pytest.raises(UserError, match=message):
-        controlled.command(SimpleNamespace(**dict(studies="", seeds=1, workdir=tmp_path) | options))
 
 
 def test_every_study_generates_what_it_says():

@@ -256,6 +256,7 @@ def watched(every, rows=(), epochs=2 * PATIENCE):
         evaluate={},
         score=None,
         diagnose=look,
+        step=None,
         data={"train": jnp.zeros(2)},
         layout={},
         index={},

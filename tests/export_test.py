@@ -4,12 +4,12 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import runs
 
-from ariigcn_jax import export, model_card
-from ariigcn_jax.types import UserError
+from ariigcn_jax import export, model_card, standalone
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -83,15 +83,6 @@ def test_artefact_is_for_all_platforms_any_size_and_holds_its_numbers(tmp_path):
     assert not [name for name in weights if "generator" in name or "contrast" in name]
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
-    model = runs.load(tmp_path / "run")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="is not an empty folder"):
-        export.write(model, tmp_path / "out")
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]
-
-
 def test_card_says_what_the_run_recorded(tmp_path):
     model = runs.load(tmp_path / "run", {"data.speaker_normalised": ("audio",), "experiment": "a|b <i>"})
     text = model_card.text(model, export.raw_widths(model), None)
@@ -102,3 +93,15 @@ def test_card_says_what_the_run_recorded(tmp_path):
     assert "The run was not finished: this is epoch 7" in text
     assert "not calibrated" in text
     assert "Each graph layer hears 1 later utterance(s)" in text
+
+
+def test_a_program_that_calls_outside_of_itself_is_not_loaded(tmp_path):
+    """Such a call may be one back into Python."""
+    call = jax.ffi.ffi_call("xla_python_cpu_callback_or_so", jax.ShapeDtypeStruct((2,), np.float32))
+    check = jax.export.DisabledSafetyCheck.custom_call("xla_python_cpu_callback_or_so")
+    hostile = jax.export.export(jax.jit(call), disabled_checks=[check])(np.ones(2, np.float32))
+    (tmp_path / "model.stablehlo").write_bytes(hostile.serialize())
+    (tmp_path / "model.json").write_text("{}")
+    safetensors.save_file({"x": np.ones(2, np.float32)}, tmp_path / "parameters.safetensors")
+    with pytest.raises(ValueError, match="calls xla_python_cpu_callback_or_so outside of itself"):
+        standalone.load(tmp_path)

@@ -97,9 +97,6 @@ def test_a_logit_depends_on_its_own_utterance_alone():
 
 TWO = builders.corpus([3, 2], missing=0.2)
 ROWS = builders.place(TWO, [[0], [1]], 3)
-OPTAX_WARNS = pytest.mark.filterwarnings(
-    "ignore:optax.global_norm:DeprecationWarning"
-)  # the step's log, not its update
 RATES = {"model": 0.5, "judges": 0.25}  # of plain gradient descent, so that a step shows its gradient
 
 
@@ -151,7 +148,6 @@ def assert_close(found, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
 
 
-@OPTAX_WARNS
 @pytest.mark.parametrize("wiring", gan.WIRINGS)
 def test_discriminators_descend_their_loss_and_the_model_its_own_against_the_new_ones(wiring):
     players, before, after = one_step(wiring)
@@ -162,7 +158,6 @@ def test_discriminators_descend_their_loss_and_the_model_its_own_against_the_new
     assert_close(after.params, stepped(before.params, gradient, RATES["model"]))
 
 
-@OPTAX_WARNS
 @pytest.mark.parametrize("wiring", gan.WIRINGS)
 def test_the_adversarial_term_teaches_encoders_and_generators_alone(wiring):
     _, before, after = one_step(wiring)
@@ -171,7 +166,6 @@ def test_the_adversarial_term_teaches_encoders_and_generators_alone(wiring):
         assert any(jax.tree.leaves(changed)) == name.startswith(("encoder", "generator")), name
 
 
-@OPTAX_WARNS
 def test_real_codes_carry_no_gradient_to_the_encoders():
     """Latent wiring: the encoders are taught by the fakes of their codes, not by their codes being real."""
     players, before, _ = one_step("latent")

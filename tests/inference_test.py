@@ -172,13 +172,6 @@ def test_labels_are_matched_by_name(model):
     assert prepared.notes == ("labels boredom: not among the model's, left out of comparisons",)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="there is no such folder"):
-        ariigcn_jax.load(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="is not the folder of a run"):
-        ariigcn_jax.load(tmp_path)
-
-
 def test_a_run_without_checkpoint_is_refused(copy):
     shutil.rmtree(copy / "checkpoints")
     with pytest.raises(UserError, match="has no checkpoint yet"):

@@ -1,7 +1,6 @@
 """tools.predict: its formats, its choices, and one message for what a user can mend."""
 
 import csv
-import importlib.util
 import io
 import json
 
@@ -10,7 +9,7 @@ import pytest
 import runs
 
 from experiments.command import call as call_command
-from tools import conversation_page, predict
+from tools import predict
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -87,24 +86,12 @@ def test_a_page_is_written(capsys, folder, conversation, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--run", "nowhere", "{conversation}"], "nowhere: there is no such folder"),
-        (["--run", "{run}", "nothing.jsonl"], "nothing.jsonl: there is no such file"),
-        (["--run", "{run}", "{conversation}", "--dialogue", "third"], "There is no dialogue 'third'"),
         (["--run", "{run}", "{conversation}", "--split", "train"], "No dialogue is left in the split 'train'"),
-        (["--run", "{run}", "{conversation}", "--seed", "4"], "has the seeds 0, not 4"),
         (["--run", "{run}", "{garbage}"], "garbage.npz"),
-        (["--run", "{run}", "{conversation}", "--html", "page.html"], "needs plotly"),
     ],
 )
 def test_one_message(capsys, folder, conversation, arguments, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    if "plotly" in message:
-        found = importlib.util.find_spec
-        monkeypatch.setattr(
-            conversation_page.importlib.util,
-            "find_spec",
-            lambda name, package=None: None if name == "plotly" else found(name, package),
-        )
     garbage = conversation.with_name("garbage.npz")
     garbage.write_bytes(b"no corpus")
     given = [a.format(run=folder, conversation=conversation, garbage=garbage) for a in arguments]

@@ -230,11 +230,6 @@ def test_ablations_are_listed_with_their_intervals(tmp_path, select, difference)
     assert f"{difference}0.0310.062" in words
 
 
-def test_folder_that_is_no_run_is_refused(tmp_path, capsys):
-    assert make_page(tmp_path, tmp_path) == ("", 1)
-    assert "is no work directory" in capsys.readouterr().err
-
-
 def test_damaged_log_is_refused(tmp_path, capsys):
     folder = make_run(tmp_path / "run")
     (folder / "metrics.jsonl").write_text("{oops}\n")

@@ -12,7 +12,7 @@ from runner_test import BOTH, EPOCHS, tiny
 from runs import assert_same_run, config_file, log_of, results_of
 
 from ariigcn_jax.types import UserError
-from experiments import base, command, run
+from experiments import base, command
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLED_AT = EPOCHS - 2
@@ -130,15 +130,6 @@ def test_missing_data_is_said_at_once_and_leaves_nothing(tmp_path, start):
     assert {p.name for p in tmp_path.iterdir()} <= {"tiny.py", "__pycache__"}
 
 
-def test_argument_without_dashes_is_refused(tmp_path, start):
-    done = start(tmp_path, PROGRAM, config_file(tmp_path, tiny()), "seed=3")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert "'seed=3'" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert {p.name for p in tmp_path.iterdir()} <= {"tiny.py", "__pycache__"}
-
-
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [(KeyboardInterrupt(), 130, "--workdir resumes"), (UserError("mend it"), 1, "error: mend it\n")],
@@ -151,15 +142,3 @@ def test_status_and_message_of_a_run_that_stops(monkeypatch, capsys, error, stat
     monkeypatch.setattr(command, "parse", lambda _: [])
     assert command.main(stops, "", ["run"]) == status
     assert words in capsys.readouterr().err
-
-
-def test_hyper_parameter_that_nothing_takes_is_refused_before_a_folder_is_made(tmp_path):
-    with pytest.raises(UserError, match=r"losses\.iccl\.margin has no effect.*temperature"):
-        run.execute(tiny(), str(tmp_path / "run"), ["losses.iccl.margin"])
-    assert not (tmp_path / "run").exists()
-
-
-def test_bad_option_leaves_no_trained_state(tmp_path):
-    with pytest.raises(UserError, match=r"model\.graph\.heads=3"):
-        run.execute(tiny({"model.graph.heads": 3}), str(tmp_path / "run"))
-    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ariigcn_jax.types import UserError
 from experiments.command import call
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def execute(options: argparse.Namespace) -> None:
     """Measures and prints a table."""
     from ariigcn_jax import inference
 
+    if options.repeats < 1:
+        raise UserError(f"--repeats={options.repeats} must be at least 1.")
     begun = time.perf_counter()
     model = inference.load(options.run)
     print(f"load the run            {time.perf_counter() - begun:8.2f} s")

@@ -189,7 +189,7 @@ def _neighbours(path: Path) -> str:
     except OSError:
         return f"{where}: the folder {path.parent} is not there or not readable"
     close = difflib.get_close_matches(path.name, there, n=3)
-    return where + (f"; did you mean {' or '.join(str(path.parent / entry) for entry in close)}?" if close else "")
+    return where + (f"; did you mean {' or '.join(str(path.parent / entry) for entry in close)}" if close else "")
 
 
 def _places(name: str) -> list[Path]:

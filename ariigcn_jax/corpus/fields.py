@@ -193,6 +193,9 @@ def assemble(
     Raises:
       UserError: the fields cannot be used; names the file, the field and what to do.
     """
+    for kind_, fraction in (("valid", valid_fraction), ("test", test_fraction)):
+        if not 0 <= fraction < 1:
+            raise UserError(f"{kind_}_fraction={fraction}: a share of the dialogues is at least 0 and less than 1.")
     chosen = _choose(archive, modalities, label, ratings)
     order, dialogue, dialogue_ids = _order(archive)
     label_names: tuple[str, ...]

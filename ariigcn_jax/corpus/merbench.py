@@ -241,7 +241,7 @@ def _size_of(folder: Path) -> int:
 
 def _utterance(place: Path, name: str) -> Any:
     """[d] or [frames, d]; None where there is no file."""
-    if Path(name).name != name:
+    if Path(name).name != name or name == "..":
         raise UserError(f"{place}: the utterance {name!r} cannot be the name of a file.")
     single, several = place / f"{name}.npy", place / name
     if single.is_file():

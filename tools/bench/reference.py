@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 import optax
 
 from ariigcn_jax import train
 from ariigcn_jax.encoders import Context
+from ariigcn_jax.graph import GraphsTuple, pad_with_graphs, segment_softmax, segment_sum
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus, Modality, TrainState, UserError
 
 Pair = tuple[Modality, Modality]
@@ -68,7 +68,7 @@ class PaddedBatch(flax.struct.PyTreeNode):
     label: Array
     real: Array
     utterance: Array
-    graph: jraph.GraphsTuple
+    graph: GraphsTuple
 
 
 class Result(NamedTuple):
@@ -138,7 +138,7 @@ def collate(chosen: Sequence[Dialogue], past: int, future: int, speaker_relation
         receivers += [len(place) + i for i in own[1]]
         relations += own[2]
         place += [number * longest + t for t in range(len(dialogue.label))]
-    graph = jraph.GraphsTuple(
+    graph = GraphsTuple(
         nodes={
             "place": np.array(place, np.int32),
             "label": np.concatenate([d.label for d in chosen]).astype(np.int32),
@@ -153,7 +153,7 @@ def collate(chosen: Sequence[Dialogue], past: int, future: int, speaker_relation
         n_edge=np.array([0] * (len(chosen) - 1) + [len(senders)], np.int32),
     )
     nodes, count = _up(len(place) + 1, ROUND_NODES), _up(len(senders), ROUND_EDGES)
-    graph = jraph.pad_with_graphs(graph, n_node=nodes, n_edge=count, n_graph=len(chosen) + 1)
+    graph = pad_with_graphs(graph, n_node=nodes, n_edge=count, n_graph=len(chosen) + 1)
     real = graph.nodes["real"].astype(bool)
     fields: dict[str, Any] = dict(
         features={m: stacked([d.features[m] for d in chosen]) for m in chosen[0].features},
@@ -205,7 +205,7 @@ def _mlp(params: Any, x: Array, rate: float, draws: Draws) -> Array:
     return _dense(params["Dense_1"], draws.dropout(x, rate))
 
 
-def _attention(params: Any, nodes: Array, graph: jraph.GraphsTuple, present: Array, model: Any, draws: Draws) -> Array:
+def _attention(params: Any, nodes: Array, graph: GraphsTuple, present: Array, model: Any, draws: Draws) -> Array:
     """One layer over nodes [N, D] by the edge list."""
     count = len(nodes)
     relation, senders, receivers = graph.edges["relation"], graph.senders, graph.receivers
@@ -221,9 +221,9 @@ def _attention(params: Any, nodes: Array, graph: jraph.GraphsTuple, present: Arr
         query, key = _dense(params["query"], x), _dense(params["key"], x)
         scores = scores + (query[receivers] * key[senders]).sum(axis=-1) / math.sqrt(query.shape[-1])
     heard = (present[senders] | (senders == receivers))[:, None]
-    weights = jraph.segment_softmax(jnp.where(heard, scores, MASKED), receivers, count) * heard
+    weights = segment_softmax(jnp.where(heard, scores, MASKED), receivers, count) * heard
     message = weights[..., None] * value[relation % len(value), senders]
-    message = jraph.segment_sum(message, receivers, count).reshape(nodes.shape)
+    message = segment_sum(message, receivers, count).reshape(nodes.shape)
     return nodes + draws.dropout(jax.nn.gelu(message), model.dropout)
 
 

@@ -12,12 +12,12 @@ from scipy import stats
 
 from ariigcn_jax import diagnostics, results, tasks
 from ariigcn_jax.alignment import MEASURES
+from ariigcn_jax.figures import NOT_TERMS
 from tools.align import STAGE_TITLES
 from tools.report import page
 from tools.report.runs import Run, Study
 
 CONFIDENCE = 0.95
-NOT_TERMS = ("total", "gradient_norm", "learning_rate")
 
 
 # --- Options ----------------------------------------------------------------------------------------------------------
