@@ -377,7 +377,7 @@ def test_damaged_checkpoint_costs_an_epoch_and_no_bit(both, tmp_path, capsys):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    _, output = execute(cut, {"num_seeds": 2, "eval.report_best_test": True})
+    _, output = execute(cut, BOTH)
     assert f"checkpoints/{EPOCHS}: this checkpoint is damaged" in capsys.readouterr().err
     assert f"after epoch {EPOCHS - 1}." in output
     assert_same_run(both[0], cut)
