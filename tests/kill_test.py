@@ -6,6 +6,7 @@ kills so many times, prints where the kills landed and how many epochs were repe
 processes are forked from one that has imported everything, which is what a start spends most of its time on.
 """
 
+import atexit
 import collections
 import json
 import multiprocessing
@@ -63,7 +64,10 @@ def command(folder, line):
         os.dup2(out.fileno(), 1), os.dup2(out.fileno(), 2)
     sys.argv = line
     sys.modules.pop(line[0], None)
-    runpy.run_module(line[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(line[0], run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()  # a forked process would end without; several processes take leave of each other there
 
 
 class Start:
