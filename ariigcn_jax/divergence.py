@@ -129,6 +129,7 @@ def _only(batch: Batch, kept: np.ndarray) -> Batch:
         n_node=sizes,
         utterance=np.where(kept, batch.utterance, PADDING),
         target=None if batch.target is None else np.where(kept[..., None], batch.target, 0),
+        rated=None if batch.rated is None else batch.rated & kept,
     )
 
 

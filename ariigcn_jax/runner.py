@@ -33,7 +33,7 @@ from ariigcn_jax.seeds import Seeds
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
 from ariigcn_jax.workdir import WorkDir, json_safe
 
-RESULTS, TABLE = "results.json", "results.md"
+RESULTS, TABLE = workdir.RESULTS, "results.md"
 CORPUS, FORMAT = "corpus.json", 3  # what using the model takes besides config and checkpoint, and its version
 
 

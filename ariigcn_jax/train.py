@@ -627,8 +627,8 @@ def check_corpus(config: Any, corpus: Corpus) -> None:
         raise UserError(f"{name} has no features in its train split: all of them are missing, NaN or infinite.")
     if not np.any((corpus.split == "valid") & (corpus.label >= 0)):
         raise UserError(
-            f"{name} has no labelled utterance in its validation split, and the epoch is chosen on validation. Give "
-            "some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
+            f"{name} has no labelled utterance in its validation split, which epoch and temperature are chosen on. "
+            "Give some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
         )
 
 

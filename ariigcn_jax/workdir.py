@@ -34,6 +34,7 @@ import numpy as np
 from ariigcn_jax.types import UserError
 
 CONFIG, ENVIRONMENT, METRICS, LOCK = "config.json", "environment.json", "metrics.jsonl", ".lock"
+RESULTS = "results.json"  # written last: the run is finished
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jraph", "orbax-checkpoint", "numpy", "ml-collections")
 ABSENT = "(absent)"
 
@@ -212,7 +213,8 @@ def open(
                 left.unlink(missing_ok=True)
         directory = WorkDir(folder, resumed, lock, tensorboard)
         _settle_config(directory, json_safe(config), may_differ)
-        _record_environment(directory)
+        if not (folder / RESULTS).exists():  # what a finished run came from stays as it was
+            _record_environment(directory)
     except BaseException:
         os.close(lock)
         raise

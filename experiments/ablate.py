@@ -22,7 +22,7 @@ from absl import flags
 from ariigcn_jax.types import Corpus, UserError
 from experiments import ablations
 from experiments.command import define_config, flag, main
-from experiments.run import load_corpus
+from experiments.run import MAY_DIFFER, load_corpus
 
 FULL = "full"
 MEASURED = ("data.task", "data.label", "data.relabel", "data.split")  # with other scores than the full model
@@ -50,7 +50,7 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
     for name in ablations.expand(names, corpus.modalities):
         changed = config.copy_and_resolve_references()
         ablations.override(changed, ablations.options(name))
-        if changed.to_dict() == config.to_dict():
+        if _effective(changed, corpus) == _effective(config, corpus):
             if name in names:
                 raise UserError(f"The ablation {name} changes nothing: the full model is as it says. Leave it out.")
             continue
@@ -66,6 +66,15 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
         raise UserError("Which ablations? For example --ablations=no_tgan,no_iccl,no_imcl or --ablations=components")
     study.check(config, corpus, ())
     return configs
+
+
+def _effective(config: Any, corpus: Any) -> dict[str, Any]:
+    """The options that count on a corpus: without ratings, none about them does."""
+    options: dict[str, Any] = config.to_dict()
+    if corpus.ratings is None:
+        options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot != "ratings"}
+        options["data"] = options["data"] | {"ratings": ()}
+    return options
 
 
 def rows(contents: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -209,7 +218,8 @@ def command(overrides: Sequence[str]) -> None:
     if not config.eval.test:
         raise UserError("The table is of the test split: leave eval.test=True. experiments.sweep looks at validation.")
     configs = variants(config, flag("ablations"), corpus)
-    with workdirs.open(flag("workdir"), f"{config.experiment}-ablate", config.to_dict()) as directory:
+    name = f"{config.experiment}-ablate"
+    with workdirs.open(flag("workdir"), name, config.to_dict(), may_differ=MAY_DIFFER) as directory:
         print(f"{directory.path}: {len(configs)} runs of {config.num_seeds} seed(s)", flush=True)
         contents, failures = study.run_all(configs, directory.path)
         if FULL in contents and len(contents) > 1:

@@ -27,7 +27,7 @@ from absl import flags
 from ariigcn_jax.types import Corpus, UserError
 from experiments import ablations
 from experiments.command import define_config, flag, main
-from experiments.run import load_corpus
+from experiments.run import MAY_DIFFER, load_corpus
 
 MEAN, POOLED = "mean of folds", "all utterances"
 
@@ -192,7 +192,8 @@ def command(overrides: Sequence[str]) -> None:
     objective.check_overrides(config.losses.to_dict(), overrides)
     configs, tested = variants(config, splits)
     folders = {split: study.folder_name(split) for split in splits}
-    with workdirs.open(flag("workdir"), f"{config.experiment}-folds", config.to_dict()) as directory:
+    name = f"{config.experiment}-folds"
+    with workdirs.open(flag("workdir"), name, config.to_dict(), may_differ=MAY_DIFFER) as directory:
         print(f"{directory.path}: {len(configs)} folds of {config.num_seeds} seed(s)", flush=True)
         done, failures = study.run_all({folders[s]: c for s, c in configs.items()}, directory.path)
         contents = {split: done[name] for split, name in folders.items() if name in done}

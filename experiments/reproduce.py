@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict
 
 from ariigcn_jax import checkpoint, runner
 from ariigcn_jax import workdir as workdirs
-from ariigcn_jax.types import SPLITS, UserError
+from ariigcn_jax.types import SPLITS, Corpus, UserError
 from experiments import base
 from experiments import run as experiment
 
@@ -34,23 +35,62 @@ def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
     Raises:
       UserError: the run is not there or not finished, or a score differs by more.
     """
-    run = Path(run).expanduser()
-    for name in (workdirs.CONFIG, workdirs.ENVIRONMENT, runner.CORPUS, runner.RESULTS):
+    run = Path(run).expanduser().resolve()
+    for name in (workdirs.CONFIG, workdirs.ENVIRONMENT, workdirs.METRICS, runner.CORPUS, runner.RESULTS):
         if not (run / name).is_file():
             raise UserError(f"{run} has no {name}. Give the work directory of a finished run.")
-    folder = Path(workdir).expanduser() if workdir else run.with_name(f"{run.absolute().name}-reproduced")
-    if folder.absolute() == run.absolute():
-        raise UserError(f"{run} is the run itself. Choose another --workdir.")
-    stored = workdirs.read_json(run / workdirs.CONFIG)
-    config = _again(stored)
-    options = workdirs.differences(stored, workdirs.json_safe(config.to_dict()))
+    workdirs.read_json(run / runner.RESULTS)  # what is damaged is said before the training and not after it
+    folder = _new_folder(run, workdir)
+    config = _again(workdirs.read_json(run / workdirs.CONFIG))
     corpus = experiment.load_corpus(config)
-    was = [workdirs.read_json(run / name) for name in (workdirs.ENVIRONMENT, runner.CORPUS)]
-    now = [workdirs.json_safe(x) for x in (workdirs.environment(), runner.describe(corpus))]
-    conditions = options | workdirs.differences(*(_conditions(*x) for x in (was, now)))
-    what = "other conditions (then → now):" if conditions else "the same options, code, versions, device and corpus."
-    print("\n  ".join([f"{run} was made with {what}", *conditions.values()]), flush=True)
+    different = conditions(run, config, corpus)
+    what = "other conditions (then → now):" if different else "the same options, code, versions, device and corpus."
+    print("\n  ".join([f"{run} was made with {what}", *different]), flush=True)
     experiment.execute(config, str(folder), corpus=corpus)
+    judge(run, folder, tolerance)
+
+
+def _new_folder(run: Path, workdir: str | None) -> Path:
+    """Where the run is made again: a folder without results, which would be compared in its place."""
+    if workdir is None:
+        names = (f"{run.name}-reproduced{suffix}" for suffix in ("", *(f"-{n}" for n in itertools.count(2))))
+        return next(run.with_name(name) for name in names if not (run.with_name(name) / runner.RESULTS).exists())
+    folder = Path(workdir).expanduser().resolve()
+    if folder == run:
+        raise UserError(f"{run} is the run itself. Choose another --workdir.")
+    if (folder / runner.RESULTS).exists():
+        raise UserError(f"{folder} has results already, and nothing would be made again. Choose another --workdir.")
+    return folder
+
+
+def conditions(run: Path, config: ConfigDict, corpus: Corpus) -> list[str]:
+    """What results may depend on and is not now as it was, "name: then → now", by every start of the run.
+
+    Args:
+      run: work directory of a finished run.
+      config: of the run made again.
+      corpus: of the run made again, as read.
+    """
+    stored = workdirs.read_json(run / workdirs.CONFIG)
+    found = dict(workdirs.differences(stored, workdirs.json_safe(config.to_dict())))
+    environment = workdirs.read_json(run / workdirs.ENVIRONMENT)
+    now = workdirs.json_safe(workdirs.environment())
+    described = workdirs.json_safe(runner.describe(corpus))
+    for start in (*environment.get("earlier", []), environment):
+        was = _conditions(start, workdirs.read_json(run / runner.CORPUS))
+        found |= workdirs.differences(was, _conditions(now, described))
+    git = now.get("git")
+    if git is None or git.get("dirty"):
+        found["git"] = "git: the code's commit is not known" if git is None else "git: files differ from the commit"
+    return list(found.values())
+
+
+def judge(run: Path, folder: Path, tolerance: float) -> None:
+    """Prints how two finished runs compare.
+
+    Raises:
+      UserError: a score differs by more than the tolerance.
+    """
     lines, reproduced = compare(run, folder, tolerance)
     print("\n".join([f"\n{run} against {folder}:", *lines]))
     if not reproduced:
@@ -82,7 +122,7 @@ def _conditions(environment: Mapping[str, Any], corpus: Mapping[str, Any]) -> di
     """What results may depend on besides the config, of an environment.json and a corpus.json, under dotted keys."""
     kept = ("git", "python", "versions", "platform", "device")
     return workdirs.flatten({name: environment.get(name) for name in kept}) | workdirs.flatten(
-        {"corpus": {name: corpus.get(name) for name in ("splits", "digest")}}
+        {"corpus": {name: corpus.get(name) for name in ("version", "splits", "digest")}}
     )
 
 

@@ -40,7 +40,7 @@ def load_corpus(config: Any) -> Corpus:
                 "data.modalities and data.speaker_normalised choose fields of a file, and these conversations are "
                 "generated. data.only chooses among their modalities."
             )
-        if data.get("relabel") or data.get("split"):
+        if data.relabel or data.split:
             raise UserError("data.relabel and data.split are for the labels and dialogues of a file: leave them out.")
         return corpora.keep(corpora.generate(**data.generate.to_dict(), task=data.task), tuple(data.only))
     if not data.path and not data.name:
@@ -54,9 +54,9 @@ def load_corpus(config: Any) -> Corpus:
         label=data.label,
         valid_fraction=data.valid_fraction,
         task=data.task,
-        ratings=tuple(data.get("ratings", ())),
-        relabel=data.get("relabel", ""),  # not among the options of older runs
-        split=data.get("split", ""),
+        ratings=tuple(data.ratings),
+        relabel=data.relabel,
+        split=data.split,
     )
     for note in corpus.notes:
         print(f"note: {note}")

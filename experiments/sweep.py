@@ -33,7 +33,7 @@ from ml_collections import config_flags
 from ariigcn_jax.types import UserError
 from experiments import ablations
 from experiments.command import define_config, flag, main
-from experiments.run import load_corpus
+from experiments.run import MAY_DIFFER, load_corpus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -399,7 +399,8 @@ def command(overrides: Sequence[str]) -> None:
         ablations.override(changed, changes(axes, setting))
         study.check(changed, corpus, changes(axes, setting))
         configs[folder_name(axes, setting)] = changed
-    with workdirs.open(flag("workdir"), f"{config.experiment}-sweep", config.to_dict()) as directory:
+    name = f"{config.experiment}-sweep"
+    with workdirs.open(flag("workdir"), name, config.to_dict(), may_differ=MAY_DIFFER) as directory:
         print(f"{directory.path}: {len(configs)} settings, {config.num_seeds} seed(s) each", flush=True)
         done, failures = study.run_all(configs, directory.path)
         contents = {s: done[n] for s in tried if (n := folder_name(axes, s)) in done}

@@ -304,6 +304,7 @@ def test_ratings_are_standardised_over_train_and_no_modality(tmp_path):
     np.testing.assert_allclose(corpus.ratings[rated, :2], ((vad - train.mean(0)) / train.std(0))[rated], rtol=1e-5)
     np.testing.assert_array_equal(corpus.ratings[rated, 2], 0)  # a constant says nothing
     assert load(tmp_path / "toy.npz", ratings=("text_vad",), training=False).ratings is None
+    assert load(tmp_path / "toy.npz", ratings=("text", "vad")).ratings.shape == (7, 2)  # one field for both
     assert load(tmp_path / "toy.npz").ratings is None
 
 

@@ -183,6 +183,18 @@ WRONG = [
     ("experiments.sweep", f"{SYNTHETIC} --grid model.hidden=4,x", "model.hidden"),
     ("experiments.sweep", f"{SYNTHETIC} --random optimizer.lr=log:1:x", "optimizer.lr"),
     ("experiments.controlled", "--studies=iccl_seperation", "iccl_separation"),
+    ("experiments.run", "--reproduce=nowhere", "nowhere has no config.json"),
+    ("experiments.run", "--reproduce=run", "run has no .*finished run"),
+    ("experiments.run", f"{PATH}good.npz --config.data.split=x", "data.split=x: write what is held out"),
+    ("experiments.run", f"{PATH}good.npz --config.data.split=speaker=Ann", "speaker"),
+    ("experiments.run", f"{PATH}good.npz --config.data.relabel=x", "data.relabel=x: 'x' is not one class"),
+    ("experiments.run", f"{PATH}good.npz --config.data.relabel=clam=calm", "no class 'clam'.*Did you mean calm"),
+    ("experiments.run", f"{PATH}good.npz --config.data.ratings=('label_names',)", "label_names.*numbers"),
+    ("experiments.folds", f"{PATH}good.npz --splits=", "splits"),
+    ("experiments.folds", f"{PATH}good.npz --splits=9folds", "fewer than 9 folds"),
+    ("experiments.ablate", f"{PATH}good.npz --ablations=no_ratings", "no_ratings changes nothing"),
+    ("tools.robustness", "nowhere", "nowhere"),
+    ("tools.robustness", "run --draws 0", "draws"),
     ("experiments.controlled", "--studies=iccl_separation --seeds=0", "seeds"),
     ("tools.bench", "--only=speed", "--only.*speed"),
     # what reads a run
@@ -227,19 +239,20 @@ WRONG = [
 ]
 
 
+def contents(place):
+    """What is there, and when files were written."""
+    paths = [p for p in place.rglob("*") if p.name != ".lock" and "pycache" not in str(p)]
+    return {path: path.stat().st_mtime_ns if path.is_file() else None for path in paths}
+
+
 @pytest.mark.parametrize(("module", "arguments", "words"), WRONG, ids=[f"{m} {a}".split("/")[-1] for m, a, _ in WRONG])
 def test_mistake_is_one_message(place, monkeypatch, capsys, module, arguments, words):
-    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    before = contents(place)
     status, said = run(module, arguments.split(), place, monkeypatch, capsys)
     assert status in (1, 2)
     assert "Traceback" not in said and "error" in said.splitlines()[-1] + said.splitlines()[0]
     assert re.search(words, said), said
-    left = {
-        path
-        for path in place.rglob("*")
-        if path.is_file() and path.name not in (".lock",) and "pycache" not in str(path)
-    }
-    assert left <= set(before), "something was left behind"
+    assert contents(place) == before, "something was changed or left behind"
 
 
 @pytest.mark.parametrize(

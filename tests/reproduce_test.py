@@ -1,5 +1,7 @@
 """A run made again from its folder: the same bits, and what is said where something differs."""
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -16,12 +18,19 @@ from experiments import base, command, reproduce, run
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
+COMMIT = {"commit": "c", "dirty": False}
+
+
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory):
-    """A run and the same made again."""
+    """A run and the same made again; and what making it again said."""
     folder = tmp_path_factory.mktemp("twice")
-    run.execute(tiny(LIGHT | {"num_epochs": 2, "num_seeds": 2}), str(folder / "run"))
-    reproduce.reproduce(folder / "run", None, 0.0)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setattr(workdir, "_git_state", lambda: COMMIT)
+        run.execute(tiny(LIGHT | {"num_epochs": 2, "num_seeds": 2}), str(folder / "run"))
+        out.truncate(0)
+        reproduce.reproduce(folder / "run", None, 0.0)
+    (folder / "said.txt").write_text(out.getvalue())
     return folder
 
 
@@ -36,20 +45,38 @@ def change(file, key, value):
     file.write_text(json.dumps(content))
 
 
-def said(twice, folder, capsys, tolerance=0.0):
+def conditions(folder):
+    config = reproduce._again(json.loads((folder / "config.json").read_text()))
+    return reproduce.conditions(folder, config, run.load_corpus(config))
+
+
+def judged(twice, folder, capsys, tolerance=0.0):
     """What comparing a run with the one that was made again prints."""
     capsys.readouterr()
-    reproduce.reproduce(folder, twice / "run-reproduced", tolerance)
+    reproduce.judge(folder, twice / "run-reproduced", tolerance)
     return capsys.readouterr().out
 
 
-def test_same_bits(twice, capsys):
-    out = said(twice, twice / "run", capsys)
+def test_same_bits(twice):
+    out = (twice / "said.txt").read_text()
     assert "run was made with the same options, code, versions, device and corpus.\n" in out
     assert "are the same to the last bit\nparameters of the chosen epoch: all " in out
     assert out.endswith("log: all 2 epochs are the same to the last bit\nreproduced.\n")
     made = [json.loads((twice / name / "environment.json").read_text()) for name in ("run", "run-reproduced")]
     assert "earlier" not in made[0]  # the run itself was left alone
+
+
+def test_a_folder_with_results_is_not_taken_for_the_run_made_again(twice):
+    assert reproduce._new_folder(twice / "run", None) == twice / "run-reproduced-2"
+    with pytest.raises(UserError, match="has results already"):
+        reproduce._new_folder(twice / "run", str(twice / "run" / ".." / "run-reproduced"))
+
+
+def test_code_that_is_not_known_is_no_same_code(twice, monkeypatch):
+    monkeypatch.setattr(workdir, "_git_state", lambda: COMMIT)
+    assert conditions(twice / "run") == []
+    monkeypatch.setattr(workdir, "_git_state", lambda: COMMIT | {"dirty": True})
+    assert any("files differ from the commit" in line for line in conditions(twice / "run"))
 
 
 def test_what_differs_is_listed_and_judged_by_the_tolerance(twice, tmp_path, capsys):
@@ -61,13 +88,13 @@ def test_what_differs_is_listed_and_judged_by_the_tolerance(twice, tmp_path, cap
     lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
     (other / "metrics.jsonl").write_text(lines[0] + lines[1].replace('"total": [', '"total": [1'))
     with pytest.raises(UserError, match=r"not reproduced: a score differs by more than --tolerance=0\.2"):
-        said(twice, other, capsys, 0.2)
-    out = said(twice, other, capsys, 0.3)
+        judged(twice, other, capsys, 0.2)
+    out = judged(twice, other, capsys, 0.3)
     assert re.search(
         rf"scores: 1 of \d+ differ, by up to 0.25\n  test.accuracy of seed 1: {scores[1] + 0.25} → {scores[1]}\n", out
     )
-    assert "other was made with other conditions (then → now):\n  corpus.digest.label: " in out
-    assert '\n  versions.jax: "0.1" → ' in out
+    listed = "\n".join(conditions(other))
+    assert "corpus.digest.label: " in listed and 'versions.jax: "0.1" → ' in listed
     assert "log: differs from epoch 2 on\nreproduced.\n" in out
 
 
@@ -81,7 +108,7 @@ def test_other_parameters_are_said(twice, capsys, monkeypatch):
         return best, data
 
     monkeypatch.setattr(reproduce.checkpoint, "read_best", shifted)
-    out = said(twice, twice / "run", capsys)
+    out = judged(twice, twice / "run", capsys)
     assert re.search(r"parameters of the chosen epoch: \d of 16 arrays differ, by up to 1 where", out)
 
 

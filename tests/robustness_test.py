@@ -39,7 +39,7 @@ def test_shares_that_cannot_be_reached_are_left_out():
     assert list(two) == [f"{k}0% missing" if k else "0% missing" for k in range(6)] + ["only text", "only audio"]
     assert [len(masks) for masks in two.values()] == [1, 2, 2, 2, 2, 2, 1, 1]
     three = robustness.conditions({m: np.ones(40, bool) for m in WIDTHS}, 1)
-    assert "70% missing" in three and entries(three["70% missing"][0]).sum() == 40
+    assert "67% missing" in three and entries(three["67% missing"][0]).sum() == 40
     assert not three["without audio"][0]["audio"].any() and three["without audio"][0]["text"].all()
 
 

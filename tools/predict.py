@@ -90,7 +90,7 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
     if Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
         return corpora.conversation.read_jsonl(path)
     data = model.config.data
-    options = dict(label=data.label, task=model.task, training=False, relabel=data.get("relabel", ""))
+    options = dict(label=data.label, task=model.task, training=False, relabel=data.relabel)
     if split and data.get("split"):
         options |= dict(split=data.split, valid_fraction=data.valid_fraction)
     try:

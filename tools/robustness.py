@@ -75,7 +75,8 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
         masks = [missing(present, share, draw) for draw in range(draws if share else 1)]
         left = sum(int(x.sum()) for x in masks[0].values())
         if left < least:  # a larger share than can be missing leaves as many as the one before
-            found[f"{share:.0%} missing"] = masks
+            entries = sum(int(x.sum()) for x in present.values())
+            found[f"{1 - left / max(entries, 1):.0%} missing"] = masks
         least = left
     nothing = {m: np.zeros_like(x) for m, x in present.items()}
     if len(names) > 2:
@@ -85,7 +86,7 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
 
 def answers(model: TrainedModel) -> Callable[[Any, Any], jax.Array]:
     """A compiled function (parameters of any seed of the run, batch) -> probabilities or scores [R, L, O]."""
-    lean = model.model.clone(generate=False, contrast=False)
+    lean = model.model.clone(generate=False, contrast=False, ratings=0)
     read = tasks.get(model.task).read
 
     def answer(params: Any, batch: Batch) -> jax.Array:

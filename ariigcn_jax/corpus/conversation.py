@@ -104,6 +104,7 @@ def select(corpus: Corpus, dialogues: Sequence[int]) -> Corpus:
         speaker=corpus.speaker[rows],
         label=corpus.label[rows],
         target=None if corpus.target is None else corpus.target[rows],
+        ratings=None if corpus.ratings is None else corpus.ratings[rows],
         split=corpus.split[rows],
         dialogue_ids=tuple(name for d, name in enumerate(corpus.dialogue_ids) if d in set(dialogues)),
         utterance_ids=tuple(name for name, here in zip(corpus.utterance_ids, rows, strict=True) if here),

@@ -182,8 +182,8 @@ def assemble(
       training: whether the corpus is to be trained on; else labels may be absent, and where the file names no split
         every dialogue is in the test split.
       task: what the labels are: "classification", "regression" or "multilabel".
-      ratings: fields of annotators' ratings to learn beside the label, [U] or [U, k] numbers; one that the file lacks
-        is noted and left out. They are used in training alone.
+      ratings: fields of annotators' ratings to learn beside the label, [U] or [U, k] numbers, or one field whose name
+        joins theirs by underscores; what the file lacks is noted and left out. They are used in training alone.
       relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
       split: what is the test split, as in the docstring of `splits`; "" for what the file says.
 
@@ -255,7 +255,7 @@ def _choose(
     chosen: list[Modality] = []
     others: list[str] = []
     for field, array in archive.arrays.items():
-        if array.ndim == 2 and array.dtype.kind == "f" and field not in (label, *ratings):
+        if array.ndim == 2 and array.dtype.kind == "f" and field not in (label, *ratings, "_".join(ratings)):
             (chosen if _NAMED_LIKE_A_MODALITY.fullmatch(field) else others).append(field)
         elif array.ndim >= 2 and _NAMED_LIKE_A_MODALITY.fullmatch(field):
             archive.note(f"`{field}` is not taken as a modality: it is {_kind(array)}, not 2-D floats")
@@ -273,12 +273,14 @@ def _choose(
 def _ratings(archive: Fields, names: Sequence[str], order: np.ndarray, train: np.ndarray) -> np.ndarray | None:
     """[U, K] float32, with mean 0 and deviation 1 over the train split (choice), a row of NaN where one is lacking."""
     columns = []
-    for field in names:
+    if "_".join(names) in archive.arrays:  # all of them as the columns of one field
+        names = ("_".join(names),)
+    for field in dict.fromkeys(names):
         values = archive.get(field)
         if values is None:
             archive.note(f"there is no field `{field}`, which data.ratings names: trained without it")
             continue
-        if values.dtype.kind not in "biuf" or values.ndim not in (1, 2) or len(values) != len(order):
+        if values.dtype.kind not in "biuf" or values.ndim not in (1, 2) or len(values) != len(order) or not values.size:
             remedy = f"data.ratings needs numbers, [{len(order)}] or [{len(order)}, k], NaN where there is no rating"
             raise archive.refusal(field, f"is {_kind(values)}", remedy)
         columns.append(np.asarray(values[order], np.float64).reshape(len(order), -1))

@@ -32,6 +32,7 @@ def resized(corpus: Corpus, train: Sequence[int], valid: Sequence[int]) -> Corpu
         speaker=corpus.speaker[chosen],
         label=corpus.label[chosen],
         target=None if corpus.target is None else corpus.target[chosen],
+        ratings=None if corpus.ratings is None else corpus.ratings[chosen],
         split=np.repeat(["train", "valid"], [sum(train), sum(valid)]),
         dialogue_ids=tuple(map(str, range(len(lengths)))),
         utterance_ids=tuple(map(str, range(total))),
