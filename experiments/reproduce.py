@@ -53,7 +53,8 @@ def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
 def _new_folder(run: Path, workdir: str | None) -> Path:
     """Where the run is made again: a folder without results, which would be compared in its place."""
     if workdir is None:
-        names = (f"{run.name}-reproduced{suffix}" for suffix in ("", *(f"-{n}" for n in itertools.count(2))))
+        first = f"{run.name}-reproduced"
+        names = itertools.chain([first], (f"{first}-{n}" for n in itertools.count(2)))
         return next(run.with_name(name) for name in names if not (run.with_name(name) / runner.RESULTS).exists())
     folder = Path(workdir).expanduser().resolve()
     if folder == run:
