@@ -76,7 +76,8 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
         left = sum(int(x.sum()) for x in masks[0].values())
         if left < least:  # a larger share than can be missing leaves as many as the one before
             entries = sum(int(x.sum()) for x in present.values())
-            found[f"{1 - left / max(entries, 1):.0%} missing"] = masks
+            reached = abs(entries * (1 - share) - left) <= 1  # else each utterance keeps the one that it has left
+            found[f"{share if reached else 1 - left / entries:.0%} missing"] = masks
         least = left
     nothing = {m: np.zeros_like(x) for m, x in present.items()}
     if len(names) > 2:
