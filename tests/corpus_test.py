@@ -106,7 +106,7 @@ def test_explicit_path_that_is_not_there(tmp_path, make):
     make(tmp_path / "here" / "iemocap.npz")
     message = refused("iemocpa.npz")
     assert message.startswith(
-        f"iemocpa.npz: there is no such file (looked in {tmp_path / 'here'}); did you mean iemocap.npz?"
+        f"iemocpa.npz: there is no such file (looked in {tmp_path / 'here'}); did you mean iemocap.npz"
     )
     assert "dialogue_id" in message
     assert "the folder gone is not there or not readable" in refused("gone/iemocap.npz")

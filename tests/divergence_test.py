@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 @pytest.fixture(scope="module")
 def trained():
     """The experiment of one loss term, its corpus and its state at the start."""
-    config = tiny(LIGHT)
+    config = tiny(LIGHT | {"losses.unimodal.weight": 0.0})
     corpus, _ = runner.prepare(run.load_corpus(config))
     experiment = train.make(config, corpus)
     looks = jax.jit(experiment.step)  # traced once for all tests

@@ -188,7 +188,7 @@ def test_a_run_under_way_is_used_as_it_stands(copy):
 
 def test_a_damaged_checkpoint_is_named(copy):
     shutil.rmtree(copy / "checkpoints" / "2" / "best")
-    with pytest.raises(UserError, match=r"checkpoints/2: this checkpoint cannot be read"):
+    with pytest.raises(UserError, match=r"none of the checkpoints there is intact \(2: best/.* is not there\)"):
         ariigcn_jax.load(copy)
 
 

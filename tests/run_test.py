@@ -139,6 +139,6 @@ def test_status_and_message_of_a_run_that_stops(monkeypatch, capsys, error, stat
         raise error
 
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(command, "parse", lambda _: [])
+    monkeypatch.setattr(command, "parse", lambda *_: [])
     assert command.main(stops, "", ["run"]) == status
     assert words in capsys.readouterr().err
