@@ -193,9 +193,10 @@ def assemble(
     Raises:
       UserError: the fields cannot be used; names the file, the field and what to do.
     """
-    for kind_, fraction in (("valid", valid_fraction), ("test", test_fraction)):
+    fractions = {"valid": valid_fraction, "test": test_fraction}
+    for part, fraction in fractions.items():
         if not 0 <= fraction < 1:
-            raise UserError(f"{kind_}_fraction={fraction}: a share of the dialogues is at least 0 and less than 1.")
+            raise UserError(f"{part}_fraction={fraction}: a share of the dialogues is at least 0 and less than 1.")
     chosen = _choose(archive, modalities, label, ratings)
     order, dialogue, dialogue_ids = _order(archive)
     label_names: tuple[str, ...]
@@ -210,14 +211,10 @@ def assemble(
     if relabel and task != "classification":
         raise UserError(f"data.relabel={relabel} renames classes, and data.task={task} has none. Leave it out.")
     speaker, speaker_names = _speakers(archive, order, dialogue)
-    given = (
-        _chosen_splits(archive, order, dialogue, dialogue_ids, split)
-        if split
-        else _given_splits(archive, order, dialogue, dialogue_ids)
-    )
+    where = archive, order, dialogue, dialogue_ids
+    given = _chosen_splits(*where, split) if split else _given_splits(*where)
     if training or split:
-        labelled = labels != UNLABELED
-        given = _carve(archive, given, split, dialogue, dialogue_ids, labelled, valid_fraction, test_fraction)
+        given = _carve(archive, given, split, dialogue, dialogue_ids, labels != UNLABELED, fractions)
     elif given is None:
         given = np.full(len(dialogue_ids), "test")
     features, present = _features(archive, chosen, order)
@@ -402,15 +399,14 @@ def _carve(
     dialogue: np.ndarray,
     dialogue_ids: Sequence[str],
     labelled: np.ndarray,
-    valid_fraction: float,
-    test_fraction: float,
+    fractions: dict[str, float],
 ) -> np.ndarray:
     """[dialogues] str; carves out of the train dialogues what `given` lacks, which is the file's, or `chosen`."""
     split = np.full(len(dialogue_ids), "train") if given is None else given
     # A dialogue without a label would be no validation at all.
     usable = np.isin(np.arange(len(dialogue_ids)), dialogue[labelled])
-    held = {"test": test_fraction} if given is None else {}
-    for name, fraction in (held if "valid" in split else held | {"valid": valid_fraction}).items():
+    lacks = (["test"] if given is None else []) + ([] if "valid" in split else ["valid"])
+    for name, fraction in ((name, fractions[name]) for name in lacks):
         candidates = np.flatnonzero((split == "train") & usable).tolist()
         customary = archive.train_order if name == "valid" and not chosen else ()
         picked, how = _pick(customary, [dialogue_ids[d] for d in candidates], fraction, name)
