@@ -195,7 +195,10 @@ def _damage(folder: Path) -> str | None:
     if not (folder / SUMS).exists():
         return None
     try:
-        written = {name: value for value, name in (x.split("  ", 1) for x in (folder / SUMS).read_text().splitlines())}
+        *lines, rest = (folder / SUMS).read_text().split("\n")
+        if rest:
+            return f"{SUMS} is not as it was written"
+        written = {name: value for value, name in (line.split("  ", 1) for line in lines)}
         found = _sums(folder)
     except (OSError, ValueError) as error:
         return _first_line(error)

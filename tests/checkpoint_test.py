@@ -183,6 +183,16 @@ def test_damage_to_the_checksums_is_noticed(pair, tmp_path, damage):
     assert checkpoint._damage(tmp_path / "7")
 
 
+@pytest.mark.parametrize("bit", range(8))
+def test_damage_to_the_end_of_the_checksums_is_noticed(pair, tmp_path, bit):
+    """A line's end may turn into another sort of white space."""
+    shutil.copytree(pair / "checkpoints" / "7", tmp_path / "7")
+    sums = tmp_path / "7" / "SHA256SUMS"
+    content = sums.read_bytes()
+    sums.write_bytes(content[:-1] + bytes([content[-1] ^ 1 << bit]))
+    assert checkpoint._damage(tmp_path / "7")
+
+
 def test_checksums_are_those_of_coreutils(pair):
     check = ["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"]
     assert subprocess.run(check, cwd=pair / "checkpoints" / "7", check=False).returncode == 0
