@@ -253,6 +253,8 @@ def _train(
         if time.perf_counter() - saved >= config.checkpoint.every_seconds:
             checkpoints.save(epoch, _items(seeds, progress, normalisation))
             saved = time.perf_counter()
+            if saved - begun >= config.checkpoint.every_seconds:  # a kill repeats no more than the epoch under way
+                checkpoints.wait()
         _show(bar, row, config.eval.select)
         seconds["train"] += trained - begun
         seconds["loop"] += time.perf_counter() - begun

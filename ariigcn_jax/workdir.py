@@ -143,8 +143,9 @@ class WorkDir:
 
             self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=self._purge_step)
         for name, value in flatten(row, "/").items():
-            if value is not None and np.ndim(value) <= 1:
-                self._writer.add_scalar(name, float(np.mean(np.asarray(value, np.float64))), epoch)
+            mean = np.nan if value is None or np.ndim(value) > 1 else np.mean(np.asarray(value, np.float64))
+            if np.isfinite(mean):
+                self._writer.add_scalar(name, float(mean), epoch)
         self._writer.flush()
 
     def _close_writer(self) -> None:

@@ -1,17 +1,46 @@
 """What a run says of a NaN: the step, the terms, the gradients, the dialogue, and the operation."""
 
 import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from distributed_test import free_address
 from runner_test import LIGHT, tiny
+from runs import ROOT, config_file, on_devices
 
 from ariigcn_jax import divergence, losses, runner, train
+from ariigcn_jax.types import UserError
 from experiments import run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+EXPLODES = LIGHT | {"optimizer.lr": 3000.0, "checkpoint.every_seconds": 1e9}  # in the fourth epoch
+PLACES = {
+    "one device": {},
+    "streamed": {"data.device_megabytes": 0.002},
+    "two devices": {"num_devices": 2},
+    "two devices, streamed": {"num_devices": 2, "data.device_megabytes": 0.002},
+    "seeds on devices": {"num_devices": 2, "num_seeds": 3},
+}
+
+
+def main(folder):
+    """Writes what a run that explodes says in every place."""
+    said = {}
+    for place, changes in PLACES.items():
+        try:
+            run.execute(tiny(EXPLODES | changes), str(folder / place))
+        except UserError as error:
+            said[place] = str(error)
+    (folder / "said.json").write_text(json.dumps(said))
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +98,47 @@ def looped(state, batch):
 )
 def test_the_operation_is_named(step, state, batch, said):
     assert said in divergence.operation(step, jnp.asarray(state), jnp.asarray(batch))
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """Place → its message, the folder of its run."""
+    folder = tmp_path_factory.mktemp("explodes")
+    on_devices(__file__, folder, 2)
+    return json.loads((folder / "said.json").read_text()), folder
+
+
+def step_of(message):
+    """Epoch and step that diverged."""
+    return re.search(r"diverged in epoch (\d+), seed [\d, ]+[^.]*\. In step (\d+) ", message).groups()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_every_place_names_the_same_step_and_keeps_the_epoch_before(said, place):
+    messages, folder = said
+    assert step_of(messages[place]) == step_of(messages["one device"]) == ("4", "11")
+    kept = folder / place / "checkpoints" / "3"
+    assert f"after epoch 3, is kept in {kept}." in messages[place] and kept.is_dir()
+
+
+@pytest.mark.slow
+def test_two_processes_both_say_it_and_one_keeps_the_epoch_before(tmp_path):
+    address, common = free_address(), ["--workdir=run", config_file(tmp_path, tiny(EXPLODES))]
+    options = [f"--config.distributed.coordinator={address}", "--config.distributed.processes=2"]
+    line = [sys.executable, "-m", "experiments.run", *common, *options]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    environment = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    both = [
+        subprocess.Popen([*line, f"--config.distributed.process={k}"], env=os.environ | environment, **pipes)
+        for k in range(2)
+    ]
+    for k, process in enumerate(both):
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 1 and "Traceback" not in err, err
+        assert f"error: process {k} of 2: Training diverged" in err and step_of(err) == ("4", "11")
+    assert (tmp_path / "run" / "checkpoints" / "3").is_dir()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
