@@ -23,6 +23,7 @@ import numpy as np
 from ariigcn_jax import model_card, tasks
 from ariigcn_jax.corpus.normalisation import CLIP, FLOOR
 from ariigcn_jax.graph import WHOLE_DIALOGUE
+from ariigcn_jax.prediction import forward
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Modality, UserError
 from ariigcn_jax.workdir import write_atomically
 
@@ -124,10 +125,10 @@ def lower(
     }
     arguments = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights.items()}
 
-    def forward(weights: Mapping[str, Array], conversation: Mapping[str, Any]) -> Array:
+    def answers(weights: Mapping[str, Array], conversation: Mapping[str, Any]) -> Array:
         return jax.vmap(lambda one: _answer(model, network, weights, one))(conversation)
 
-    return jax.export.export(jax.jit(forward), platforms=platforms)(arguments, conversation)
+    return jax.export.export(jax.jit(answers), platforms=platforms)(arguments, conversation)
 
 
 def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], conversation: Any) -> Array:
@@ -151,7 +152,7 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
         row=jnp.zeros(1, jnp.int32),
         utterance=jnp.where(real, 0, PADDING)[None],
     )
-    outputs: Any = network.apply({"params": _nested(weights)}, batch, False)
+    outputs = forward(network, model.task, model.members)(_nested(weights), batch)
     return tasks.get(model.task).read(outputs.logits[0] / weights["temperature"])
 
 

@@ -18,7 +18,7 @@ from ariigcn_jax import __version__, checkpoint, graph, runner, tasks, train
 from ariigcn_jax.corpus import Normalisation, labels, normalisation
 from ariigcn_jax.corpus import conversation as conversations
 from ariigcn_jax.model import Model
-from ariigcn_jax.prediction import Prediction, explain, predict
+from ariigcn_jax.prediction import Prediction, explain, forward, predict
 from ariigcn_jax.streaming import Stream
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus, Modality, Outputs, UserError
 from ariigcn_jax.workdir import CONFIG
@@ -35,7 +35,7 @@ class TrainedModel:
       path: the run's work directory.
       config: every option of the run, as `experiments.base.get_config`.
       model: the network, whole: generators and contrast heads are there where the run trained them.
-      params: of the chosen epoch of the chosen seed.
+      params: of the chosen epoch of the chosen seed; of several members with a leading axis of them.
       normalisation: what features are standardised with.
       widths: modality -> d_m that the network takes, in its order; where `speaker_normalised` names a modality, its
         copy is counted.
@@ -46,6 +46,7 @@ class TrainedModel:
       finished: whether the run has its results; else the epoch is the best one so far.
       task: what it was trained for.
       target_names: O names; () for classes.
+      members: networks whose answers are averaged.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class TrainedModel:
     finished: bool
     task: str = "classification"
     target_names: tuple[str, ...] = ()
+    members: int = 1
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -84,13 +86,14 @@ class TrainedModel:
           batch: packed from a corpus that went through `prepare`.
 
         Returns:
-          All that the network gives; `logits` are not divided by the temperature.
+          All that the network gives, of several members as in `prediction.forward`; `logits` are not divided by the
+          temperature.
         """
         return self._forward(self.params, batch)
 
     @functools.cached_property
     def _forward(self) -> Any:
-        return jax.jit(lambda params, batch: self.model.apply({"params": params}, batch, False))
+        return jax.jit(forward(self.model, self.task, self.members))
 
     def __call__(self, conversation: Corpus | Iterable[conversations.Utterance]) -> Prediction:
         """Predicts the emotion of every utterance.
@@ -130,7 +133,8 @@ class TrainedModel:
     @functools.cached_property
     def _explain(self) -> Any:
         lean = self.model.clone(generate=False, contrast=False, ratings=0)
-        return jax.jit(functools.partial(explain, lean, tasks.get(self.task).read), static_argnums=3)
+        network = forward(lean, self.task, self.members)
+        return jax.jit(functools.partial(explain, network, tasks.get(self.task).read), static_argnums=3)
 
     def prepare(self, corpus: Corpus) -> Corpus:
         """Brings a corpus into the model's form.
@@ -219,8 +223,10 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     model = _rebuild(path, config, widths, described)
     task, target_names = described["task"], tuple(described["target_names"])
     index, seed = _choose_seed(path, config, best["score"], seed)
-    params = jax.tree.map(lambda x: jnp.asarray(x[index]), best["params"])
-    _check_params(path, model, params, described["version"])
+    members = config.get("members", 1)  # which runs of before there were several do not say
+    mine = index if members == 1 else slice(index * members, (index + 1) * members)
+    params = jax.tree.map(lambda x: jnp.asarray(x[mine]), best["params"])
+    _check_params(path, model, members, params, described["version"])
     results = _read_json(path / runner.RESULTS) if (path / runner.RESULTS).exists() else None
     return TrainedModel(
         path=path,
@@ -236,6 +242,7 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
         finished=results is not None,
         task=task,
         target_names=target_names,
+        members=members,
     )
 
 
@@ -305,9 +312,11 @@ def _choose_seed(path: Path, config: FrozenConfigDict, scores: np.ndarray, seed:
     return index, seeds[index]
 
 
-def _check_params(path: Path, model: Model, params: Any, version: str) -> None:
+def _check_params(path: Path, model: Model, members: int, params: Any, version: str) -> None:
     """Parameters against what the network wants, by name and shape."""
     wanted = jax.eval_shape(lambda: model.init(jax.random.key(0), _nothing(model), False))["params"]
+    if members > 1:
+        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), wanted)
     stored, expected = (
         {jax.tree_util.keystr(key, simple=True, separator="/"): x.shape for key, x in jax.tree.leaves_with_path(tree)}
         for tree in (params, wanted)

@@ -150,6 +150,10 @@ def _limits(
     return lines
 
 
+def _members(model: TrainedModel) -> str:
+    return f"the average of {model.members} networks; " if model.members > 1 else ""
+
+
 def _provenance(model: TrainedModel, environment: Mapping[str, Any]) -> str:
     git = environment.get("git") or {}
     commit = f"{git['commit']}{' with changes' if git.get('dirty') else ''}" if git else "not known"
@@ -158,8 +162,8 @@ def _provenance(model: TrainedModel, environment: Mapping[str, Any]) -> str:
         [
             f"- Commit {commit}; {versions}; Python {environment.get('python')}",
             f"- {environment.get('device', {}).get('kind')}, {environment.get('date')}",
-            f"- Seed {model.seed}, epoch {model.epoch}; hidden size {model.model.hidden}, {model.model.layers} graph "
-            f"layer(s), window {model.model.past} before and {model.model.future} after, context "
-            f"{model.model.context}",
+            f"- Seed {model.seed}, epoch {model.epoch}; {_members(model)}hidden size {model.model.hidden}, "
+            f"{model.model.layers} graph layer(s), window {model.model.past} before and {model.model.future} after, "
+            f"context {model.model.context}",
         ]
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from ariigcn_jax import graph, tasks
 from ariigcn_jax.results import truth
-from ariigcn_jax.types import Array, Batch, Corpus, Modality
+from ariigcn_jax.types import Array, Batch, Corpus, Modality, Outputs
 
 if TYPE_CHECKING:
     from ariigcn_jax.inference import TrainedModel
@@ -160,13 +160,46 @@ def strongest(
     return [(int(w) - past, float(mean[w]), {m: float(x[w]) for m, x in others.items()}) for w in order if mean[w] > 0]
 
 
+def forward(model: Model, task: str, members: int) -> Callable[[Any, Batch], Outputs]:
+    """The forward pass of a trained model, (parameters, batch) -> outputs.
+
+    Args:
+      model: the network.
+      task: what it was trained for.
+      members: networks K whose answers are averaged; above 1 each parameter has a leading axis of them.
+
+    Returns:
+      A pure function. Of several members `logits` are such that `tasks.Task.read` gives the average answer, attention
+      is the average, and all else, which lies in spaces of its own, is the first member's.
+    """
+
+    def one(params: Any, batch: Batch) -> Outputs:
+        outputs: Any = model.apply({"params": params}, batch, False)
+        return outputs
+
+    def several(params: Any, batch: Batch) -> Outputs:
+        every = jax.vmap(one, in_axes=(0, None))(params, batch)
+        learnt = tasks.get(task)
+        mean = jax.tree.map(lambda x: x.mean(axis=0), (every.attention, every.attention_entropy))
+        return jax.tree.map(lambda x: x[0], every).replace(
+            logits=learnt.unread(learnt.read(every.logits).mean(axis=0)), attention=mean[0], attention_entropy=mean[1]
+        )
+
+    return one if members == 1 else several
+
+
 def explain(
-    model: Model, read: Callable[[Array], Array], params: Any, temperature: float, batch: Batch, removal: bool
+    network: Callable[[Any, Batch], Outputs],
+    read: Callable[[Array], Array],
+    params: Any,
+    temperature: float,
+    batch: Batch,
+    removal: bool,
 ) -> tuple[Array, dict[Modality, Array]]:
     """One forward pass over a batch as it is and, stacked on its rows, once without each modality.
 
     Args:
-      model: without generators and contrast heads.
+      network: of `forward`, without generators and contrast heads.
       read: of the task, logits -> probabilities or scores.
       params: its parameters, and perhaps those of more.
       temperature: what logits are divided by, positive.
@@ -177,13 +210,13 @@ def explain(
       Probabilities [V, R, L, O], V = 1 or 1 + M: as it is, then without each modality in turn; and attention, modality
       -> [R, L, W], the mean over layers and heads, of the batch as it is.
     """
-    count = 1 + len(model.modalities) if removal else 1
+    count = 1 + len(batch.features) if removal else 1
     rows, length = batch.dialogue.shape
     variants = jax.tree.map(lambda x: jnp.tile(x, (count, *[1] * (x.ndim - 1))), batch)
     removed = jnp.repeat(jnp.arange(count) - 1, rows)[:, None]
-    present = {m: variants.present[m] & (removed != k) for k, m in enumerate(model.modalities)}
+    present = {m: variants.present[m] & (removed != k) for k, m in enumerate(batch.features)}
     features = {m: jnp.where(present[m][..., None], x, 0) for m, x in variants.features.items()}
-    outputs: Any = model.apply({"params": params}, variants.replace(features=features, present=present), False)
+    outputs = network(params, variants.replace(features=features, present=present))
     probabilities = read(outputs.logits / temperature).reshape(count, rows, length, -1)
     attention = {
         m: w.reshape(w.shape[0], count, rows, length, *w.shape[2:])[:, 0].mean(axis=(0, -1))

@@ -139,11 +139,11 @@ def _check_corpus(directory: WorkDir, described: dict[str, Any]) -> None:
 def _say_packing(seeds: Seeds, corpus: Corpus) -> None:
     layout = seeds.experiment.layout["train"]
     full = graph.fill(seeds.experiment.index["train"])
-    count = len(seeds.numbers)
+    count = len(seeds.numbers) * seeds.members
     print(
         f"{corpus.name}: {len(corpus):,} utterances, modalities {', '.join(corpus.modalities)}; "
         f"an epoch is {layout.steps} step(s) of {layout.rows} x {layout.length} slots, {full:.1%} of them utterances"
-        + (f"; {count} seeds by {seeds.way}" if count > 1 else ""),
+        + (f"; {count} {'models' if seeds.members > 1 else 'seeds'} by {seeds.way}" if count > 1 else ""),
         flush=True,
     )
 
@@ -334,9 +334,10 @@ def _diverged(
         checkpoints.save(before.epoch, _items(seeds, before, normalisation))
         checkpoints.wait()
         kept = f"The last good state, after epoch {epoch - 1}, is kept in {directory.path / FOLDER / str(epoch - 1)}."
-    state = jax.tree.map(lambda x: x[lost[0]], seeds.host(states))
-    state = state.replace(key=jax.random.wrap_key_data(state.key))
-    fault = divergence.locate(seeds.experiment, corpus, state)
+    every, first = seeds.host(states), lost[0] * seeds.members
+    members = (_one_state(every, index) for index in range(first, first + seeds.members))
+    found_in = (divergence.locate(seeds.experiment, corpus, state) for state in members)
+    fault = next(filter(None, found_in), None)
     if fault is None:
         found = (
             "Made again one by one, its steps are finite: this device does not repeat its numbers, or answers to the "
@@ -352,6 +353,12 @@ def _diverged(
     which = ", ".join(str(seeds.numbers[index]) for index in lost)
     others = f" (what follows is of seed {seeds.numbers[lost[0]]})" if len(lost) > 1 else ""
     return f"Training diverged in epoch {epoch}, seed {which}{others}. {found}\n{kept}"
+
+
+def _one_state(states: Any, index: int) -> Any:
+    """One of the states that `Seeds.host` gives, on one device."""
+    state = jax.tree.map(lambda x: x[index], states)
+    return state.replace(key=jax.random.wrap_key_data(state.key))
 
 
 def _trained_until(
@@ -490,10 +497,11 @@ def _speed(
     layout = experiment.layout["train"]
     nodes = int((corpus.split == "train").sum()) * len(corpus.modalities)
     inside = timing["train"] + timing["evaluate"] + timing["diagnose"]
+    trained = nodes * config.num_seeds * config.members * epochs
     return {
         "nodes_per_epoch": nodes,
         "slots_per_epoch": layout.steps * layout.rows * layout.length * len(corpus.modalities),
-        "nodes_per_second": nodes * config.num_seeds * epochs / timing["train"] if timing["train"] else 0.0,
+        "nodes_per_second": trained / timing["train"] if timing["train"] else 0.0,
         "share_outside_compiled": 1 - inside / timing["loop"] if timing["loop"] else 0.0,
     }
 

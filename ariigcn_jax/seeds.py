@@ -42,8 +42,11 @@ class Seeds(abc.ABC):
     Attributes:
       way: one of WAYS.
       numbers: the seeds.
-      experiment: what one seed does; its data where this way needs them.
+      members: models of each seed.
+      experiment: what one model does; its data where this way needs them.
     """
+
+    members = 1
 
     def __init__(self, way: str, numbers: Sequence[int], experiment: train.Experiment):
         self.way = way
@@ -253,6 +256,55 @@ class Together(Seeds):
         return array if self._devices == 1 else array.reshape(-1, *array.shape[2:])[: len(self.numbers)]
 
 
+class Members(Seeds):
+    """Seeds whose models are several, each trained as a seed of its own; their answers are averaged.
+
+    States and parameters have the members of a seed one after the other, [S * K]; scores and logs are those of the S.
+    """
+
+    def __init__(self, inner: Seeds, numbers: Sequence[int]):
+        """`inner` trains K members for each of `numbers`."""
+        super().__init__(inner.way, numbers, inner.experiment)
+        self._inner = inner
+        self.members = len(inner.numbers) // len(numbers)
+
+    def init(self) -> Any:
+        return self._inner.init()
+
+    def place(self, arrays: Any) -> Any:
+        return self._inner.place(arrays)
+
+    def host(self, trees: Any) -> Any:
+        return self._inner.host(trees)
+
+    def weights(self, states: Any) -> Any:
+        return self._inner.weights(states)
+
+    def keep(self, better: np.ndarray, new: Any, old: Any) -> Any:
+        return self._inner.keep(np.repeat(better, self.members), new, old)
+
+    def train(self, states: Any) -> tuple[Any, dict[str, np.ndarray]]:
+        states, logs = self._inner.train(states)
+        return states, jax.tree.map(self._mean, logs)
+
+    def evaluate(self, split: str, params: Any) -> dict[str, np.ndarray]:
+        answers = self._mean(self._inner.evaluate(split, params)["probabilities"])
+        return {
+            "confusion": np.stack([self.experiment.count(split, mine) for mine in answers]),
+            "probabilities": answers,
+        }
+
+    def diagnose(self, states: Any) -> dict[str, dict[str, np.ndarray]]:
+        return jax.tree.map(self._mean, self._inner.diagnose(states))
+
+    def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> Callable[..., Any]:
+        return self._inner.compile(states, splits, diagnosis)
+
+    def _mean(self, x: np.ndarray) -> np.ndarray:
+        """[S * K, ...] → [S, ...]."""
+        return x.reshape(len(self.numbers), self.members, *x.shape[1:]).mean(axis=1)
+
+
 def _where(better: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(better, n, o), new, old)
 
@@ -276,12 +328,20 @@ def make(config: Any, corpus: Corpus) -> Seeds:
       UserError: an option that cannot be built, or a way that this machine or this run does not offer.
     """
     check(config)
-    devices = parallel.device_count(config.num_devices)
     numbers = range(config.seed, config.seed + config.num_seeds)
-    way = choose(config.seeds_by, config.num_seeds, devices)
+    if config.members == 1:
+        return _make(config, corpus, numbers)
+    first = config.seed * config.members
+    return Members(_make(config, corpus, range(first, first + config.num_seeds * config.members)), numbers)
+
+
+def _make(config: Any, corpus: Corpus, numbers: Sequence[int]) -> Seeds:
+    """Seeds of one model each."""
+    devices = parallel.device_count(config.num_devices)
+    way = choose(config.seeds_by, len(numbers), devices)
     experiment = train.make(config, corpus, 1 if way == "devices" else devices)
     if experiment.streamed and way != "sequence":
-        way = choose(config.seeds_by, config.num_seeds, devices, streamed=True)
+        way = choose(config.seeds_by, len(numbers), devices, streamed=True)
         experiment = experiment if experiment.num_devices == devices else train.make(config, corpus, devices)
     if way == "vmap":
         return Together(way, numbers, experiment)
@@ -295,7 +355,7 @@ def check(config: Any) -> None:
     if config.seeds_by not in (AUTO, *WAYS):
         raise UserError(f"seeds_by={config.seeds_by!r} is not known; choose one of {', '.join((AUTO, *WAYS))}.")
     if not config.distributed.coordinator:
-        choose(config.seeds_by, config.num_seeds, parallel.device_count(config.num_devices))
+        choose(config.seeds_by, config.num_seeds * config.members, parallel.device_count(config.num_devices))
 
 
 def choose(asked: str, num_seeds: int, num_devices: int, *, streamed: bool = False) -> str:

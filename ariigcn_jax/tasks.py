@@ -23,7 +23,9 @@ import numpy as np
 from ariigcn_jax import metrics
 from ariigcn_jax.corpus.labels import MOST
 from ariigcn_jax.corpus.targets import joined
-from ariigcn_jax.types import TASK_NAMES, Array, Batch, UserError
+from ariigcn_jax.types import TASK_NAMES, Array, UserError
+
+TINY = 1e-30  # a probability below has the logarithm of this one
 
 
 class Metric(NamedTuple):
@@ -50,7 +52,9 @@ class Task:
       headline: the metrics above the table.
       compared: the metrics that studies of many runs compare.
       read: logits [..., O] -> probabilities, or values [..., O].
-      count: (logits [R, L, O], batch, C) -> counts of right and wrong of the labelled utterances; they add up.
+      unread: the inverse of `read`, for classes up to a constant.
+      count: (logits [R, L, O], label [R, L], target [R, L, O] or None, C) -> counts of right and wrong of the labelled
+        utterances; they add up.
       by_class: counts -> scores of each class or label, on the host; of a classification all scores.
       overall: (answers [n, O], targets [n, O]) -> the metrics, on the host; None where `by_class` gives them.
     """
@@ -60,7 +64,8 @@ class Task:
     headline: tuple[str, ...]
     compared: tuple[str, ...]
     read: Callable[[Array], Array]
-    count: Callable[[Array, Batch, int], Array]
+    unread: Callable[[Array], Array]
+    count: Callable[[Array, Array, Array | None, int], Array]
     by_class: Callable[[np.ndarray], dict[str, Any]]
     overall: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None = None
 
@@ -77,21 +82,33 @@ class Task:
 # --- What the tasks do ------------------------------------------------------------------------------------------------
 
 
-def _count_classes(logits: Array, batch: Batch, num_classes: int) -> Array:
-    labelled = (batch.label >= 0).reshape(-1)
+def _same(x: Array) -> Array:
+    return x
+
+
+def _log(probabilities: Array) -> Array:
+    return jnp.log(jnp.maximum(probabilities, TINY))
+
+
+def _logit(probabilities: Array) -> Array:
+    return _log(probabilities) - _log(1 - probabilities)
+
+
+def _count_classes(logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
+    labelled = (label >= 0).reshape(-1)
     predicted = jnp.argmax(logits, axis=-1).reshape(-1)
-    return metrics.confusion(batch.label.reshape(-1), predicted, labelled, num_classes)
+    return metrics.confusion(label.reshape(-1), predicted, labelled, num_classes)
 
 
-def _count_levels(logits: Array, batch: Batch, num_classes: int) -> Array:
+def _count_levels(logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
     """Confusion of the seven levels of the score [7, 7]."""
     predicted = jnp.round(jnp.clip(logits[..., 0], -MOST, MOST)).astype(jnp.int32) + MOST
-    return metrics.confusion(batch.label, predicted, batch.label >= 0, num_classes)
+    return metrics.confusion(label, predicted, label >= 0, num_classes)
 
 
-def _count_labels(logits: Array, batch: Batch, num_classes: int) -> Array:
-    assert batch.target is not None
-    return metrics.confusion_by_label(batch.target, logits > 0, batch.label >= 0)
+def _count_labels(logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
+    assert target is not None
+    return metrics.confusion_by_label(target, logits > 0, label >= 0)
 
 
 _class_scores = jax.jit(metrics.scores)
@@ -126,6 +143,7 @@ CLASSIFICATION = Task(
     headline=("weighted_f1", "accuracy"),
     compared=("weighted_f1", "accuracy", "macro_f1", "unweighted_accuracy"),
     read=jax.nn.softmax,
+    unread=_log,
     count=_count_classes,
     by_class=class_scores,
 )
@@ -143,7 +161,8 @@ REGRESSION = Task(
     },
     headline=("mae", "correlation", "accuracy_7"),
     compared=("mae", "correlation", "accuracy_7", "accuracy_2", "f1_2"),
-    read=lambda logits: logits,
+    read=_same,
+    unread=_same,
     count=_count_levels,
     by_class=_level_scores,
     overall=_sentiment_scores,
@@ -160,6 +179,7 @@ MULTILABEL = Task(
     headline=("micro_f1", "macro_f1"),
     compared=("micro_f1", "macro_f1", "weighted_f1", "hamming_accuracy"),
     read=jax.nn.sigmoid,
+    unread=_logit,
     count=_count_labels,
     by_class=metrics.scores_of_labels,
     overall=metrics.multilabel_scores,

@@ -21,7 +21,7 @@ from ariigcn_jax import model as modeling
 from ariigcn_jax.gan import Discriminators
 from ariigcn_jax.layers import dropout_mask
 from ariigcn_jax.stream import Stream, by_shape, steps_of_part
-from ariigcn_jax.types import PADDING, SPLITS, Array, Batch, Corpus, Outputs, TrainState, UserError
+from ariigcn_jax.types import PADDING, SPLITS, UNLABELED, Array, Batch, Corpus, Outputs, TrainState, UserError
 
 EPOCHS = ("best", "last")  # which epoch a run ends with: the best on validation, or the last one
 T = TypeVar("T")
@@ -38,6 +38,7 @@ class Experiment:
       evaluate: split -> (params, its rows) -> {"confusion" [C, C], "probabilities" [rows, L, C]}; in the other tasks
         the counts and answers [rows, L, O] of `tasks.Task`.
       score: (split, what `evaluate` gave) -> every score of the split, on the host.
+      count: (split, answers [rows, L, O]) -> their counts, as `evaluate` gives them, on the host.
       diagnose: (state, rows of the train split) -> failure signatures' numbers; on one device.
       step: (state, rows of one step) -> (state, logs, gradients) of `traced_step`; on one device, not compiled.
       data: split -> Batch of all its rows, on the device; or a Stream of them, for which `epoch` and `evaluate` take
@@ -52,6 +53,7 @@ class Experiment:
     epoch: jax.stages.Wrapped
     evaluate: Mapping[str, jax.stages.Wrapped]
     score: Callable[[str, Mapping[str, Any]], dict[str, Any]]
+    count: Callable[[str, np.ndarray], np.ndarray]
     diagnose: jax.stages.Wrapped
     step: Callable[[TrainState, Batch], tuple[TrainState, Logs, dict[str, Any]]]
     data: Mapping[str, Batch | Stream]
@@ -391,7 +393,7 @@ def _evaluate_step(
 ) -> tuple[Array, Array]:
     """This device's counts, as [C, C], and answers [R, L, O] of all devices' rows."""
     outputs: Any = model.apply({"params": params}, batch, False)
-    counts = head.task.count(outputs.logits, batch, head.num_classes)
+    counts = head.task.count(outputs.logits, batch.label, batch.target, head.num_classes)
     return counts, parallel.all_gather(head.task.read(outputs.logits), axis)
 
 
@@ -483,6 +485,13 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
             outcome["confusion"], outcome["probabilities"][chosen], corpus.target[utterance[chosen]]
         )
 
+    def count(split: str, answers: np.ndarray) -> np.ndarray:
+        utterance = where[split].utterance[:-1]
+        label = np.where(utterance != PADDING, corpus.label[utterance], UNLABELED)
+        target = None if corpus.target is None else jnp.asarray(corpus.target[utterance])
+        logits = head.task.unread(jnp.asarray(answers))
+        return np.asarray(head.task.count(logits, jnp.asarray(label), target, head.num_classes))
+
     def rows_of(split: str) -> Batch:
         return parallel.replicate(graph.collect(corpus, where[split], np.arange(len(where[split].source))), num_devices)
 
@@ -492,6 +501,7 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
         epoch=parallel.over_devices(epoch, num_devices, donate=(0,)),
         evaluate={s: parallel.over_devices(functools.partial(evaluate, s), num_devices) for s in SPLITS},
         score=score,
+        count=count,
         diagnose=jax.jit(functools.partial(diagnose, players, layout["train"], boundary)),
         step=functools.partial(traced_step, players, axis=None),
         data={s: rows_of(s) if whole else streams[s] for s in SPLITS},
@@ -635,7 +645,7 @@ def check_corpus(config: Any, corpus: Corpus) -> None:
 def check(config: Any) -> None:
     """Raises a UserError for options that no training can have, before anything is built."""
     for path, value, least in (
-        *((name, config[name], 1) for name in ("num_epochs", "batch_size", "num_seeds")),
+        *((name, config[name], 1) for name in ("num_epochs", "batch_size", "num_seeds", "members")),
         ("seed", config.seed, 0),
         ("model.gan.generator_hidden", config.model.gan.generator_hidden, 1),
         ("model.gan.discriminator_hidden", config.model.gan.discriminator_hidden, 1),

@@ -1,6 +1,6 @@
 """Trains the full model and ablations of it with the same seeds, and says what each one costs:
 
-    python -m experiments.ablate --config=experiments/iemocap.py --ablations=no_tgan,no_iccl,no_imcl --seeds=10
+    python -m experiments.ablate --config=experiments/iemocap.py:single --ablations=no_tgan,no_iccl,no_imcl --seeds=10
 
 Names of ablations and of groups of them are in experiments/ablations.py; `+` joins two into one. --config.KEY=VALUE
 changes the full model, and with it every ablation.

@@ -1,7 +1,7 @@
 """Ablations: what to take out of the model or to swap in it, as data in the command line's vocabulary.
 
     python -m experiments.run --config=experiments/iemocap.py:no_tgan+no_imcl
-    python -m experiments.ablate --config=experiments/iemocap.py --ablations=no_tgan,no_imcl,no_tgan+no_imcl
+    python -m experiments.ablate --config=experiments/iemocap.py:single --ablations=no_tgan,no_imcl,no_tgan+no_imcl
 
 A name stands for the options that it changes; `+` joins names. What is learnt, `task_…`, is laid below the others: in
 task_regression+regression_mse the loss is that of regression_mse. An entry of one's own is one line of ABLATIONS.
@@ -30,10 +30,14 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_auxiliary": {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")},
     "no_unimodal": {"losses.unimodal.weight": 0.0},
     "no_ratings": {"losses.ratings.weight": 0.0},
+    # One model, or the answers of five averaged
+    "single": {"members": 1},
+    "ensemble": {"members": 5},
     # What the paper states, and no additions of ours: no unimodal loss, no ratings, no copy of features, no missing
     # modalities in training, and the parameters themselves in place of their moving average, so at a rate that falls
     # to 0
     "paper": {
+        "members": 1,
         "losses.unimodal.weight": 0.0,
         "losses.ratings.weight": 0.0,
         "data.speaker_normalised": (),

@@ -1,7 +1,7 @@
 """Holds out one part of a corpus after the other, with the same seeds, and says what the model scores on people or
 dialogues that it has not seen:
 
-    python -m experiments.folds --config=experiments/iemocap.py:four_way --splits=sessions --seeds=10
+    python -m experiments.folds --config=experiments/iemocap.py:four_way+single --splits=sessions --seeds=10
     python -m experiments.folds --config=experiments/own.py --config.data.path=mine.csv --splits=5folds:speaker
 
 --splits takes values of data.split (ariigcn_jax/corpus/splits.py): session1,session2,…, which `sessions` stands for;

@@ -1,6 +1,6 @@
 """Tries values of options and chooses by the validation split; the test split is not read:
 
-    python -m experiments.sweep --config=experiments/iemocap.py --sweep=margin
+    python -m experiments.sweep --config=experiments/iemocap.py:single --sweep=margin
     python -m experiments.sweep --config=experiments/mosi.py --grid losses.iccl.weight=0,0.1 --grid model.hidden=64,128
     python -m experiments.sweep --config=experiments/meld.py --random optimizer.lr=log:3e-4:1e-2 --trials 20
 

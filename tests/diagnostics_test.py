@@ -255,6 +255,7 @@ def watched(every, rows=(), epochs=2 * PATIENCE):
         epoch=None,
         evaluate={},
         score=None,
+        count=None,
         diagnose=look,
         step=None,
         data={"train": jnp.zeros(2)},

@@ -43,7 +43,8 @@ def answers(folder, conversations):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        {"members": 2},
+        pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"model.context": "gru", "data.speaker_normalised": ("audio",)}, marks=pytest.mark.slow),
         pytest.param(
             {"model.context": "attention", "model.graph.past": -1, "model.graph.kernel": "edges"},

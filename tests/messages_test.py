@@ -126,6 +126,7 @@ WRONG = [
     ("experiments.run", f"{SYNTHETIC} --config.batch_size=-4", "batch_size=-4 must be at least 1"),
     ("experiments.run", f"{SYNTHETIC} --config.seed=-1", "seed=-1 must be at least 0"),
     ("experiments.run", f"{SYNTHETIC} --config.num_seeds=0", "num_seeds=0 must be at least 1"),
+    ("experiments.run", f"{SYNTHETIC} --config.members=0", "members=0 must be at least 1"),
     ("experiments.run", f"{SYNTHETIC} --config.num_devices=-1", "num_devices=-1"),
     ("experiments.run", f"{SYNTHETIC} --config.num_devices=99", "num_devices=99"),
     ("experiments.run", f"{SYNTHETIC} --config.optimizer.lr=nan", "optimizer.lr=nan must be a positive number"),

@@ -54,6 +54,19 @@ def test_probabilities_contributions_and_attention(model, utterances, prediction
     assert max(np.abs(c).max() for c in prediction.contribution.values()) > 0.01
 
 
+def test_members_answer_with_their_average(tmp_path, utterances):
+    model = runs.load(tmp_path / "a", {"members": 3})
+    whole = model(utterances)
+    alone = [
+        dataclasses.replace(model, members=1, params=jax.tree.map(lambda x: x[k], model.params))(utterances)  # noqa: B023
+        for k in range(3)
+    ]
+    np.testing.assert_allclose(whole.probabilities, np.mean([one.probabilities for one in alone], axis=0), atol=1e-6)
+    assert np.abs(alone[0].probabilities - alone[1].probabilities).max() > 0.1
+    for m, attention in whole.attention.items():
+        np.testing.assert_allclose(attention, np.mean([one.attention[m] for one in alone], axis=0), atol=1e-6)
+
+
 def test_records(model, utterances, prediction):
     records = list(prediction)
     assert [r.dialogue_id for r in records] == ["x"] * 7 + ["y"] * 4

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 from runs import assert_same_run
 
+import ariigcn_jax
 from ariigcn_jax import results, runner, seeds, train
 from ariigcn_jax.types import TrainState, UserError
 from experiments import base, run
@@ -197,6 +198,7 @@ ONE_DEVICE = train.Experiment(
     epoch=None,
     evaluate={},
     score=None,
+    count=None,
     diagnose=None,
     step=None,
     data={},
@@ -224,6 +226,13 @@ def test_earliest_of_equals_is_kept_for_each_seed(kind):
         runner._choose(both, progress, epoch, np.array(scores, np.float32))
     assert progress.best_epoch.tolist() == [2, 4]
     assert both.host(progress.best)["w"].tolist() == [[2], [-4]]
+
+
+def test_members_of_a_seed_are_kept_together():
+    pairs = seeds.Members(seeds.Separate("", range(4), ONE_DEVICE), range(2))
+    new, old = (pairs.weights(pairs.place(states_with(*values))) for values in ((1, 2, 3, 4), (5, 6, 7, 8)))
+    assert pairs.members == 2
+    assert pairs.host(pairs.keep(np.array([False, True]), new, old))["w"].tolist() == [[5], [6], [3], [4]]
 
 
 @pytest.mark.parametrize(("first", "chosen"), [(1, 2), (2, 2), (3, 4), (4, 4), (9, 4)])
@@ -317,6 +326,28 @@ def test_second_seed_of_two_is_its_run_alone(both, tmp_path):
     assert_same_bits(jax.tree.map(lambda x: x[0], one), jax.tree.map(lambda x: x[1], several))
     name = "predictions/seed_1.csv"
     assert (tmp_path / name).read_bytes() == (both[0] / name).read_bytes()
+
+
+def test_members_train_as_seeds_do_and_answer_together(both, tmp_path):
+    content, output = execute(tmp_path, LIGHT | {"members": 2})
+    assert "2 models by threads" in output and content["seeds"] == [0]
+    assert_same_bits(stored(tmp_path, "last"), stored(both[0], "last"))
+    for row, single in zip(rows_of(tmp_path), rows_of(both[0]), strict=True):
+        for name, values in single["train"].items():
+            assert row["train"][name] == pytest.approx(np.mean(values), rel=1e-6)
+    model = ariigcn_jax.load(tmp_path)
+    corpus = run.load_corpus(tiny())
+    prediction = model(corpus)
+    with (tmp_path / "predictions" / "seed_0.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    written = np.array([[float(row[f"p_{name}"]) for name in corpus.label_names] for row in rows])
+    np.testing.assert_allclose(prediction.probabilities, written, atol=2e-6)
+    for split in ("valid", "test"):
+        chosen = (corpus.split == split) & (corpus.label >= 0)
+        right = (prediction.probabilities.argmax(axis=1) == corpus.label)[chosen].mean()
+        assert content[split]["accuracy"]["mean"] == pytest.approx(right)
+    at_best = rows_of(tmp_path)[content["selected_epochs"][0] - 1]["valid"]
+    assert at_best["confusion"] == content["valid"]["confusion"][0]
 
 
 def test_run_goes_on_in_another_way(both, tmp_path):

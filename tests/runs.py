@@ -47,13 +47,15 @@ def make(folder, changes=(), temperature=None, widths=WIDTHS):
     model = train.make_players(config, corpus, 1).model
     sample = batch([[2]], widths=corpus.widths)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), sample, False))["params"]
-    params = scattered(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), scale=1.5)
+    members = () if config.members == 1 else (config.members,)
+    params = scattered(jax.tree.map(lambda x: jnp.zeros((*members, *x.shape), x.dtype), shapes), scale=1.5)
     with workdir.open(folder, "tiny", config.to_dict(), tensorboard=False) as directory:
         directory.write_json(runner.CORPUS, runner.describe(corpus))
         if temperature is not None:
             directory.write_json(runner.RESULTS, {"temperature": temperature})
         checkpoints = Checkpoints(directory.path, 1)
-        best = {"params": jax.tree.map(lambda x: x[None], params), "epoch": np.array([7]), "score": np.array([0.5])}
+        every = params if members else jax.tree.map(lambda x: x[None], params)
+        best = {"params": every, "epoch": np.array([7]), "score": np.array([0.5])}
         data = corpora.normalisation.fit(corpus).to_arrays()
         checkpoints.save(9, {"last": {"step": np.zeros(1)}, "best": best, "data": data})
         checkpoints.finish()

@@ -31,7 +31,7 @@ def causal(tmp_path_factory):
     ("changes", "delay", "length"),
     [
         ({"model.graph.future": 0}, 0, 5),
-        ({"model.graph.future": 2, "model.graph.past": 1, "model.graph.score": "dot"}, 4, 7),
+        ({"model.graph.future": 2, "model.graph.past": 1, "model.graph.score": "dot", "members": 2}, 4, 7),
         ({"model.graph.layers": 0, "model.graph.future": -1, "model.graph.past": -1}, 0, 1),
     ],
 )

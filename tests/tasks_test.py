@@ -88,6 +88,14 @@ def test_losses_by_hand():
     assert losses.bce(x, y)[0] == pytest.approx(np.mean(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_answers_can_be_read_back(name):
+    task, logits = tasks.get(name), jnp.array([[0.5, -3.0, 2.0], [9.0, 8.0, -1.0]])
+    answers = task.read(logits)
+    np.testing.assert_allclose(task.read(task.unread(answers)), answers, rtol=1e-5)
+    np.testing.assert_array_equal(jnp.isfinite(task.unread(jnp.array([0.0, 1.0]))), True)
+
+
 # --- Files ------------------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax import compilation, figures, inference, results, tables, tasks
+from ariigcn_jax import compilation, figures, inference, prediction, results, tables, tasks
 from ariigcn_jax.inference import TrainedModel
 from ariigcn_jax.types import Batch, Corpus, Modality, UserError
 from ariigcn_jax.workdir import json_safe, write_atomically
@@ -88,11 +88,10 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
 def answers(model: TrainedModel) -> Callable[[Any, Any], jax.Array]:
     """A compiled function (parameters of any seed of the run, batch) -> probabilities or scores [R, L, O]."""
     lean = model.model.clone(generate=False, contrast=False, ratings=0)
-    read = tasks.get(model.task).read
+    network, read = prediction.forward(lean, model.task, model.members), tasks.get(model.task).read
 
     def answer(params: Any, batch: Batch) -> jax.Array:
-        outputs: Any = lean.apply({"params": params}, batch, False)
-        return read(outputs.logits)
+        return read(network(params, batch).logits)
 
     return jax.jit(answer)
 

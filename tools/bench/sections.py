@@ -299,7 +299,7 @@ def run(bench: Bench) -> list[Point]:
     """The whole command, experiments.run, from an empty cache to its results: one seed, and ten."""
 
     def measure(number: int) -> Row:
-        config = bench.changed(num_seeds=number)
+        config = bench.changed(num_seeds=number, members=1)
         with tempfile.TemporaryDirectory(prefix="bench-run-") as folder:
             file = Path(folder) / "config.py"
             file.write_text(f"import ml_collections\n\n\ndef get_config():\n    return {_source(config)}\n")

@@ -44,7 +44,7 @@ class Trainer:
           TooLargeError: an epoch would not fit into the free memory.
         """
         self.config = config.copy_and_resolve_references()
-        self.config.update(num_seeds=num_seeds, seeds_by=way)
+        self.config.update(num_seeds=num_seeds, members=1, seeds_by=way)
         self.corpus = runner.prepare(corpus)[0]
         self.seeds = seeds.make(self.config, self.corpus)
         self.experiment = self.seeds.experiment
