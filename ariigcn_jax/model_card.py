@@ -86,14 +86,14 @@ def _scores(model: TrainedModel, results: Mapping[str, Any]) -> str:
     metrics = scores_of_runs.task_of(results).metrics
     for name, metric in metrics.items():
         test, valid = results["test"][name], results["valid"][name]
-        spread = tasks.shown(name, test["mean"], test["std"]) if seeds > 1 else "–"
         this, there = (tasks.shown(name, block["per_seed"][index]) for block in (test, valid))
-        rows.append([metric.title, this, there, spread])
+        spread = [tasks.shown(name, test["mean"], test["std"])] if seeds > 1 else []
+        rows.append([metric.title, this, there, *spread])
     header = [
         "in %" if all(m.scale == 100 for m in metrics.values()) else "shares in %",
         f"test, seed {model.seed} (this model)",
         "validation",
-        f"test, mean ± std of {seeds} seed(s)",
+        *([f"test, mean ± std of {seeds} seeds"] if seeds > 1 else []),
     ]
     classes = [
         [
