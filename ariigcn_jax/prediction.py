@@ -156,7 +156,7 @@ def strongest(
     others = {m: w for m, w in others.items() if w.any()}
     if not others:
         return []
-    mean = sum(others.values()) / np.float32(len(others))
+    mean: np.ndarray = functools.reduce(np.add, others.values()) / len(others)
     order = np.argsort(-mean, kind="stable")[:count]
     return [(int(w) - past, float(mean[w]), {m: float(x[w]) for m, x in others.items()}) for w in order if mean[w] > 0]
 

@@ -125,8 +125,8 @@ def _streaming(model: TrainedModel, repeats: int) -> None:
         grown = _resident() - grown
         _row("  with contributions and attention", _pushed(model, length, repeats, True))
         _row("  the same by computing all of it again", _whole(model, length + 1, repeats))
-    length = f"{model.stream().length} utterances are kept of a conversation"
-    _say("memory", f"{length}; the process grew by {grown / 2**20:.1f} MiB while {STREAMED[-1]:,} were streamed")
+    kept = f"{model.stream().length} utterances are kept of a conversation"
+    _say("memory", f"{kept}; the process grew by {grown / 2**20:.1f} MiB while {STREAMED[-1]:,} were streamed")
 
 
 def _pushed(model: TrainedModel, length: int, repeats: int, explain: bool) -> np.ndarray:
