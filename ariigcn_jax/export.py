@@ -24,7 +24,7 @@ from ariigcn_jax import model_card, tasks
 from ariigcn_jax.corpus.normalisation import CLIP, FLOOR
 from ariigcn_jax.graph import WHOLE_DIALOGUE
 from ariigcn_jax.prediction import forward
-from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Modality, UserError
+from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, UserError
 from ariigcn_jax.workdir import write_atomically
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def write(
     weights = parameters(model)
     exported = lower(model, network, weights, platforms)
     about = {
-        "modalities": [{"name": m, "width": width} for m, width in raw_widths(model).items()],
+        "modalities": [{"name": m, "width": width} for m, width in model.raw_widths.items()],
         "task": model.task,
         "label_names": list(model.output_names),
         "shortest": _shortest(network),
@@ -79,7 +79,7 @@ def write(
         "model.stablehlo": bytes(exported.serialize()),
         "parameters.safetensors": save(weights),
         "emotions.py": LOADER.read_bytes(),
-        "README.md": model_card.text(model, raw_widths(model), limit).encode(),
+        "README.md": model_card.text(model, limit).encode(),
         "model.json": (json.dumps(about, indent=2) + "\n").encode(),  # last: a folder without it is no artefact
     }
     try:
@@ -89,11 +89,6 @@ def write(
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
-
-
-def raw_widths(model: TrainedModel) -> dict[Modality, int]:
-    """modality -> number of features as extracted, without the speaker-normalised copy."""
-    return {m: width // 2 if m in model.speaker_normalised else width for m, width in model.widths.items()}
 
 
 def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
@@ -118,7 +113,7 @@ def lower(
         return jax.ShapeDtypeStruct((batch, length, *more), dtype)
 
     conversation = {
-        "features": {m: array(jnp.float32, width) for m, width in raw_widths(model).items()},
+        "features": {m: array(jnp.float32, width) for m, width in model.raw_widths.items()},
         "present": {m: array(jnp.bool) for m in model.modalities},
         "speaker": array(jnp.int32),
         "real": array(jnp.bool),

@@ -79,6 +79,11 @@ class TrainedModel:
         prefixes = tuple(self.config.data.speaker_normalised)
         return tuple(m for m in self.modalities if m.startswith(prefixes)) if prefixes else ()
 
+    @property
+    def raw_widths(self) -> dict[Modality, int]:
+        """modality -> number of features as extracted, without the copy that `speaker_normalised` appends."""
+        return {m: width // 2 if m in self.speaker_normalised else width for m, width in self.widths.items()}
+
     def outputs(self, batch: Batch) -> Outputs:
         """The forward pass, compiled once for each shape of batch (see `batches`).
 
@@ -154,17 +159,26 @@ class TrainedModel:
                 f"The corpus {corpus.name!r} has the modalities {', '.join(corpus.modalities)}, but this model knows "
                 f"only {', '.join(self.modalities)}. Name its features as in training."
             )
+        for m, width in self.raw_widths.items():
+            if m in corpus.features and corpus.features[m].shape[1] != width:
+                raise UserError(
+                    f"{corpus.name}: {m} has {corpus.features[m].shape[1]} features an utterance, but this model was "
+                    f"trained on {width}. Give features of the same extractor as in training."
+                )
         notes = list(corpus.notes)
         if unknown := [m for m in corpus.modalities if m not in self.widths]:
             notes.append(f"{', '.join(unknown)}: not used, the model was not trained on it")
         if absent := [m for m in self.modalities if m not in corpus.features]:
             notes.append(f"{', '.join(absent)}: missing, the model goes by the other modalities")
+        for m in (m for m in self.modalities if m in corpus.features):
+            if lacking := int((~corpus.present[m]).sum()):
+                notes.append(f"{m}: missing in {lacking} of {len(corpus)} utterances")
         prefixes = [p for p in self.config.data.speaker_normalised if any(m.startswith(p) for m in corpus.modalities)]
         corpus = normalisation.with_speaker_normalised(corpus, prefixes) if prefixes else corpus
         here = {m: corpus.features[m] for m in self.modalities if m in corpus.features}
         corpus = normalisation.apply(dataclasses.replace(corpus, features=here), self.normalisation)
         count = len(corpus)
-        label, found = _match_labels(corpus, self.label_names, self.config.data.relabel)
+        label, found = _match_labels(corpus, self.label_names, self.config.data.get("relabel", ""))
         if self.task != "classification":
             corpus, label, found = _match_targets(corpus, self, label)
         return dataclasses.replace(

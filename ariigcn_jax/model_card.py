@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from ariigcn_jax.inference import TrainedModel
 
 
-def text(model: TrainedModel, widths: Mapping[Modality, int], longest: int | None) -> str:
+def text(model: TrainedModel, longest: int | None) -> str:
     """The card as Markdown.
 
     Args:
       model: the model, with its run.
-      widths: modality -> features as extracted.
       longest: utterances of a conversation that it takes at most, or None.
     """
     corpus, environment, results = (_read(model, name) for name in (runner.CORPUS, ENVIRONMENT, runner.RESULTS))
@@ -33,10 +32,10 @@ def text(model: TrainedModel, widths: Mapping[Modality, int], longest: int | Non
         "AR-IIGCN (arXiv 2312.16778), trained with ARIIGCN-JAX. It reads the features of a conversation's utterances "
         f"and gives each utterance {_answer(model)}.",
         "## Use\n\n```python\nfrom emotions import load  # emotions.py lies beside this card\n\n"
-        f'answer = load(".")\nanswer([{{"speaker": "Ann", "features": {_example(widths)}}}])\n```\n\n'
+        f'answer = load(".")\nanswer([{{"speaker": "Ann", "features": {_example(model.raw_widths)}}}])\n```\n\n'
         "Needs `jax`, `numpy` and `safetensors`. Features are given as extracted; one that is missing is left out or "
         "`None`.",
-        _table(["modality", "features", "also standardised within speaker"], _modalities(model, widths)),
+        _table(["modality", "features", "also standardised within speaker"], _modalities(model)),
         "## Scores\n\n" + _scores(model, results),
         "## Trained on\n\n" + _data(corpus),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(model, longest, results, corpus)),
@@ -73,8 +72,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows))
 
 
-def _modalities(model: TrainedModel, widths: Mapping[Modality, int]) -> list[list[str]]:
-    return [[_line(m), str(w), "yes" if m in model.speaker_normalised else "no"] for m, w in widths.items()]
+def _modalities(model: TrainedModel) -> list[list[str]]:
+    return [[_line(m), str(w), "yes" if m in model.speaker_normalised else "no"] for m, w in model.raw_widths.items()]
 
 
 def _scores(model: TrainedModel, results: Mapping[str, Any]) -> str:
@@ -87,14 +86,14 @@ def _scores(model: TrainedModel, results: Mapping[str, Any]) -> str:
     metrics = scores_of_runs.task_of(results).metrics
     for name, metric in metrics.items():
         test, valid = results["test"][name], results["valid"][name]
-        spread = tasks.shown(name, test["mean"], test["std"]) if seeds > 1 else "–"
         this, there = (tasks.shown(name, block["per_seed"][index]) for block in (test, valid))
-        rows.append([metric.title, this, there, spread])
+        spread = [tasks.shown(name, test["mean"], test["std"])] if seeds > 1 else []
+        rows.append([metric.title, this, there, *spread])
     header = [
         "in %" if all(m.scale == 100 for m in metrics.values()) else "shares in %",
         f"test, seed {model.seed} (this model)",
         "validation",
-        f"test, mean ± std of {seeds} seed(s)",
+        *([f"test, mean ± std of {seeds} seeds"] if seeds > 1 else []),
     ]
     classes = [
         [

@@ -4,6 +4,7 @@ listened to."""
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ class Prediction:
         """What is said of each utterance: its most probable emotion, its score, or its labels."""
         return [tasks.said(self.corpus.task, self.corpus.output_names, p) for p in self.probabilities]
 
-    @property
+    @functools.cached_property
     def turns(self) -> np.ndarray:
         """[U] int, each utterance's place in its dialogue, from 0."""
         starts = np.flatnonzero(np.diff(self.corpus.dialogue, prepend=-1))
@@ -155,7 +156,7 @@ def strongest(
     others = {m: w for m, w in others.items() if w.any()}
     if not others:
         return []
-    mean = np.mean(list(others.values()), axis=0)
+    mean: np.ndarray = functools.reduce(np.add, others.values()) / len(others)
     order = np.argsort(-mean, kind="stable")[:count]
     return [(int(w) - past, float(mean[w]), {m: float(x[w]) for m, x in others.items()}) for w in order if mean[w] > 0]
 

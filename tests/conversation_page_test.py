@@ -23,7 +23,8 @@ def prediction(tmp_path_factory):
     evil = {"transcript": f"{SAID} {EVIL}", "label": "class 1"}
     first = [{**u, **evil, "speaker": EVIL} for u in runs.conversation(6, missing=0, dialogue_id="first")]
     second = [{**u, "features": {"text": u["features"]["text"]}} for u in runs.conversation(4, missing=0)]
-    return model([*first, *({**u, "dialogue_id": EVIL} for u in second)])
+    third = runs.conversation(70, dialogue_id="long")
+    return model([*first, *({**u, "dialogue_id": EVIL} for u in second), *third])
 
 
 def data_of(page):
@@ -33,7 +34,7 @@ def data_of(page):
 def test_data_on_the_page_is_the_prediction(prediction):
     page = conversation_page.html(prediction, "a model", transcripts=True)
     data = data_of(page)
-    assert [d["id"] for d in data["dialogues"]] == ["first", EVIL]
+    assert [d["id"] for d in data["dialogues"]] == ["first", EVIL, "long"]
     utterances = [u for d in data["dialogues"] for u in d["utterances"]]
     for utterance, record in zip(utterances, prediction, strict=True):
         assert data["emotions"][utterance["emotion"]] == record.emotion
@@ -106,6 +107,16 @@ def test_clicks(prediction, browser, tmp_path):
     page.locator("h1").click()
     page.keyboard.press("ArrowRight")
     assert "audio: missing here" in box.inner_text()
+    assert not page.locator("#more").is_visible()  # all of it is in view; of a long one, keys bring the rest there
+    page.set_viewport_size({"width": 500, "height": 1000})
+    page.locator("#dialogue").select_option("2")
+    assert page.locator("#more").is_visible()
+    assert page.evaluate("chart.layout.xaxis.range[1]") < 40
+    page.locator("h1").click()
+    for _ in range(45):
+        page.keyboard.press("ArrowRight")
+    low, high = page.evaluate("chart.layout.xaxis.range")
+    assert 40 < high < 70 and low < 44 < high
     assert page.evaluate("window.hacked") is None
     assert errors == []
     assert requests == [file.as_uri()]

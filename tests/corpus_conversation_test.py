@@ -61,7 +61,7 @@ def test_what_is_no_utterance_is_refused(utterance, message):
 
 
 def test_widths_must_agree():
-    with pytest.raises(UserError, match="text has 1 and 2 features in different utterances"):
+    with pytest.raises(UserError, match="conversation, utterance 2: text has 2 features, but 1 in utterance 1"):
         corpora.from_utterances([{"features": {"text": [1]}}, {"features": {"text": [1, 2]}}])
 
 

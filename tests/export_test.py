@@ -86,7 +86,7 @@ def test_artefact_is_for_all_platforms_any_size_and_holds_its_numbers(tmp_path):
 
 def test_card_says_what_the_run_recorded(tmp_path):
     model = runs.load(tmp_path / "run", {"data.speaker_normalised": ("audio",), "experiment": "a|b <i>"})
-    text = model_card.text(model, export.raw_widths(model), None)
+    text = model_card.text(model, None)
     assert "# a\\|b &lt;i>: emotions in conversations" in text
     assert '"features": {"text": [0.0] * 3, "audio": [0.0] * 2}' in text
     assert "| audio | 2 | yes |" in text

@@ -12,6 +12,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict, FrozenConfigDict
 
 import ariigcn_jax
 from ariigcn_jax import corpus as corpora
@@ -160,6 +161,25 @@ def test_missing_and_unknown_modalities_are_said_and_left_out(model):
     np.testing.assert_allclose(probabilities(model, other), probabilities(model, without), atol=1e-6)
     with pytest.raises(UserError, match="knows only text, audio, visual"):
         model.prepare(dataclasses.replace(other, features={"smell": other.features["smell"]}))
+
+
+def test_widths_are_said_as_a_user_gives_them(model):
+    """Not with the copy that is appended, and a modality that some utterances lack is a note."""
+    config = ConfigDict(model.config)
+    config.data.speaker_normalised = ("audio",)
+    copied = dataclasses.replace(model, config=FrozenConfigDict(config), widths={"text": 2, "audio": 4})
+    rows = [{"features": {"text": [1.0, 2.0]}}, {"features": {"audio": [1.0, 2.0, 3.0]}}]
+    with pytest.raises(UserError, match=r"audio has 3 features an utterance, but this model was trained on 2\."):
+        copied(rows)
+    full = corpus_of(tiny())
+    present = {**full.present, "text": np.arange(len(full)) > 1}
+    notes = model.prepare(dataclasses.replace(full, present=present)).notes
+    assert f"text: missing in 2 of {len(full)} utterances" in notes
+
+
+def test_a_run_from_before_an_option_is_used_with_its_default(copy):
+    change(copy / "config.json", lambda c: c["data"].pop("relabel"))
+    assert ariigcn_jax.load(copy).prepare(corpus_of(tiny())).label_names
 
 
 def test_labels_are_matched_by_name(model):

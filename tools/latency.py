@@ -1,18 +1,24 @@
-"""How long an answer takes: one whole conversation, one streamed utterance, the same by computing all again; export.
+"""How long a trained model takes to answer: a whole conversation, one streamed utterance, and its export.
 
     python -m tools.latency --run runs/causal
 
-Times are of warm calls, from Python objects to Python objects.
+Features are random. Times are of warm calls from Python objects to Python objects. A whole conversation comes with
+contributions and attention, a streamed utterance is timed without and with them. CPU is the mean of a call over all
+threads, which other programs on the machine change less than wall time. A model that cannot stream says why, and the
+rest is measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import itertools
+import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,99 +30,151 @@ from experiments.command import call
 if TYPE_CHECKING:
     from ariigcn_jax.inference import TrainedModel
 
-CONVERSATIONS = (10, 50, 200)
-STREAMED = (10, 100, 1000)
+CONVERSATIONS = (10, 50, 200)  # utterances
+STREAMED = (10, 100, 1000, 10000)  # utterances before the one that is timed
+EXPORTED = 50
+LONGEST_S, FEWEST = 5, 5  # a row's calls end after so many seconds, but not before so many calls
+
+# Run in the export's folder by a process that cannot import this package; utterances come through standard input.
+FRESH = """
+import json, sys, time
+utterances, repeats = json.load(sys.stdin)
+sys.path.insert(0, ".")
+clock = [(time.perf_counter(), time.process_time())]
+
+def tick():
+    clock.append((time.perf_counter(), time.process_time()))
+
+from emotions import load
+tick()
+answer = load(".")
+tick()
+for _ in range(1 + repeats):
+    answer(utterances)
+    tick()
+print(json.dumps([[b - a for a, b in zip(*pair)] for pair in zip(clock, clock[1:])]))
+"""
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, help="work directory of a run whose model can stream")
+    parser.add_argument("--run", required=True, help="work directory of the run")
     parser.add_argument("--repeats", type=int, default=200, help="calls of which p50 and p99 are taken; default 200")
     return parser
 
 
 def execute(options: argparse.Namespace) -> None:
-    """Measures and prints a table."""
+    """Measures, and prints each row once it is there."""
     from ariigcn_jax import inference
 
     if options.repeats < 1:
         raise UserError(f"--repeats={options.repeats} must be at least 1.")
     begun = time.perf_counter()
     model = inference.load(options.run)
-    print(f"load the run            {time.perf_counter() - begun:8.2f} s")
+    loaded = time.perf_counter()
+    list(model(take(model, CONVERSATIONS[0])))
+    _say("the run", f"loaded in {loaded - begun:.1f} s, first answer after {time.perf_counter() - loaded:.1f} s more")
+    print(f"\n{'':46}{'p50':>11} {'p99':>11} {'CPU':>11} {'calls':>6}")
     for length in CONVERSATIONS:
-        given = utterances(model, length)
-        _print(f"conversation of {length:<8}", _times(functools.partial(model, given), options.repeats))
-    for length in STREAMED:
-        _print(f"streamed after {length:<9}", _streamed(model, length, options.repeats))
-        given = utterances(model, length)
-        _print(f"recomputed, {length:<12}", _times(functools.partial(model, given), max(options.repeats // 10, 5)))
-    _exported(model, options.repeats)
+        _row(f"a conversation of {length} utterances", _whole(model, length, options.repeats))
+    try:
+        model.stream()
+    except UserError as error:
+        print(f"\n{error}\n")
+    else:
+        _streaming(model, options.repeats)
+    _export(model, options.repeats)
 
 
-def utterances(model: TrainedModel, length: int) -> list[dict[str, Any]]:
-    """A random conversation of two speakers."""
+def utterances(model: TrainedModel) -> Iterator[dict[str, Any]]:
+    """Random utterances of two speakers without end, the same ones each time."""
     random = np.random.default_rng(0)
     scale = {m: (model.normalisation.mean[m], model.normalisation.scale[m]) for m in model.modalities}
-    return [
-        {
-            "speaker": f"speaker {turn % 2}",
-            "features": {m: random.normal(mean, deviation) for m, (mean, deviation) in scale.items()},
-        }
-        for turn in range(length)
-    ]
+    for turn in itertools.count():
+        features = {m: random.normal(*scale[m])[:width] for m, width in model.raw_widths.items()}
+        yield {"speaker": f"speaker {turn % 2}", "features": features}
 
 
-def _times(call: Callable[[], Any], repeats: int) -> np.ndarray:
-    """Seconds of `repeats` calls after a warm one."""
-    call()
-    seconds = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
+def take(model: TrainedModel, length: int) -> list[dict[str, Any]]:
+    """The first ones of `utterances`."""
+    return list(itertools.islice(utterances(model), length))
+
+
+def timed(call: Callable[[], Any], repeats: int) -> np.ndarray:
+    """Wall and CPU seconds [N, 2] of N = `repeats` calls, or of as many as `LONGEST_S` allows."""
+    seconds: list[tuple[float, float]] = []
+    end = time.perf_counter() + LONGEST_S
+    while len(seconds) < repeats and (time.perf_counter() < end or len(seconds) < FEWEST):
+        begun = time.perf_counter(), time.process_time()
         call()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
     return np.array(seconds)
 
 
-def _streamed(model: TrainedModel, length: int, repeats: int) -> np.ndarray:
-    """Seconds of each of `repeats` pushes into a conversation that is `length` utterances old."""
-    stream, given = model.stream(), utterances(model, length + repeats)
-    for utterance in given[:length]:
+def _whole(model: TrainedModel, length: int, repeats: int) -> np.ndarray:
+    given = take(model, length)
+    list(model(given))  # compiles
+    return timed(lambda: list(model(given)), repeats)
+
+
+def _streaming(model: TrainedModel, repeats: int) -> None:
+    for length in STREAMED:
+        grown = _resident()
+        _row(f"streamed after {length:,} utterances", _pushed(model, length, repeats, False))
+        grown = _resident() - grown
+        _row("  with contributions and attention", _pushed(model, length, repeats, True))
+        _row("  the same by computing all of it again", _whole(model, length + 1, repeats))
+    kept = f"{model.stream().length} utterances are kept of a conversation"
+    _say("memory", f"{kept}; the process grew by {grown / 2**20:.1f} MiB while {STREAMED[-1]:,} were streamed")
+
+
+def _pushed(model: TrainedModel, length: int, repeats: int, explain: bool) -> np.ndarray:
+    """Seconds of pushes into a conversation that is `length` utterances old."""
+    stream, given = model.stream(explain=explain), utterances(model)
+    for utterance in itertools.islice(given, length):
         stream.push(utterance)
-    following = iter(given[length:])
-    seconds = []
-    for utterance in following:
-        begun = time.perf_counter()
-        stream.push(utterance)
-        seconds.append(time.perf_counter() - begun)
-    return np.array(seconds)
+    following = iter(list(itertools.islice(given, repeats)))
+    return timed(lambda: stream.push(next(following)), repeats)
 
 
-def _exported(model: TrainedModel, repeats: int) -> None:
-    from ariigcn_jax import export, standalone
+def _resident() -> int:
+    """Bytes of memory that this process holds now; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
+
+def _export(model: TrainedModel, repeats: int) -> None:
+    """Writes the export and lets a process of its own load it and answer."""
+    from ariigcn_jax import export
+
+    given = [{**u, "features": {m: x.tolist() for m, x in u["features"].items()}} for u in take(model, EXPORTED)]
     with tempfile.TemporaryDirectory() as parent:
         begun = time.perf_counter()
         folder = export.write(model, Path(parent) / "exported")
-        print(f"export                  {time.perf_counter() - begun:8.2f} s, {_size(folder):,} bytes")
-        begun = time.perf_counter()
-        answer = standalone.load(folder)
-        print(f"load the export         {time.perf_counter() - begun:8.2f} s")
-        given = utterances(model, 50)
-        begun = time.perf_counter()
-        answer(given)
-        print(f"its first answer        {time.perf_counter() - begun:8.2f} s (compiles)")
-        _print("exported, 50            ", _times(functools.partial(answer, given), repeats))
+        written = time.perf_counter() - begun
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        command = [sys.executable, "-I", "-c", FRESH]
+        done = subprocess.run(command, cwd=folder, input=json.dumps([given, repeats]), capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"The export does not answer: {done.stderr.strip().splitlines()[-1]}")
+    times = np.array(json.loads(done.stdout))
+    imported, loaded, first = times[:3, 0]
+    _row(f"the export, a conversation of {EXPORTED} utterances", times[3:])
+    _say("the export", f"{size / 1e6:.2f} MB, written in {written:.1f} s")
+    _say("in a new process", f"import {imported:.1f} s, load {loaded:.2f} s, first answer {first:.1f} s (compiles)")
 
 
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+def _row(name: str, seconds: np.ndarray) -> None:
+    """A line of the table from seconds as `timed` gives them."""
+    shown = *np.percentile(seconds[:, 0], (50, 99)), seconds[:, 1].mean()
+    print(f"{name:<46}{''.join(f'{1000 * x:>8.2f} ms ' for x in shown)}{len(seconds):>6}", flush=True)
 
 
-def _print(name: str, seconds: Sequence[float] | np.ndarray) -> None:
-    low, high = 1000 * np.percentile(seconds, (50, 99))
-    print(f"{name}p50 {low:8.2f} ms   p99 {high:8.2f} ms", flush=True)
+def _say(name: str, what: str) -> None:
+    print(f"{name:<18}{what}", flush=True)
 
 
 if __name__ == "__main__":

@@ -90,14 +90,12 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
     if Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
         return corpora.conversation.read_jsonl(path)
     data = model.config.data
-    options = dict(label=data.label, task=model.task, training=False, relabel=data.relabel)
+    options = dict(label=data.label, task=model.task, training=False, relabel=data.get("relabel", ""))
     if split and data.get("split"):
         options |= dict(split=data.split, valid_fraction=data.valid_fraction)
     try:
-        return corpora.load(path, modalities=tuple(data.modalities), **options)
+        return corpora.load(path, modalities=tuple(data.modalities) or model.modalities, **options)
     except UserError:
-        if not data.modalities:
-            raise
         return corpora.load(path, **options)  # some modality may be missing
 
 
@@ -183,19 +181,20 @@ def table(prediction: Prediction) -> str:
             ]
         )
     parts = [f"{_printable(name)}\n{_aligned([header, *lines])}" for name, lines in blocks.items()]
-    what = "the score" if prediction.corpus.task == "regression" else "it"
-    legend = (
-        f"prob.: {_WORDS[prediction.corpus.task]}.  "
-        + ", ".join(prediction.corpus.modalities)
-        + f": by how much {what} falls without the modality; – where missing.\n"
-    )
-    return "\n".join(parts) + "\n" + legend
+    falls = "the score" if prediction.corpus.task == "regression" else "this probability"
+    legend = [
+        ["prob.", _WORDS[prediction.corpus.task]],
+        ["true", "what the file says; ✓ where the model says the same"],
+        [", ".join(prediction.corpus.modalities), f"by how much {falls} falls without the modality; – where missing"],
+        ["listened to (turn)", "the other utterances that counted most, with their share of the attention"],
+    ]
+    return "\n".join(parts) + "\n" + _aligned(legend)
 
 
 _WORDS = {
-    "classification": "of the emotion",
+    "classification": "probability of the emotion",
     "regression": "a score has none",
-    "multilabel": "of the most probable label",
+    "multilabel": "probability of the most probable label",
 }
 
 

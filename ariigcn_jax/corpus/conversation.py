@@ -48,6 +48,7 @@ def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGU
     rows = [checked(utterance, f"{name}, utterance {n}") for n, utterance in enumerate(utterances, start=1)]
     if not rows:
         raise UserError(f"{name}: there is no utterance. Give one for each turn, such as {EXAMPLE}.")
+    _check_widths(rows, name)
     number = {id: n for n, id in enumerate(dict.fromkeys(row["dialogue_id"] for row in rows))}
     rows = sorted(rows, key=lambda row: number[row["dialogue_id"]])  # stable: the order inside a dialogue stays
     features, present = _features(rows, name)
@@ -162,21 +163,32 @@ def _vector(values: Any, where: str) -> np.ndarray | None:
     return vector if np.isfinite(vector).all() else None
 
 
+def _check_widths(rows: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Refuses a modality that has several widths; names the first utterances that show it."""
+    first: dict[Modality, tuple[int, int]] = {}
+    for n, row in enumerate(rows, start=1):
+        for m, vector in row["features"].items():
+            if vector is None:
+                continue
+            width, before = first.setdefault(m, (len(vector), n))
+            if len(vector) != width:
+                raise UserError(
+                    f"{name}, utterance {n}: {m} has {len(vector)} features, but {width} in utterance {before}."
+                )
+
+
 def _features(
     rows: Sequence[Mapping[str, Any]], name: str
 ) -> tuple[dict[Modality, np.ndarray], dict[Modality, np.ndarray]]:
     features, present = {}, {}
     for m in dict.fromkeys(m for row in rows for m in row["features"]):
         vectors = [row["features"].get(m) for row in rows]
-        widths = sorted({len(v) for v in vectors if v is not None})
-        if len(widths) > 1:
-            raise UserError(f"{name}: {m} has {' and '.join(map(str, widths))} features in different utterances.")
-        zero = np.zeros(widths[0] if widths else 1, np.float32)
-        if widths:  # a modality that is null throughout is as good as absent
+        zero = next((np.zeros_like(v) for v in vectors if v is not None), None)
+        if zero is not None:  # a modality that is null throughout is as good as absent
             features[m] = np.stack([zero if v is None else v for v in vectors])
             present[m] = np.array([v is not None for v in vectors])
     if not features:
-        raise UserError(f"{name}: no utterance has features of any modality.")
+        raise UserError(f"{name}: no utterance has features of any modality; null, NaN and infinity count as missing.")
     return features, present
 
 
