@@ -66,7 +66,8 @@ class Fields:
         return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")
 
     def note(self, text: str) -> None:
-        self.notes.append(text)
+        if text not in self.notes:  # a converted corpus brings along what was said of the original
+            self.notes.append(text)
 
     def absent(self, field: str, remedy: str) -> UserError:
         close = difflib.get_close_matches(field, [*self.arrays, *self.opaque], n=1)
@@ -271,7 +272,8 @@ def _choose(
             "an input and not an annotation"
         )
     if not chosen:
-        remedy = f"Name a field with 2-D floats {', '.join(PREFIXES)}, or ask for it by its name: {_asked(others)}"
+        remedy = f"Name a field with 2-D floats {', '.join(PREFIXES)}"
+        remedy += f", or ask for it by its name: {_asked(others)}" if others else ""
         words = "".join(f" {note}." for note in unfit[:1])
         raise UserError(f"{archive.path}: there is no modality among {_shapes(archive)}.{words} {remedy}.")
     return tuple(chosen)
@@ -279,7 +281,7 @@ def _choose(
 
 def _asked(names: Sequence[str]) -> str:
     """How a user asks for modalities whose names say nothing."""
-    shown = [name for name in names[:8] if re.fullmatch(r"[\w.-]+", name)] or ["my_feature"]
+    shown = [short(name, 40) for name in names[:8]]
     quoted = ", ".join(f"'{name}'" for name in shown)
     return f'--config.data.modalities="({quoted},)" in training, --modalities={",".join(shown)} of tools.prepare'
 
