@@ -1,8 +1,9 @@
 """Damaged files of every layout end in a corpus or in one clear message, whatever was done to their bytes.
 
-    python -m pytest -m slow -s tests/corpus_fuzz_test.py       100,000 files; FUZZ_FILES=1000000 for more
+    python -m pytest -n 0 -m slow -s tests/corpus_fuzz_test.py       100,000 files; FUZZ_FILES=1000000 for more
 
-The mutations are deterministic: file number i of a seed is the same in every run.
+The mutations are deterministic: file number i of a seed is the same in every run. FUZZ_FIRST=50000 begins at that file,
+so that several processes can share the work.
 """
 
 import json
@@ -162,16 +163,17 @@ def test_a_few_damaged_files_of_each_layout(originals, tmp_path):
 
 @pytest.mark.slow
 def test_many_damaged_files(originals, tmp_path, capsys):
-    number = int(os.environ.get("FUZZ_FILES", "100000"))
+    number, first = int(os.environ.get("FUZZ_FILES", "100000")), int(os.environ.get("FUZZ_FIRST", "0"))
     counts, broken, done, begun = {"read": 0, "refused": 0}, [], 0, time.perf_counter()
     while done < number:
-        part, wrong = fuzz(originals, tmp_path, min(10_000, number - done), seed=1 + done)
+        part, wrong = fuzz(originals, tmp_path, min(10_000, number - done), seed=1 + first + done)
         counts = {key: counts[key] + part[key] for key in counts}
         broken += wrong
         done += sum(part.values()) + len([w for w in wrong if not w[2].startswith("message")])
         peak = _peak()
         with capsys.disabled():
             seconds = time.perf_counter() - begun
+            print(*wrong, sep="\n")
             print(f"\n{done:,} files, {counts}, {len(broken)} broken, {seconds:.0f} s, peak {peak:.0f} MB", flush=True)
     assert not broken, broken[:20]
     assert peak < 2000

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -132,6 +133,13 @@ def test_tuple_of_another_order_is_described(tmp_path):
         (b"\x93NUMPY\x01\x00", "a single .npy array"),
         (b"MATLAB 5.0", "MATLAB"),
         (b"\x01\x02\x00\x03", "a binary file"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an Excel or other Office file"),
+        (b"\0\0\0\x20ftypisom", "a sound or video file"),
+        (b"x" * 257 + b"ustar", "a tar archive"),
+        (b'\x20\0\0\0\0\0\0\0{"text":', "a safetensors file"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (pickle.dumps(0x1950A86A20F9469CFC6C, 2), "a PyTorch file"),
     ],
 )
 def test_other_files_are_named(tmp_path, start, words):
@@ -140,11 +148,46 @@ def test_other_files_are_named(tmp_path, start, words):
     assert words in message and "pickles of DialogueRNN" in message
 
 
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [
+        ("xl/workbook.xml", "an Excel workbook; save the sheet as CSV UTF-8"),
+        ("word/document.xml", "an Office document"),
+        ("archive/data.pkl", "a PyTorch file"),
+        ("features/IEMOCAP.pkl", "a zip archive of `features/IEMOCAP.pkl`; unpack it first"),
+    ],
+)
+def test_archives_are_named(tmp_path, member, words):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(member, b"x")
+    message = refused(tmp_path / "x.zip")
+    assert words in message and "pickles of DialogueRNN" in message
+
+
+def test_what_a_damaged_file_says_is_cut_short(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.arange(5000), b=np.arange(5000))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    place = data.index(b"a.npy") - 4  # how long the name is: the rest of the file becomes it, in zipfile's message
+    data[place : place + 2] = b"\xff\x7f"
+    (tmp_path / "x.npz").write_bytes(data)
+    assert "truncated or damaged" in refused(tmp_path / "x.npz") and len(refused(tmp_path / "x.npz")) < 600
+
+    name = "d" * 10_000
+    elements = [dict(part) if isinstance(part, dict) else list(part) for part in
+                tuple_elements(conversations(), "IEMOCAP", next(iter(LAYOUTS.values())))]  # fmt: skip
+    for part in elements[:7]:
+        part[name] = part.pop(elements[7][0])
+    elements[7][0], elements[5][name] = name, elements[5][name][1:]
+    assert "has" in refused(dump(tmp_path / "x.pkl", tuple(elements))) and len(refused(tmp_path / "x.pkl")) < 600
+
+
 def test_folder_of_no_layout_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "wav").mkdir()
     message = refused(tmp_path)
-    assert "`notes.txt`, `wav/`" in message and "folders of MERBench" in message
+    assert "`notes.txt`, `wav/`" in message and "folders of MERBench" in message and "tools.features" not in message
+    (tmp_path / "a.wav").touch()
+    assert "Features are extracted from sound and video by python -m tools.features" in refused(tmp_path)
 
 
 def test_empty_file(tmp_path):
@@ -155,7 +198,7 @@ def test_empty_file(tmp_path):
 def test_table_without_features_says_where_they_come_from(tmp_path):
     (tmp_path / "meld.csv").write_text("Dialogue_ID,Utterance_ID,Speaker,Utterance,Emotion\n0,0,Joey,hi,joy\n")
     message = refused(tmp_path / "meld.csv")
-    assert "no features" in message and "python -m tools.prepare features" in message
+    assert "no features" in message and "python -m tools.features" in message
 
 
 def test_hostile_pickle_does_not_run(tmp_path, monkeypatch):
@@ -187,6 +230,7 @@ def test_description_does_not_grow_with_the_file():
     assert len(layouts.describe(deep)) < 1000
     assert len(layouts.describe({str(i) * 100: [i] for i in range(10_000)})) < 2000
     assert len(layouts.describe([list(range(100))] * 10_000)) < 2000
+    assert len(layouts.describe([{f"{i}": {f"{j}": [[[3]]] for j in range(12)} for i in range(12)}] * 16)) < 4000
 
 
 def test_json_that_is_too_deep(tmp_path):

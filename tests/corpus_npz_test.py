@@ -157,7 +157,7 @@ def test_annotations_are_left_out_and_named(read):
     corpus = read(valence_arousal=np.ones((7, 2)), textual=np.ones((7, 2)), start_s=np.ones(7))
     assert corpus.modalities == ("text", "audio_egemaps")
     assert corpus.notes == (
-        "`valence_arousal`, `textual`: not taken as a modality, going by the name; ask for it by `modalities` if it "
+        "`valence_arousal`, `textual`: not taken as a modality, going by the name; ask for it by data.modalities if it "
         "is an input and not an annotation",
     )
 
@@ -201,11 +201,13 @@ def test_no_modality(refused):
 
 
 def test_field_named_like_a_modality_that_is_none_is_noted(read):
-    corpus = read(visual=np.ones((7, 5, 2)), face=np.ones((7, 2), int), text_language=["en"] * 7)
+    corpus = read(visual=np.ones((7, 5, 2)), face=np.ones((7, 2), int), vocal=np.ones(7), text_language=["en"] * 7)
     assert corpus.modalities == ("text", "audio_egemaps")
     assert corpus.notes == (
-        "`visual` is not taken as a modality: it is float64 [7, 5, 2], not 2-D floats",
-        "`face` is not taken as a modality: it is int64 [7, 2], not 2-D floats",
+        "`visual` is not taken as a modality: it is float64 [7, 5, 2], not 2-D floats; average over the frames",
+        "`face` is not taken as a modality: it is int64 [7, 2], not 2-D floats; convert by .astype('float32')",
+        "`vocal` is not taken as a modality: it is float64 [7], not 2-D floats; one number an utterance is [U, 1], by "
+        ".reshape(-1, 1)",
     )
 
 
@@ -356,7 +358,9 @@ def test_label_name_twice(refused):
 
 def test_label_that_is_not_there(refused):
     message = refused(dict(label="labels"))
-    assert message.endswith("Did you mean `label`? Add it, or choose another field by `label`.")
+    assert message.endswith(
+        "Did you mean `label`? Add it, or choose another: --config.data.label in training, --label of tools.prepare."
+    )
 
 
 def test_no_labelled_training_utterance(refused):

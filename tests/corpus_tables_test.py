@@ -1,6 +1,7 @@
 """Tables: what columns are called, what cells hold, and what is said of a table that cannot be read."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -41,6 +42,42 @@ def test_columns_of_meld_and_forms_of_vectors(load):
     assert read.label_names == ("anger", "joy") and read.label.tolist() == [0, 1, UNLABELED]
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "[1, -2.5]",
+        "[1 -2.5]",
+        "array([1., -2.5], dtype=float32)",
+        "tensor([1.0, -2.5])",
+        "'[1, -2.5]'",
+        "1,0 -2,5",
+        "1;-2,5e0",
+    ],
+)
+def test_vectors_as_people_write_them(load, cell):
+    read = load(f'dialogue_id;label;text\na;0;"{cell}"\na;1;"[3, 4]"', valid_fraction=0, test_fraction=0)
+    assert read.features["text"].tolist() == [[1, -2.5], [3, 4]]
+
+
+def test_decimal_commas(load):
+    read = load("dialogue_id;label;text_0;text_1\na;0;1,5;-2\na;1;3;4,25", valid_fraction=0, test_fraction=0)
+    assert read.features["text"].tolist() == [[1.5, -2], [3, 4.25]]
+
+
+def test_columns_passed_over_are_said(load):
+    read = load(
+        "dialogue_id,label,text_0,text_1,audio,\na,0,1,2,0.5,7\na,1,3,4,0.7,8", valid_fraction=0, test_fraction=0
+    )
+    assert "passed over, as neither vectors nor known by name: `audio`, `(no name)`" in read.notes
+
+
+def test_cell_that_is_nearly_a_vector_takes_no_time():
+    cell = "1" + ",1" * 24 + " a"
+    begun = time.process_time()
+    assert tables._cell(cell) == cell
+    assert time.process_time() - begun < 1
+
+
 @pytest.mark.parametrize("delimiter", ["\t", ";", "|"])
 def test_delimiters(load, delimiter):
     lines = [["dialogue", "emotion", "text_0", "text_1"], ["a", "x", "1", "2"], ["b", "y", "3", ""]]
@@ -49,11 +86,13 @@ def test_delimiters(load, delimiter):
     assert read.present["text"].tolist() == [True, False]
 
 
-def test_byte_order_mark_and_latin_1(load):
+def test_byte_order_mark_and_other_encodings(load):
     assert load(("\ufeff" + HEAD + "\n".join(ROWS)).encode()).label_names == ("anger", "joy")
-    read = load((HEAD + "\n".join(ROWS)).replace("so", "schön").encode("latin-1"))
-    assert read.transcript[0] == "schön"
-    assert "the table is not UTF-8 and was read as Latin-1" in read.notes
+    words = (HEAD + "\n".join(ROWS)).replace("so", "schön – “5 €”")
+    for encoding, name in (("cp1252", "Windows-1252"), ("utf-16", "UTF-16")):
+        read = load(words.encode(encoding))
+        assert read.transcript[0] == "schön – “5 €”"
+        assert f"the table is not UTF-8 and was read as {name}" in read.notes
 
 
 def test_numbers_as_labels(load):
@@ -122,6 +161,10 @@ def test_features_one_level_deeper_and_gaps(load):
          "row 1 has 1 features where those before it have 2"),
         ('[{"dialogue_id": "a", "label": [[1]], "text": [1, 2]}]', "row 0, `label`"),
         ("dialogue_id,text_0,text_1\na,1,2\n", "field `label`: is not there"),
+        ('d0,0,Ann,"[0.1, 0.2]"\nd0,1,Bob,"[0.3, 0.4]"\n', "the first line must name the columns, and it has '0'"),
+        ("@relation x\n@data\n", "this is text and no table: its first line, '@relation x'"),
+        ("dialogue_id,label,text\na,0,[0.1 0.2 ... 0.9]\n", "`text`: '[0.1 0.2 ... 0.9]' is no list of numbers"),
+        ("dialogue_id,label,text_0,text_1\na,1.5,1,2\n", "scores are learnt with data.task=regression"),
         ("label,text_0,text_1\n0,1,2\n", "field `dialogue_id`: is not there"),
     ],
 )  # fmt: skip

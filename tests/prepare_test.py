@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layout_files import conversations, dump, tuple_elements
+from layout_files import conversations, dump, mmsa, tuple_elements
 
 from ariigcn_jax import corpus
 from ariigcn_jax.corpus.dialogue_tuples import LAYOUTS
@@ -46,6 +46,13 @@ def test_convert_keeps_everything(pickled, tmp_path, capsys):
         np.testing.assert_array_equal(one.speaker, other.speaker)
         for modality in one.modalities:
             np.testing.assert_array_equal(one.features[modality], other.features[modality])
+
+
+def test_converted_corpus_says_nothing_twice(tmp_path, capsys):
+    assert run("convert", dump(tmp_path / "mmsa.pkl", mmsa(conversations(classes=3))), tmp_path / "mine") == 0
+    capsys.readouterr()
+    assert run("validate", tmp_path / "mine") == 0
+    assert capsys.readouterr().out.count("there is no field `speaker`") == 1
 
 
 def test_options_of_convert(pickled, tmp_path):

@@ -120,6 +120,9 @@ FAULTS = {
     "no test utterance is labelled emotion_1": lambda c: changed(
         c, label=np.where((c.split == "test") & (c.label == 1), 0, c.label)
     ),
+    'emotion_0, Emotion 0 may be one class; --config.data.relabel="Emotion 0=emotion_0" makes them one': lambda c: (
+        changed(c, label_names=("emotion_0", "Emotion 0", "emotion_2"))
+    ),
     "there is no test split": lambda c: changed(c, split=np.where(c.split == "test", "train", c.split)),
     "every dialogue has one utterance": lambda c: changed(
         c, dialogue=np.arange(len(c)), dialogue_ids=c.utterance_ids, transcript=None

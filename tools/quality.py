@@ -152,6 +152,11 @@ def _split_findings(corpus: Corpus, splits: Sequence[str]) -> list[str]:
             f"{corpus.label_names[int(train.argmax())]} {train.max():,}; watch macro F1, and try "
             "--config.losses.emotion.fn=weighted_cross_entropy"
         )
+    alike = _groups([re.sub(r"[\s_]+", "", name.lower()) for name in corpus.label_names])
+    for group in alike:
+        names = [corpus.label_names[i] for i in group]
+        merged = ",".join(f"{name}={names[0]}" for name in names[1:])
+        found.append(f'{", ".join(names)} may be one class; --config.data.relabel="{merged}" makes them one')
     _, lengths = np.unique(corpus.dialogue, return_counts=True)
     if (lengths == 1).all():
         found.append("every dialogue has one utterance: there is no context to learn from")

@@ -39,7 +39,7 @@ import numpy as np
 from ariigcn_jax.corpus import targets as truths
 from ariigcn_jax.corpus.fields import Fields, listed, text_array
 from ariigcn_jax.corpus.labels import MOST
-from ariigcn_jax.corpus.values import kind, load_array
+from ariigcn_jax.corpus.values import kind, load_array, short
 from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
 FORMAT, VERSION = "ariigcn-corpus", 1
@@ -165,7 +165,7 @@ def _read_schema(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no JSON: {str(error)[:200]}. Write it again.") from None
+        raise UserError(f"{path}: is no JSON: {short(error)}. Write it again.") from None
     if not isinstance(schema, dict) or schema.get("format") != FORMAT:
         raise UserError(f'{path}: has no "format": "{FORMAT}", so this folder is something else.')
     version = schema.get("version")
@@ -192,7 +192,7 @@ def _checked(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
         raise wrong("targets", '{"label": {"classes": [names, each once]}}, or "labels" alike, or "scores": [-3, 3]')
     for name, target in targets.items():
         if problem := truths.unwritable(target.get("labels", ())):
-            raise UserError(f'{path}: "targets": {name!r} {problem}. {truths.WRITABLE}.')
+            raise UserError(f'{path}: "targets": {short(name)!r} {problem}. {truths.WRITABLE}.')
     modalities = schema.get("modalities")
     if not isinstance(modalities, dict) or not modalities or not all(_is_modality(m) for m in modalities.values()):
         raise wrong("modalities", '{"text": {"file": "text.npy", "width": 768}}, at least one')
@@ -269,7 +269,7 @@ def _csv_columns(path: Path, words: str) -> dict[str, list[str]]:
         csv.field_size_limit(before)
     names = rows[0] if rows else []
     if len(set(names)) < len(names):
-        raise UserError(f"{path}: a column's name comes twice: {', '.join(names)[:200]}.")
+        raise UserError(f"{path}: a column's name comes twice: {short(', '.join(names))}.")
     wrong = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
     if wrong is not None:
         raise UserError(f"{path}: row {wrong} has {len(rows[wrong])} cells where the first names {len(names)} columns.")
@@ -282,7 +282,7 @@ def _json_columns(path: Path, words: str) -> dict[str, list[str]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: line {number} is no JSON object: {str(error)[:200]}.") from None
+            raise UserError(f"{path}: line {number} is no JSON object: {short(error)}.") from None
         if not isinstance(row, dict) or not all(v is None or isinstance(v, str | int | float) for v in row.values()):
             raise UserError(f"{path}: line {number} is no object of texts and numbers.")
         rows.append(row)

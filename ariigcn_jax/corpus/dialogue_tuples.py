@@ -16,7 +16,17 @@ import numpy as np
 
 from ariigcn_jax.corpus import labels
 from ariigcn_jax.corpus.fields import Fields, count, text_array
-from ariigcn_jax.corpus.values import ShapeError, as_sequence, check_size, class_numbers, is_number, kind, text, vector
+from ariigcn_jax.corpus.values import (
+    ShapeError,
+    as_sequence,
+    check_size,
+    class_numbers,
+    is_number,
+    kind,
+    short,
+    text,
+    vector,
+)
 from ariigcn_jax.types import UserError
 
 LAYERS = ("text_layer1", "text_layer2", "text_layer3", "text_layer4")
@@ -168,7 +178,7 @@ class _Reader:
             unknown = [d for d in splits.get(name, []) if d not in known]
             if unknown:
                 self.fields.note(
-                    f"{count(len(unknown), 'dialogue')} of the {name} list, such as {unknown[0]!r}, has no "
+                    f"{count(len(unknown), 'dialogue')} of the {name} list, such as {short(unknown[0])!r}, has no "
                     "utterances and is left out"
                 )
             settled[name] = [d for d in dict.fromkeys(splits.get(name, [])) if d in known]
@@ -176,8 +186,8 @@ class _Reader:
         for name in ("train", "valid"):
             if both := [d for d in settled[name] if d in in_test]:
                 raise UserError(
-                    f"{self._path}: the dialogue {both[0]!r} is in both the {name} and the test list. Context would "
-                    "leak: take it out of one of them."
+                    f"{self._path}: the dialogue {short(both[0])!r} is in both the {name} and the test list. "
+                    "Context would leak: take it out of one of them."
                 )
         if both := [d for d in settled["train"] if d in in_valid]:
             self.fields.note(
@@ -197,7 +207,7 @@ class _Reader:
             if len(set(found.values())) > 1:
                 numbers = ", ".join(f"{n} in {role}" for role, n in found.items())
                 raise UserError(
-                    f"{self._path}: the dialogue {dialogue!r} has {numbers}. Every list must have one "
+                    f"{self._path}: the dialogue {short(dialogue)!r} has {numbers}. Every list must have one "
                     "entry for each utterance."
                 )
             lengths.append(found["label"])
@@ -211,7 +221,9 @@ class _Reader:
         if sequence is None:
             if role in ("sentiment", "ids", "transcript") and values is None:
                 return None
-            raise UserError(f"{self._path}: the dialogue {dialogue!r} has {kind(values)} in the place of its {role}.")
+            raise UserError(
+                f"{self._path}: the dialogue {short(dialogue)!r} has {kind(values)} in the place of its {role}."
+            )
         return len(sequence)
 
     def read(self, modalities: tuple[str, ...]) -> None:
@@ -303,7 +315,7 @@ class _Reader:
             self._put(modality, [modality], keep="text" in chosen)
         if layers and "text" in chosen:
             self.fields.note(
-                "text is the mean of RoBERTa's four layers; text_layer1 … text_layer4 may be asked for by `modalities`"
+                "text is the mean of RoBERTa's four layers; data.modalities may ask for text_layer1 … text_layer4"
             )
             self._put("text", layers)
         for layer in layers:
@@ -328,8 +340,9 @@ class _Reader:
             if part is not None and rows is not None:
                 if part.shape[1] != rows.shape[1]:
                     raise UserError(
-                        f"{self._path}: {modality}: the dialogue {dialogue!r} has vectors of {part.shape[1]} where "
-                        f"those before it have {rows.shape[1]}. All vectors of a modality must have one width."
+                        f"{self._path}: {modality}: the dialogue {short(dialogue)!r} has vectors of "
+                        f"{part.shape[1]} where those before it have {rows.shape[1]}. All vectors of a modality "
+                        "must have one width."
                     )
                 with np.errstate(over="ignore", invalid="ignore"):
                     rows[start : start + length] = part
@@ -346,11 +359,11 @@ class _Reader:
         try:
             vectors = [vector(v) for v in values]
         except ShapeError as error:
-            raise UserError(f"{self._path}: {modality}: the dialogue {dialogue!r}: {error}.") from None
+            raise UserError(f"{self._path}: {modality}: the dialogue {short(dialogue)!r}: {error}.") from None
         widths = {len(v) for v in vectors if v is not None}
         if len(widths) > 1:
             raise UserError(
-                f"{self._path}: {modality}: the dialogue {dialogue!r} has vectors of {min(widths)} and of "
+                f"{self._path}: {modality}: the dialogue {short(dialogue)!r} has vectors of {min(widths)} and of "
                 f"{max(widths)}. All vectors of a modality must have one width."
             )
         if not widths:

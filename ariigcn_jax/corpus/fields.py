@@ -15,6 +15,7 @@ import numpy as np
 from ariigcn_jax.corpus import labels as classes
 from ariigcn_jax.corpus import splits
 from ariigcn_jax.corpus import targets as truths
+from ariigcn_jax.corpus.values import short
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
 
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
@@ -65,7 +66,8 @@ class Fields:
         return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")
 
     def note(self, text: str) -> None:
-        self.notes.append(text)
+        if text not in self.notes:  # a converted corpus brings along what was said of the original
+            self.notes.append(text)
 
     def absent(self, field: str, remedy: str) -> UserError:
         close = difflib.get_close_matches(field, [*self.arrays, *self.opaque], n=1)
@@ -251,20 +253,37 @@ def _choose(
         archive.get(field)
     chosen: list[Modality] = []
     others: list[str] = []
+    unfit: list[str] = []
     for field, array in archive.arrays.items():
         if array.ndim == 2 and array.dtype.kind == "f" and field not in (label, *ratings, "_".join(ratings)):
             (chosen if _NAMED_LIKE_A_MODALITY.fullmatch(field) else others).append(field)
-        elif array.ndim >= 2 and _NAMED_LIKE_A_MODALITY.fullmatch(field):
-            archive.note(f"`{field}` is not taken as a modality: it is {_kind(array)}, not 2-D floats")
+        elif (
+            (array.ndim >= 2 or array.dtype.kind in "iufb")
+            and field != label
+            and _NAMED_LIKE_A_MODALITY.fullmatch(field)
+        ):
+            remedies = {1: "one number an utterance is [U, 1], by .reshape(-1, 1)", 2: "convert by .astype('float32')"}
+            remedy = remedies.get(array.ndim, "average over the frames")
+            unfit.append(f"`{field}` is not taken as a modality: it is {_kind(array)}, not 2-D floats; {remedy}")
+    archive.notes.extend(unfit)
     if others:
         archive.note(
-            f"{listed(others)}: not taken as a modality, going by the name; ask for it by `modalities` if it is an "
-            "input and not an annotation"
+            f"{listed(others)}: not taken as a modality, going by the name; ask for it by data.modalities if it is "
+            "an input and not an annotation"
         )
     if not chosen:
-        remedy = f"Name a field with 2-D floats {', '.join(PREFIXES)}, or ask for it by `modalities`"
-        raise UserError(f"{archive.path}: there is no modality among {_shapes(archive)}. {remedy}.")
+        remedy = f"Name a field with 2-D floats {', '.join(PREFIXES)}"
+        remedy += f", or ask for it by its name: {_asked(others)}" if others else ""
+        words = "".join(f" {note}." for note in unfit[:1])
+        raise UserError(f"{archive.path}: there is no modality among {_shapes(archive)}.{words} {remedy}.")
     return tuple(chosen)
+
+
+def _asked(names: Sequence[str]) -> str:
+    """How a user asks for modalities whose names say nothing."""
+    shown = [short(name, 40) for name in names[:8]]
+    quoted = ", ".join(f"'{name}'" for name in shown)
+    return f'--config.data.modalities="({quoted},)" in training, --modalities={",".join(shown)} of tools.prepare'
 
 
 def _ratings(archive: Fields, names: Sequence[str], order: np.ndarray, train: np.ndarray) -> np.ndarray | None:
@@ -349,7 +368,9 @@ def _by_appearance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _labels(archive: Fields, field: str, order: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     values = archive.column(field, order)
     if values is None:
-        raise archive.absent(field, "Add it, or choose another field by `label`")
+        raise archive.absent(
+            field, "Add it, or choose another: --config.data.label in training, --label of tools.prepare"
+        )
     if values.dtype.kind not in "iufb":
         remedy = "It must hold integers: number text by numpy.unique(label, return_inverse=True)"
         raise archive.refusal(field, f"is {values.dtype}", remedy)
@@ -478,7 +499,7 @@ def _given_splits(
     if (mixed := np.flatnonzero(split != split[start][dialogue])).size:
         row = int(mixed[0])
         both = " and ".join(sorted({str(split[row]), str(split[start][dialogue[row]])}))
-        problem = f"the dialogue {dialogue_ids[int(dialogue[row])]!r} is in both {both}"
+        problem = f"the dialogue {short(dialogue_ids[int(dialogue[row])])!r} is in both {both}"
         raise archive.refusal("split", problem, "Context would leak: give all rows of a dialogue the same split")
     return split[start]
 
@@ -606,9 +627,14 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def is_named_like_a_modality(field: str) -> bool:
+    """Whether a field is taken as a modality without being asked for."""
+    return _NAMED_LIKE_A_MODALITY.fullmatch(field) is not None
+
+
 def listed(fields: Sequence[str] | dict[str, np.ndarray] | np.ndarray) -> str:
     """Names in backquotes, with commas between; the first ones of many, and the beginnings of long ones."""
-    shown = ", ".join(f"`{str(field)[:80]}`" for field in list(fields)[:40]) or "nothing"
+    shown = ", ".join(f"`{short(field, 80)}`" for field in list(fields)[:40]) or "nothing"
     return f"{shown} and {len(fields) - 40} more" if len(fields) > 40 else shown
 
 
@@ -617,4 +643,7 @@ def _kind(array: np.ndarray) -> str:
 
 
 def _shapes(archive: Fields) -> str:
-    return ", ".join(f"`{field}` {_kind(array)}" for field, array in archive.arrays.items()) or "the fields"
+    shown = [f"`{short(field, 40)}` {_kind(array)}" for field, array in list(archive.arrays.items())[:40]]
+    return (
+        ", ".join(shown) + (f" and {len(archive.arrays) - 40} more" if len(archive.arrays) > 40 else "") or "the fields"
+    )

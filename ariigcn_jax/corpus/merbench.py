@@ -24,7 +24,7 @@ import numpy as np
 
 from ariigcn_jax.corpus import labels, tables, unpickle
 from ariigcn_jax.corpus.fields import Fields, count, listed, text_array
-from ariigcn_jax.corpus.values import Rows, class_numbers, is_number, kind, load_array
+from ariigcn_jax.corpus.values import Rows, class_numbers, is_number, kind, load_array, short
 from ariigcn_jax.types import UserError
 
 FEATURES = "features"
@@ -98,7 +98,7 @@ def _members(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             members = [name.removesuffix(".npy") for name in archive.namelist()]
     except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise UserError(f"{path}: the archive is truncated or damaged ({error}). Copy it again.") from None
+        raise UserError(f"{path}: the archive is truncated or damaged ({short(error)}). Copy it again.") from None
     chosen = [m for m in members if m.endswith("_corpus")]
     if not chosen:
         raise UserError(
@@ -122,7 +122,9 @@ def _dictionary(path: Path, member: str) -> dict[Any, Any]:
     except UserError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise ten kinds on damaged bytes
-        raise UserError(f"{path}: `{member}` is truncated or damaged ({type(error).__name__}: {error}).") from None
+        raise UserError(
+            f"{path}: `{member}` is truncated or damaged ({type(error).__name__}: {short(error)})."
+        ) from None
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
     if not isinstance(value, dict):
@@ -195,7 +197,7 @@ def _read_transcript(fields: Fields, folder: Path, names: list[str]) -> None:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if len(row) > 1]
     except (OSError, ValueError, csv.Error) as error:
-        fields.note(f"transcription.csv cannot be read and is left out: {error}")
+        fields.note(f"transcription.csv cannot be read and is left out: {short(error)}")
         return
     head = [cell.strip().lower() for cell in rows[0]] if rows else []
     column = next((head.index(c) for c in ("english", "sentence", "chinese", "text") if c in head), 1)
@@ -214,7 +216,7 @@ def _read_features(fields: Fields, folder: Path, names: list[str], modalities: S
         for row, name in enumerate(names):
             value = _utterance(place, name)
             missing += value is None
-            rows.put(row, value, repr(name))
+            rows.put(row, value, repr(short(name)))
         array = rows.array()
         if array is None:
             fields.note(f"{place.name} has no file of any utterance and is left out")
@@ -242,7 +244,7 @@ def _size_of(folder: Path) -> int:
 def _utterance(place: Path, name: str) -> Any:
     """[d] or [frames, d]; None where there is no file."""
     if Path(name).name != name or name == "..":
-        raise UserError(f"{place}: the utterance {name!r} cannot be the name of a file.")
+        raise UserError(f"{place}: the utterance {short(name)!r} cannot be the name of a file.")
     single, several = place / f"{name}.npy", place / name
     if single.is_file():
         return _squeezed(load_array(single))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ariigcn_jax.corpus import labels
 from ariigcn_jax.corpus.fields import Fields, text_array
-from ariigcn_jax.corpus.values import ShapeError, as_sequence, check_size, class_numbers, kind, text
+from ariigcn_jax.corpus.values import ShapeError, as_sequence, check_size, class_numbers, kind, short, text
 from ariigcn_jax.types import UserError
 
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
@@ -63,7 +63,7 @@ def _length(path: Path, part: Mapping[str, Any]) -> int:
     if not lengths:
         raise UserError(f"{path}: a split has no entries.")
     if len(set(lengths.values())) > 1:
-        numbers = ", ".join(f"{n} in {key}" for key, n in lengths.items())
+        numbers = ", ".join(f"{n} in {short(key, 40)}" for key, n in lengths.items())
         raise UserError(f"{path}: a split has {numbers}. Every field must have one entry for each utterance.")
     return next(iter(lengths.values()))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ariigcn_jax.corpus.fields import LAYOUT, PREFIXES, Fields, assemble, listed
+from ariigcn_jax.corpus.values import short
 from ariigcn_jax.types import Corpus, Modality, UserError
 
 _LARGE = 2**30  # bytes of an archive's arrays, from which
@@ -82,7 +83,7 @@ def read_fields(path: str | Path) -> Fields:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise ten kinds on damaged bytes, and nothing else runs here
         raise UserError(
-            f"{path}: the archive is truncated or damaged ({type(error).__name__}: {error}). "
+            f"{path}: the archive is truncated or damaged ({type(error).__name__}: {short(error)}). "
             "Copy it again, or write it again with numpy.savez."
         ) from error
     if not arrays and not opaque:

@@ -6,6 +6,7 @@ or numbers with spaces between), columns `<modality>_0 … <modality>_<d-1>`, or
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.corpus import labels, targets
-from ariigcn_jax.corpus.fields import Fields, count, text_array
-from ariigcn_jax.corpus.values import Rows, ShapeError, is_integer, is_number, kind, load_array, text
+from ariigcn_jax.corpus.fields import Fields, count, is_named_like_a_modality, listed, text_array
+from ariigcn_jax.corpus.values import Rows, ShapeError, is_integer, is_number, kind, load_array, short, text
 from ariigcn_jax.types import UserError
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
@@ -37,9 +38,18 @@ _TEXTS = ("dialogue_id", "utterance_id", "speaker", "label", "split", "transcrip
 _LISTS = ("utterances", "turns", "dialogue", "conversation")  # where a JSON dialogue keeps its utterances
 _NUMBERED = re.compile(r"(.+?)[_.\[](\d{1,6})\]?")
 _FILE = re.compile(r"(.+)_(?:file|path|npy)")
-_VECTOR = re.compile(r"\s*[-+\d.]\S*(?:[\s;|,]+[-+\d.nN]\S*)+\s*")
+_VECTOR = re.compile(r"\s*[-+\d.][^\s;|,]*(?:[\s;|,]+[-+\d.nN][^\s;|,]*)+\s*")
+# "[1, 2]", and what Python prints for an array or a tensor, with or without quotes around
+_LIST = re.compile(r"""\s*["']?(?:[\w.]+\()?\[([^\[\]]*)\](?:,[^\[\]]*)?\)?["']?\s*""")
+_CUT = re.compile(r"""\s*["']?(?:[\w.]+\()?\[+\s*[-+\d.]""")
+_DECIMAL = r"[-+]?\d+(?:,\d+)?(?:[eE][-+]?\d+)?"
+_DECIMAL_COMMAS = re.compile(rf"\s*{_DECIMAL}(?:[\s;|]+{_DECIMAL})+\s*")
 _SPLIT_FILE = re.compile(r"(train|valid|val|dev|test)(?![a-z]).*|.*[_\-.](train|valid|val|dev|test)", re.IGNORECASE)
 _TRUE, _FALSE = ("1", "true", "yes", "t", "y", "1.0"), ("0", "false", "no", "f", "n", "0.0", "")
+VECTORS = (
+    "In a table they are a column of JSON lists, `text` with [0.1, 0.2], columns `text_0`, `text_1`, …, or a column "
+    "`text_file` with paths of .npy files; a single number is [0.3]."
+)
 Row = dict[str, Any]
 
 
@@ -126,11 +136,9 @@ def _rows(path: Path) -> tuple[list[Row], list[str]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
     notes = []
-    try:
-        words = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        words = raw.decode("latin-1")
-        notes.append("the table is not UTF-8 and was read as Latin-1")
+    words, encoding = _decoded(raw)
+    if encoding:
+        notes.append(f"the table is not UTF-8 and was read as {encoding}")
     del raw
     start = words.lstrip()[:1]
     if not start:
@@ -141,6 +149,17 @@ def _rows(path: Path) -> tuple[list[Row], list[str]]:
     return rows, notes
 
 
+def _decoded(raw: bytes) -> tuple[str, str]:
+    """The text, and the name of its encoding where that is not UTF-8."""
+    encodings = {"utf-8-sig": "", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encodings = {"utf-16": "UTF-16"} | encodings
+    for encoding, name in encodings.items():
+        with contextlib.suppress(UnicodeDecodeError):
+            return raw.decode(encoding), name
+    raise AssertionError("Latin-1 decodes all bytes")
+
+
 def _csv(path: Path, words: str) -> Iterator[Row]:
     head = words.split("\n", 1)[0]
     delimiter = max(",\t;|", key=head.count)
@@ -148,6 +167,7 @@ def _csv(path: Path, words: str) -> Iterator[Row]:
     try:
         reader = csv.reader(io.StringIO(words, newline=""), delimiter=delimiter, strict=True)
         names = [name.strip() for name in next(reader)]
+        _check_names(path, names)
         if len(set(names)) < len(names):
             raise UserError(f"{path}: a column's name comes twice in the first line: {', '.join(names)[:200]}.")
         groups = _groups(names)
@@ -164,6 +184,21 @@ def _csv(path: Path, words: str) -> Iterator[Row]:
         raise UserError(f"{path}: line {reader.line_num} cannot be read: {error}.") from None
     finally:
         csv.field_size_limit(before)
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """Refuses a first line that names no columns."""
+    if len(names) == 1:
+        raise UserError(
+            f"{path}: this is text and no table: its first line, {short(names[0], 80)!r}, has no comma, tab, semicolon "
+            "or | between columns."
+        )
+    number = next((name for name in names if isinstance(_cell(name), np.ndarray) or np.isfinite(_number(name))), None)
+    if number is not None and all(_find(names, field) is None for field in ALIASES):
+        raise UserError(
+            f"{path}: the first line must name the columns, and it has {short(number, 40)!r}. Put a line such as "
+            "dialogue_id,speaker,label,split,transcript,text before it."
+        )
 
 
 def _groups(names: Sequence[str]) -> dict[str, list[str]]:
@@ -196,19 +231,18 @@ def _compact(row: Row, groups: dict[str, list[str]]) -> Row:
 
 def _numbers(cells: Sequence[str]) -> Any:
     try:
-        return np.array([float(c) if c.strip() else np.nan for c in cells], np.float32)
+        return np.array([float(c.replace(",", ".")) if c.strip() else np.nan for c in cells], np.float32)
     except (ValueError, OverflowError):
         return list(cells)
 
 
 def _cell(cell: str) -> Any:
     """A vector, where a cell holds one."""
-    if cell.lstrip().startswith("["):
-        inner = cell.strip()[1:-1]
-        if cell.rstrip().endswith("]") and "[" not in inner:
-            values = _numbers(inner.replace(",", " ").split())
-            return values if isinstance(values, np.ndarray) else cell
-        return cell
+    if match := _LIST.fullmatch(cell):
+        values = _numbers(match.group(1).replace(",", " ").split())
+        return values if isinstance(values, np.ndarray) else cell
+    if _DECIMAL_COMMAS.fullmatch(cell):
+        return _numbers(re.split(r"[\s;|]+", cell.strip()))
     if len(cell) > 2 and _VECTOR.fullmatch(cell):
         values = _numbers(re.split(r"[\s;|,]+", cell.strip()))
         return values if isinstance(values, np.ndarray) else cell
@@ -297,7 +331,7 @@ def _fields(path: Path, rows: list[Row], label: str, task: str, size: int) -> Fi
     fields = Fields(path, {})
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {field: _find(names, field) for field in ALIASES}
-    if columns["transcript"] is None and all(isinstance(row.get("text", ""), str) for row in rows) and "text" in names:
+    if columns["transcript"] is None and "text" in names and _are_words([row.get("text", "") for row in rows]):
         columns["transcript"] = "text"
     if label != "label":
         columns["label"] = next((n for n in names if _plain(n) == _plain(label)), None)
@@ -311,10 +345,14 @@ def _fields(path: Path, rows: list[Row], label: str, task: str, size: int) -> Fi
         fields.note("there is no column `dialogue_id`: every utterance is a dialogue of its own")
         fields.arrays["dialogue_id"] = fields.arrays["utterance_id"]
     used = {column for column in columns.values() if column}
-    for name in names:
-        if name not in used:
-            _read_column(fields, rows, name, size)
+    passed = [name for name in names if name not in used and not _read_column(fields, rows, name, size)]
+    if passed:
+        fields.note(f"passed over, as neither vectors nor known by name: {listed([n or '(no name)' for n in passed])}")
     return fields
+
+
+def _are_words(values: Sequence[Any]) -> bool:
+    return all(isinstance(v, str) for v in values) and not all(_CUT.match(v) for v in values)
 
 
 def _text_column(path: Path, rows: list[Row], column: str) -> np.ndarray:
@@ -370,6 +408,10 @@ def _read_labels(fields: Fields, rows: list[Row], column: str, label: str, task:
         numbers = np.array([float(c) if c else np.nan for c in cells])
         fields.arrays[label] = np.where(np.isnan(numbers), -1, numbers)
         return
+    numbers = np.array([_number(c) if c else -1.0 for c in cells])
+    if np.isfinite(numbers).all():  # scores, which are no classes, as whoever uses them will say
+        fields.arrays[label] = numbers
+        return
     fields.arrays[label], fields.arrays[f"{label}_names"] = numbered(words)
 
 
@@ -382,21 +424,27 @@ def _read_targets(fields: Fields, words: list[str], column: str, label: str, tas
         fields.arrays[f"{label}_names"] = text_array(names)
 
 
-def _read_column(fields: Fields, rows: list[Row], name: str, size: int) -> None:
-    """A modality, or what says where one is present; anything else is passed over."""
+def _read_column(fields: Fields, rows: list[Row], name: str, size: int) -> bool:
+    """Reads a modality, or what says where one is present; whether it was one of these."""
     values = [row.get(name) for row in rows]
     if name.endswith("_present"):
         words = [text(v).strip().lower() if is_integer(v) or isinstance(v, str) else str(v).lower() for v in values]
         if all(w in _TRUE + _FALSE for w in words):
             fields.arrays[name] = np.array([w in _TRUE for w in words])
-        return
+            return True
+        return False
     match = _FILE.fullmatch(name)
     if match and all(v is None or isinstance(v, str) for v in values) and any(str(v).endswith(".npy") for v in values):
         _read_files(fields, match.group(1), values, size)
-        return
+        return True
     there = [v for v in values if v is not None and not (isinstance(v, str) and not v.strip())]
     if not any(isinstance(v, np.ndarray | list) for v in there):
-        return
+        if there and is_named_like_a_modality(name) and isinstance(there[0], str) and _CUT.match(there[0]):
+            raise UserError(
+                f"{fields.path}: `{name}`: {short(there[0], 60)!r} is no list of numbers, perhaps cut short "
+                "by printing it. Write each vector whole, by json.dumps(vector.tolist())."
+            )
+        return False
     collected = Rows(len(rows), f"{fields.path}: `{name}`", size)
     for number, value in enumerate(values):
         value = None if isinstance(value, str) and not value.strip() else value
@@ -404,6 +452,7 @@ def _read_column(fields: Fields, rows: list[Row], name: str, size: int) -> None:
     array = collected.array()
     if array is not None:
         fields.arrays[name] = array
+    return True
 
 
 def _read_files(fields: Fields, modality: str, values: Sequence[str | None], size: int) -> None:

@@ -65,7 +65,9 @@ def read(archive: Fields, field: str, order: np.ndarray, task: str) -> tuple[np.
     """
     values = archive.get(field)
     if values is None:
-        raise archive.absent(field, "Add it, or choose another field by `data.label`")
+        raise archive.absent(
+            field, "Add it, or choose another: --config.data.label in training, --label of tools.prepare"
+        )
     if task == "regression":
         return _scores(archive, field, order), (field,)
     return _several(archive, field, values, order)

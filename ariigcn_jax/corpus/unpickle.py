@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from ariigcn_jax.corpus.values import short
 from ariigcn_jax.types import UserError
 
 _BUFFER = 1 << 20
@@ -77,7 +78,7 @@ def load_stream(file: BinaryIO, what: str) -> Any:
     except Exception as error:  # damaged bytes make any handler fail in its own way, and none of them runs foreign code
         words = str(error) or "nothing more is known"
         raise UserError(
-            f"{what}: the pickle is truncated or damaged ({type(error).__name__}: {words[:200]}). Copy it again."
+            f"{what}: the pickle is truncated or damaged ({type(error).__name__}: {short(words)}). Copy it again."
         ) from None
 
 

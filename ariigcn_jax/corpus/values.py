@@ -59,6 +59,12 @@ def text(value: Any) -> str:
     raise ShapeError(f"{kind(value)} is no text")
 
 
+def short(words: object, most: int = 200) -> str:
+    """What a file or a library says, no longer than fits into a message."""
+    said = str(words)
+    return said if len(said) <= most else f"{said[:most]}…"
+
+
 def kind(value: Any) -> str:
     """What a value is, in a few words that do not depend on its size."""
     if isinstance(value, np.ndarray):
@@ -107,7 +113,8 @@ def _array(values: list | tuple) -> np.ndarray:
     rows = [v if isinstance(v, np.ndarray) else _array(v) if _is_flat(v) else None for v in values]
     widths = {row.shape for row in rows if row is not None}
     if any(row is None or row.ndim != 1 or row.dtype.kind not in "fiub" for row in rows) or len(widths) > 1:
-        raise ShapeError(f"{kind(values)} is neither a vector of numbers nor a list of vectors of one width")
+        words = next((f", with {kind(v)}" for v in values if isinstance(v, str)), "")
+        raise ShapeError(f"{kind(values)}{words} is neither a vector of numbers nor a list of vectors of one width")
     return np.stack([row for row in rows if row is not None])
 
 
@@ -209,9 +216,7 @@ def load_array(path: Path, mmap: bool = False) -> np.ndarray:
                 raise ValueError(f"the shape {shape} needs more bytes than the file has")
         array = np.load(path, allow_pickle=False, mmap_mode="r" if mmap else None)
     except Exception as error:  # numpy raises many kinds on damaged headers
-        raise UserError(
-            f"{path}: cannot be read ({type(error).__name__}: {str(error)[:200]}). Write it again."
-        ) from None
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}: {short(error)}). Write it again.") from None
     if array.dtype.kind not in "fiub":
         raise UserError(f"{path}: it holds {array.dtype}, not numbers.")
     return array
