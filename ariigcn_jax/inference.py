@@ -160,7 +160,7 @@ class TrainedModel:
         here = {m: corpus.features[m] for m in self.modalities if m in corpus.features}
         corpus = normalisation.apply(dataclasses.replace(corpus, features=here), self.normalisation)
         count = len(corpus)
-        label, found = _match_labels(corpus, self.label_names, self.config.data.relabel)
+        label, found = _match_labels(corpus, self.label_names, self.config.data.get("relabel", ""))
         if self.task != "classification":
             corpus, label, found = _match_targets(corpus, self, label)
         return dataclasses.replace(

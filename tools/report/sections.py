@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from scipy import stats
 
 from ariigcn_jax import diagnostics, results, tasks
 from ariigcn_jax.alignment import MEASURES
 from ariigcn_jax.figures import NOT_TERMS
+from experiments.folds import MEAN, POOLED
 from tools.align import STAGE_TITLES
 from tools.report import page
 from tools.report.runs import Run, Study
@@ -112,32 +114,37 @@ def _scores_of_a_task(finished: Sequence[Run]) -> str:
     )
     charts = []
     for name in dict.fromkeys([run.select for run in finished] + list(task.headline)):
-        scale, suffix = _axis(name)
-        figure = page.chart(_title(name), showlegend=False, yaxis=dict(ticksuffix=suffix))
+        figure = page.chart(_title(name), yaxis=dict(ticksuffix=_axis(name)[1]), **page.NO_LEGEND)
         for k, run in enumerate(finished):
-            values = np.asarray(run.scores[name]["per_seed"]) * scale
-            half = interval(values)
-            label = page.text(run.name)
-            figure.add_scatter(
-                x=[label] * len(values),
-                y=values,
-                mode="markers",
-                marker=dict(color=page.colour(k), opacity=0.45, size=7),
-                hovertext=[f"seed {s}: {v:.2f}" for s, v in zip(run.results["seeds"], values, strict=True)],
-                hoverinfo="text",
-            )
-            figure.add_scatter(
-                x=[label],
-                y=[values.mean()],
-                error_y=None if np.isnan(half) else dict(array=[half], thickness=2, width=8),
-                mode="markers",
-                marker=dict(color=page.colour(k), symbol="line-ew", size=18, line=dict(width=3, color=page.colour(k))),
-                hovertext=[page.text(f"{run.name}: {_percent(values / scale, name)}")],
-                hoverinfo="text",
-            )
+            _dots(figure, run.name, run.scores[name]["per_seed"], run.results["seeds"], name, page.colour(k))
         charts.append(page.show(figure))
     header = ["run", "split", "seeds", *map(_title, task.metrics)]
     return page.paragraph(words) + page.table(header, rows, words=2) + page.grid(charts)
+
+
+def _dots(
+    figure: go.Figure, label: str, per_seed: Sequence[float], seeds: Sequence[int], metric: str, colour: str
+) -> None:
+    """A column of a chart: each seed as a dot, and a line at their mean with its interval."""
+    scale, _ = _axis(metric)
+    values, half = scale * np.asarray(per_seed), scale * interval(per_seed)
+    figure.add_scatter(
+        x=[page.text(label)] * len(values),
+        y=values,
+        mode="markers",
+        marker=dict(color=colour, opacity=0.45, size=7),
+        hovertext=[f"seed {s}: {v:.2f}" for s, v in zip(seeds, values, strict=True)],
+        hoverinfo="text",
+    )
+    figure.add_scatter(
+        x=[page.text(label)],
+        y=[values.mean()],
+        error_y=None if np.isnan(half) else dict(array=[half], thickness=2, width=8),
+        mode="markers",
+        marker=dict(color=colour, symbol="line-ew", size=18, line=dict(width=3, color=colour)),
+        hovertext=[page.text(f"{label}: {_percent(per_seed, metric)}")],
+        hoverinfo="text",
+    )
 
 
 def classes(runs: Sequence[Run]) -> str:
@@ -169,7 +176,7 @@ def classes(runs: Sequence[Run]) -> str:
                 error_y=dict(array=halves, visible=any(halves)),
                 name=page.text(run.name),
                 marker_color=page.colour(k),
-                showlegend=True,
+                showlegend=len(members) > 1,
             )
         found.append(page.table(header, rows) + page.show(figure))
     return "".join(found) or page.paragraph("No run is finished yet.")
@@ -254,11 +261,12 @@ def curves(runs: Sequence[Run]) -> str:
     wanted += [("train", "total", "train: total loss")] + [("train", t, f"train: {t}, un-weighted") for t in terms]
     charts = []
     for group, name, title in wanted:
-        figure = page.chart(title, xaxis=dict(title="epoch"))
+        scale, suffix = _axis(name) if group == "valid" else (1, "")
+        figure = page.chart(title, xaxis=dict(title="epoch"), yaxis=dict(ticksuffix=suffix))
         for k, run in enumerate(runs):
             epochs, values = run.series(group, name)
             if len(epochs):
-                mean, spread = _mean_and_spread(values)
+                mean, spread = _mean_and_spread(scale * values)
                 page.band(figure, epochs, mean, spread, run.name, page.colour(k), legend=len(runs) > 1)
         charts.append(page.show(figure))
     return page.grid(charts)
@@ -304,7 +312,9 @@ def _measure(run: Run, signature: diagnostics.Signature, looks: Sequence[Mapping
     for k, subject in enumerate(subjects):
         epochs, values = run.series("diagnostics", signature.measure, subject)
         mean, _ = _mean_and_spread(values)
-        page.band(figure, epochs, mean, np.zeros(len(mean)), subject, page.colour(k), legend=True)
+        name, _, layer = subject.rpartition("/")  # of attention, whose layers are counted from 1 on the page
+        words = f"{name}, layer {int(layer) + 1}" if name and layer.isdigit() else subject
+        page.band(figure, epochs, mean, np.zeros(len(mean)), words, page.colour(k), legend=True)
     side = "above" if signature.above else "below"
     figure.add_hline(
         y=signature.threshold,
@@ -404,6 +414,46 @@ def _maps(run: Run) -> list[str]:
 # --- Studies ----------------------------------------------------------------------------------------------------------
 
 
+def folds(studies: Sequence[Study]) -> str:
+    """Every part that was held out, the mean of them, and, for classes, all test utterances together."""
+    found = []
+    for study in studies:
+        seeds, select = study.content["seeds"], study.content["select"]
+        by_fold: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for row in study.content["rows"]:
+            by_fold.setdefault(row["fold"], {})[row["score"]] = row
+        named = next(iter(by_fold.values()))
+        metrics = [select, *(score for score in named if score in tasks.METRICS and score != select)]
+        by_class = [score for score in named if score not in tasks.METRICS]
+        words = (
+            f"{_over_seeds(seeds)}. Each fold is tested by models that were trained on the others, and counts the same "
+            "in their mean, which is taken seed by seed."
+        )
+        figure = page.chart(f"test {_title(select)}", yaxis=dict(ticksuffix=_axis(select)[1]), **page.NO_LEGEND)
+        for fold, scores in by_fold.items():
+            colour = page.colour(0) if fold in (MEAN, POOLED) else page.QUIET
+            _dots(figure, fold, scores[select]["per_seed"], seeds, select, colour)
+        found += [page.heading(study.name), page.paragraph(words, "quiet")]
+        for shown, titles in (
+            (metrics, [*map(_title, metrics)]),
+            (by_class, [name.replace("f1", "F1", 1) for name in by_class]),
+        ):
+            cells = [
+                [fold, f"{scores[select]['utterances']:,}", *(_percent(scores[s]["per_seed"], s) for s in shown)]
+                for fold, scores in by_fold.items()
+            ]
+            if shown:
+                found.append(page.table(["test split", "utterances", *titles], cells))
+        found.append(page.show(figure))
+    return "".join(found)
+
+
+def _over_seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return "One seed, so without an interval"
+    return f"{len(seeds)} seeds; ± is half the {CONFIDENCE:.0%} interval of the mean over them (Student's t)"
+
+
 def sweeps(studies: Sequence[Study]) -> str:
     """Validation scores over the values of an option, such as the margin β: all classes together and each emotion."""
     found = []
@@ -476,11 +526,15 @@ def ablations(studies: Sequence[Study]) -> str:
         select = study.content["select"]
         rows = [r for r in study.content["rows"] if r["split"] == "test" and r["score"] == select]
         changed = [r for r in rows if r.get("difference") is not None]
-        found.append(page.heading(study.name))
+        words = (
+            f"{_over_seeds(study.content['seeds'])}. Δ and its interval are of ablation − full model, seed by seed; p "
+            "is of the paired t-test, corrected after Holm for the ablations together."
+        )
+        found += [page.heading(study.name), page.paragraph(words, "quiet")]
         figure = page.chart(
             f"difference from the full model, test {_title(select)}{', points' if _axis(select)[1] else ''}",
-            height=140 + 34 * len(changed),
-            showlegend=False,
+            height=90 + 34 * len(changed),
+            **page.NO_LEGEND,
         )
         scale, _ = _axis(select)
         value = np.array([scale * r["difference"] for r in changed])
