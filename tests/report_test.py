@@ -17,7 +17,7 @@ from experiments.command import call
 from experiments.folds import MEAN
 from tests import builders
 from tools.report import __main__ as report
-from tools.report import dialogue, page, sections
+from tools.report import dialogue, page
 from tools.report.runs import read
 
 EVIL = "</script><img src=x onerror=alert(1)>&'\""
@@ -161,8 +161,10 @@ def test_scores_have_student_intervals(written):
     _, reader = written
     # 0.50 and 0.51: their mean ± 12.706 · 0.00707 / √2, in %
     assert "50.50 ± 6.35" in reader.words
-    assert sections.interval([0.5, 0.51]) == pytest.approx(0.06353, abs=1e-4)
-    assert np.isnan(sections.interval([0.5]))
+
+
+def test_permutation_tests_are_listed(written):
+    assert f"pairfullcode: text – {EVIL}0.010 to 0.020" in written[1].words
 
 
 def test_warnings_are_those_of_the_log(written):

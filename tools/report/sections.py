@@ -9,18 +9,15 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
-from scipy import stats
 
 from ariigcn_jax import diagnostics, results, tasks
 from ariigcn_jax.alignment import MEASURES
 from ariigcn_jax.figures import NOT_TERMS
+from ariigcn_jax.statistics import half_interval
 from experiments.folds import MEAN, POOLED
 from tools.align import STAGE_TITLES
 from tools.report import page
 from tools.report.runs import Run, Study
-
-CONFIDENCE = 0.95
-
 
 # --- Options ----------------------------------------------------------------------------------------------------------
 
@@ -66,17 +63,9 @@ def _option(options: Mapping[str, Any], key: str) -> str:
 # --- Results ----------------------------------------------------------------------------------------------------------
 
 
-def interval(values: Sequence[float] | np.ndarray) -> float:
-    """Half the width of the confidence interval of the mean over seeds (Student's t); NaN for one seed."""
-    if len(values) < 2:
-        return float("nan")
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    return float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
 def _percent(values: Sequence[float] | np.ndarray, metric: str = "") -> str:
     """In percent, or in the unit of a metric that is no share."""
-    half = interval(values)
+    half = half_interval(values)
     return tasks.shown(metric, float(np.mean(values)), None if np.isnan(half) else half)
 
 
@@ -108,7 +97,7 @@ def _scores_of_a_task(finished: Sequence[Run]) -> str:
     ]
     epochs = dict.fromkeys(results.which_epoch(run.results) for run in finished)
     words = (
-        f"{results.unit(task).capitalize()}, {' or '.join(epochs)}; ± is half the {CONFIDENCE:.0%} "
+        f"{results.unit(task).capitalize()}, {' or '.join(epochs)}; ± is half the 95 % "
         "interval of the mean over seeds (Student's t). It says how further seeds would vary, not another corpus; one "
         "seed has none."
     )
@@ -127,7 +116,7 @@ def _dots(
 ) -> None:
     """A column of a chart: each seed as a dot, and a line at their mean with its interval."""
     scale, _ = _axis(metric)
-    values, half = scale * np.asarray(per_seed), scale * interval(per_seed)
+    values, half = scale * np.asarray(per_seed), scale * half_interval(per_seed)
     figure.add_scatter(
         x=[page.text(label)] * len(values),
         y=values,
@@ -169,7 +158,7 @@ def classes(runs: Sequence[Run]) -> str:
         )
         for k, run in enumerate(members):
             values = [_element(run, "class_f1", index) for index in range(len(names))]
-            halves = [0 if np.isnan(h := interval(v)) else 100 * h for v in values]
+            halves = [0 if np.isnan(h := half_interval(v)) else 100 * h for v in values]
             figure.add_bar(
                 x=[page.text(name) for name in names],
                 y=[100 * float(np.mean(v)) for v in values],
@@ -302,7 +291,7 @@ def failures(runs: Sequence[Run]) -> str:
 def _measure(run: Run, signature: diagnostics.Signature, looks: Sequence[Mapping[str, Any]]) -> str:
     subjects = dict.fromkeys(s for row in looks for s in row["diagnostics"].get(signature.measure, {}))
     if not subjects:
-        return page.paragraph(f"{signature.measure}: nothing to measure in this model.", "quiet")
+        return page.paragraph(f"{signature.measure.replace('_', ' ')}: nothing to measure in this model.", "quiet")
     figure = page.chart(
         signature.measure.replace("_", " "),
         height=260 + 19 * len(subjects),
@@ -339,12 +328,17 @@ def alignment(runs: Sequence[Run]) -> str:
         return "".join(found)
     found.append(
         page.paragraph(
-            "How far the modalities' distributions lie apart, on utterances that have both; smaller is closer, but for "
-            "the classifiers also easier to confuse. Codes are what TGAN starts from, generated features are held "
-            "against the real ones of their modality, and the last are the graph's outputs."
+            "How far the modalities' distributions lie apart, on utterances that have both. Smaller is closer; a "
+            "modality classifier at 0.5 guesses. Codes are what TGAN starts from, generated features are held against "
+            "the real ones of their modality, hidden is the graph's output, and contrast is where ICCL and IMCL pull."
         )
     )
     found.append(_measures(measured))
+    found.append(page.paragraph("Permutation test of MMD²: p if the modalities of a dialogue were exchangeable."))
+    pairs = _pairs(measured)
+    tests = [{_pair(row): row["p"] for row in run.alignment["rows"]} for run in measured]
+    cells = [[pair, *(_p_values(of[pair]) if pair in of else "–" for of in tests)] for pair in pairs]
+    found.append(page.table(["pair", *(run.name for run in measured)], cells))
     for run in measured:
         found += [page.heading(f"{run.name}: t-SNE, {run.alignment['split']} split"), page.grid(_maps(run), "large")]
     return "".join(found)
@@ -352,7 +346,7 @@ def alignment(runs: Sequence[Run]) -> str:
 
 def _measures(runs: Sequence[Run]) -> str:
     """A panel for each measure, a line for each pair, a colour for each run."""
-    pairs = list(dict.fromkeys(_pair(row) for run in runs for row in run.alignment["rows"]))
+    pairs = _pairs(runs)
     figure = make_subplots(cols=len(MEASURES), shared_yaxes=True, horizontal_spacing=0.015)
     figure.update_layout(page.chart("", height=170 + 24 * len(pairs), margin=dict(l=10, r=15, t=50, b=70)).layout)
     for column, (name, title) in enumerate(MEASURES.items(), start=1):
@@ -379,6 +373,16 @@ def _measures(runs: Sequence[Run]) -> str:
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_yaxes(tickvals=list(range(len(pairs))), ticktext=ticks, row=1, col=1)
     return page.show(figure)
+
+
+def _p_values(values: Sequence[float]) -> str:
+    """The p of a single seed, or the range of several."""
+    ends = dict.fromkeys(f"{p:.3f}" for p in (min(values), max(values)))
+    return " to ".join(ends)
+
+
+def _pairs(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(_pair(row) for run in runs for row in run.alignment["rows"]))
 
 
 def _pair(row: Mapping[str, Any]) -> str:
@@ -451,7 +455,7 @@ def folds(studies: Sequence[Study]) -> str:
 def _over_seeds(seeds: Sequence[int]) -> str:
     if len(seeds) == 1:
         return "One seed, so without an interval"
-    return f"{len(seeds)} seeds; ± is half the {CONFIDENCE:.0%} interval of the mean over them (Student's t)"
+    return f"{len(seeds)} seeds; ± is half the 95 % interval of the mean over them (Student's t)"
 
 
 def sweeps(studies: Sequence[Study]) -> str:
