@@ -1,6 +1,6 @@
 """Controlled checks: with the truth known, losses move what they are to move, where there is something to find.
 
-The margins of the slow tests are about half of what five seeds found.
+The margins of the slow tests are about half of what three seeds found.
 """
 
 import json
@@ -20,11 +20,12 @@ def measured():
 
     def look(name, value):
         study, found = controlled.STUDIES[name], []
-        for slot in ("", study.slot):
+        for on in (False, True):
             corpora = [controlled.conversations(study, value, seed) for seed in range(3)]
-            if slot not in programs:
-                programs[slot] = controlled.compiled(controlled.model_config(study, bool(slot)), corpora[0])
-            rows = [programs[slot].train_and_measure(corpus, seed) for seed, corpus in enumerate(corpora)]
+            key = (study.slot, study.weight) if on else ()
+            if key not in programs:
+                programs[key] = controlled.compiled(controlled.model_config(study, on), corpora[0])
+            rows = [programs[key].train_and_measure(corpus, seed) for seed, corpus in enumerate(corpora)]
             found.append({k: np.mean([row[k] for row in rows]) for k in rows[0]})
         return found
 
@@ -55,6 +56,13 @@ def test_imcl_brings_classes_of_all_modalities_together_if_all_show_them(measure
     assert on["contrast modality gap"] < iccl["contrast modality gap"] - 0.1
     _, apart = measured("imcl_shared", 0.0)
     assert apart["contrast silhouette across"] < 0.01
+
+
+@pytest.mark.slow
+def test_tgan_of_a_large_weight_blurs_the_classes(measured):
+    off, on = measured("tgan_rotation", 0.0)
+    assert on["hidden silhouette"] < off["hidden silhouette"] - 0.01
+    assert on["f1"] < off["f1"] - 0.015
 
 
 # --- Bookkeeping ------------------------------------------------------------------------------------------------------
@@ -139,3 +147,11 @@ def test_every_study_generates_what_it_says_in_one_shape():
             assert np.array_equal(corpus.split, first.split) and np.array_equal(corpus.dialogue, first.dialogue), name
             assert corpus.widths == first.widths and not np.array_equal(corpus.label, first.label)
         assert controlled.model_config(study, True).losses[study.slot].weight == study.weight
+
+
+def test_a_displacement_is_not_standardised_away():
+    rotated, shifted = (
+        controlled.conversations(controlled.STUDIES[n], v, 0) for n, v in (("tgan_rotation", 1.0), ("tgan_shift", 6.0))
+    )
+    assert np.abs(rotated.features["audio"].mean(axis=0)).max() < 0.5
+    assert np.abs(shifted.features["audio"].mean(axis=0)).max() > 1.5

@@ -467,8 +467,8 @@ def sweeps(studies: Sequence[Study]) -> str:
         found.append(page.heading(f"{study.name}: {', '.join(labels)}"))
         found.append(
             page.paragraph(
-                f"Validation split, {len(study.content['seeds'])} seed(s), band ± one standard deviation. The best of "
-                "many on one split flatters.",
+                f"Validation split, {len(study.content['seeds'])} seed(s), band ± one standard deviation; the star "
+                "is what validation selected, and the best of many on one split flatters.",
                 "quiet",
             )
         )
