@@ -283,6 +283,7 @@ def projections(
       PNG.
     """
     figure = Figure(figsize=(12, 0.6 + 4.6 * len(maps)), dpi=110, layout="constrained")
+    figure.suptitle("t-SNE; a dot is one modality of an utterance", fontsize=11)
     panels = figure.subplots(len(maps), 2, squeeze=False)
     for row, (stage, found) in zip(panels, maps.items(), strict=True):
         for axes, key, names in zip(row, ("modality", "label"), (modalities, label_names), strict=True):

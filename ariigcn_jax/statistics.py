@@ -96,6 +96,20 @@ def bootstrap_interval(
     return low, high
 
 
+def half_interval(values: Sequence[float] | np.ndarray, *, level: float = 0.95) -> float:
+    """Half the width of Student's confidence interval of the mean; NaN for a single value.
+
+    Args:
+      values: [S], one number a seed.
+      level: of the interval, in (0, 1).
+    """
+    from scipy import stats
+
+    if len(values) < 2:
+        return float("nan")
+    return float(stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
 def _bootstrap_t(row: np.ndarray, chosen: np.ndarray, tails: tuple[float, float]) -> tuple[float, float]:
     from scipy import stats
 

@@ -11,8 +11,10 @@ A study varies one property of the conversations and trains a small model with o
 What comes out below --workdir: controlled.md, .csv and .png; what is in controlled.jsonl is not trained again. Numbers
 are of the test split: the weighted F1; how far classes lie apart (silhouette and inter- over intra-class distance),
 in the features as given and in the graph's output, inside each modality and, "across", with all modalities' vectors in
-one space; and the gap between modalities (MMD²). Model and training are small and fixed (`model_config`): differences
-count here, not scores.
+one space; and the gap between modalities (MMD²), also of the codes that TGAN works on; and, with the loss, all of
+these in the space of its projections, where ICCL and IMCL pull. Each seed draws conversations
+of its own, so intervals tell of other conversations too. Model and training are small and fixed (`model_config`):
+differences count here, not scores.
 """
 
 from __future__ import annotations
@@ -33,12 +35,16 @@ import numpy as np
 from tqdm import tqdm
 
 from ariigcn_jax import corpus as corpora
+from ariigcn_jax import statistics
 from ariigcn_jax.types import Batch, Corpus, Outputs, UserError
 from experiments.command import call
 
+# All dialogues and features are equally long, so that all corpora have the same shapes and a model is compiled once for
+# all of them. Each modality shows all classes unless a study says otherwise.
+SHAPES = dict(dialogues=120, utterances=(8, 8), valid=0.05, test=0.45, widths=dict(text=16, audio=16))
+CONVERSATIONS = dict(**SHAPES, classes=4, separation=1.5, imbalance=0.0, shared=1.0)
 # Views of one space: what makes modalities unlike each other is then what a study says, and nothing else.
-ONE_SPACE = dict(common=True, shared=1.0, widths=dict(text=16, audio=16), warp=0.0)
-CONVERSATIONS = dict(dialogues=80, utterances=(6, 10), classes=4, separation=2.0, imbalance=0.0)
+ONE_SPACE = dict(common=True, warp=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Study:
       vary: keyword of corpus.generate.
       values: of the keyword.
       fixed: further keywords.
+      standardised: whether features are, as in every run; it takes a displacement out.
     """
 
     slot: str
@@ -58,29 +65,29 @@ class Study:
     vary: str
     values: tuple[Any, ...]
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    standardised: bool = True
 
 
 STUDIES: Mapping[str, Study] = {
-    "iccl_separation": Study("iccl", 1.0, "separation", (0.0, 1.0, 2.0, 4.0)),
-    "iccl_label_noise": Study("iccl", 1.0, "label_noise", (0.0, 0.2, 0.4, 0.6)),
-    "iccl_imbalance": Study("iccl", 1.0, "imbalance", (0.0, 0.3, 0.6)),
+    "iccl_separation": Study("iccl", 1.0, "separation", (0.0, 1.5, 3.0)),
+    "iccl_label_noise": Study("iccl", 1.0, "label_noise", (0.0, 0.3, 0.6)),
+    "iccl_imbalance": Study("iccl", 1.0, "imbalance", (0.0, 0.4, 0.7)),
     "iccl_inertia": Study("iccl", 1.0, "inertia", (0.0, 0.4, 0.8), dict(contagion=0.0)),
-    "imcl_rotation": Study("imcl", 1.0, "rotation", (0.0, 0.5, 1.0), ONE_SPACE),
+    "imcl_rotation": Study("imcl", 1.0, "rotation", (0.0, 1.0), ONE_SPACE),
     "imcl_shared": Study("imcl", 1.0, "shared", (0.0, 0.5, 1.0)),
-    "imcl_missing": Study("imcl", 1.0, "missing", (0.0, 0.3, 0.6), dict(shared=1.0)),
-    "tgan_rotation": Study("adversarial", 1.0, "rotation", (0.0, 0.5, 1.0), ONE_SPACE),
-    "tgan_shift": Study("adversarial", 1.0, "shift", (0.0, 2.0, 6.0), ONE_SPACE),
-    "tgan_warp": Study("adversarial", 1.0, "warp", (0.0, 0.5, 2.0), ONE_SPACE),
+    "imcl_missing": Study("imcl", 1.0, "missing", (0.0, 0.3, 0.6)),
+    "tgan_rotation": Study("adversarial", 1.0, "rotation", (0.0, 1.0), ONE_SPACE),
+    "tgan_weak": Study("adversarial", 0.1, "rotation", (0.0, 1.0), ONE_SPACE),
+    "tgan_shift": Study("adversarial", 1.0, "shift", (0.0, 2.0, 6.0), ONE_SPACE, standardised=False),
+    "tgan_warp": Study("adversarial", 1.0, "warp", (0.0, 1.0, 3.0), ONE_SPACE),
     "tgan_missing": Study("adversarial", 1.0, "missing", (0.0, 0.3, 0.6), ONE_SPACE),
 }
-SHOWN = {
-    "f1": "weighted F1",
-    "hidden silhouette": "silhouette",
-    "hidden silhouette across": "silhouette across",
-    "hidden ratio": "inter / intra",
-    "hidden modality gap": "modality gap, MMD²",
-}
-BEFORE = {"features silhouette": "silhouette of features", "features ratio": "inter / intra of features"}
+MEASURES = ("silhouette", "ratio", "silhouette across", "modality gap")
+TITLES = dict(zip(MEASURES, ("silhouette", "inter / intra", "silhouette across", "gap, MMD²"), strict=True))
+BEFORE = {f"features {name}": f"features: {TITLES[name]}" for name in MEASURES}
+SHOWN = {"f1": "weighted F1", **{f"hidden {name}": TITLES[name] for name in MEASURES}}
+SHOWN["codes modality gap"] = "codes: gap, MMD²"
+AFTER = {f"contrast {name}": f"contrast space: {TITLES[name]}" for name in MEASURES}  # which is there with a contrast
 KEPT = "controlled.jsonl"
 
 
@@ -118,35 +125,61 @@ def conversations_keywords(study: Study, value: Any) -> dict[str, Any]:
     return {**CONVERSATIONS, **study.fixed, study.vary: value}
 
 
-def conversations(study: Study, value: Any) -> Corpus:
-    """The study's corpus at one value, standardised."""
-    corpus = corpora.generate(**conversations_keywords(study, value))
+def conversations(study: Study, value: Any, seed: int) -> Corpus:
+    """The study's corpus at one value; each seed draws conversations of its own."""
+    corpus = corpora.generate(**conversations_keywords(study, value), seed=seed)
+    if not study.standardised:
+        return corpus
     return corpora.normalisation.apply(corpus, corpora.normalisation.fit(corpus))
 
 
-def train_and_measure(config: Any, corpus: Corpus, seeds: Sequence[int]) -> list[dict[str, float]]:
-    """Trains each seed to the last epoch and measures it on the test split: a row of numbers for each.
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A small model, compiled once and then trained on every corpus whose arrays have the same shapes.
 
-    The last epoch, and not a chosen one, so that a loss is not judged by how the epoch was chosen (choice).
+    Attributes:
+      experiment: of the config on the first such corpus; only its functions are used.
+      apply: (params, rows) -> Outputs without dropout.
+      epochs: how many to train.
     """
+
+    experiment: Any
+    apply: Any
+    epochs: int
+
+    def train_and_measure(self, corpus: Corpus, seed: int) -> dict[str, float]:
+        """Trains to the last epoch and measures on the test split.
+
+        The last epoch, and not a chosen one, so that a loss is not judged by how the epoch was chosen (choice).
+        """
+        from ariigcn_jax import graph, tasks
+
+        def rows(split: str) -> Batch:
+            where = self.experiment.index[split]
+            return graph.collect(corpus, where, np.arange(len(where.source)))
+
+        state, train = self.experiment.init(seed), rows("train")
+        for _ in range(self.epochs):
+            state, _ = self.experiment.epoch(state, train)
+        test = rows("test")
+        outputs = self.apply(state.params, test)
+        answer, there = np.asarray(outputs.logits).argmax(axis=-1), test.label >= 0
+        confusion = np.zeros((corpus.num_classes, corpus.num_classes))
+        np.add.at(confusion, (test.label[there], answer[there]), 1)
+        score = float(tasks.class_scores(confusion)["weighted_f1"])
+        return {"f1": score, **spread(outputs, self.experiment.index["test"].utterance, corpus)}
+
+
+def compiled(config: Any, corpus: Corpus) -> Program:
+    """The program of a config, for corpora of this one's shapes."""
     import jax
 
-    from ariigcn_jax import tasks, train
+    from ariigcn_jax import train
 
     experiment = train.make(config, corpus)
     model = train.make_players(config, corpus, experiment.steps).model
     apply = jax.jit(lambda params, rows: model.apply({"params": params}, rows, False))
-    found = []
-    for seed in seeds:
-        state = experiment.init(seed)
-        for _ in range(config.num_epochs):
-            state, _ = experiment.epoch(state, experiment.data["train"])
-        rows = experiment.data["test"]
-        assert isinstance(rows, Batch)  # generated corpora fit on the device
-        confusion = experiment.evaluation("test", state.weights)(state.weights, rows)["confusion"]
-        score = float(tasks.class_scores(np.asarray(confusion))["weighted_f1"])
-        found.append({"f1": score, **spread(apply(state.weights, rows), np.asarray(rows.utterance), corpus)})
-    return found
+    return Program(experiment, apply, config.num_epochs)
 
 
 def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str, float]:
@@ -154,7 +187,11 @@ def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str,
     from ariigcn_jax import alignment, separation
 
     vectors = alignment.collect([outputs], [utterance], corpus, "feature")
-    spaces: dict[str, Mapping[str, np.ndarray]] = {"features": vectors.real, "hidden": vectors.hidden}
+    spaces: dict[str, Mapping[str, np.ndarray]] = {
+        "features": vectors.real,
+        "codes": vectors.code,
+        "hidden": vectors.hidden,
+    }
     if vectors.contrast:
         spaces["contrast"] = vectors.contrast
     numbers: dict[str, float] = {}
@@ -190,31 +227,33 @@ def run(names: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
 
     Args:
       names: of STUDIES.
-      seeds: number of seeds, from 0.
+      seeds: number of seeds, from 0; each is that of the conversations and of the model.
       folder: where rows are kept, one line as soon as it is measured.
 
     Returns:
       A row for each study, value, state of the loss and seed: study, vary, value, loss, seed and the numbers.
     """
     kept = _kept(folder)
+    programs: dict[Any, Program] = {}
     found = []
     jobs = [(name, value, on) for name in names for value in STUDIES[name].values for on in (False, True)]
     for name, value, on in tqdm(jobs, unit="model"):
         study = STUDIES[name]
         config, given = model_config(study, on), conversations_keywords(study, value)
         labels = dict(study=name, vary=study.vary, value=value, loss=study.slot if on else "none")
-        made = zlib.crc32(json.dumps([config.to_dict(), given], sort_keys=True).encode())
-        keys = [(made, seed) for seed in range(seeds)]
-        missing = [seed for key, seed in zip(keys, range(seeds), strict=True) if key not in kept]
-        if missing:
-            numbers = train_and_measure(config, conversations(study, value), missing)
-            new: list[dict[str, Any]] = [
-                {"made": made, "seed": s, **row} for s, row in zip(missing, numbers, strict=True)
-            ]
-            with (folder / KEPT).open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in new)
-            kept |= {(made, row["seed"]): row for row in new}
-        found += [{**labels, **kept[key]} for key in keys]
+        made = zlib.crc32(json.dumps([config.to_dict(), given, study.standardised], sort_keys=True).encode())
+        for seed in range(seeds):
+            if (made, seed) not in kept:
+                corpus = conversations(study, value, seed)
+                shapes = (config.to_json(sort_keys=True), tuple(corpus.widths.items()), corpus.dialogue.tobytes())
+                if shapes not in programs:
+                    programs[shapes] = compiled(config, corpus)
+                row: dict[str, Any] = {"made": made, "seed": seed}
+                row |= programs[shapes].train_and_measure(corpus, seed)
+                with (folder / KEPT).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                kept[made, seed] = row
+            found.append({**labels, **kept[made, seed]})
     return found
 
 
@@ -232,28 +271,44 @@ def _kept(folder: Path) -> dict[tuple[int, int], dict[str, Any]]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: for each study a line a value, without → with the loss, means over seeds."""
+    """Markdown: for each study a line a value; means over seeds without the loss, and what the loss changes."""
     parts = []
     for name, found in _by_study(rows).items():
         study = STUDIES[name]
         values = list(dict.fromkeys(row["value"] for row in found))
         before = [c for c in BEFORE if c in found[0]]
         shown = [c for c in SHOWN if c in found[0]]
-        header = [study.vary, *(BEFORE[c] for c in before), *(SHOWN[c] for c in shown)]
-        lines = [
-            f"## {name}: losses.{study.slot}.weight 0 → {study.weight:g}",
-            "",
-            _line(header),
-            _line(["---:"] * len(header)),
-        ]
+        after = [c for c in AFTER if c in found[-1]]
+        header = [study.vary, *(BEFORE[c] for c in before), *(SHOWN[c] for c in shown), *(AFTER[c] for c in after)]
+        lines = [f"## {name}: losses.{study.slot}.weight from 0 to {study.weight:g}", "", _line(header)]
+        lines.append(_line(["---:"] * len(header)))
         for value in values:
-            cells = [str(value), *(f"{_mean(found, value, 'none', c):.3f}" for c in before)]
-            for column in shown:
-                off, on = (_mean(found, value, loss, column) for loss in ("none", study.slot))
-                cells.append(f"{off:.3f} → {on:.3f}")
+            off = {c: _of(found, value, "none", c) for c in (*before, *shown)}
+            cells = [str(value), *(_three(off[c]) for c in before)]
+            cells += [_changed(off[c], _of(found, value, study.slot, c)) for c in shown]
+            cells += [_three(_of(found, value, study.slot, c)) for c in after]
             lines.append(_line(cells))
         parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    seeds = len({row["seed"] for row in rows})
+    words = (
+        f"Without the loss, and what it changes: means over {seeds} seed(s), each with conversations and parameters of "
+        "its own; ± half the 95 % interval of the change, seed by seed (Student's t), and * where that excludes 0, "
+        "uncorrected for their number."
+    )
+    return "\n\n".join([*parts, words]) + "\n"
+
+
+def _changed(off: Sequence[float], on: Sequence[float]) -> str:
+    """`0.712 + 0.012 ± 0.008 *`."""
+    change = np.subtract(on, off)
+    mean, half = float(change.mean()), statistics.half_interval(change)
+    words = f"{_three(off)} {'−' if mean < 0 else '+'} {abs(mean):.3f}"
+    return words if np.isnan(half) else f"{words} ± {half:.3f}" + " *" * (abs(mean) > half)
+
+
+def _three(values: Sequence[float]) -> str:
+    """Their mean with three digits behind the point and a proper minus."""
+    return f"{np.mean(values):.3f}".replace("-", "−")
 
 
 def _by_study(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
@@ -265,10 +320,6 @@ def _by_study(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
 
 def _of(rows: Sequence[Mapping[str, Any]], value: Any, loss: str, column: str) -> list[float]:
     return [row[column] for row in rows if row["value"] == value and row["loss"] == loss]
-
-
-def _mean(rows: Sequence[Mapping[str, Any]], value: Any, loss: str, column: str) -> float:
-    return float(np.mean(_of(rows, value, loss, column)))
 
 
 def _line(cells: Sequence[str]) -> str:

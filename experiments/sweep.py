@@ -291,7 +291,7 @@ def picture(
     order = sorted(contents, key=lambda setting: setting[0]) if axes[0].draw not in ("", "choice") else list(contents)
     option = _option(axes[0], [setting[0] for setting in order])
     valid = [contents[setting]["valid"] for setting in order]
-    scores = {select: share * np.array([v[select]["per_seed"] for v in valid])}
+    scores = {tasks.METRICS[select].title: share * np.array([v[select]["per_seed"] for v in valid])}
     by_class = np.array([v["class_f1"]["per_seed"] for v in valid])
     scores |= {f"F1 {name}": by_class[:, :, index] for index, name in enumerate(names)}
     places, ticks, log = option["places"], option["ticks"], option["log"]

@@ -14,9 +14,10 @@ pytest.importorskip("plotly", reason="the report is an extra: pip install 'ariig
 from ariigcn_jax import diagnostics, results, tasks
 from experiments import base
 from experiments.command import call
+from experiments.folds import MEAN
 from tests import builders
 from tools.report import __main__ as report
-from tools.report import dialogue, page, sections
+from tools.report import dialogue, page
 from tools.report.runs import read
 
 EVIL = "</script><img src=x onerror=alert(1)>&'\""
@@ -160,8 +161,10 @@ def test_scores_have_student_intervals(written):
     _, reader = written
     # 0.50 and 0.51: their mean ± 12.706 · 0.00707 / √2, in %
     assert "50.50 ± 6.35" in reader.words
-    assert sections.interval([0.5, 0.51]) == pytest.approx(0.06353, abs=1e-4)
-    assert np.isnan(sections.interval([0.5]))
+
+
+def test_permutation_tests_are_listed(written):
+    assert f"pairfullcode: text – {EVIL}0.010 to 0.020" in written[1].words
 
 
 def test_warnings_are_those_of_the_log(written):
@@ -211,7 +214,7 @@ def test_curves_over_a_swept_margin_are_drawn_for_each_emotion(tmp_path):
     text, status = make_page(tmp_path, folder)
     assert status == 0
     assert "losses.iccl.margin" in Reader(text).words and "F1 of calm" in text
-    _, (study,), _ = read([folder])
+    _, (study,) = read([folder])
     assert text.count('class="plotly-graph-div"') == 1 + len(NAMES) == 1 + len(study.label_names)
 
 
@@ -228,6 +231,29 @@ def test_ablations_are_listed_with_their_intervals(tmp_path, select, difference)
     words = Reader(text).words
     assert status == 0 and "no_tgan" in words
     assert f"{difference}0.0310.062" in words
+
+
+def test_folds_are_listed_with_their_mean_and_their_classes(tmp_path):
+    def scores(fold, count, **per_seed):
+        return [
+            dict(fold=fold, score=k.replace("_of_", " of "), utterances=count, per_seed=v) for k, v in per_seed.items()
+        ]
+
+    rows = scores("session1", 4, accuracy=[0.5, 0.6], weighted_f1=[0.4, 0.5], f1_of_joy=[0.1, 0.3])
+    rows += scores(EVIL, 1008, accuracy=[0.7, 0.7], weighted_f1=[0.8, 0.9], f1_of_joy=[0.5, 0.7])
+    rows += scores(MEAN, 1012, accuracy=[0.6, 0.65], weighted_f1=[0.6, 0.7], f1_of_joy=[0.3, 0.5])
+    folder = tmp_path / "held out"
+    folder.mkdir()
+    (folder / "folds.json").write_text(json.dumps(dict(seeds=[0, 1], select="weighted_f1", rows=rows)))
+    text, status = make_page(tmp_path, folder)
+    words = Reader(text).words
+    assert status == 0 and "held out" in words and 'id="folds"' in text
+    # the chosen metric first; 12.706 · 0.0707 / √2 is half an interval of 0.4 and 0.5
+    assert "test splitutterancesweighted F1accuracy" in words
+    assert "session1445.00 ± 63.5355.00 ± 63.53" in words
+    assert f"{EVIL}1,00885.00 ± 63.5370.00 ± 0.00" in words
+    assert "test splitutterancesF1 of joysession1420.00 ± " in words
+    assert f"{MEAN}1,01265.00 ± 63.53" in words
 
 
 def test_damaged_log_is_refused(tmp_path, capsys):

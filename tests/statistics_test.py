@@ -20,6 +20,13 @@ def test_differences_by_hand():
     assert statistics.compare([0.5], {}) == {}
 
 
+def test_half_an_interval_is_that_of_scipy():
+    values = RANDOM.normal(size=6)
+    ends = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert statistics.half_interval(values, level=0.9) == pytest.approx((ends.high - ends.low) / 2)
+    assert np.isnan(statistics.half_interval([0.5]))
+
+
 def test_p_is_that_of_scipy():
     a, b = RANDOM.normal(size=(2, 6, 7))
     b[0] += 1

@@ -30,11 +30,11 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
     Raises:
       UserError: the corpus is not where the run found it, or it has no such split.
     """
-    from ml_collections import ConfigDict
-
+    from experiments import base
     from experiments.run import load_corpus
 
-    config = ConfigDict(model.config.to_dict())
+    config = base.get_config()
+    config.update(model.config.to_dict())  # an option that is newer than the run stays at its default
     config.data.speaker_normalised = ()  # the model appends its copies itself
     corpus = load_corpus(config)
     if split not in corpus.split:

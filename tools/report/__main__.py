@@ -2,10 +2,11 @@
 
     python -m tools.report runs/full runs/no_tgan --output=report.html
 
-A folder may be a run, finished or not, a sweep (experiments.sweep) or a set of ablations (experiments.ablate). On the
-page: options in which the runs differ, scores with intervals, classes, confusion matrices, calibration, learning
-curves, failure signatures, alignment (where tools.align has measured it), curves over swept options, and attention over
-conversations of the corpus. The page needs no network. It holds no transcripts unless --transcripts asks for them.
+A folder may be a run, finished or not, folds (experiments.folds), a set of ablations (experiments.ablate) or a sweep
+(experiments.sweep). On the page: options in which the runs differ, scores with intervals, classes, confusion matrices,
+calibration, learning curves, failure signatures, alignment (where tools.align has measured it), folds, ablations,
+curves over swept options, and attention over conversations of the corpus. The page needs no network. It holds no
+transcripts unless --transcripts asks for them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def command(options: argparse.Namespace) -> None:
     from tools.report import page, sections
     from tools.report.runs import read
 
-    runs, sweeps, ablations = read(options.runs)
+    runs, studies = read(options.runs)
     parts: list[tuple[str, str, str]] = []
     if runs:
         parts += [
@@ -45,13 +46,16 @@ def command(options: argparse.Namespace) -> None:
             ("failures", "Failure signatures", sections.failures(runs)),
             ("alignment", "Alignment", sections.alignment(runs)),
         ]
-    if ablations:
-        parts.append(("ablations", "Ablations", sections.ablations(ablations)))
-    if sweeps:
-        parts.append(("sweeps", "Swept options", sections.sweeps(sweeps)))
+    for kind, words, draw in (
+        ("folds", "Folds", sections.folds),
+        ("ablations", "Ablations", sections.ablations),
+        ("sweep", "Swept options", sections.sweeps),
+    ):
+        if found := [study for study in studies if study.kind == kind]:
+            parts.append((kind, words, draw(found)))
     if runs and options.count:
         parts.append(("attention", "Attention", _attention(options)))
-    names = ", ".join([*(run.name for run in runs), *(study.name for study in (*ablations, *sweeps))])
+    names = ", ".join([*(run.name for run in runs), *(study.name for study in studies)])
     lead = page.paragraph(
         "Point at anything for its numbers; drag to zoom, double click to go back; a click on a legend hides a name.",
         "quiet",
@@ -65,7 +69,7 @@ def _attention(options: argparse.Namespace) -> str:
     from ariigcn_jax import inference
     from ariigcn_jax.workdir import CONFIG
     from tools.report import dialogue, page
-    from tools.report.runs import ABLATIONS, SWEEP
+    from tools.report.runs import kind
 
     compilation.enable()
     words = (
@@ -73,8 +77,7 @@ def _attention(options: argparse.Namespace) -> str:
         f"downwards from the future to an earlier one. {options.split.capitalize()} split, seed best on validation."
     )
     found = [page.paragraph(words)]
-    studies = [path for path in options.runs if (path / SWEEP).exists() or (path / ABLATIONS).exists()]
-    for path in tqdm([p for p in options.runs if p not in studies and (p / CONFIG).exists()], desc="attention"):
+    for path in tqdm([p for p in options.runs if not kind(p) and (p / CONFIG).exists()], desc="attention"):
         found.append(page.heading(f"{path.resolve().name}"))
         try:
             model = inference.load(path)

@@ -16,6 +16,8 @@ from plotly.offline import get_plotlyjs
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c8c00", "#444444", "#b03060")
 QUIET = "#5f6672"
 HEIGHT = 300
+# Of a chart that needs no room for a legend.
+NO_LEGEND: dict[str, Any] = dict(showlegend=False, margin=dict(l=55, r=15, t=42, b=40))
 # The page holds all that it needs; should something in it ever ask for more, the browser refuses.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 STYLE = """
@@ -110,6 +112,7 @@ def band(
         figure.add_scatter(
             x=[*x, *list(x)[::-1]],
             y=around,
+            mode="lines",
             fill="toself",
             fillcolor=_faint(colour),
             line=dict(width=0),

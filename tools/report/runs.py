@@ -1,4 +1,4 @@
-"""What the report reads of a folder: a run, a sweep, or a set of ablations."""
+"""What the report reads of a folder: a run, or a study of many runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ariigcn_jax.types import UserError
 from ariigcn_jax.workdir import CONFIG, ENVIRONMENT, METRICS, flatten
 from tools.align import FILE as ALIGNMENT
 
-SWEEP, ABLATIONS = "sweep.json", "ablations.json"
+STUDIES = ("folds", "ablations", "sweep")  # each is known by the file <kind>.json in its folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,39 +78,43 @@ class Study:
     """A folder of many runs.
 
     Attributes:
+      kind: one of STUDIES.
       name: what the report calls it.
-      content: of its sweep.json or ablations.json.
+      content: of its file.
       label_names: of the runs; () where none is finished.
     """
 
+    kind: str
     name: str
     content: Mapping[str, Any]
     label_names: tuple[str, ...]
 
 
-def read(paths: Sequence[Path]) -> tuple[list[Run], list[Study], list[Study]]:
+def kind(path: Path) -> str:
+    """One of STUDIES, or "" for a folder that is none of them."""
+    return next((name for name in STUDIES if (path / f"{name}.json").exists()), "")
+
+
+def read(paths: Sequence[Path]) -> tuple[list[Run], list[Study]]:
     """Reads folders.
 
     Returns:
-      Runs, sweeps and ablations among them, in the order given.
+      The runs and the studies among them, in the order given.
 
     Raises:
       UserError: a folder is none of them, or a file in it is damaged.
     """
     runs: list[Run] = []
-    sweeps: list[Study] = []
-    ablations: list[Study] = []
+    studies: list[Study] = []
     for path, name in zip(paths, _names(paths), strict=True):
-        if (path / SWEEP).exists():
-            sweeps.append(Study(name, _json(path / SWEEP), _label_names(path)))
-        elif (path / ABLATIONS).exists():
-            ablations.append(Study(name, _json(path / ABLATIONS), _label_names(path)))
+        if study := kind(path):
+            studies.append(Study(study, name, _json(path / f"{study}.json"), _label_names(path)))
         elif (path / CONFIG).exists() and (path / METRICS).exists():
             runs.append(_run(path, name))
         else:
             what = "has no epoch in its log yet" if (path / CONFIG).exists() else "is no work directory"
-            raise UserError(f"{path} {what}; give the --workdir of a run, a sweep or a set of ablations.")
-    return runs, sweeps, ablations
+            raise UserError(f"{path} {what}; give the --workdir of a run, a sweep, folds or a set of ablations.")
+    return runs, studies
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -7,18 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
-from scipy import stats
 
 from ariigcn_jax import diagnostics, results, tasks
 from ariigcn_jax.alignment import MEASURES
 from ariigcn_jax.figures import NOT_TERMS
+from ariigcn_jax.statistics import half_interval
+from experiments.folds import MEAN, POOLED
 from tools.align import STAGE_TITLES
 from tools.report import page
 from tools.report.runs import Run, Study
-
-CONFIDENCE = 0.95
-
 
 # --- Options ----------------------------------------------------------------------------------------------------------
 
@@ -64,17 +63,9 @@ def _option(options: Mapping[str, Any], key: str) -> str:
 # --- Results ----------------------------------------------------------------------------------------------------------
 
 
-def interval(values: Sequence[float] | np.ndarray) -> float:
-    """Half the width of the confidence interval of the mean over seeds (Student's t); NaN for one seed."""
-    if len(values) < 2:
-        return float("nan")
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    return float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
 def _percent(values: Sequence[float] | np.ndarray, metric: str = "") -> str:
     """In percent, or in the unit of a metric that is no share."""
-    half = interval(values)
+    half = half_interval(values)
     return tasks.shown(metric, float(np.mean(values)), None if np.isnan(half) else half)
 
 
@@ -106,38 +97,43 @@ def _scores_of_a_task(finished: Sequence[Run]) -> str:
     ]
     epochs = dict.fromkeys(results.which_epoch(run.results) for run in finished)
     words = (
-        f"{results.unit(task).capitalize()}, {' or '.join(epochs)}; ± is half the {CONFIDENCE:.0%} "
+        f"{results.unit(task).capitalize()}, {' or '.join(epochs)}; ± is half the 95 % "
         "interval of the mean over seeds (Student's t). It says how further seeds would vary, not another corpus; one "
         "seed has none."
     )
     charts = []
     for name in dict.fromkeys([run.select for run in finished] + list(task.headline)):
-        scale, suffix = _axis(name)
-        figure = page.chart(_title(name), showlegend=False, yaxis=dict(ticksuffix=suffix))
+        figure = page.chart(_title(name), yaxis=dict(ticksuffix=_axis(name)[1]), **page.NO_LEGEND)
         for k, run in enumerate(finished):
-            values = np.asarray(run.scores[name]["per_seed"]) * scale
-            half = interval(values)
-            label = page.text(run.name)
-            figure.add_scatter(
-                x=[label] * len(values),
-                y=values,
-                mode="markers",
-                marker=dict(color=page.colour(k), opacity=0.45, size=7),
-                hovertext=[f"seed {s}: {v:.2f}" for s, v in zip(run.results["seeds"], values, strict=True)],
-                hoverinfo="text",
-            )
-            figure.add_scatter(
-                x=[label],
-                y=[values.mean()],
-                error_y=None if np.isnan(half) else dict(array=[half], thickness=2, width=8),
-                mode="markers",
-                marker=dict(color=page.colour(k), symbol="line-ew", size=18, line=dict(width=3, color=page.colour(k))),
-                hovertext=[page.text(f"{run.name}: {_percent(values / scale, name)}")],
-                hoverinfo="text",
-            )
+            _dots(figure, run.name, run.scores[name]["per_seed"], run.results["seeds"], name, page.colour(k))
         charts.append(page.show(figure))
     header = ["run", "split", "seeds", *map(_title, task.metrics)]
     return page.paragraph(words) + page.table(header, rows, words=2) + page.grid(charts)
+
+
+def _dots(
+    figure: go.Figure, label: str, per_seed: Sequence[float], seeds: Sequence[int], metric: str, colour: str
+) -> None:
+    """A column of a chart: each seed as a dot, and a line at their mean with its interval."""
+    scale, _ = _axis(metric)
+    values, half = scale * np.asarray(per_seed), scale * half_interval(per_seed)
+    figure.add_scatter(
+        x=[page.text(label)] * len(values),
+        y=values,
+        mode="markers",
+        marker=dict(color=colour, opacity=0.45, size=7),
+        hovertext=[f"seed {s}: {v:.2f}" for s, v in zip(seeds, values, strict=True)],
+        hoverinfo="text",
+    )
+    figure.add_scatter(
+        x=[page.text(label)],
+        y=[values.mean()],
+        error_y=None if np.isnan(half) else dict(array=[half], thickness=2, width=8),
+        mode="markers",
+        marker=dict(color=colour, symbol="line-ew", size=18, line=dict(width=3, color=colour)),
+        hovertext=[page.text(f"{label}: {_percent(per_seed, metric)}")],
+        hoverinfo="text",
+    )
 
 
 def classes(runs: Sequence[Run]) -> str:
@@ -162,14 +158,14 @@ def classes(runs: Sequence[Run]) -> str:
         )
         for k, run in enumerate(members):
             values = [_element(run, "class_f1", index) for index in range(len(names))]
-            halves = [0 if np.isnan(h := interval(v)) else 100 * h for v in values]
+            halves = [0 if np.isnan(h := half_interval(v)) else 100 * h for v in values]
             figure.add_bar(
                 x=[page.text(name) for name in names],
                 y=[100 * float(np.mean(v)) for v in values],
                 error_y=dict(array=halves, visible=any(halves)),
                 name=page.text(run.name),
                 marker_color=page.colour(k),
-                showlegend=True,
+                showlegend=len(members) > 1,
             )
         found.append(page.table(header, rows) + page.show(figure))
     return "".join(found) or page.paragraph("No run is finished yet.")
@@ -254,11 +250,12 @@ def curves(runs: Sequence[Run]) -> str:
     wanted += [("train", "total", "train: total loss")] + [("train", t, f"train: {t}, un-weighted") for t in terms]
     charts = []
     for group, name, title in wanted:
-        figure = page.chart(title, xaxis=dict(title="epoch"))
+        scale, suffix = _axis(name) if group == "valid" else (1, "")
+        figure = page.chart(title, xaxis=dict(title="epoch"), yaxis=dict(ticksuffix=suffix))
         for k, run in enumerate(runs):
             epochs, values = run.series(group, name)
             if len(epochs):
-                mean, spread = _mean_and_spread(values)
+                mean, spread = _mean_and_spread(scale * values)
                 page.band(figure, epochs, mean, spread, run.name, page.colour(k), legend=len(runs) > 1)
         charts.append(page.show(figure))
     return page.grid(charts)
@@ -294,7 +291,7 @@ def failures(runs: Sequence[Run]) -> str:
 def _measure(run: Run, signature: diagnostics.Signature, looks: Sequence[Mapping[str, Any]]) -> str:
     subjects = dict.fromkeys(s for row in looks for s in row["diagnostics"].get(signature.measure, {}))
     if not subjects:
-        return page.paragraph(f"{signature.measure}: nothing to measure in this model.", "quiet")
+        return page.paragraph(f"{signature.measure.replace('_', ' ')}: nothing to measure in this model.", "quiet")
     figure = page.chart(
         signature.measure.replace("_", " "),
         height=260 + 19 * len(subjects),
@@ -304,7 +301,9 @@ def _measure(run: Run, signature: diagnostics.Signature, looks: Sequence[Mapping
     for k, subject in enumerate(subjects):
         epochs, values = run.series("diagnostics", signature.measure, subject)
         mean, _ = _mean_and_spread(values)
-        page.band(figure, epochs, mean, np.zeros(len(mean)), subject, page.colour(k), legend=True)
+        name, _, layer = subject.rpartition("/")  # of attention, whose layers are counted from 1 on the page
+        words = f"{name}, layer {int(layer) + 1}" if name and layer.isdigit() else subject
+        page.band(figure, epochs, mean, np.zeros(len(mean)), words, page.colour(k), legend=True)
     side = "above" if signature.above else "below"
     figure.add_hline(
         y=signature.threshold,
@@ -329,12 +328,17 @@ def alignment(runs: Sequence[Run]) -> str:
         return "".join(found)
     found.append(
         page.paragraph(
-            "How far the modalities' distributions lie apart, on utterances that have both; smaller is closer, but for "
-            "the classifiers also easier to confuse. Codes are what TGAN starts from, generated features are held "
-            "against the real ones of their modality, and the last are the graph's outputs."
+            "How far the modalities' distributions lie apart, on utterances that have both. Smaller is closer; a "
+            "modality classifier at 0.5 guesses. Codes are what TGAN starts from, generated features are held against "
+            "the real ones of their modality, hidden is the graph's output, and contrast is where ICCL and IMCL pull."
         )
     )
     found.append(_measures(measured))
+    found.append(page.paragraph("Permutation test of MMD²: p if the modalities of a dialogue were exchangeable."))
+    pairs = _pairs(measured)
+    tests = [{_pair(row): row["p"] for row in run.alignment["rows"]} for run in measured]
+    cells = [[pair, *(_p_values(of[pair]) if pair in of else "–" for of in tests)] for pair in pairs]
+    found.append(page.table(["pair", *(run.name for run in measured)], cells))
     for run in measured:
         found += [page.heading(f"{run.name}: t-SNE, {run.alignment['split']} split"), page.grid(_maps(run), "large")]
     return "".join(found)
@@ -342,7 +346,7 @@ def alignment(runs: Sequence[Run]) -> str:
 
 def _measures(runs: Sequence[Run]) -> str:
     """A panel for each measure, a line for each pair, a colour for each run."""
-    pairs = list(dict.fromkeys(_pair(row) for run in runs for row in run.alignment["rows"]))
+    pairs = _pairs(runs)
     figure = make_subplots(cols=len(MEASURES), shared_yaxes=True, horizontal_spacing=0.015)
     figure.update_layout(page.chart("", height=170 + 24 * len(pairs), margin=dict(l=10, r=15, t=50, b=70)).layout)
     for column, (name, title) in enumerate(MEASURES.items(), start=1):
@@ -369,6 +373,16 @@ def _measures(runs: Sequence[Run]) -> str:
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_yaxes(tickvals=list(range(len(pairs))), ticktext=ticks, row=1, col=1)
     return page.show(figure)
+
+
+def _p_values(values: Sequence[float]) -> str:
+    """The p of a single seed, or the range of several."""
+    ends = dict.fromkeys(f"{p:.3f}" for p in (min(values), max(values)))
+    return " to ".join(ends)
+
+
+def _pairs(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(_pair(row) for run in runs for row in run.alignment["rows"]))
 
 
 def _pair(row: Mapping[str, Any]) -> str:
@@ -404,6 +418,46 @@ def _maps(run: Run) -> list[str]:
 # --- Studies ----------------------------------------------------------------------------------------------------------
 
 
+def folds(studies: Sequence[Study]) -> str:
+    """Every part that was held out, the mean of them, and, for classes, all test utterances together."""
+    found = []
+    for study in studies:
+        seeds, select = study.content["seeds"], study.content["select"]
+        by_fold: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for row in study.content["rows"]:
+            by_fold.setdefault(row["fold"], {})[row["score"]] = row
+        named = next(iter(by_fold.values()))
+        metrics = [select, *(score for score in named if score in tasks.METRICS and score != select)]
+        by_class = [score for score in named if score not in tasks.METRICS]
+        words = (
+            f"{_over_seeds(seeds)}. Each fold is tested by models that were trained on the others, and counts the same "
+            "in their mean, which is taken seed by seed."
+        )
+        figure = page.chart(f"test {_title(select)}", yaxis=dict(ticksuffix=_axis(select)[1]), **page.NO_LEGEND)
+        for fold, scores in by_fold.items():
+            colour = page.colour(0) if fold in (MEAN, POOLED) else page.QUIET
+            _dots(figure, fold, scores[select]["per_seed"], seeds, select, colour)
+        found += [page.heading(study.name), page.paragraph(words, "quiet")]
+        for shown, titles in (
+            (metrics, [*map(_title, metrics)]),
+            (by_class, [name.replace("f1", "F1", 1) for name in by_class]),
+        ):
+            cells = [
+                [fold, f"{scores[select]['utterances']:,}", *(_percent(scores[s]["per_seed"], s) for s in shown)]
+                for fold, scores in by_fold.items()
+            ]
+            if shown:
+                found.append(page.table(["test split", "utterances", *titles], cells))
+        found.append(page.show(figure))
+    return "".join(found)
+
+
+def _over_seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return "One seed, so without an interval"
+    return f"{len(seeds)} seeds; ± is half the 95 % interval of the mean over them (Student's t)"
+
+
 def sweeps(studies: Sequence[Study]) -> str:
     """Validation scores over the values of an option, such as the margin β: all classes together and each emotion."""
     found = []
@@ -413,8 +467,8 @@ def sweeps(studies: Sequence[Study]) -> str:
         found.append(page.heading(f"{study.name}: {', '.join(labels)}"))
         found.append(
             page.paragraph(
-                f"Validation split, {len(study.content['seeds'])} seed(s), band ± one standard deviation. The best of "
-                "many on one split flatters.",
+                f"Validation split, {len(study.content['seeds'])} seed(s), band ± one standard deviation; the star "
+                "is what validation selected, and the best of many on one split flatters.",
                 "quiet",
             )
         )
@@ -476,11 +530,15 @@ def ablations(studies: Sequence[Study]) -> str:
         select = study.content["select"]
         rows = [r for r in study.content["rows"] if r["split"] == "test" and r["score"] == select]
         changed = [r for r in rows if r.get("difference") is not None]
-        found.append(page.heading(study.name))
+        words = (
+            f"{_over_seeds(study.content['seeds'])}. Δ and its interval are of ablation − full model, seed by seed; p "
+            "is of the paired t-test, corrected after Holm for the ablations together."
+        )
+        found += [page.heading(study.name), page.paragraph(words, "quiet")]
         figure = page.chart(
             f"difference from the full model, test {_title(select)}{', points' if _axis(select)[1] else ''}",
-            height=140 + 34 * len(changed),
-            showlegend=False,
+            height=90 + 34 * len(changed),
+            **page.NO_LEGEND,
         )
         scale, _ = _axis(select)
         value = np.array([scale * r["difference"] for r in changed])
