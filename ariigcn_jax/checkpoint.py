@@ -1,6 +1,6 @@
 """Checkpoints of a run (orbax): its last state and its best parameters together, so that they never disagree.
 
-    checkpoints/<epoch>/last    TrainState of each seed (leading axis S)
+    checkpoints/<epoch>/last    TrainState of each seed (leading axis S; of K members each S K, seed after seed)
     checkpoints/<epoch>/best    parameters of each seed's chosen epoch so far, with that epoch and its score
     checkpoints/<epoch>/data    what the features were standardised with
     checkpoints/<epoch>/SHA256SUMS    of the files of these, as `sha256sum -c` reads it
@@ -239,7 +239,7 @@ def read_best(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
       directory: the work directory.
 
     Returns:
-      "best" (parameters, epoch and score, each with the leading axis S); and "data".
+      "best" (parameters, epoch and score, each with the leading axis S; parameters of K members S K); and "data".
 
     Raises:
       UserError: there is none yet, or none is intact.

@@ -138,8 +138,8 @@ class TrainedModel:
     @functools.cached_property
     def _explain(self) -> Any:
         lean = self.model.clone(generate=False, contrast=False, ratings=0)
-        network = forward(lean, self.task, self.members)
-        return jax.jit(functools.partial(explain, network, tasks.get(self.task).read), static_argnums=3)
+        network, read = forward(lean, self.task, self.members), tasks.get(self.task).read
+        return jax.jit(functools.partial(explain, network, self.modalities, read), static_argnums=3)
 
     def prepare(self, corpus: Corpus) -> Corpus:
         """Brings a corpus into the model's form.
@@ -170,8 +170,8 @@ class TrainedModel:
             notes.append(f"{', '.join(unknown)}: not used, the model was not trained on it")
         if absent := [m for m in self.modalities if m not in corpus.features]:
             notes.append(f"{', '.join(absent)}: missing, the model goes by the other modalities")
-        for m in (m for m in self.modalities if m in corpus.features):
-            if lacking := int((~corpus.present[m]).sum()):
+        for m in self.modalities:
+            if m in corpus.features and (lacking := int((~corpus.present[m]).sum())):
                 notes.append(f"{m}: missing in {lacking} of {len(corpus)} utterances")
         prefixes = [p for p in self.config.data.speaker_normalised if any(m.startswith(p) for m in corpus.modalities)]
         corpus = normalisation.with_speaker_normalised(corpus, prefixes) if prefixes else corpus

@@ -191,6 +191,7 @@ def forward(model: Model, task: str, members: int) -> Callable[[Any, Batch], Out
 
 def explain(
     network: Callable[[Any, Batch], Outputs],
+    modalities: Sequence[Modality],
     read: Callable[[Array], Array],
     params: Any,
     temperature: float,
@@ -201,6 +202,7 @@ def explain(
 
     Args:
       network: of `forward`, without generators and contrast heads.
+      modalities: in the model's order, which a batch that went through `jit` has lost.
       read: of the task, logits -> probabilities or scores.
       params: its parameters, and perhaps those of more.
       temperature: what logits are divided by, positive.
@@ -211,11 +213,11 @@ def explain(
       Probabilities [V, R, L, O], V = 1 or 1 + M: as it is, then without each modality in turn; and attention, modality
       -> [R, L, W], the mean over layers and heads, of the batch as it is.
     """
-    count = 1 + len(batch.features) if removal else 1
+    count = 1 + len(modalities) if removal else 1
     rows, length = batch.dialogue.shape
     variants = jax.tree.map(lambda x: jnp.tile(x, (count, *[1] * (x.ndim - 1))), batch)
     removed = jnp.repeat(jnp.arange(count) - 1, rows)[:, None]
-    present = {m: variants.present[m] & (removed != k) for k, m in enumerate(batch.features)}
+    present = {m: variants.present[m] & (removed != k) for k, m in enumerate(modalities)}
     features = {m: jnp.where(present[m][..., None], x, 0) for m, x in variants.features.items()}
     outputs = network(params, variants.replace(features=features, present=present))
     probabilities = read(outputs.logits / temperature).reshape(count, rows, length, -1)

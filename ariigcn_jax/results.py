@@ -51,6 +51,7 @@ def results(
     best_test_epochs: Sequence[int] | None = None,
     task: str = "classification",
     epoch: str = "best",
+    members: int = 1,
 ) -> dict[str, Any]:
     """The content of results.json.
 
@@ -68,9 +69,10 @@ def results(
       best_test_epochs: S epochs, those of `best_test`.
       task: a key of `tasks.TASKS`.
       epoch: how the epoch was chosen, "best" or "last".
+      members: models of a seed whose answers were averaged.
 
     Returns:
-      Plain lists, numbers and text under `experiment`, `task`, `label_names`, `seeds`, `select`, `epoch`,
+      Plain lists, numbers and text under `experiment`, `task`, `label_names`, `seeds`, `members`, `select`, `epoch`,
       `selected_epochs`, `test`, `valid` (each metric -> mean, std, per_seed; `confusion` [S, C, C]), `seconds` and, if
       given, `best_test_epoch`.
     """
@@ -80,6 +82,7 @@ def results(
         "task": task,
         "label_names": list(label_names),
         "seeds": [int(seed) for seed in seeds],
+        "members": members,
         "select": select,
         "epoch": epoch,
         "selected_epochs": [int(epoch) for epoch in selected_epochs],
@@ -121,6 +124,8 @@ def table(results: Mapping[str, Any]) -> str:
     reported, task = results[split], task_of(results)
     num_seeds = len(results["seeds"])
     how = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else f"seed {results['seeds'][0]}"
+    if results.get("members", 1) > 1:
+        how += f", each the average of {results['members']} models"
     score = ", ".join(f"{task.metrics[name].title} {_number(reported, name)}" for name in task.headline)
     columns = {split: reported, "valid": results["valid"]}
     if "best_test_epoch" in results:

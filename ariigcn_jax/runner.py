@@ -336,8 +336,8 @@ def _diverged(
         kept = f"The last good state, after epoch {epoch - 1}, is kept in {directory.path / FOLDER / str(epoch - 1)}."
     every, first = seeds.host(states), lost[0] * seeds.members
     members = (_one_state(every, index) for index in range(first, first + seeds.members))
-    found_in = (divergence.locate(seeds.experiment, corpus, state) for state in members)
-    fault = next(filter(None, found_in), None)
+    faults = (divergence.locate(seeds.experiment, corpus, state) for state in members)
+    member, fault = next(((k, fault) for k, fault in enumerate(faults, start=1) if fault), (0, None))
     if fault is None:
         found = (
             "Made again one by one, its steps are finite: this device does not repeat its numbers, or answers to the "
@@ -351,7 +351,9 @@ def _diverged(
         else:
             found += "\nThe same command with --config.debug.nans=true names the operation, too."
     which = ", ".join(str(seeds.numbers[index]) for index in lost)
-    others = f" (what follows is of seed {seeds.numbers[lost[0]]})" if len(lost) > 1 else ""
+    of = [f"seed {seeds.numbers[lost[0]]}"] if len(lost) > 1 else []
+    of += [f"model {member} of {seeds.members}"] if seeds.members > 1 and fault else []
+    others = f" (what follows is of {', '.join(of)})" if of else ""
     return f"Training diverged in epoch {epoch}, seed {which}{others}. {found}\n{kept}"
 
 
@@ -434,6 +436,7 @@ def _report(
         seeds=list(seeds.numbers),
         select=config.eval.select,
         epoch=config.eval.epoch,
+        members=seeds.members,
         selected_epochs=progress.best_epoch.tolist(),
         valid=_scores(seeds, "valid", outcome["valid"]),
         test=_scores(seeds, "test", outcome["test"]) if labelled else None,

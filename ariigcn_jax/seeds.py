@@ -37,7 +37,7 @@ class Seeds(abc.ABC):
     """The seeds of a run, trained in one way.
 
     States and parameters of all seeds are pytrees that only this object looks into; what it gives to the host are numpy
-    arrays with a leading axis S.
+    arrays with a leading axis S. With K members a seed, that of states and parameters is S K, seed after seed.
 
     Attributes:
       way: one of WAYS.
@@ -259,7 +259,8 @@ class Together(Seeds):
 class Members(Seeds):
     """Seeds whose models are several, each trained as a seed of its own; their answers are averaged.
 
-    States and parameters have the members of a seed one after the other, [S * K]; scores and logs are those of the S.
+    States and parameters have the members of a seed one after the other, [S * K]. Answers and so scores are of the
+    average; logs and failure signatures are means over the members, which one of them alone hardly moves.
     """
 
     def __init__(self, inner: Seeds, numbers: Sequence[int]):

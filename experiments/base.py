@@ -125,7 +125,7 @@ def get_config() -> ConfigDict:
     config.debug.nans = False  # where training diverges, also name the operation that gave the first NaN or infinity
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every_seconds = 20.0  # >= 0; an epoch that takes longer is saved before the next begins
+    config.checkpoint.every_seconds = 20.0  # between two, >= 0; a longer epoch is saved before the next begins
     config.checkpoint.keep = 2  # newest ones kept, >= 1
     return config
 

@@ -12,9 +12,9 @@ What comes out below --workdir: controlled.md, .csv and .png; what is in control
 are of the test split: the weighted F1; how far classes lie apart (silhouette and inter- over intra-class distance),
 in the features as given and in the graph's output, inside each modality and, "across", with all modalities' vectors in
 one space; and the gap between modalities (MMD²), also of the codes that TGAN works on; and, with the loss, all of
-these in the space of its projections, where ICCL and IMCL pull. Each seed draws conversations
-of its own, so intervals tell of other conversations too. Model and training are small and fixed (`model_config`):
-differences count here, not scores.
+these in the space of its projections, where ICCL and IMCL pull. Each seed draws conversations of its own, so intervals
+tell of other conversations too. Model and training are small and fixed (`model_config`): differences count here, not
+scores.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def compiled(config: Any, corpus: Corpus) -> Program:
 
 
 def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str, float]:
-    """Separation of classes and distance of modalities: "features", "hidden" and "contrast" measures by column."""
+    """Separation of classes and distance of modalities: measures of features, codes, hidden and contrast by column."""
     from ariigcn_jax import alignment, separation
 
     vectors = alignment.collect([outputs], [utterance], corpus, "feature")

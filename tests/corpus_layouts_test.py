@@ -244,3 +244,8 @@ def test_pickle_within_a_protocol_0_file_without_suffix(tmp_path):
     path = tmp_path / "IEMOCAP"
     path.write_bytes(pickle.dumps(tuple_elements(conversations(), "IEMOCAP", next(iter(LAYOUTS.values()))), 0))
     assert corpus.load(path).widths == WIDTHS
+
+
+def test_compact_json_is_not_taken_for_another_file(tmp_path):
+    (tmp_path / "x").write_text('{"dia1":{"utterances":[]}}')
+    assert "safetensors" not in refused(tmp_path / "x")

@@ -62,6 +62,7 @@ def test_vectors_as_people_write_them(load, cell):
 def test_decimal_commas(load):
     read = load("dialogue_id;label;text_0;text_1\na;0;1,5;-2\na;1;3;4,25", valid_fraction=0, test_fraction=0)
     assert read.features["text"].tolist() == [[1.5, -2], [3, 4.25]]
+    assert "numbers such as 1,5 were read with a decimal comma" in read.notes
 
 
 def test_columns_passed_over_are_said(load):

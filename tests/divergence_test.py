@@ -27,6 +27,7 @@ PLACES = {
     "one device": {},
     "streamed": {"data.device_megabytes": 0.002},
     "two devices": {"num_devices": 2},
+    "members": {"members": 2},
     "two devices, streamed": {"num_devices": 2, "data.device_megabytes": 0.002},
     "seeds on devices": {"num_devices": 2, "num_seeds": 3},
 }
@@ -120,6 +121,7 @@ def test_every_place_names_the_same_step_and_keeps_the_epoch_before(said, place)
     assert step_of(messages[place]) == step_of(messages["one device"]) == ("4", "11")
     kept = folder / place / "checkpoints" / "3"
     assert f"after epoch 3, is kept in {kept}." in messages[place] and kept.is_dir()
+    assert ("(what follows is of model 1 of 2)" in messages[place]) == (place == "members")
 
 
 @pytest.mark.slow

@@ -256,6 +256,7 @@ def tiny(name):
     config = base.get_config()
     options = {
         "experiment": name,
+        "members": 2,  # so that counts are those of averaged answers
         "num_epochs": 3,
         "batch_size": 6,
         "model.hidden": 8,
@@ -318,6 +319,21 @@ def test_scores_are_those_of_the_written_predictions(finished):
         assert found["micro_f1"] and content["calibration_error"]["valid"]["after"]["mean"] < 0.5
     assert found.keys() == tasks.get(task).metrics.keys()
     assert found == pytest.approx({name: content["test"][name]["mean"] for name in found}, abs=1e-5)
+
+
+def test_counts_are_those_of_the_written_predictions(finished):
+    task, _, corpus, folder, content = finished
+    test = [row for row in predictions(folder) if row["split"] == "test"]
+    counts = np.zeros(np.shape(content["test"]["confusion"][0]), int)
+    for row in test:
+        if task == "regression":
+            level = [round(min(max(float(row[name]), -3), 3)) + 3 for name in ("label", "prediction")]
+            counts[level[0], level[1]] += 1
+        else:
+            sets = [row[name].split("|") for name in ("label", "prediction")]
+            for o, name in enumerate(corpus.target_names):
+                counts[o, int(name in sets[0]), int(name in sets[1])] += 1
+    assert content["test"]["confusion"][0] == counts.tolist()
 
 
 def test_trained_model_answers_in_the_task_s_terms(finished):

@@ -4,8 +4,8 @@ output:
     python -m tools.align runs/full runs/no_tgan
 
 The first run is compared with each of the others, over their seeds. Each run gets alignment.json and alignment.png, the
-t-SNE projection of its first seed; tools.report shows both. What the measures are, and what can be compared at all,
-says ariigcn_jax/alignment.py.
+t-SNE projection of its first seed; tools.report shows both. Of several members the first is measured, for
+each has spaces of its own. What the measures are, and what can be compared at all, says ariigcn_jax/alignment.py.
 """
 
 from __future__ import annotations

@@ -159,7 +159,8 @@ def _export(model: TrainedModel, repeats: int) -> None:
         command = [sys.executable, "-I", "-c", FRESH]
         done = subprocess.run(command, cwd=folder, input=json.dumps([given, repeats]), capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"The export does not answer: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise UserError(f"The export does not answer: {said[-1]}")
     times = np.array(json.loads(done.stdout))
     imported, loaded, first = times[:3, 0]
     _row(f"the export, a conversation of {EXPORTED} utterances", times[3:])

@@ -265,7 +265,8 @@ def _choose(
             remedies = {1: "one number an utterance is [U, 1], by .reshape(-1, 1)", 2: "convert by .astype('float32')"}
             remedy = remedies.get(array.ndim, "average over the frames")
             unfit.append(f"`{field}` is not taken as a modality: it is {_kind(array)}, not 2-D floats; {remedy}")
-    archive.notes.extend(unfit)
+    for words in unfit:
+        archive.note(words)
     if others:
         archive.note(
             f"{listed(others)}: not taken as a modality, going by the name; ask for it by data.modalities if it is "

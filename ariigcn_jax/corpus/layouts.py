@@ -55,7 +55,7 @@ _MAGIC = {
         ((0, b"<!DOCTYPE"), (0, b"<!doctype"), (0, b"<html")),
         "a web page; the download may have asked for a sign-in or a confirmation, so fetch it with a browser",
     ),
-    (8, b'{"'): "a safetensors file; read it with safetensors.numpy and write its arrays with numpy.savez",
+    (4, b'\0\0\0\0{"'): "a safetensors file; read it with safetensors.numpy and write its arrays with numpy.savez",
     (0, b"version https://git-lfs"): "a Git LFS pointer and not the file; fetch it by git lfs pull",
 }
 _PYTORCH = "a PyTorch file; read it with torch.load and write its tensors as arrays with numpy.savez"

@@ -44,6 +44,7 @@ _LIST = re.compile(r"""\s*["']?(?:[\w.]+\()?\[([^\[\]]*)\](?:,[^\[\]]*)?\)?["']?
 _CUT = re.compile(r"""\s*["']?(?:[\w.]+\()?\[+\s*[-+\d.]""")
 _DECIMAL = r"[-+]?\d+(?:,\d+)?(?:[eE][-+]?\d+)?"
 _DECIMAL_COMMAS = re.compile(rf"\s*{_DECIMAL}(?:[\s;|]+{_DECIMAL})+\s*")
+_COMMA_IN_A_NUMBER = re.compile(r"[\t;|]\s*[-+]?\d+,\d+\s*[\t;|\r\n]")  # in a table that no comma divides
 _SPLIT_FILE = re.compile(r"(train|valid|val|dev|test)(?![a-z]).*|.*[_\-.](train|valid|val|dev|test)", re.IGNORECASE)
 _TRUE, _FALSE = ("1", "true", "yes", "t", "y", "1.0"), ("0", "false", "no", "f", "n", "0.0", "")
 VECTORS = (
@@ -144,6 +145,8 @@ def _rows(path: Path) -> tuple[list[Row], list[str]]:
     if not start:
         raise UserError(f"{path}: the file is empty.")
     rows = _json(path, words) if start in "[{" else list(_csv(path, words))
+    if start not in "[{" and _COMMA_IN_A_NUMBER.search(words):
+        notes.append("numbers such as 1,5 were read with a decimal comma")
     if not rows:
         raise UserError(f"{path}: the table has no rows.")
     return rows, notes
@@ -169,7 +172,7 @@ def _csv(path: Path, words: str) -> Iterator[Row]:
         names = [name.strip() for name in next(reader)]
         _check_names(path, names)
         if len(set(names)) < len(names):
-            raise UserError(f"{path}: a column's name comes twice in the first line: {', '.join(names)[:200]}.")
+            raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")
         groups = _groups(names)
         for cells in reader:
             if not any(cells):
@@ -260,13 +263,13 @@ def _json(path: Path, words: str) -> list[Row]:
 def _json_lines(path: Path, words: str, error: Exception) -> list[Any]:
     lines = [line for line in words.split("\n") if line.strip()]
     if len(lines) < 2 or not lines[0].strip().startswith("{") or not lines[0].strip().endswith("}"):
-        raise UserError(f"{path}: the JSON is truncated or damaged: {str(error)[:200]}.") from None
+        raise UserError(f"{path}: the JSON is truncated or damaged: {short(error)}.") from None
     values = []
     for number, line in enumerate(lines, start=1):
         try:
             values.append(json.loads(line))
         except (ValueError, RecursionError) as wrong:
-            raise UserError(f"{path}: line {number} is no JSON object: {str(wrong)[:200]}.") from None
+            raise UserError(f"{path}: line {number} is no JSON object: {short(wrong)}.") from None
     return values
 
 
