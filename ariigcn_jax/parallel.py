@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from ariigcn_jax.types import UserError
 T = TypeVar("T")
 AXIS = "devices"
 SECONDS_TO_MEET = 120
+SECONDS_TO_SPEAK = 1.0  # that the first process leaves to the others for a last message
 SIGNS_OF_LOSS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Connection", "oordination service")
 
 
@@ -83,6 +85,8 @@ def ending_together() -> Iterator[None]:
         else:
             traceback.print_exc()
         sys.stderr.flush()
+        if is_first():
+            time.sleep(SECONDS_TO_SPEAK)  # JAX ends the others as soon as the first one is gone
         os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
@@ -106,6 +110,12 @@ def from_first(function: Callable[[], T], otherwise: T) -> T:
     if failed:
         raise UserError("process 0 could not go on; its message says why.")
     return result
+
+
+def meet() -> None:
+    """Waits until all processes are here."""
+    if processes() > 1:
+        multihost_utils.sync_global_devices("meet")
 
 
 def broadcast(tree: T) -> T:
