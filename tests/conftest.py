@@ -4,6 +4,14 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+LONGEST = ("parallel", "stream", "train", "objective", "attention", "model", "runner", "bench", "tasks", "losses")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest first, so that no core is left with one of them while the others have ended."""
+    place = {f"{name}_test": k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
 
 @pytest.fixture(scope="module")
 def quick_compilation(tmp_path_factory):
