@@ -93,7 +93,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize(
     "changes",
-    [pytest.param(c, id=name, marks=[pytest.mark.slow] if "uniform" in name else []) for name, c in CONFIGS.items()],
+    [pytest.param(c, id=name, marks=[] if name == "default" else [pytest.mark.slow]) for name, c in CONFIGS.items()],
 )
 def test_reference_computes_the_same_logits_losses_and_gradients(changes):
     corpus = conversations(widths=builders.widths(2))
@@ -212,6 +212,7 @@ def measured(quick_compilation):
     return json.loads(json.dumps({"experiment": "tiny", **rows}))
 
 
+@pytest.mark.slow
 def test_rows_agree_with_each_other(measured):
     own, other = measured["sections"]["epoch"]
     assert own["nodes"] == other["nodes"] == 2 * 9
@@ -232,6 +233,7 @@ def test_rows_agree_with_each_other(measured):
     assert all(row["median"] <= row["p95"] for row in measured["sections"]["latency"])
 
 
+@pytest.mark.slow
 def test_table_and_picture(measured):
     table = report.table(measured)
     for row in (row for rows in measured["sections"].values() for row in rows):

@@ -350,6 +350,7 @@ def test_members_train_as_seeds_do_and_answer_together(both, tmp_path):
     assert at_best["confusion"] == content["valid"]["confusion"][0]
 
 
+@pytest.mark.slow
 def test_run_goes_on_in_another_way(both, tmp_path):
     shutil.copytree(both[0], tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
