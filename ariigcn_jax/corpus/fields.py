@@ -256,17 +256,12 @@ def _choose(
     unfit: list[str] = []
     for field, array in archive.arrays.items():
         if array.ndim == 2 and array.dtype.kind == "f" and field not in (label, *ratings, "_".join(ratings)):
-            (chosen if _NAMED_LIKE_A_MODALITY.fullmatch(field) else others).append(field)
-        elif (
-            (array.ndim >= 2 or array.dtype.kind in "iufb")
-            and field != label
-            and _NAMED_LIKE_A_MODALITY.fullmatch(field)
-        ):
+            (chosen if is_named_like_a_modality(field) else others).append(field)
+        elif (array.ndim >= 2 or array.dtype.kind in "iufb") and field != label and is_named_like_a_modality(field):
             remedies = {1: "one number an utterance is [U, 1], by .reshape(-1, 1)", 2: "convert by .astype('float32')"}
             remedy = remedies.get(array.ndim, "average over the frames")
             unfit.append(f"`{field}` is not taken as a modality: it is {_kind(array)}, not 2-D floats; {remedy}")
-    for words in unfit:
-        archive.note(words)
+            archive.note(unfit[-1])
     if others:
         archive.note(
             f"{listed(others)}: not taken as a modality, going by the name; ask for it by data.modalities if it is "

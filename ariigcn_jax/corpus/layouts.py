@@ -31,10 +31,7 @@ then checks:
                 text=…, audio=…)    # one row an utterance; text and audio are [utterances, features] float32"""
 
 _MAGIC = {
-    (
-        0,
-        b"\x89HDF",
-    ): "an HDF5 file (.h5, or .mat of MATLAB 7.3); read it with h5py and write its arrays with numpy.savez",
+    (0, b"\x89HDF"): "an HDF5 file (.h5, or .mat of MATLAB 7.3); read it with h5py and write it with numpy.savez",
     (0, b"\x1f\x8b"): "compressed by gzip; unpack it first",
     (0, b"\xfd7zX"): "compressed by xz; unpack it first",
     (0, b"BZh"): "compressed by bzip2; unpack it first",
