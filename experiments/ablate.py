@@ -25,7 +25,8 @@ from experiments.command import define_config, flag, main
 from experiments.run import MAY_DIFFER, load_corpus
 
 FULL = "full"
-MEASURED = ("data.task", "data.label", "data.relabel", "data.split")  # with other scores than the full model
+# with other scores than the full model
+MEASURED = ("data.task", "data.label", "data.relabel", "data.split", "data.without")
 
 
 def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any]:

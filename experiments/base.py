@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
     config.data.ratings = ()  # fields of annotators' ratings (valence, arousal, …) to predict beside the label
     config.data.relabel = ""  # NAME=NEW,NAME=: classes with one new name are merged, those without one lose their label
     config.data.split = ""  # test split: FIELD=PATTERN | fold1of5[:FIELD] | session1 (corpus/splits.py); "": the file's
+    config.data.without = ""  # dialogues that are left out of the corpus, written as data.split is; "": none
     config.data.generate = ConfigDict()  # keywords of corpus.generate: generated conversations instead of a file
     config.data.longest_row = (
         1024  # slots; longer dialogues are cut into overlapping pieces where the graph is windowed

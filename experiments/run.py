@@ -40,8 +40,10 @@ def load_corpus(config: Any) -> Corpus:
                 "data.modalities and data.speaker_normalised choose fields of a file, and these conversations are "
                 "generated. data.only chooses among their modalities."
             )
-        if data.relabel or data.split:
-            raise UserError("data.relabel and data.split are for the labels and dialogues of a file: leave them out.")
+        if data.relabel or data.split or data.without:
+            raise UserError(
+                "data.relabel, data.split and data.without are for the labels and dialogues of a file: leave them out."
+            )
         return corpora.keep(corpora.generate(**data.generate.to_dict(), task=data.task), tuple(data.only))
     if not data.path and not data.name:
         raise UserError(
@@ -57,6 +59,7 @@ def load_corpus(config: Any) -> Corpus:
         ratings=tuple(data.ratings),
         relabel=data.relabel,
         split=data.split,
+        without=data.without,
     )
     for note in corpus.notes:
         print(f"note: {note}")

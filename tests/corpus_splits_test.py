@@ -88,6 +88,22 @@ def test_one_value_of_a_field_held_out_names_people_on_both_sides(file):
     assert members(corpora.load(file, split="actor=Ses02M"), "test") == {n for n in DIALOGUES if "Ses02" in n}
 
 
+def test_dialogues_left_out_are_nowhere_and_the_others_are_as_they_were(file):
+    whole, rest = corpora.load(file), corpora.load(file, without="session3", split="session1")
+    here = np.flatnonzero([not whole.dialogue_ids[d].startswith("Ses03") for d in whole.dialogue])
+    assert rest.dialogue_ids == tuple(name for name in whole.dialogue_ids if not name.startswith("Ses03"))
+    assert rest.utterance_ids == tuple(whole.utterance_ids[u] for u in here)
+    np.testing.assert_array_equal(rest.features["text"], whole.features["text"][here])
+    np.testing.assert_array_equal(rest.label, whole.label[here])
+    assert rest.dialogue.max() == 7 and (np.diff(rest.dialogue) >= 0).all()
+    assert members(rest, "test") == {name for name in DIALOGUES if name.startswith("Ses01")}
+    assert "data.without=session3: 4 of 12 dialogues are left out" in rest.notes
+    parts = [members(corpora.load(file, without="session3", split=name), "test") for name in splits.expand(["4folds"])]
+    assert sorted(name for part in parts for name in part) == list(rest.dialogue_ids) and {*map(len, parts)} == {2}
+    with pytest.raises(UserError, match=r"data\.without=session4: no `dialogue_id` fits"):
+        corpora.load(file, without="session4")
+
+
 def test_folds_are_a_partition_and_groups_stay_together(file):
     parts = [members(corpora.load(file, split=name), "test") for name in splits.expand(["5folds"])]
     assert sorted(name for part in parts for name in part) == sorted(DIALOGUES)
@@ -120,7 +136,7 @@ def test_names_of_several_splits():
 @pytest.mark.parametrize(
     ("split", "words"),
     [
-        ("session4", r"no `dialogue_id` fits Ses04\*, so nothing is left to test on. It has Ses01F_0"),
+        ("session4", r"no `dialogue_id` fits Ses04\*, so nothing is held out. It has Ses01F_0"),
         ("speaker=F", "fits F, so nothing is left to train on"),
         ("fold4of3", "folds count from 1"),
         ("fold1of1", "at least two"),

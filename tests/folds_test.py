@@ -115,7 +115,7 @@ def test_command_holds_out_each_and_writes_the_tables(started, monkeypatch, caps
         (["session1"], {"eval.test": False}, r"eval\.test=True"),
         (["session1", "dialogue_id=Ses01_1"], {}, "session1 and dialogue_id=Ses01_1 both test the dialogue 'Ses01_1'"),
         (["session1", "dialogue_id=Ses03_2"], {}, "has no labelled utterance in its test split"),
-        (["session1", "session4"], {}, "nothing is left to test on"),
+        (["session1", "session4"], {}, "nothing is held out"),
     ],
 )
 def test_folds_that_cannot_be_run_are_refused_before_any_run(

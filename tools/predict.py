@@ -93,6 +93,8 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
     options = dict(label=data.label, task=model.task, training=False, relabel=data.get("relabel", ""))
     if split and data.get("split"):
         options |= dict(split=data.split, valid_fraction=data.valid_fraction)
+    if split:
+        options |= dict(without=data.get("without", ""))
     try:
         return corpora.load(path, modalities=tuple(data.modalities) or model.modalities, **options)
     except UserError:

@@ -82,6 +82,7 @@ def load(
     ratings: Sequence[str] = (),
     relabel: str = "",
     split: str = "",
+    without: str = "",
 ) -> Corpus:
     """Finds and reads a corpus.
 
@@ -99,6 +100,7 @@ def load(
       ratings: fields of annotators' ratings to learn beside the label.
       relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
       split: what is the test split, as in the docstring of `splits`; "" for what the file says.
+      without: the dialogues that are left out, written as `split` is; "" for none.
 
     Returns:
       A validated corpus; its `notes` say what a user should be told about the file.
@@ -118,6 +120,7 @@ def load(
         ratings=ratings,
         relabel=relabel,
         split=split,
+        without=without,
     )
     return normalisation.apply(corpus, normalisation.fit(corpus)) if standardise else corpus
 

@@ -15,6 +15,7 @@ import numpy as np
 from ariigcn_jax.corpus import labels as classes
 from ariigcn_jax.corpus import splits
 from ariigcn_jax.corpus import targets as truths
+from ariigcn_jax.corpus.conversation import select
 from ariigcn_jax.corpus.values import short
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
 
@@ -171,6 +172,7 @@ def assemble(
     ratings: Sequence[str] = (),
     relabel: str = "",
     split: str = "",
+    without: str = "",
 ) -> Corpus:
     """Validates fields and makes them a corpus; what they must hold is in `LAYOUT`.
 
@@ -188,6 +190,7 @@ def assemble(
         joins theirs by underscores; what the file lacks is noted and left out. They are used in training alone.
       relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
       split: what is the test split, as in the docstring of `splits`; "" for what the file says.
+      without: the dialogues that are left out, written as `split` is; "" for none.
 
     Returns:
       The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
@@ -214,9 +217,10 @@ def assemble(
         raise UserError(f"data.relabel={relabel} renames classes, and data.task={task} has none. Leave it out.")
     speaker, speaker_names = _speakers(archive, order, dialogue)
     where = archive, order, dialogue, dialogue_ids
-    given = _chosen_splits(*where, split) if split else _given_splits(*where)
+    kept = _kept(*where, without)
+    given = _chosen_splits(*where, kept, split) if split else _given_splits(*where)
     if training or split:
-        given = _carve(archive, given, split, dialogue, dialogue_ids, labels != UNLABELED, fractions)
+        given = _carve(archive, given, split, dialogue, dialogue_ids, kept, labels != UNLABELED, fractions)
     elif given is None:
         given = np.full(len(dialogue_ids), "test")
     features, present = _features(archive, chosen, order)
@@ -236,9 +240,12 @@ def assemble(
     )
     if targets is not None:
         corpus = truths.attach(corpus, task, *targets)
+    if training:
+        corpus = dataclasses.replace(corpus, ratings=_ratings(archive, ratings, order, corpus.split == "train"))
+    if without:
+        corpus = select(corpus, np.flatnonzero(kept).tolist())
     if not training:
         return dataclasses.replace(corpus, notes=tuple(archive.notes))
-    corpus = dataclasses.replace(corpus, ratings=_ratings(archive, ratings, order, corpus.split == "train"))
     _check_training(archive, label, corpus)
     return dataclasses.replace(corpus, notes=(*archive.notes, *_training_notes(corpus)))
 
@@ -415,11 +422,13 @@ def _carve(
     chosen: str,
     dialogue: np.ndarray,
     dialogue_ids: Sequence[str],
+    kept: np.ndarray,
     labelled: np.ndarray,
     fractions: dict[str, float],
 ) -> np.ndarray:
-    """[dialogues] str; carves out of the train dialogues what `given` lacks, which is the file's, or `chosen`."""
-    split = np.full(len(dialogue_ids), "train") if given is None else given
+    """[dialogues] str, "" for those that are not `kept`; carves out of the train dialogues what `given` lacks, which is
+    the file's, or `chosen`."""
+    split = np.where(kept, "train" if given is None else given, "")
     # A dialogue without a label would be no validation at all.
     usable = np.isin(np.arange(len(dialogue_ids)), dialogue[labelled])
     lacks = (["test"] if given is None else []) + ([] if "valid" in split else ["valid"])
@@ -455,20 +464,48 @@ def _carved(name: str, picked: int, candidates: int, lacking: str, how: str) -> 
     return f"{lacking}: {counts} became the {name} split, {how}"
 
 
-def _chosen_splits(
-    archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str], text: str
+def _kept(
+    archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str], without: str
 ) -> np.ndarray:
-    """[dialogues] str, "test" for what the user holds out and "train" for all others; notes people who are in both."""
-    what = splits.parse(text)
+    """[dialogues] bool, those that are not left out."""
+    everything = np.ones(len(dialogue_ids), bool)
+    if not without:
+        return everything
+    what = splits.parse(without, "data.without")
+    kept = ~_held_out(archive, order, dialogue, dialogue_ids, everything, what)
+    archive.note(f"data.without={without}: {(~kept).sum()} of {count(len(kept), 'dialogue')} are left out")
+    return kept
+
+
+def _held_out(
+    archive: Fields,
+    order: np.ndarray,
+    dialogue: np.ndarray,
+    dialogue_ids: Sequence[str],
+    among: np.ndarray,
+    what: splits.HeldOut,
+) -> np.ndarray:
+    """[dialogues] bool, of those `among` which are chosen."""
     values = archive.names(what.field, order)
     if values is None:
-        raise archive.absent(what.field, f"data.split={text} needs it; it may name another field")
-    held = splits.hold_out(what, dialogue, values, dialogue_ids)
-    archive.note(f"data.split={text}: {held.sum()} of {count(len(held), 'dialogue')} became the test split")
+        raise archive.absent(what.field, f"{what.option}={what.text} needs it; it may name another field")
+    rows, number = among[dialogue], np.cumsum(among) - 1
+    names = [dialogue_ids[d] for d in np.flatnonzero(among).tolist()]
+    held = np.zeros(len(among), bool)
+    held[among] = splits.hold_out(what, number[dialogue[rows]], values[rows], names)
+    return held
+
+
+def _chosen_splits(
+    archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str], kept: np.ndarray, text: str
+) -> np.ndarray:
+    """[dialogues] str, "test" for what the user holds out and "train" for all others; notes people who are in both."""
+    held = _held_out(archive, order, dialogue, dialogue_ids, kept, splits.parse(text))
+    archive.note(f"data.split={text}: {held.sum()} of {count(kept.sum(), 'dialogue')} became the test split")
     for field in splits.PEOPLE:
         people = archive.names(field, order)
         if people is not None:
-            tested, others = (set(people[chosen].tolist()) for chosen in (held[dialogue], ~held[dialogue]))
+            tested, others = (set(people[chosen[dialogue]].tolist()) for chosen in (held, kept & ~held))
             if both := sorted(tested & others):
                 archive.note(
                     f"data.split={text}: {len(both)} of {count(len(tested), 'name')} in the `{field}` of the test "

@@ -1,6 +1,7 @@
 """Splits by dialogue that depend on names in the corpus and on nothing else.
 
-What is held out for testing (`data.split`) is written in one of three ways, and all other dialogues are trained on:
+What is held out for testing (`data.split`), while all other dialogues are trained on, or left out of the corpus
+(`data.without`), is written in one of three ways:
 
     FIELD=PATTERN       the dialogues with an utterance whose FIELD fits: speaker=Ann, dialogue_id=Ses01*
     fold2of5            the second of five parts of the dialogues
@@ -31,6 +32,7 @@ class HeldOut:
     """Which dialogues are the test split; made by `parse`.
 
     Attributes:
+      option: of the config that it is the value of.
       text: as it was written.
       field: whose values count.
       pattern: that one of a dialogue's values has to fit; "" for a fold.
@@ -38,6 +40,7 @@ class HeldOut:
       folds: how many there are.
     """
 
+    option: str
     text: str
     field: str = DIALOGUE
     pattern: str = ""
@@ -45,8 +48,12 @@ class HeldOut:
     folds: int = 0
 
 
-def parse(text: str) -> HeldOut:
+def parse(text: str, option: str = "data.split") -> HeldOut:
     """Reads what is held out; how it is written is in the module's docstring.
+
+    Args:
+      text: as it was written.
+      option: of the config that it is the value of, for messages.
 
     Raises:
       UserError: it is written otherwise.
@@ -54,12 +61,12 @@ def parse(text: str) -> HeldOut:
     if found := re.fullmatch(r"fold(\d+)of(\d+)(?::(\w+))?", text):
         fold, folds = int(found[1]), int(found[2])
         if not 1 <= fold <= folds or folds < 2:
-            raise UserError(f"data.split={text}: folds count from 1, and there are at least two, as in fold1of5.")
-        return HeldOut(text, found[3] or DIALOGUE, fold=fold, folds=folds)
+            raise UserError(f"{option}={text}: folds count from 1, and there are at least two, as in fold1of5.")
+        return HeldOut(option, text, found[3] or DIALOGUE, fold=fold, folds=folds)
     field, equals, pattern = SESSIONS.get(text, text).partition("=")
     if not (field and equals and pattern):
-        raise UserError(f"data.split={text}: write what is held out for testing as {EXAMPLES}.")
-    return HeldOut(text, field, pattern)
+        raise UserError(f"{option}={text}: write what is held out as {EXAMPLES}.")
+    return HeldOut(option, text, field, pattern)
 
 
 def expand(names: Iterable[str]) -> list[str]:
@@ -75,7 +82,7 @@ def expand(names: Iterable[str]) -> list[str]:
 
 
 def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_ids: Sequence[str]) -> np.ndarray:
-    """[dialogues] bool, those that are the test split.
+    """[dialogues] bool, those that are held out.
 
     Folds are dealt, one group of dialogues after the other, in the order of the SHA-256 of their first names (choice).
 
@@ -86,7 +93,7 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
       dialogue_ids: names of the dialogues.
 
     Raises:
-      UserError: nothing would be left in the test split, or outside.
+      UserError: nothing would be held out, or all.
     """
     known, value = np.unique(values, return_inverse=True)
     if what.pattern:
@@ -96,13 +103,13 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
         few = ", ".join(known[:3].tolist()) + (" …" if len(known) > 3 else "")
         if not held.any():
             raise UserError(
-                f"data.split={what.text}: no `{what.field}` fits {what.pattern}, so nothing is left to test on. "
+                f"{what.option}={what.text}: no `{what.field}` fits {what.pattern}, so nothing is held out. "
                 f"It has {few}"
             )
         if held.all():
             raise UserError(
-                f"data.split={what.text}: every dialogue has a `{what.field}` that fits {what.pattern}, so nothing is "
-                f"left to train on. It has {few}"
+                f"{what.option}={what.text}: every dialogue has a `{what.field}` that fits {what.pattern}, so nothing "
+                f"is left to train on. It has {few}"
             )
         return held
     group = _groups(dialogue, value, len(dialogue_ids), len(known))
@@ -111,7 +118,7 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
     first = {int(g): dialogue_ids[int(d)] for g, d in zip(groups, by_name[place], strict=True)}
     if len(first) < what.folds:
         raise UserError(
-            f"data.split={what.text}: the dialogues fall into {len(first)} group(s) that share no `{what.field}`, "
+            f"{what.option}={what.text}: the dialogues fall into {len(first)} group(s) that share no `{what.field}`, "
             f"fewer than {what.folds} folds. Ask for fewer, or for another field."
         )
     order = sorted(first, key=lambda g: (_digest("fold", first[g]), first[g]))
