@@ -20,6 +20,18 @@ from typing import Any
 from ariigcn_jax.types import UserError
 
 ONLY, TASK = "only_", "task_"
+# What is ours beside the paper's parts: one by one here, all of it in `paper`
+ADDITIONS: dict[str, dict[str, Any]] = {
+    "no_unimodal": {"losses.unimodal.weight": 0.0},
+    "no_ratings": {"losses.ratings.weight": 0.0},
+    # a copy of features standardised within dialogue and speaker
+    "no_speaker_normalised": {"data.speaker_normalised": ()},
+    # modalities and features that go missing in training
+    "no_modality_dropout": {"model.modality_dropout": 0.0},
+    "no_input_dropout": {"model.input_dropout": 0.0},
+    # the parameters themselves in place of their moving average, so at a rate that falls to 0
+    "no_average": {"optimizer.average": 0.0, "optimizer.schedule": "cosine"},
+}
 ABLATIONS: dict[str, dict[str, Any]] = {
     # The paper's components
     "no_tgan": {"losses.adversarial.weight": 0.0},
@@ -28,24 +40,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_contrast": {"losses.iccl.weight": 0.0, "losses.imcl.weight": 0.0},
     # No auxiliary loss: encoders, graph and classifier with its own loss
     "no_auxiliary": {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")},
-    "no_unimodal": {"losses.unimodal.weight": 0.0},
-    "no_ratings": {"losses.ratings.weight": 0.0},
+    # The additions to them
+    **ADDITIONS,
+    "paper": {"members": 1} | {key: value for part in ADDITIONS.values() for key, value in part.items()},
     # One model, or the answers of five averaged
     "single": {"members": 1},
     "ensemble": {"members": 5},
-    # What the paper states, and no additions of ours: no unimodal loss, no ratings, no copy of features, no missing
-    # modalities in training, and the parameters themselves in place of their moving average, so at a rate that falls
-    # to 0
-    "paper": {
-        "members": 1,
-        "losses.unimodal.weight": 0.0,
-        "losses.ratings.weight": 0.0,
-        "data.speaker_normalised": (),
-        "model.modality_dropout": 0.0,
-        "model.input_dropout": 0.0,
-        "optimizer.average": 0.0,
-        "optimizer.schedule": "cosine",
-    },
     # The graph
     "no_graph": {"model.graph.layers": 0},
     "no_speaker": {"model.speakers": 0, "model.graph.speaker_relations": False},
@@ -105,6 +105,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "components": tuple(
         f"no_{part}" for part in ("tgan", "iccl", "imcl", "contrast", "unimodal", "ratings", "auxiliary", "graph")
     ),
+    "additions": tuple(ADDITIONS),
     "graph": ("no_graph", "no_speaker", "no_edge_attention", "dot_attention", "complete_graph", "causal_graph"),
     "losses": tuple(name for name in ABLATIONS if name.startswith(("emotion_", "adversarial_", "iccl_", "imcl_"))),
     "gan": tuple(name for name in ABLATIONS if name.startswith("gan_")),
