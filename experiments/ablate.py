@@ -25,8 +25,6 @@ from experiments.command import define_config, flag, main
 from experiments.run import MAY_DIFFER, load_corpus
 
 FULL = "full"
-# with other scores than the full model
-MEASURED = ("data.task", "data.label", "data.relabel", "data.split", "data.without")
 
 
 def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any]:
@@ -55,7 +53,7 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
             if name in names:
                 raise UserError(f"The ablation {name} changes nothing: the full model is as it says. Leave it out.")
             continue
-        if set(MEASURED) & set(ablations.options(name)):
+        if set(ablations.MEASURED) & set(ablations.options(name)):
             raise UserError(
                 f"{name} changes what is measured, so it has no difference from the full model. Put it behind the "
                 f"configuration's file, as in --config=experiments/iemocap.py:{name}"

@@ -111,6 +111,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "gan": tuple(name for name in ABLATIONS if name.startswith("gan_")),
 }
 MODALITIES = "modalities"
+# Options with which scores are of something else, and have no difference from those without.
+MEASURED = ("data.task", "data.label", "data.relabel", "data.split", "data.without")
 
 
 def options(names: str) -> dict[str, Any]:
@@ -179,8 +181,9 @@ def override(config: Any, changes: Mapping[str, Any]) -> None:
                 f"The config has no option {key}.{nearest(key, _leaves(config))} experiments/base.py has them all."
             ) from error
         except TypeError as error:
-            kind = type(_leaves(config).get(key)).__name__
-            raise UserError(f"{key} cannot be {value!r}: it is of type {kind}.") from error
+            leaves = _leaves(config)
+            kind = f"of type {type(leaves[key]).__name__}" if key in leaves else "a group of options"
+            raise UserError(f"{key} cannot be {value!r}: it is {kind}.") from error
 
 
 def expand(names: Iterable[str], modalities: Sequence[str]) -> list[str]:

@@ -81,6 +81,9 @@ SWEEPS = {
     ),
 }
 
+# With other seeds, or other scores: of another split, classes or dialogues.
+FIXED = (*ablations.MEASURED, "data.valid_fraction", "seed", "num_seeds", "eval.test", "eval.report_best_test")
+
 
 # --- Options and their values -----------------------------------------------------------------------------------------
 
@@ -126,9 +129,9 @@ def _split(text: str, what: str) -> tuple[str, str]:
 
 
 def _literals(text: str) -> tuple[Any, ...]:
-    """Values between commas: Python's literals, and words as they are."""
+    """Values between commas: Python's literals, a list as a tuple, and words as they are."""
     try:
-        return tuple(ast.literal_eval(f"[{text}]"))
+        return tuple(tuple(v) if isinstance(v, list) else v for v in ast.literal_eval(f"[{text}]"))
     except (SyntaxError, ValueError):
         return tuple(_literal(word.strip()) for word in text.split(","))
 
@@ -168,7 +171,8 @@ def random_axis(text: str) -> Axis:
         low, high = map(kind, ends)
     except ValueError:
         low, high = 1, 0
-    if draw not in ("log", "uniform", "int") or not low < high or (draw == "log" and low <= 0):
+    known = draw in ("log", "uniform", "int") and math.isfinite(high - low)
+    if not known or not low < high or (draw == "log" and low <= 0):
         raise UserError(
             f"--random {text}: write log:LOW:HIGH (0 < LOW < HIGH), uniform:LOW:HIGH, int:LOW:HIGH (whole numbers), "
             "or values to choose from, V,V,…"
@@ -180,7 +184,7 @@ def settings(axes: Sequence[Axis], trials: int, seed: int) -> list[tuple[Any, ..
     """One value for each axis: every point of the grid, in each trial of the random axes.
 
     Raises:
-      UserError: there is nothing to try, or an option is on two axes.
+      UserError: there is nothing to try, an option is on two axes, or settings could not be compared.
     """
     if not axes:
         raise UserError(f"Which options? --sweep={'|'.join(SWEEPS)}, --grid KEY=V,V,… or --random KEY=log:LOW:HIGH")
@@ -188,6 +192,10 @@ def settings(axes: Sequence[Axis], trials: int, seed: int) -> list[tuple[Any, ..
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise UserError(f"{', '.join(twice)}: swept twice. Name each option once.")
+    if groups := [axis.label for axis in axes if any(isinstance(value, dict | set) for value in axis.values)]:
+        raise UserError(f"{groups[0]} takes no value in braces. Sweep a group's options one by one, as in KEY.OPTION=V,V.")
+    if fixed := [key for key in keys if key in FIXED]:
+        raise UserError(f"{fixed[0]} changes what is measured, so its values have no scores to compare. Leave it out.")
     found = []
     for trial in range(trials if any(axis.draw for axis in axes) else 1):
         drawn = [(axis.at(trial, seed),) if axis.draw else axis.values for axis in axes]

@@ -35,6 +35,7 @@ def validated(f1, **options):
         ("a.b=margin,1", ("margin", 1)),
         ("a.b=True,False", (True, False)),
         ("a.b=('x','y'),()", (("x", "y"), ())),
+        ("a.b=['x','y'],[]", (("x", "y"), ())),
         ("a.b=-1", (-1,)),
     ],
 )
@@ -51,7 +52,7 @@ def test_grid_that_is_written_otherwise(text, words):
         sweep.grid_axis(text)
 
 
-@pytest.mark.parametrize("text", ["a=log:0:1", "a=log:1", "a=log:2:1", "a=int:0.5:2", "a=normal:0:1", "a=uniform:x:1"])
+@pytest.mark.parametrize("text", ["a=log:0:1", "a=log:1", "a=log:2:1", "a=int:0.5:2", "a=normal:0:1", "a=uniform:x:1", "a=log:1:inf"])
 def test_range_that_is_written_otherwise(text):
     with pytest.raises(UserError, match="log:LOW:HIGH"):
         sweep.random_axis(text)
@@ -219,6 +220,11 @@ def test_every_kind_of_search_is_drawn(start, tmp_path, given):
         (dict(grid=["optimizer.lrr=1,2"]), "Did you mean optimizer.lr"),
         (dict(grid=["losses.iccl.margin=0.1,0.2"]), r"losses\.iccl\.margin has no effect"),
         (dict(grid=["optimizer.lr=fast,slow"]), "cannot be 'fast'"),
+        (dict(grid=["model.graph=1,2"]), "model.graph cannot be 1: it is a group of options"),
+        (dict(grid=["losses.iccl={'weight':0},{'weight':1}"]), "losses.iccl takes no value in braces"),
+        (dict(grid=["data.label=emotion,sentiment"]), "data.label changes what is measured"),
+        (dict(grid=["eval.test=True,False"]), "eval.test changes what is measured"),
+        (dict(grid=["num_seeds=1,2"]), "num_seeds changes what is measured"),
         (dict(random=["optimizer.lr=log:1e-6:1e-5"], trials=2), r"discriminator\.lr"),
     ],
 )
