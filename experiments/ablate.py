@@ -68,11 +68,13 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
 
 
 def _effective(config: Any, corpus: Any) -> dict[str, Any]:
-    """The options that count on a corpus: without ratings, none about them does."""
+    """The options that count on a corpus: none about ratings or copies of modalities that it does not have."""
     options: dict[str, Any] = config.to_dict()
     if corpus.ratings is None:
         options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot != "ratings"}
         options["data"] = options["data"] | {"ratings": ()}
+    copied = [b for b in options["data"]["speaker_normalised"] if any(m.startswith(b) for m in corpus.modalities)]
+    options["data"] = options["data"] | {"speaker_normalised": copied}
     return options
 
 

@@ -63,6 +63,15 @@ def test_variants_are_the_full_model_and_each_ablation_of_it():
     assert configs["no_graph"].losses.iccl.fn == "margin"
 
 
+def test_copies_that_the_corpus_does_not_have_are_no_difference():
+    config = tiny({"model.modality_dropout": 0.5})
+    corpus = run.load_corpus(config)
+    config.data.speaker_normalised = ("vocal",)
+    assert list(ablate.variants(config, ["additions"], corpus)) == ["full", "no_unimodal", "no_modality_dropout"]
+    config.data.speaker_normalised = ("audio",)
+    assert "no_speaker_normalised" in ablate.variants(config, ["additions"], corpus)
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
