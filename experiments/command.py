@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import signal
 import sys
@@ -59,7 +60,8 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
         return str(error)
     words = str(error).replace("\\n", "\n").strip("\"'\n")
     last = words.splitlines()[-1].strip() if words else type(error).__name__
-    file = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), "")
+    joined = [f"{a}={b}" if a == "--config" else a for a, b in itertools.pairwise([*argv, ""])]  # or `--config FILE`
+    file = next((a.partition("=")[2] for a in joined if a.startswith("--config=")), "")
     if isinstance(error, OSError):
         return f"--config={file}: there is no such file, or it cannot be read. experiments/ holds those of the project."
     if "no attribute 'get_config" in words:

@@ -106,6 +106,7 @@ WRONG = [
     # experiments.run: the configuration
     ("experiments.run", "", "Which experiment"),
     ("experiments.run", "--config=nowhere.py", "nowhere.py: there is no such file"),
+    ("experiments.run", "--config nowhere.py", "nowhere.py: there is no such file"),
     ("experiments.run", "--config=empty_folder", "empty_folder"),
     ("experiments.run", "--config=corpus.txt", "corpus.txt"),
     ("experiments.run", "--config=nothing.py", "nothing.py: .*no function get_config"),
