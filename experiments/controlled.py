@@ -360,7 +360,7 @@ def command(options: argparse.Namespace) -> None:
 
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("This takes scikit-learn, which is not installed: pip install -e '.[report]'")
-    names = options.studies.split(",") if options.studies else list(STUDIES)
+    names = list(dict.fromkeys(options.studies.split(","))) if options.studies else list(STUDIES)
     if unknown := [name for name in names if name not in STUDIES]:
         raise UserError(f"There is no study {unknown[0]!r}; there are {', '.join(STUDIES)}.")
     if options.seeds < 1:

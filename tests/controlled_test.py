@@ -139,6 +139,16 @@ def test_what_the_studies_share_is_compiled_and_trained_once(tmp_path, trained):
     assert trained.count("compiled") == 3 and len(trained) == 3 + 3 * 2
 
 
+def test_a_study_that_is_named_twice_counts_once(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra: report)")
+    asked = []
+    monkeypatch.setattr(controlled, "run", lambda names, seeds, folder: asked.append(names) or rows("tgan_warp"))
+    monkeypatch.setattr(controlled, "picture", lambda rows: b"")
+    chosen = ["--studies=tgan_warp,tgan_shift,tgan_warp", f"--workdir={tmp_path}"]
+    controlled.command(controlled.options().parse_args(chosen))
+    assert asked == [["tgan_warp", "tgan_shift"]]
+
+
 def test_every_study_generates_what_it_says_in_one_shape():
     first = controlled.conversations(controlled.STUDIES["iccl_inertia"], 0.0, 0)
     for name, study in controlled.STUDIES.items():
