@@ -121,15 +121,20 @@ def call(command: Callable[[argparse.Namespace], None], parser: argparse.Argumen
       argv: the arguments, without the program.
 
     Returns:
-      The exit status: 0, 1 after a UserError, 130 after an interruption; wrong options end the program with 2.
+      The exit status: 0, 1 after a UserError or where nobody reads on, 130 after an interruption; wrong options end the
+      program with 2.
     """
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
     try:
         command(options)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stderr.close()
         return 1
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)

@@ -76,6 +76,18 @@ def test_choices(capsys, folder, conversation, tmp_path):
     assert "note: audio_other: not used, the model was not trained on it" in notes
 
 
+def test_nobody_reads_on(monkeypatch, folder, conversation):
+    class Closed(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError
+
+    errors = io.StringIO()
+    monkeypatch.setattr("sys.stdout", Closed())
+    monkeypatch.setattr("sys.stderr", errors)
+    assert call_command(predict.execute, predict.arguments(), ["--run", str(folder), str(conversation)]) == 1
+    assert errors.closed
+
+
 def test_a_page_is_written(capsys, folder, conversation, tmp_path):
     pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
     status, out, _ = call(capsys, "--run", folder, conversation, "--html", tmp_path / "page.html")
