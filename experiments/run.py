@@ -35,10 +35,10 @@ def load_corpus(config: Any) -> Corpus:
     if data.task not in TASK_NAMES:
         raise UserError(f"data.task={data.task!r} is no task. Known: {', '.join(TASK_NAMES)}.")
     if len(data.generate) and not data.path:
-        if len(data.modalities) or len(data.speaker_normalised):
+        if len(data.modalities) or len(data.speaker_normalised) or len(data.ratings):
             raise UserError(
-                "data.modalities and data.speaker_normalised choose fields of a file, and these conversations are "
-                "generated. data.only chooses among their modalities."
+                "data.modalities, data.speaker_normalised and data.ratings choose fields of a file, and these "
+                "conversations are generated. data.only chooses among their modalities."
             )
         if data.relabel or data.split or data.without:
             raise UserError(

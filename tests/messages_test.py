@@ -122,6 +122,7 @@ WRONG = [
     ("experiments.run", f"{SYNTHETIC} --config.optimizer.lr=fast", "optimizer.lr='fast'.*number"),
     ("experiments.run", f"{SYNTHETIC} --config.eval.test=perhaps", "eval.test='perhaps'.*true or false"),
     ("experiments.run", f"{SYNTHETIC} --config.data.modalities=text", "data.modalities.*generated"),
+    ("experiments.run", f"{SYNTHETIC} --config.data.ratings=valence", "data.ratings.*generated"),
     ("experiments.run", f"{SYNTHETIC} --config.losses=3", "losses"),
     ("experiments.run", f"{SYNTHETIC} --config.num_epochs=0", "num_epochs=0 must be at least 1"),
     ("experiments.run", f"{SYNTHETIC} --config.batch_size=-4", "batch_size=-4 must be at least 1"),
