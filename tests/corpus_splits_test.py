@@ -100,8 +100,11 @@ def test_dialogues_left_out_are_nowhere_and_the_others_are_as_they_were(file):
     assert "data.without=session3: 4 of 12 dialogues are left out" in rest.notes
     parts = [members(corpora.load(file, without="session3", split=name), "test") for name in splits.expand(["4folds"])]
     assert sorted(name for part in parts for name in part) == list(rest.dialogue_ids) and {*map(len, parts)} == {2}
+    assert "the file without session3 names no test split" in corpora.load(file, without="session3").notes
     with pytest.raises(UserError, match=r"data\.without=session4: no `dialogue_id` fits"):
         corpora.load(file, without="session4")
+    with pytest.raises(UserError, match=r"data\.without=dialogue_id=Ses0\[12\]\*: no dialogue is left in the train split"):
+        corpora.load(file, without="dialogue_id=Ses0[12]*")
 
 
 def test_folds_are_a_partition_and_groups_stay_together(file):

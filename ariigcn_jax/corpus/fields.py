@@ -220,7 +220,7 @@ def assemble(
     kept = _kept(*where, without)
     given = _chosen_splits(*where, kept, split) if split else _given_splits(*where)
     if training or split:
-        given = _carve(archive, given, split, dialogue, dialogue_ids, kept, labels != UNLABELED, fractions)
+        given = _carve(archive, given, split, without, dialogue, dialogue_ids, kept, labels != UNLABELED, fractions)
     elif given is None:
         given = np.full(len(dialogue_ids), "test")
     features, present = _features(archive, chosen, order)
@@ -246,7 +246,7 @@ def assemble(
         corpus = select(corpus, np.flatnonzero(kept).tolist())
     if not training:
         return dataclasses.replace(corpus, notes=tuple(archive.notes))
-    _check_training(archive, label, corpus)
+    _check_training(archive, label, without, corpus)
     return dataclasses.replace(corpus, notes=(*archive.notes, *_training_notes(corpus)))
 
 
@@ -420,6 +420,7 @@ def _carve(
     archive: Fields,
     given: np.ndarray | None,
     chosen: str,
+    without: str,
     dialogue: np.ndarray,
     dialogue_ids: Sequence[str],
     kept: np.ndarray,
@@ -429,6 +430,7 @@ def _carve(
     """[dialogues] str, "" for those that are not `kept`; carves out of the train dialogues what `given` lacks, which is
     the file's, or `chosen`."""
     split = np.where(kept, "train" if given is None else given, "")
+    source = f"data.split={chosen}" if chosen else "the file" + (without and f" without {without}")
     # A dialogue without a label would be no validation at all.
     usable = np.isin(np.arange(len(dialogue_ids)), dialogue[labelled])
     lacks = (["test"] if given is None else []) + ([] if "valid" in split else ["valid"])
@@ -437,11 +439,10 @@ def _carve(
         customary = archive.train_order if name == "valid" and not chosen else ()
         picked, how = _pick(customary, [dialogue_ids[d] for d in candidates], fraction, name)
         split[[d for d in candidates if dialogue_ids[d] in picked]] = name
-        lacking = ("the file" if not chosen else f"data.split={chosen}") + " names no "
-        lacking += "splits" if given is None else f"{name} split"
+        lacking = f"{source} names no {'splits' if given is None else f'{name} split'}"
         archive.note(_carved(name, len(picked), len(candidates), lacking, how))
     if "test" not in split and given is not None:
-        archive.note("the file names no test split")
+        archive.note(f"{source} names no test split")
     return split
 
 
@@ -626,7 +627,9 @@ def _utterance_ids(
     return tuple(names.tolist())
 
 
-def _check_training(archive: Fields, label: str, corpus: Corpus) -> None:
+def _check_training(archive: Fields, label: str, without: str, corpus: Corpus) -> None:
+    if "train" not in corpus.split and without:
+        raise UserError(f"data.without={without}: no dialogue is left in the train split. Leave out fewer.")
     if "train" not in corpus.split:
         raise archive.refusal("split", "no dialogue is in the train split", "Put some there, or leave the field out")
     if not ((corpus.split == "train") & (corpus.label != UNLABELED)).any():
