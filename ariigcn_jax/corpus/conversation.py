@@ -95,7 +95,7 @@ def read_jsonl(path: str | Path) -> Corpus:
 
 def select(corpus: Corpus, dialogues: Sequence[int]) -> Corpus:
     """Some dialogues of a corpus, by their numbers, in the corpus's order."""
-    rows = np.isin(corpus.dialogue, dialogues)
+    rows, chosen = np.isin(corpus.dialogue, dialogues), set(dialogues)
     _, dialogue = np.unique(corpus.dialogue[rows], return_inverse=True)
     return dataclasses.replace(
         corpus,
@@ -107,7 +107,7 @@ def select(corpus: Corpus, dialogues: Sequence[int]) -> Corpus:
         target=None if corpus.target is None else corpus.target[rows],
         ratings=None if corpus.ratings is None else corpus.ratings[rows],
         split=corpus.split[rows],
-        dialogue_ids=tuple(name for d, name in enumerate(corpus.dialogue_ids) if d in set(dialogues)),
+        dialogue_ids=tuple(name for d, name in enumerate(corpus.dialogue_ids) if d in chosen),
         utterance_ids=tuple(name for name, here in zip(corpus.utterance_ids, rows, strict=True) if here),
         speaker_names=None if corpus.speaker_names is None else corpus.speaker_names[rows],
         transcript=None if corpus.transcript is None else corpus.transcript[rows],
