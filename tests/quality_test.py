@@ -52,6 +52,18 @@ def test_counts():
     assert len({len(line) for line in lines[1:6]}) == 1
 
 
+def test_each_of_several_labels_is_counted():
+    made = conversations(dialogues=20, classes=3, task="multilabel")
+    target, train = np.tile(np.float32([1, 0]), (len(made), 1)), np.flatnonzero(made.split == "train")
+    target[train[:2]] = [[1, 1], [0, 0]]
+    report = quality.examine(changed(made, target=target, label_names=("Joy", "joy", "none")))
+    rows, number = report.tables["Labels (share of the labelled utterances)"][1:], len(train)
+    assert [row[1] for row in rows] == [str(number - 1), "1", "1"]
+    assert rows[0][2] == f"{100 * (number - 1) / number:.1f}"
+    assert f"the classes are unbalanced: joy has 1 train utterances and Joy {number - 1}" in report.findings
+    assert "Joy, joy may be one class" in report.findings
+
+
 def test_unlabelled_and_silent_are_counted():
     made = clean()
     label, words = made.label.copy(), made.transcript.astype(object)

@@ -101,16 +101,21 @@ def _sizes(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
 
 def _labels(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
     counts = {s: _counts(corpus, corpus.split == s) for s in splits}
+    labelled = {s: max(((corpus.split == s) & (corpus.label != UNLABELED)).sum(), 1) for s in splits}
     rows = [["", *(cell for s in splits for cell in (s, "%"))]]
     for c, name in enumerate(corpus.label_names):
-        cells = [(f"{counts[s][c]:,}", f"{100 * counts[s][c] / max(counts[s].sum(), 1):.1f}") for s in splits]
+        cells = [(f"{counts[s][c]:,}", f"{100 * counts[s][c] / labelled[s]:.1f}") for s in splits]
         rows.append([name, *itertools.chain.from_iterable(cells)])
     return rows
 
 
 def _counts(corpus: Corpus, chosen: np.ndarray) -> np.ndarray:
-    labels = corpus.label[chosen & (corpus.label != UNLABELED)]
-    return np.bincount(labels, minlength=corpus.num_classes)
+    """[classes] int, utterances with each of `label_names`; one of several labels counts for each of them."""
+    known = chosen & (corpus.label != UNLABELED)
+    if corpus.task == "multilabel" and corpus.target is not None:
+        truth = corpus.target[known] > 0.5
+        return np.append(truth.sum(axis=0), (~truth.any(axis=1)).sum())  # the last name is that of none
+    return np.bincount(corpus.label[known], minlength=corpus.num_classes)
 
 
 def _modalities(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
@@ -144,19 +149,21 @@ def _split_findings(corpus: Corpus, splits: Sequence[str]) -> list[str]:
         counts = _counts(corpus, corpus.split == split)
         if nothing := [n for n, c in zip(corpus.label_names, counts, strict=True) if not c]:
             found.append(f"no {split} utterance is labelled {', '.join(nothing)}")
+    classes = corpus.task == "classification"  # what options do about classes, they do for no other task
     train = _counts(corpus, corpus.split == "train")
     if train.any() and 0 < train.min() < train.max() / 20:
         rare = corpus.label_names[int(train.argmin())]
         found.append(
             f"the classes are unbalanced: {rare} has {train.min():,} train utterances and "
-            f"{corpus.label_names[int(train.argmax())]} {train.max():,}; watch macro F1, and try "
-            "--config.losses.emotion.fn=weighted_cross_entropy"
+            f"{corpus.label_names[int(train.argmax())]} {train.max():,}"
+            + ("; watch macro F1, and try --config.losses.emotion.fn=weighted_cross_entropy" if classes else "")
         )
     alike = _groups([re.sub(r"[\s_]+", "", name.lower()) for name in corpus.label_names])
     for group in alike:
         names = [corpus.label_names[i] for i in group]
         merged = ",".join(f"{name}={names[0]}" for name in names[1:])
-        found.append(f'{", ".join(names)} may be one class; --config.data.relabel="{merged}" makes them one')
+        advice = f'; --config.data.relabel="{merged}" makes them one' if classes else ""
+        found.append(f"{', '.join(names)} may be one class{advice}")
     _, lengths = np.unique(corpus.dialogue, return_counts=True)
     if (lengths == 1).all():
         found.append("every dialogue has one utterance: there is no context to learn from")
