@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+import types
 
 import numpy as np
 import pytest
 import runs
 
+from ariigcn_jax import corpus as corpora
+from experiments import base
 from experiments.command import call as call_command
 from tools import predict
 
@@ -74,6 +77,19 @@ def test_choices(capsys, folder, conversation, tmp_path):
     assert "note: data.split=dialogue_id=b: 1 of 2 dialogues became the test split" in notes
     assert "note: audio: missing, the model goes by the other modalities" in notes
     assert "note: audio_other: not used, the model was not trained on it" in notes
+
+
+def test_a_split_that_the_file_does_not_name_is_that_of_training(tmp_path):
+    names = np.repeat([f"d{k}" for k in range(20)], 2)
+    np.savez(tmp_path / "c.npz", dialogue_id=names, label=[0, 1] * 20, text=np.arange(40.0)[:, None] + [1, 2])
+    config = base.get_config()
+    config.data.valid_fraction = 0.3
+    model = types.SimpleNamespace(config=config, task="classification", modalities=("text",))
+    trained = corpora.load(tmp_path / "c.npz", valid_fraction=0.3)
+    for split in ("train", "valid", "test"):
+        chosen = predict.choose(predict.read(tmp_path / "c.npz", model, split), split, None)
+        assert set(chosen.dialogue_ids) == set(names[trained.split == split].tolist())
+    assert len(predict.read(tmp_path / "c.npz", model).dialogue_ids) == 20
 
 
 def test_nobody_reads_on(monkeypatch, folder, conversation):

@@ -41,7 +41,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--run", required=True, help="work directory of the run")
     parser.add_argument("input", metavar="INPUT", help="a corpus, or a .jsonl file")
     parser.add_argument("--seed", type=int, help="one of the run's seeds; by default the best on validation")
-    parser.add_argument("--split", choices=SPLITS, help="only this split of a corpus that names splits")
+    parser.add_argument("--split", choices=SPLITS, help="only this split of a corpus, as training had it")
     parser.add_argument("--dialogue", action="append", help="only this dialogue; may be given several times")
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
     parser.add_argument("--out", help="a file, instead of the terminal")
@@ -91,10 +91,9 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
         return corpora.conversation.read_jsonl(path)
     data = model.config.data
     options = dict(label=data.label, task=model.task, training=False, relabel=data.get("relabel", ""))
-    if split and data.get("split"):
-        options |= dict(split=data.split, valid_fraction=data.valid_fraction)
     if split:
-        options |= dict(without=data.get("without", ""))
+        options |= dict(split=data.get("split", ""), without=data.get("without", ""))
+        options |= dict(valid_fraction=data.valid_fraction, carved=True)
     try:
         return corpora.load(path, modalities=tuple(data.modalities) or model.modalities, **options)
     except UserError:

@@ -83,6 +83,7 @@ def load(
     relabel: str = "",
     split: str = "",
     without: str = "",
+    carved: bool = False,
 ) -> Corpus:
     """Finds and reads a corpus.
 
@@ -101,6 +102,7 @@ def load(
       relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
       split: what is the test split, as in the docstring of `splits`; "" for what the file says.
       without: the dialogues that are left out, written as `split` is; "" for none.
+      carved: whether the splits are those of training also where it is not `training`.
 
     Returns:
       A validated corpus; its `notes` say what a user should be told about the file.
@@ -121,6 +123,7 @@ def load(
         relabel=relabel,
         split=split,
         without=without,
+        carved=carved,
     )
     return normalisation.apply(corpus, normalisation.fit(corpus)) if standardise else corpus
 

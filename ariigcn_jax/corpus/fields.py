@@ -173,6 +173,7 @@ def assemble(
     relabel: str = "",
     split: str = "",
     without: str = "",
+    carved: bool = False,
 ) -> Corpus:
     """Validates fields and makes them a corpus; what they must hold is in `LAYOUT`.
 
@@ -183,14 +184,15 @@ def assemble(
       label: the field of the labels; their names come from the field `<label>_names`.
       valid_fraction: share of the train dialogues, in [0, 1), that becomes validation where the file names none.
       test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
-      training: whether the corpus is to be trained on; else labels may be absent, and where the file names no split
-        every dialogue is in the test split.
+      training: whether the corpus is to be trained on; else labels may be absent.
       task: what the labels are: "classification", "regression" or "multilabel".
       ratings: fields of annotators' ratings to learn beside the label, [U] or [U, k] numbers, or one field whose name
         joins theirs by underscores; what the file lacks is noted and left out. They are used in training alone.
       relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
       split: what is the test split, as in the docstring of `splits`; "" for what the file says.
       without: the dialogues that are left out, written as `split` is; "" for none.
+      carved: whether the splits are those of training also where it is not `training`; else, where neither the file nor
+        `split` names any, every dialogue is in the test split.
 
     Returns:
       The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
@@ -219,7 +221,7 @@ def assemble(
     where = archive, order, dialogue, dialogue_ids
     kept = _kept(*where, without)
     given = _chosen_splits(*where, kept, split) if split else _given_splits(*where)
-    if training or split:
+    if training or split or carved:
         given = _carve(archive, given, split, without, dialogue, dialogue_ids, kept, labels != UNLABELED, fractions)
     elif given is None:
         given = np.full(len(dialogue_ids), "test")
