@@ -193,7 +193,7 @@ def settings(axes: Sequence[Axis], trials: int, seed: int) -> list[tuple[Any, ..
     if twice:
         raise UserError(f"{', '.join(twice)}: swept twice. Name each option once.")
     if groups := [axis.label for axis in axes if any(isinstance(value, dict | set) for value in axis.values)]:
-        raise UserError(f"{groups[0]} takes no value in braces. Sweep a group's options one by one, as in KEY.OPTION=V,V.")
+        raise UserError(f"{groups[0]} takes no value in braces. Sweep its options one by one: KEY.OPTION=V,V.")
     if fixed := [key for key in keys if key in FIXED]:
         raise UserError(f"{fixed[0]} changes what is measured, so its values have no scores to compare. Leave it out.")
     found = []

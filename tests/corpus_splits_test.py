@@ -103,7 +103,7 @@ def test_dialogues_left_out_are_nowhere_and_the_others_are_as_they_were(file):
     assert "the file without session3 names no test split" in corpora.load(file, without="session3").notes
     with pytest.raises(UserError, match=r"data\.without=session4: no `dialogue_id` fits"):
         corpora.load(file, without="session4")
-    with pytest.raises(UserError, match=r"data\.without=dialogue_id=Ses0\[12\]\*: no dialogue is left in the train split"):
+    with pytest.raises(UserError, match=r"data\.without=dialogue_id=Ses0\[12\]\*: no dialogue is left"):
         corpora.load(file, without="dialogue_id=Ses0[12]*")
 
 

@@ -52,7 +52,9 @@ def test_grid_that_is_written_otherwise(text, words):
         sweep.grid_axis(text)
 
 
-@pytest.mark.parametrize("text", ["a=log:0:1", "a=log:1", "a=log:2:1", "a=int:0.5:2", "a=normal:0:1", "a=uniform:x:1", "a=log:1:inf"])
+@pytest.mark.parametrize(
+    "text", ["a=log:0:1", "a=log:1", "a=log:2:1", "a=int:0.5:2", "a=normal:0:1", "a=uniform:x:1", "a=log:1:inf"]
+)
 def test_range_that_is_written_otherwise(text):
     with pytest.raises(UserError, match="log:LOW:HIGH"):
         sweep.random_axis(text)
