@@ -464,8 +464,10 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
     # Several processes read their own shares; so all their splits are streamed.
     whole = parallel.processes() == 1 and all(streams[s].steps == layout[s].steps for s in SPLITS)
 
+    fresh = jax.jit(functools.partial(init_state, players))  # compiled once for all seeds
+
     def init(seed: int) -> TrainState:
-        return parallel.replicate(init_state(players, sample, seed), num_devices)
+        return parallel.replicate(fresh(sample, jax.random.key(seed)), num_devices)
 
     def epoch(state: TrainState, rows: Batch) -> tuple[TrainState, Logs]:
         if whole:
@@ -599,9 +601,8 @@ def class_weights(corpus: Corpus) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def init_state(players: Players, sample: Batch, seed: int) -> TrainState:
-    """A fresh state; `sample` is any batch of the right widths."""
-    key = jax.random.key(seed)
+def init_state(players: Players, sample: Batch, key: Array) -> TrainState:
+    """A fresh state of a run's key; `sample` is any batch of the right widths."""
     model_key, discriminator_key = jax.random.split(jax.random.fold_in(key, jnp.int32(-2)))
     # Without the outputs the compiler leaves out the forward pass, which a long row makes expensive.
     params = jax.jit(players.model.init, static_argnums=2)(model_key, sample, False)["params"]

@@ -27,8 +27,8 @@ def get_config(ablations: str = "") -> ConfigDict:
     # The cross entropy of sessions that are left out falls from 0.891 to 0.871 with these (2 seeds; the deviation
     # between seeds is 0.005), and weighted F1 rises from 62.8 to 63.2.
     config.data.ratings = ("valence", "arousal", "dominance")
-    # With two models averaged it falls further, to 0.856, and weighted F1 rises to 63.8; averages of eight score 0.2 more
-    # than averages of four there (mean of 15 settings; README). `single` behind the name of this file trains one.
+    # With two models averaged it falls further, to 0.856, and weighted F1 rises to 63.8; averages of eight score 0.2
+    # more than averages of four there (mean of 15 settings; README). `single` behind this file's name trains one.
     config.members = 10
     config.model.modality_dropout = 0.3
     config.model.input_dropout = 0.2

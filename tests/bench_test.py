@@ -51,7 +51,7 @@ def both(config, corpus):
     layout, rows = graph.pack(corpus, "train", config.batch_size)
     players = train.make_players(config, corpus, layout.steps)
     batch = jax.tree.map(jnp.asarray, rows)
-    state = jax.jit(lambda b: train.init_state(players, b, 0))(batch)
+    state = jax.jit(lambda b: train.init_state(players, b, jax.random.key(0)))(batch)
     state = state.replace(
         params=builders.scattered(state.params), discriminators=builders.scattered(state.discriminators, seed=2)
     )

@@ -117,7 +117,7 @@ def adversaries(wiring):
 def one_step(wiring):
     """A train step from random parameters: players, state before and after."""
     players = adversaries(wiring)
-    before = builders.jit(lambda: train.init_state(players, ROWS, 0))()
+    before = builders.jit(lambda: train.init_state(players, ROWS, jax.random.key(0)))()
     random = builders.scattered(before.params), builders.scattered(before.discriminators, seed=2)
     before = before.replace(params=random[0], discriminators=random[1])
     after, _ = builders.jit(lambda state: train.train_step(players, state, ROWS, None))(before)

@@ -56,7 +56,7 @@ def test_outputs_are_close_to_those_of_float32(context, score):
 def test_a_step_keeps_float32_and_multiplies_in_bfloat16():
     changes = {"losses.iccl.weight": 0.0, "losses.imcl.weight": 0.0}  # whose products are float32, and many
     players = train.make_players(config("bfloat16", changes), CORPUS, 1)
-    state = builders.jit(lambda: train.init_state(players, BATCH, 0))()
+    state = builders.jit(lambda: train.init_state(players, BATCH, jax.random.key(0)))()
     step = builders.jit(lambda state: train.train_step(players, state, BATCH, None))
     text = step.lower(state).as_text()
     products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
@@ -72,7 +72,7 @@ def test_a_step_keeps_float32_and_multiplies_in_bfloat16():
 
 def test_float32_has_no_bfloat16():
     players = train.make_players(config("float32"), CORPUS, 1)
-    state = jax.eval_shape(lambda: train.init_state(players, BATCH, 0))
+    state = jax.eval_shape(lambda: train.init_state(players, BATCH, jax.random.key(0)))
     assert "bf16" not in jax.jit(lambda s: train.train_step(players, s, BATCH, None)).lower(state).as_text()
 
 

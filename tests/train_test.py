@@ -210,7 +210,7 @@ def test_step_equals_two_gradients_with_the_discriminators_first(wiring):
     corpus = conversations(missing=0.1)
     players = plain_players(wiring, corpus)
     batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 20)[1])
-    state = jax.jit(lambda b: train.init_state(players, b, 0))(batch)
+    state = jax.jit(lambda b: train.init_state(players, b, jax.random.key(0)))(batch)
     after, logs = jax.jit(lambda s, b: train.train_step(players, s, b, None))(state, batch)
     reference = jax.jit(lambda s, b, rate: reference_step(players, s, b, rate))
     params, discriminators = reference(state, batch, 2.0)
@@ -234,7 +234,7 @@ def test_summed_players_descend_one_loss_together(wiring):
     corpus = conversations(missing=0.1)
     players = dataclasses.replace(plain_players(wiring, corpus), summed=True)
     batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 20)[1])
-    state = jax.jit(lambda b: train.init_state(players, b, 0))(batch)
+    state = jax.jit(lambda b: train.init_state(players, b, jax.random.key(0)))(batch)
     after, logs = jax.jit(lambda s, b: train.train_step(players, s, b, None))(state, batch)
 
     def losses(params, discriminators):
@@ -289,7 +289,7 @@ def test_step_warns_of_nothing():
     corpus = conversations()
     players = plain_players("feature", corpus)
     batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 20)[1])
-    state = jax.eval_shape(lambda b: train.init_state(players, b, 0), batch)
+    state = jax.eval_shape(lambda b: train.init_state(players, b, jax.random.key(0)), batch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         jax.eval_shape(lambda s, b: train.train_step(players, s, b, None), state, batch)
@@ -300,7 +300,7 @@ def test_without_the_adversarial_term_there_is_no_second_player():
     corpus = conversations()
     players = train.make_players(config, corpus, 1)
     batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 3)[1])
-    state = jax.eval_shape(lambda b: train.init_state(players, b, 0), batch)
+    state = jax.eval_shape(lambda b: train.init_state(players, b, jax.random.key(0)), batch)
     assert not jax.tree.leaves(state.discriminators)
     assert not any(name.startswith("generator") for name in state.params)
     _, logs = jax.eval_shape(lambda s, b: train.train_step(players, s, b, None), state, batch)

@@ -228,7 +228,7 @@ def step_by_compiler(config: Any, corpus: Corpus, layout: Any, rows: Any, *, com
     """
     players = train.make_players(config, corpus, layout.steps)
     sample = jax.tree.map(lambda x: x[-1:], rows)
-    state = jax.eval_shape(lambda: train.init_state(players, sample, 0))
+    state = jax.eval_shape(lambda: train.init_state(players, sample, jax.random.key(0)))
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((layout.rows, *x.shape[1:]), x.dtype), rows)
     step = functools.partial(train.train_step, players, axis=None)
     lowered = jax.jit(lambda state, batch: step(state, batch)).lower(state, batch)
