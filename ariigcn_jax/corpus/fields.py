@@ -206,17 +206,7 @@ def assemble(
             raise UserError(f"{part}_fraction={fraction}: a share of the dialogues is at least 0 and less than 1.")
     chosen = _choose(archive, modalities, label, ratings)
     order, dialogue, dialogue_ids = _order(archive)
-    label_names: tuple[str, ...]
-    labels, label_names = np.full(len(order), UNLABELED, np.int32), ()
-    targets: tuple[np.ndarray, tuple[str, ...]] | None = None
-    if task != "classification" and (training or label in archive.arrays):
-        targets = truths.read(archive, label, order, task)
-        labels = np.where(np.isfinite(targets[0]).all(axis=1), 0, UNLABELED).astype(np.int32)
-    elif training or label in archive.arrays:
-        labels, label_names = _labels(archive, label, order)
-        labels, label_names = classes.relabel(labels, label_names, relabel, partly=not training)
-    if relabel and task != "classification":
-        raise UserError(f"data.relabel={relabel} renames classes, and data.task={task} has none. Leave it out.")
+    labels, label_names, targets = _truth(archive, label, order, task, relabel, training)
     speaker, speaker_names = _speakers(archive, order, dialogue)
     where = archive, order, dialogue, dialogue_ids
     kept = _kept(*where, without)
@@ -250,6 +240,21 @@ def assemble(
         return dataclasses.replace(corpus, notes=tuple(archive.notes))
     _check_training(archive, label, without, corpus)
     return dataclasses.replace(corpus, notes=(*archive.notes, *_training_notes(corpus)))
+
+
+def _truth(
+    archive: Fields, label: str, order: np.ndarray, task: str, relabel: str, training: bool
+) -> tuple[np.ndarray, tuple[str, ...], tuple[np.ndarray, tuple[str, ...]] | None]:
+    """[U] int32 labels (of other tasks 0 where there is a truth), class names, and targets with their names."""
+    if relabel and task != "classification":
+        raise UserError(f"data.relabel={relabel} renames classes, and data.task={task} has none. Leave it out.")
+    if not training and label not in archive.arrays:
+        return np.full(len(order), UNLABELED, np.int32), (), None
+    if task != "classification":
+        targets = truths.read(archive, label, order, task)
+        return np.where(np.isfinite(targets[0]).all(axis=1), 0, UNLABELED).astype(np.int32), (), targets
+    labels, names = _labels(archive, label, order)
+    return *classes.relabel(labels, names, relabel, partly=not training), None
 
 
 def _choose(

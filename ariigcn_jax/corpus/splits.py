@@ -29,7 +29,7 @@ EXAMPLES = "speaker=Ann, dialogue_id=Ses01*, fold1of5, fold1of5:speaker or sessi
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """Which dialogues are the test split; made by `parse`.
+    """Which dialogues are held out; made by `parse`.
 
     Attributes:
       option: of the config that it is the value of.
