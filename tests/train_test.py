@@ -295,6 +295,15 @@ def test_step_warns_of_nothing():
         jax.eval_shape(lambda s, b: train.train_step(players, s, b, None), state, batch)
 
 
+def test_states_of_all_seeds_are_traced_once(monkeypatch):
+    traced, original = [], train.init_state
+    monkeypatch.setattr(train, "init_state", lambda *given: traced.append(1) or original(*given))
+    experiment = train.make(tiny(LIGHT), conversations())
+    states = [experiment.init(seed) for seed in (0, 1)]
+    assert len(traced) == 1
+    assert not np.array_equal(*(jax.tree.leaves(state.params)[-1] for state in states))
+
+
 def test_without_the_adversarial_term_there_is_no_second_player():
     config = tiny({"losses.adversarial.weight": 0})
     corpus = conversations()
