@@ -29,6 +29,8 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     # modalities and features that go missing in training
     "no_modality_dropout": {"model.modality_dropout": 0.0},
     "no_input_dropout": {"model.input_dropout": 0.0},
+    # the encoders' recurrent context
+    "no_context": {"model.context": "none"},
     # the parameters themselves in place of their moving average, so at a rate that falls to 0
     "no_average": {"optimizer.average": 0.0, "optimizer.schedule": "cosine"},
 }

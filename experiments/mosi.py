@@ -2,7 +2,7 @@
 
 python -m experiments.run --config=experiments/mosi.py --config.num_seeds=10
 
-Test accuracy 77.78 ± 0.37, 10 seeds, 98 s on two CPU cores, commit a79518f.
+Test accuracy 78.35 ± 0.31; 10 seeds of ten models, 217 s on two shared CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -14,13 +14,19 @@ def get_config(ablations: str = "") -> ConfigDict:
     """The MOSI experiment."""
     config = base.get_config()
     config.experiment = "mosi"
-    config.num_epochs = 30
     config.batch_size = 8
     config.data.name = "mosi"
     config.eval.select = "accuracy"
-    # The published text features know the labels of train, and so of the validation split that is carved out of it
-    # (97 % accuracy there): validation cannot choose how much to regularise. These rates were set, once and not
-    # searched, after a first run without them had shown 76.8 on test, so the score on test is not blind to them.
+    # The published text and video features know the labels of train, and so of the validation split that is carved out
+    # of it (97 % accuracy there), which therefore cannot say when to stop. Left-out train videos whose text was made as
+    # unsure, and whose video as empty, as they are on test do (README): of 30 epochs the third is the best, averages
+    # score more than single models, and a GRU behind the encoders 0.5 more than none.
+    config.num_epochs = 3
+    config.eval.epoch = "last"
+    config.members = 10
+    config.model.context = "gru"
+    # These rates were set, once and not searched, after a first run without them had shown 76.8 on test, so the score
+    # on test is not blind to them.
     config.model.modality_dropout = 0.5
     config.model.input_dropout = 0.3
     config.model.dropout = 0.5
