@@ -52,6 +52,17 @@ def test_counts():
     assert len({len(line) for line in lines[1:6]}) == 1
 
 
+def test_features_that_were_made_with_the_train_labels():
+    def leak(x):
+        x[train] += 8 * np.eye(x.shape[1])[made.label[train]]
+
+    made = clean(dialogues=60, separation=1.0, utterances=(8, 12))
+    train = made.split == "train"
+    (finding,) = [f for f in found(with_features(made, made.modalities[0], leak)) if "made with" in f]
+    assert finding.startswith(f"{made.modalities[0]}: ") and " times as wide" in finding
+    assert not any("made with" in f for f in found(made))
+
+
 def test_each_of_several_labels_is_counted():
     made = conversations(dialogues=20, classes=3, task="multilabel")
     target, train = np.tile(np.float32([1, 0]), (len(made), 1)), np.flatnonzero(made.split == "train")

@@ -20,6 +20,8 @@ WIDE = 1e3  # largest scale of a modality's features over its median scale, abov
 FEW_WORDS = 4  # shorter utterances ("okay", "what?") repeat for good reasons
 NEIGHBOURS = 10
 MOST_ROWS = 4000  # of train, drawn once, whose neighbours are looked at
+NARROW = 0.75  # of train's width along the classes' directions, below which test's is told
+FEWEST = 100  # utterances of train, and of test, from which those widths are taken
 SHARED = 0.5  # of a dialogue's longer utterances, found in a dialogue of another split, that make it a copy
 
 
@@ -60,6 +62,7 @@ def examine(corpus: Corpus) -> Report:
     findings = [
         *_split_findings(corpus, splits),
         *_feature_findings(corpus),
+        *_made_with_labels(corpus),
         *_duplicates(corpus),
         *_shared_speakers(corpus, splits),
         *_copied_dialogues(corpus),
@@ -190,6 +193,44 @@ def _feature_findings(corpus: Corpus) -> list[str]:
             if rates and max(rates) > 2 * min(rates) + 0.02:
                 words += f", and unevenly: {100 * min(rates):.0f} to {100 * max(rates):.0f} % by class"
             found.append(words)
+    return found
+
+
+def _made_with_labels(corpus: Corpus) -> list[str]:
+    """Modalities in which test is much narrower than train along the directions that tell the train labels apart.
+
+    An extractor that was trained on the train labels spreads the classes of train further apart than it can those of
+    test. The directions are the classes' means over half of the train dialogues, the width of train is taken on the
+    other half, and the labels of test are not looked at (choice).
+    """
+    found = []
+    train, test = corpus.split == "train", corpus.split == "test"
+    second = np.isin(corpus.dialogue, np.unique(corpus.dialogue[train])[1::2])
+    for modality in corpus.modalities:
+        here = corpus.present[modality]
+        if min((train & here & (corpus.label != UNLABELED)).sum(), (test & here).sum()) < FEWEST:
+            continue
+        deviation = _train_rows(corpus, modality).std(axis=0)
+        rows = {
+            name: np.asarray(corpus.features[modality][chosen & here], np.float64) / np.maximum(deviation, FLOOR)
+            for name, chosen in (("train", train), ("test", test))
+        }
+        label, half = corpus.label[train & here], second[train & here]
+        ratios = []
+        for fitted in (half, ~half):
+            classes = [c for c in range(corpus.num_classes) if (fitted & (label == c)).any()]
+            if len(classes) < 2 or fitted.all():
+                continue
+            means = np.stack([rows["train"][fitted & (label == c)].mean(axis=0) for c in classes])
+            directions = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)[2][: len(classes) - 1]
+            widths = [(x @ directions.T).var(axis=0).sum() for x in (rows["test"], rows["train"][~fitted])]
+            ratios.append(np.sqrt(widths[0] / max(widths[1], FLOOR**2)))
+        if ratios and np.mean(ratios) < NARROW:
+            found.append(
+                f"{modality}: along what tells the train labels apart, test is {np.mean(ratios):.2f} times as wide as "
+                "train. Features that were made with the train labels look so (or recordings of another kind): then "
+                "validation dialogues out of train score better than new ones ever will, and cannot choose"
+            )
     return found
 
 
