@@ -99,7 +99,7 @@ class Players:
       optimizer: of the model.
       discriminator_optimizer: of the discriminators.
       average: decay of the parameters' moving average, in [0, 1); 0 for none.
-      modality_dropout: rate at which an utterance loses a modality in training, in [0, 1).
+      modality_dropout: rates at which a dialogue, and an utterance, loses a modality in training, in [0, 1).
       summed: both players minimise L_G + L_D in one step, with no stop-gradient (journal code); not adversarial, for
         comparison.
       contrast_candidates: most nodes that anchors are compared with; 0 for all of the batch.
@@ -112,7 +112,7 @@ class Players:
     optimizer: optax.GradientTransformation
     discriminator_optimizer: optax.GradientTransformation
     average: float
-    modality_dropout: float = 0.0
+    modality_dropout: tuple[float, float] = (0.0, 0.0)
     summed: bool = False
     contrast_candidates: int = 0
 
@@ -157,7 +157,7 @@ def traced_step(
     """
     key = jax.random.fold_in(state.key, state.step)
     rngs = {"dropout": key}
-    if players.modality_dropout:
+    if any(players.modality_dropout):
         batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
 
     def forward(params: Any) -> Outputs:
@@ -232,21 +232,30 @@ def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
     return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params)
 
 
-def drop_modalities(key: Array, batch: Batch, rate: float) -> Batch:
-    """Takes modalities from utterances at random, never the last one that an utterance has (choice).
+def drop_modalities(key: Array, batch: Batch, rates: tuple[float, float]) -> Batch:
+    """Takes modalities from dialogues, then from utterances at random, never the last one of an utterance (choice).
 
     Args:
       key: PRNG key of the step.
       batch: any.
-      rate: probability that a modality of an utterance is drawn to go missing, in [0, 1), in steps of 1/256; where all
-        would go, all stay.
+      rates: probabilities that a modality of a dialogue, and of an utterance, is drawn to go missing, in [0, 1), in
+        steps of 1/256; of an utterance that would lose by one of them all it has left, that one takes none.
     """
-    present = jnp.stack(list(batch.present.values()), axis=-1)
-    kept, _ = dropout_mask(key, batch.row, present.shape[1:], rate)
-    left = present & kept
-    left = jnp.where(left.any(axis=-1, keepdims=True), left, present)
+    left = jnp.stack(list(batch.present.values()), axis=-1)
+    whole, single = rates
+    if whole:
+        kept, _ = dropout_mask(jax.random.fold_in(key, 1), batch.row, left.shape[1:], whole)
+        left = _unless_last(left, jnp.take_along_axis(kept, jnp.maximum(batch.dialogue, 0)[..., None], axis=1))
+    if single:
+        left = _unless_last(left, dropout_mask(key, batch.row, left.shape[1:], single)[0])
     features = {m: jnp.where(left[..., k, None], x, 0) for k, (m, x) in enumerate(batch.features.items())}
     return batch.replace(features=features, present={m: left[..., k] for k, m in enumerate(batch.present)})
+
+
+def _unless_last(present: Array, kept: Array) -> Array:
+    """[R, L, M] bool: what is present and kept, where that is anything; else what is present."""
+    left = present & kept
+    return jnp.where(left.any(axis=-1, keepdims=True), left, present)
 
 
 def take_rows(rows: T, order: Array) -> T:
@@ -358,7 +367,7 @@ def diagnose(
     count = layout.steps * layout.rows
     preference = jax.random.uniform(key, (count,)) + rows.real.any(axis=1)[:count]  # an empty row has nothing to show
     batch = take_rows(rows, jax.lax.top_k(preference, max(1, layout.rows // 4))[1])
-    if players.modality_dropout:
+    if any(players.modality_dropout):
         batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
     shared = {name: x for name, x in state.params.items() if name.startswith("encoder_")}
 
@@ -570,7 +579,8 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         # AdamW works on each parameter alone, so one optimizer over both is the same one for each, but for the clipping
         discriminator_optimizer=optimizer if summed else separate,
         average=config.optimizer.average,
-        modality_dropout=options.modality_dropout,
+        # which runs of before there was dialogue_dropout do not say
+        modality_dropout=(options.get("dialogue_dropout", 0.0), options.modality_dropout),
         summed=summed,
         contrast_candidates=options.contrast_candidates,
     )
@@ -673,8 +683,9 @@ def check(config: Any) -> None:
     for path, value in (("optimizer.lr", config.optimizer.lr), ("discriminator.lr", config.discriminator.lr)):
         if not 0 < value < float("inf"):
             raise UserError(f"{path}={value} must be a positive number.")
-    if not 0 <= config.model.modality_dropout < 1:
-        raise UserError(f"model.modality_dropout={config.model.modality_dropout} must lie in [0, 1).")
+    for option in ("modality_dropout", "dialogue_dropout"):
+        if not 0 <= config.model[option] < 1:
+            raise UserError(f"model.{option}={config.model[option]} must lie in [0, 1).")
     for path, value in (
         ("model.contrast_candidates", config.model.contrast_candidates),
         ("data.longest_row", config.data.longest_row),

@@ -27,7 +27,7 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     # a copy of features standardised within dialogue and speaker
     "no_speaker_normalised": {"data.speaker_normalised": ()},
     # modalities and features that go missing in training
-    "no_modality_dropout": {"model.modality_dropout": 0.0},
+    "no_modality_dropout": {"model.modality_dropout": 0.0, "model.dialogue_dropout": 0.0},
     "no_input_dropout": {"model.input_dropout": 0.0},
     # the encoders' recurrent context
     "no_context": {"model.context": "none"},

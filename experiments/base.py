@@ -55,6 +55,7 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.3  # [0, 1), in steps of 1/256
     config.model.input_dropout = 0.0  # [0, 1), on the features
     config.model.modality_dropout = 0.0  # [0, 1), an utterance loses a modality in training
+    config.model.dialogue_dropout = 0.0  # [0, 1), a whole dialogue loses a modality in training
     config.model.context = "none"  # none | gru | attention, behind each encoder
     config.model.speakers = 10  # rows of the speaker embedding; 0 for none
     config.model.contrast_width = 32  # Z

@@ -443,7 +443,7 @@ def test_options_that_cannot_be_built_are_named(changes, words):
 def test_modalities_are_dropped_at_their_rate_and_never_the_last_one():
     corpus = conversations(dialogues=80, missing=0.2)
     batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 40)[1])
-    dropped = train.drop_modalities(jax.random.key(0), batch, 0.5)
+    dropped = train.drop_modalities(jax.random.key(0), batch, (0.0, 0.5))
     had = np.stack([np.asarray(batch.present[m]) for m in corpus.modalities])
     left = np.stack([np.asarray(dropped.present[m]) for m in corpus.modalities])
     assert not (left & ~had).any()
@@ -458,8 +458,19 @@ def test_modalities_are_dropped_at_their_rate_and_never_the_last_one():
         kept = np.asarray(dropped.present[m])
         np.testing.assert_array_equal(np.asarray(dropped.features[m])[kept], np.asarray(batch.features[m])[kept])
     text = batch.replace(features={"text": batch.features["text"]}, present={"text": batch.present["text"]})
-    alone = train.drop_modalities(jax.random.key(0), text, 0.5)
+    alone = train.drop_modalities(jax.random.key(0), text, (0.5, 0.5))
     np.testing.assert_array_equal(alone.present["text"], batch.present["text"])
+
+
+def test_dialogues_lose_a_modality_as_a_whole():
+    batch = jax.tree.map(jnp.asarray, graph.pack(conversations(dialogues=80), "train", 40)[1])
+    dropped = train.drop_modalities(jax.random.key(0), batch, (0.5, 0.0))
+    left = np.stack([np.asarray(x) for x in dropped.present.values()], axis=-1)
+    where = np.asarray(batch.row)[:, None] * left.shape[1] + np.asarray(batch.dialogue)
+    kept = [left[(where == d) & np.asarray(batch.real)] for d in np.unique(where[np.asarray(batch.real)])]
+    assert len(kept) > 40 and all((dialogue == dialogue[0]).all() for dialogue in kept)
+    shares = np.mean([[*dialogue[0], dialogue[0].all()] for dialogue in kept], axis=0)
+    np.testing.assert_allclose(shares, [0.75, 0.75, 0.5], atol=0.15)
 
 
 def test_modality_dropout_is_for_training_alone_and_checked():

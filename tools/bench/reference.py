@@ -478,7 +478,7 @@ class Reference:
 
     def _prepare(self, state: TrainState, batch: PaddedBatch) -> tuple[Array, PaddedBatch]:
         """The step's key, and the batch with modalities dropped."""
-        key, rate = jax.random.fold_in(state.key, state.step), self._players.modality_dropout
+        key, (_, rate) = jax.random.fold_in(state.key, state.step), self._players.modality_dropout
         if not rate:
             return key, batch
         key, drop = jax.random.split(key)
