@@ -67,8 +67,10 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
     if "no attribute 'get_config" in words:
         return f"--config={file}: not usable as an experiment's file: it has no function get_config()."
     if isinstance(error, AttributeError | KeyError):
-        keys = ", ".join(a.partition("=")[0] for a in argv if a.startswith("--config."))
-        return f"{file} has no such option as one of {keys or 'those given'}: {last}"
+        given = [a.partition("=")[0] for a in argv if a.startswith("--config.")]
+        name = re.findall(r"\w*", f" {last}".rstrip("\"'?. "))[-2]  # the word that the message ends with
+        meant = ", ".join([key for key in given if name in key.split(".")] or given)
+        return f"{file} has no such option as {meant or 'one of those given'}: {last}"
     if "get_config() takes" in last:
         return f"--config={file}: this experiment takes nothing behind a colon."
     if isinstance(error, flags.IllegalFlagValueError) and (

@@ -67,9 +67,15 @@ def test_decimal_commas(load):
 
 def test_columns_passed_over_are_said(load):
     read = load(
-        "dialogue_id,label,text_0,text_1,audio,\na,0,1,2,0.5,7\na,1,3,4,0.7,8", valid_fraction=0, test_fraction=0
-    )
-    assert "passed over, as neither vectors nor known by name: `audio`, `(no name)`" in read.notes
+        "dialogue_id,label,text_0,text_1,audio,,session_0\na,0,1,2,0.5,7,1\na,1,3,4,0.7,8,2",
+        valid_fraction=0, test_fraction=0,
+    )  # fmt: skip
+    assert "passed over, as neither vectors nor known by name: `audio`, `(no name)`, `session_0`" in read.notes
+
+
+def test_one_numbered_column_of_a_modality_is_a_vector(load):
+    read = load("dialogue_id,label,visual_0\na,0,1\na,1,3", valid_fraction=0, test_fraction=0)
+    assert read.features["visual"].tolist() == [[1], [3]]
 
 
 def test_cell_that_is_nearly_a_vector_takes_no_time():
@@ -161,7 +167,8 @@ def test_features_one_level_deeper_and_gaps(load):
         ('[{"dialogue_id": "a", "label": 0, "text": [1, 2]}, {"dialogue_id": "a", "label": 0, "text": [1]}]',
          "row 1 has 1 features where those before it have 2"),
         ('[{"dialogue_id": "a", "label": [[1]], "text": [1, 2]}]', "row 0, `label`"),
-        ("dialogue_id,text_0,text_1\na,1,2\n", "field `label`: is not there"),
+        ("dialogue_id,text_0,text_1,mood\na,1,2,x\n",
+         "field `label`: is not there; the file has `dialogue_id`, `text`, `mood`."),
         ('d0,0,Ann,"[0.1, 0.2]"\nd0,1,Bob,"[0.3, 0.4]"\n', "the first line must name the columns, and it has '0'"),
         ("@relation x\n@data\n", "this is text and no table: its first line, '@relation x'"),
         ("dialogue_id,label,text\na,0,[0.1 0.2 ... 0.9]\n", "`text`: '[0.1 0.2 ... 0.9]' is no list of numbers"),

@@ -54,6 +54,7 @@ class Fields:
       train_order: names of the train dialogues in the order whose first ones published codes take as validation; ()
         where there is no such custom, and a hash of the names decides.
       name: what the file calls the corpus; "" where it does not.
+      others: columns that became no field, for the message where a field is not there.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Fields:
     notes: list[str] = dataclasses.field(default_factory=list)
     train_order: tuple[str, ...] = ()
     name: str = ""
+    others: list[str] = dataclasses.field(default_factory=list)
 
     def refusal(self, field: str, problem: str, remedy: str) -> UserError:
         return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")
@@ -71,9 +73,9 @@ class Fields:
             self.notes.append(text)
 
     def absent(self, field: str, remedy: str) -> UserError:
-        close = difflib.get_close_matches(field, [*self.arrays, *self.opaque], n=1)
+        close = difflib.get_close_matches(field, [*self.arrays, *self.opaque, *self.others], n=1)
         hint = f"Did you mean `{close[0]}`? " if close else ""
-        return self.refusal(field, f"is not there; the file has {listed(self.arrays)}", hint + remedy)
+        return self.refusal(field, f"is not there; the file has {listed([*self.arrays, *self.others])}", hint + remedy)
 
     def get(self, field: str) -> np.ndarray | None:
         """The field's array; None where it is absent."""

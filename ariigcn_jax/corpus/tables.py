@@ -214,7 +214,7 @@ def _groups(names: Sequence[str]) -> dict[str, list[str]]:
     return {
         stem: [columns[i] for i in sorted(columns)]
         for stem, columns in found.items()
-        if len(columns) > 1
+        if (len(columns) > 1 or is_named_like_a_modality(stem))
         and first[stem] <= 1
         and sorted(columns) == list(range(first[stem], first[stem] + len(columns)))
     }
@@ -350,6 +350,7 @@ def _fields(path: Path, rows: list[Row], label: str, task: str, size: int) -> Fi
     used = {column for column in columns.values() if column}
     passed = [name for name in names if name not in used and not _read_column(fields, rows, name, size)]
     if passed:
+        fields.others.extend(passed)
         fields.note(f"passed over, as neither vectors nor known by name: {listed([n or '(no name)' for n in passed])}")
     return fields
 
