@@ -115,7 +115,7 @@ WRONG = [
     ("experiments.run", f"{SYNTHETIC}:no_tgann", "Did you mean no_tgan"),
     ("experiments.run", f"{SYNTHETIC} seed=3", "'seed=3'.*begin with --"),
     ("experiments.run", f"{SYNTHETIC} --workdri=x", "workdir"),
-    ("experiments.run", f"{SYNTHETIC} --config.seed=3 --config.num_epoch=3", 'as --config.num_epoch: Did you mean "num_epochs"'),
+    ("experiments.run", f"{SYNTHETIC} --config.seed=3 --config.num_epoch=3", "as --config.num_epoch: Did you mean"),
     ("experiments.run", f"{SYNTHETIC} --config.losses.icl.weight=0", 'losses.icl.weight: Did you mean "i[cm]cl"'),
     ("experiments.run", f"{SYNTHETIC} --config.num_epochs=two", "num_epochs='two'.*whole number"),
     ("experiments.run", f"{SYNTHETIC} --config.num_epochs=2.5", "num_epochs='2.5'.*whole number"),

@@ -228,9 +228,9 @@ def _made_with_labels(corpus: Corpus) -> list[str]:
         if ratios and np.mean(ratios) < NARROW:
             found.append(
                 f"{modality}: along what tells the train labels apart, test is {np.mean(ratios):.2f} times as wide as "
-                "train. Features that were made with the train labels look so (as do recordings of another kind, or other "
-                "shares of the labels): then validation dialogues out of train score better than new ones ever will, and "
-                "cannot choose"
+                "train. Features that were made with the train labels look so (as do recordings of another kind, or "
+                "other shares of the labels): then validation dialogues out of train score better than new ones ever "
+                "will, and cannot choose"
             )
     return found
 
