@@ -3,7 +3,7 @@
 --config.data.label=sentiment takes its three sentiments instead.
 
 Test weighted F1 58.07 ± 0.42 (emotions) from frozen MiniLM text alone; 10 seeds, 134 s on two shared CPU cores, commit
-d2e8ceb. 66.63 ± 0.38 (sentiments); 5 seeds, 43 s each, commit a79518f.
+d2e8ceb. 66.67 ± 0.28 (sentiments); 10 seeds, commit 931d901.
 
 python -m experiments.run --config=experiments/meld.py
 """
