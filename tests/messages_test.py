@@ -90,6 +90,7 @@ def run(module, arguments, place, monkeypatch, capsys):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr("ariigcn_jax.runner.run", lambda *_: sys.exit("it would have trained"))
     monkeypatch.setattr(sys, "argv", [module, *arguments])
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)  # the file of --config that an earlier test read
     known = set(flags.FLAGS)
     try:
         with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
