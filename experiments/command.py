@@ -68,8 +68,8 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
         return f"--config={file}: not usable as an experiment's file: it has no function get_config()."
     if isinstance(error, AttributeError | KeyError):
         given = [a.partition("=")[0] for a in argv if a.startswith("--config.")]
-        name = re.findall(r"\w*", f" {last}".rstrip("\"'?. "))[-2]  # the word that the message ends with
-        meant = ", ".join([key for key in given if name in key.split(".")] or given)
+        name = re.findall(r"\w+", last)[-1:]  # the message ends with it
+        meant = ", ".join([key for key in given if name and name[0] in key.split(".")] or given)
         return f"{file} has no such option as {meant or 'one of those given'}: {last}"
     if "get_config() takes" in last:
         return f"--config={file}: this experiment takes nothing behind a colon."

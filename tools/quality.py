@@ -210,29 +210,30 @@ def _made_with_labels(corpus: Corpus) -> list[str]:
         here = corpus.present[modality]
         if min((train & here & (corpus.label != UNLABELED)).sum(), (test & here).sum()) < FEWEST:
             continue
-        deviation = _train_rows(corpus, modality).std(axis=0)
-        rows = {
-            name: np.asarray(corpus.features[modality][chosen & here], np.float64) / np.maximum(deviation, FLOOR)
-            for name, chosen in (("train", train), ("test", test))
-        }
+        rows, new = _train_rows(corpus, modality), np.asarray(corpus.features[modality][test & here], np.float64)
+        scale = np.maximum(rows.std(axis=0), FLOOR)
         label, half = corpus.label[train & here], second[train & here]
-        ratios = []
-        for fitted in (half, ~half):
-            classes = [c for c in range(corpus.num_classes) if (fitted & (label == c)).any()]
-            if len(classes) < 2 or fitted.all():
-                continue
-            means = np.stack([rows["train"][fitted & (label == c)].mean(axis=0) for c in classes])
-            directions = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)[2][: len(classes) - 1]
-            widths = [(x @ directions.T).var(axis=0).sum() for x in (rows["test"], rows["train"][~fitted])]
-            ratios.append(np.sqrt(widths[0] / max(widths[1], FLOOR**2)))
-        if ratios and np.mean(ratios) < NARROW:
+        ratios = [_width(rows / scale, label, fitted, new / scale) for fitted in (half, ~half)]
+        if (ratio := float(np.mean(ratios))) < NARROW:
             found.append(
-                f"{modality}: along what tells the train labels apart, test is {np.mean(ratios):.2f} times as wide as "
+                f"{modality}: along what tells the train labels apart, test is {ratio:.2f} times as wide as "
                 "train. Features that were made with the train labels look so (as do recordings of another kind, or "
                 "other shares of the labels): then validation dialogues out of train score better than new ones ever "
                 "will, and cannot choose"
             )
     return found
+
+
+def _width(rows: np.ndarray, label: np.ndarray, fitted: np.ndarray, new: np.ndarray) -> float:
+    """How wide new rows [N', d] are, over those of `rows` [N, d] that are not `fitted`, along the directions that the
+    classes' means over the fitted ones differ in; 1 where there are none."""
+    known = np.unique(label[fitted & (label != UNLABELED)])
+    if len(known) < 2 or fitted.all():
+        return 1.0
+    means = np.stack([rows[fitted & (label == c)].mean(axis=0) for c in known])
+    directions = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)[2][: len(known) - 1]
+    widths = [(x @ directions.T).var(axis=0).sum() for x in (new, rows[~fitted])]
+    return float(np.sqrt(widths[0] / max(widths[1], FLOOR**2)))
 
 
 def _words(corpus: Corpus) -> list[str]:
