@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ariigcn_jax.layers import MLP, NORM_FLOOR, Dense, Dropout
 from ariigcn_jax.types import Array, Batch
 
-CONTEXTS = ("none", "gru", "attention")
+CONTEXTS = ("none", "gru", "attention", "speaker")
 
 
 class Encoder(nn.Module):
@@ -74,11 +74,37 @@ class GRU(nn.Module):
         return states.swapaxes(0, 1)
 
 
+def speaker_mean(codes: Array, present: Array, batch: Batch) -> Array:
+    """The mean of what a speaker's utterances in a dialogue have of a modality (choice).
+
+    Args:
+      codes: [R, L, D].
+      present: [R, L] bool, utterances that count.
+      batch: says whose utterance each is, in which dialogue.
+
+    Returns:
+      [R, L, D]; zeros where none of the speaker's utterances counts.
+    """
+    order = jnp.lexsort((batch.speaker, batch.dialogue), axis=-1)
+    dialogue, speaker = (jnp.take_along_axis(x, order, axis=-1) for x in (batch.dialogue, batch.speaker))
+    new = [jnp.diff(x, axis=-1, prepend=x[:, :1]) != 0 for x in (dialogue, speaker)]
+    number = jnp.cumsum(new[0] | new[1], axis=-1)  # of the dialogue's speaker inside the row
+    voice = jnp.take_along_axis(number, jnp.argsort(order, axis=-1), axis=-1)
+
+    def one(codes: Array, present: Array, voice: Array) -> Array:
+        kept = jnp.concatenate([codes * present[:, None], present[:, None].astype(codes.dtype)], axis=-1)
+        total = jnp.zeros_like(kept).at[voice].add(kept)
+        return (total[:, :-1] / jnp.maximum(total[:, -1:], 1))[voice]
+
+    return jax.vmap(one)(codes, present, voice)
+
+
 class Context(nn.Module):
     """A context encoder behind F_m (choice; the journal version's code has an LSTM here).
 
     Attributes:
-      kind: "none"; "gru", bidirectional; or "attention", self-attention over the dialogue, quadratic in a row's length.
+      kind: "none"; "gru", bidirectional; "attention", self-attention over the dialogue, quadratic in a row's length; or
+        "speaker", a linear map of the mean of the speaker's codes in the dialogue.
       hidden: D, even for "gru".
       heads: of "attention".
       dropout: rate in [0, 1).
@@ -92,10 +118,13 @@ class Context(nn.Module):
     precision: str = "float32"
 
     @nn.compact
-    def __call__(self, codes: Array, batch: Batch, train: bool) -> Array:
-        """codes [R, L, D] -> [R, L, D], with a residual connection."""
+    def __call__(self, codes: Array, present: Array, batch: Batch, train: bool) -> Array:
+        """codes [R, L, D], present [R, L] -> [R, L, D], with a residual connection."""
         if self.kind == "none":
             return codes
+        if self.kind == "speaker":
+            x = Dropout(self.dropout)(speaker_mean(codes, present, batch), batch.row, train)
+            return codes + Dense(self.hidden, kernel_init=nn.initializers.normal(0.02), dtype=self.precision)(x)
         x = nn.LayerNorm(epsilon=NORM_FLOOR)(codes)
         if self.kind == "gru":
             ahead = GRU(self.hidden // 2, False, self.precision)(x, batch.dialogue)

@@ -26,7 +26,7 @@ class Model(nn.Module):
       hidden: D.
       dropout: rate inside every block, in [0, 1).
       input_dropout: rate on the features, in [0, 1).
-      context: context encoder behind F_m: "none", "gru" or "attention".
+      context: context encoder behind F_m: "none", "gru", "attention" or "speaker".
       layers: graph layers.
       heads: H, attention heads, a divisor of D.
       past: utterances before that a node hears; -1 for the whole dialogue.
@@ -113,7 +113,7 @@ class Model(nn.Module):
         graphs = {}
         for m, code in codes.items():
             context = Context(self.context, self.hidden, self.heads, self.dropout, self.precision, name=f"context_{m}")
-            x = context(code, batch, train)
+            x = context(code, batch.present[m], batch, train)
             if self.speakers:
                 embedding = nn.Embed(self.speakers, self.hidden, name=f"speaker_{m}")
                 x = x + embedding(jnp.minimum(batch.speaker, self.speakers - 1))

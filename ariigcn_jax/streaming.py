@@ -237,7 +237,7 @@ def _check(model: TrainedModel) -> None:
     if network.layers and network.past == WHOLE_DIALOGUE:
         reasons.append("model.graph.past=-1: all that was ever said would have to be kept; train with a window")
     if network.context != "none":
-        reasons.append(f"model.context={network.context}: it reads the dialogue from both ends; train with none")
+        reasons.append(f"model.context={network.context}: it reads the whole dialogue; train with none")
     if model.speaker_normalised:
         names = ", ".join(model.speaker_normalised)
         reasons.append(

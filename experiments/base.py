@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
     config.model.input_dropout = 0.0  # [0, 1), on the features
     config.model.modality_dropout = 0.0  # [0, 1), an utterance loses a modality in training
     config.model.dialogue_dropout = 0.0  # [0, 1), a whole dialogue loses a modality in training
-    config.model.context = "none"  # none | gru | attention, behind each encoder
+    config.model.context = "none"  # none | gru | attention | speaker, behind each encoder
     config.model.speakers = 10  # rows of the speaker embedding; 0 for none
     config.model.contrast_width = 32  # Z
     config.model.contrast_candidates = 4096  # nodes that anchors are compared with, at most, a sample; 0 for all

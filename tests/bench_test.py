@@ -77,6 +77,7 @@ CONFIGS = {
         "losses.iccl.fn": "margin",
         "losses.imcl.fn": "margin",
     },
+    "the speaker's mean": {"model.context": "speaker"},
     "uniform, two layers, one speaker, weighted, least squares, margin of similarity": {
         "model.graph.layers": 2,
         "model.graph.score": "uniform",

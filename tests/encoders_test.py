@@ -24,7 +24,7 @@ def apply(module, params, *args):
 
 @functools.partial(builders.jit, static_argnums=0)
 def in_context(module, params, codes, batch):
-    return module.apply({"params": params}, codes, batch, False)
+    return module.apply({"params": params}, codes, batch.present["text"], batch, False)
 
 
 def rows():
@@ -116,7 +116,7 @@ def test_gru_runs_each_dialogue_as_if_alone(reverse):
 
 def context(kind, batch):
     module = encoders.Context(kind, D, heads=2, dropout=0.0)
-    _, params = builders.init(module, codes_of(batch), batch, False)
+    _, params = builders.init(module, codes_of(batch), batch.present["text"], batch, False)
     return functools.partial(in_context, module, builders.scattered(params))
 
 
@@ -124,10 +124,10 @@ def test_no_context_changes_nothing():
     batch = rows()
     codes = codes_of(batch)
     module = encoders.Context("none", D, heads=2, dropout=0.0)
-    np.testing.assert_array_equal(module.apply({}, codes, batch, False), codes)
+    np.testing.assert_array_equal(module.apply({}, codes, batch.real, batch, False), codes)
 
 
-@pytest.mark.parametrize("kind", ["gru", "attention"])
+@pytest.mark.parametrize("kind", ["gru", "attention", "speaker"])
 def test_context_ignores_other_dialogues_and_padding(kind):
     batch = rows()
     run, codes = context(kind, batch), codes_of(batch)
@@ -150,10 +150,24 @@ def test_context_reaches_a_whole_dialogue(kind):
         np.testing.assert_allclose(after[0], before[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["gru", "attention"])
+@pytest.mark.parametrize("kind", ["gru", "attention", "speaker"])
 def test_context_is_residual(kind):
     batch = rows()
     codes = codes_of(batch)
     module = encoders.Context(kind, D, heads=2, dropout=0.0)
-    zero = jax.tree.map(jnp.zeros_like, builders.init(module, codes, batch, False)[1])
+    zero = jax.tree.map(jnp.zeros_like, builders.init(module, codes, batch.present["text"], batch, False)[1])
     np.testing.assert_allclose(in_context(module, zero, codes, batch), codes, atol=1e-6)
+
+
+def test_speaker_mean_is_of_one_speaker_in_one_dialogue():
+    # three speakers each; numbers of speakers begin anew in every dialogue, and some have nothing of the modality
+    batch = builders.batch([[9, 1, 7], [4, 12]], length=20, speakers=3, missing=0.5, seed=3)
+    codes, present = codes_of(batch), np.asarray(batch.present["text"])
+    mean = np.asarray(builders.jit(encoders.speaker_mean)(codes, batch.present["text"], batch))
+    silent = 0
+    for row, slot in np.argwhere(np.asarray(batch.real)):
+        same = (batch.dialogue[row] == batch.dialogue[row, slot]) & (batch.speaker[row] == batch.speaker[row, slot])
+        heard = np.asarray(codes)[row][np.asarray(same) & present[row]]
+        silent += not len(heard)
+        np.testing.assert_allclose(mean[row, slot], heard.mean(axis=0) if len(heard) else np.zeros(D), atol=1e-6)
+    assert 0 < silent < 10

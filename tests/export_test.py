@@ -50,6 +50,7 @@ def answers(folder, conversations):
             {"model.context": "attention", "model.graph.past": -1, "model.graph.kernel": "edges"},
             marks=pytest.mark.slow,
         ),
+        pytest.param({"model.context": "speaker"}, marks=pytest.mark.slow),
         pytest.param({"model.graph.layers": 0}, marks=pytest.mark.slow),
     ],
 )

@@ -54,6 +54,7 @@ SWAPS = [
     {},
     dict(context="gru", hidden=6, score="dot", **BARE),
     dict(context="attention", relation_values=False, **BARE),
+    dict(context="speaker", **BARE),
     dict(score="uniform", block=2, past=1, **BARE),
     dict(kernel="edges", wiring="latent", past=-1, future=0),
     dict(layers=0, wiring="latent"),
@@ -173,7 +174,7 @@ def test_check_accepts_what_runs():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(context="lstm"), r"model\.context='lstm'.*none, gru, attention"),
+        (dict(context="lstm"), r"model\.context='lstm'.*none, gru, attention, speaker"),
         (dict(score="cosine"), r"model\.graph\.score='cosine'.*additive, dot, uniform"),
         (dict(kernel="dense"), r"model\.graph\.kernel='dense'.*band, edges"),
         (dict(wiring="pixel"), r"model\.gan\.wiring='pixel'.*feature, latent"),

@@ -38,7 +38,7 @@ def dtypes(tree):
     return {str(x.dtype) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
 
 
-@pytest.mark.parametrize("context, score", [("gru", "dot"), ("attention", "additive")])
+@pytest.mark.parametrize("context, score", [("gru", "dot"), ("attention", "additive"), ("speaker", "uniform")])
 def test_outputs_are_close_to_those_of_float32(context, score):
     changes = {"model.context": context, "model.graph.score": score}
     full, half = (train.make_players(config(p, changes), CORPUS, 1).model for p in ("float32", "bfloat16"))

@@ -112,7 +112,7 @@ def test_finishing_what_does_not_go_on_is_refused(causal):
     [
         ({"future": -1}, "model.graph.future=-1: each utterance hears all later ones"),
         ({"past": -1}, "model.graph.past=-1: all that was ever said"),
-        ({"context": "gru"}, "model.context=gru: it reads the dialogue from both ends"),
+        ({"context": "gru"}, "model.context=gru: it reads the whole dialogue"),
         ({"context": "attention"}, "model.context=attention"),
     ],
 )

@@ -146,6 +146,8 @@ def _context(model: Any, shape: Shape, passes: int) -> list[Cost]:
     if model.context == "gru":
         half = d // 2
         return 2 * [_dense(n, d, 3 * half, passes), _dense(n, half, 3 * half, passes)]
+    if model.context == "speaker":
+        return [_dense(n, d, d, passes)]
     return [*[_dense(n, d, d, passes)] * 4, Cost(passes * 4.0 * shape.together * d, 0.0)]
 
 
@@ -189,7 +191,8 @@ def _network_parameters(config: Any, shape: Shape) -> Iterator[tuple[int, ...]]:
     model, graph, d = config.model, config.model.graph, config.model.hidden
     values = len(RELATIONS) if graph.relation_values else 1
     scores = {"additive": 2 * len(RELATIONS) * graph.heads, "dot": 2 * d, "uniform": 0}[graph.score]
-    context = {"none": 0, "gru": 2 * (d + d // 2) * 3 * (d // 2), "attention": 4 * d * d}[model.context]
+    gru = 2 * (d + d // 2) * 3 * (d // 2)
+    context = {"none": 0, "gru": gru, "attention": 4 * d * d, "speaker": d * d}[model.context]
     for width in shape.widths.values():
         yield from [(width, d), (d, d), (context,), (graph.layers, d, d * values + scores)]
     yield from [(len(shape.widths) * d, d), (d, shape.classes)]

@@ -284,8 +284,9 @@ def _context(model: Any, params: Any, modality: Modality, codes: Array, batch: P
         utterance=batch.speaker,
     )
     module = Context(model.context, model.hidden, model.heads, model.dropout)
+    own = {"params": params[f"context_{modality}"]}
     rngs = {} if key is None else {"dropout": key}
-    out: Any = module.apply({"params": params[f"context_{modality}"]}, codes, given, key is not None, rngs=rngs)
+    out: Any = module.apply(own, codes, batch.present[modality], given, key is not None, rngs=rngs)
     return out
 
 
