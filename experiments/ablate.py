@@ -59,7 +59,7 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
                 f"configuration's file, as in --config=experiments/iemocap.py:{name}"
             )
         ablations.apply(changed, name)
-        study.check(changed, corpus, ablations.options(name))
+        study.check(changed, corpus, ())
         configs[name] = changed
     if len(configs) == 1:
         raise UserError("Which ablations? For example --ablations=no_tgan,no_iccl,no_imcl or --ablations=components")
@@ -68,8 +68,15 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
 
 
 def _effective(config: Any, corpus: Any) -> dict[str, Any]:
-    """The options that count on a corpus: none about ratings or copies of modalities that it does not have."""
+    """The options that count on a corpus: no hyper-parameter of a loss that is not taken, and none about ratings or
+    copies of modalities that the corpus does not have."""
+    from ariigcn_jax import objective
+
     options: dict[str, Any] = config.to_dict()
+    for slot, loss in options["losses"].items():
+        if loss["fn"] in objective.TERMS[slot]:  # another is refused where the model is built
+            taken = {"fn", "weight"} | objective.hyper_parameters(slot, loss["fn"])
+            options["losses"][slot] = {key: value for key, value in loss.items() if key in taken}
     if corpus.ratings is None:
         options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot != "ratings"}
         options["data"] = options["data"] | {"ratings": ()}

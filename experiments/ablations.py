@@ -29,7 +29,9 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     # modalities and features that go missing in training
     "no_modality_dropout": {"model.modality_dropout": 0.0, "model.dialogue_dropout": 0.0},
     "no_input_dropout": {"model.input_dropout": 0.0},
-    # the encoders' recurrent context
+    # focal loss without its exponent is cross entropy
+    "no_focal": {"losses.emotion.gamma": 0.0},
+    # the context behind the encoders
     "no_context": {"model.context": "none"},
     # the parameters themselves in place of their moving average, so at a rate that falls to 0
     "no_average": {"optimizer.average": 0.0, "optimizer.schedule": "cosine"},

@@ -30,8 +30,13 @@ def get_config(ablations: str = "") -> ConfigDict:
     # With two models averaged it falls further, to 0.856, and weighted F1 rises to 63.8; averages of eight score 0.2
     # more than averages of four there (mean of 15 settings; README). `single` behind this file's name trains one.
     config.members = 10
-    config.model.modality_dropout = 0.3
-    config.model.input_dropout = 0.2
+    # Together these five bring 1.5 points on sessions that are left out (64.5 to 66.0, eight models averaged; README):
+    # the focal loss, less that is missing in training, quieter classifiers of single modalities, the speaker's mean.
+    config.losses.emotion.fn = "focal"
+    config.losses.unimodal.weight = 0.25
+    config.model.modality_dropout = 0.15
+    config.model.input_dropout = 0.1
+    config.model.context = "speaker"
     config.optimizer.schedule = "constant"
     config.optimizer.average = 0.95
     config.optimizer.weight_decay = 1.0

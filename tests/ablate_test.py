@@ -72,6 +72,17 @@ def test_copies_that_the_corpus_does_not_have_are_no_difference():
     assert "no_speaker_normalised" in ablate.variants(config, ["additions"], corpus)
 
 
+def test_hyper_parameters_that_the_loss_does_not_take_are_no_difference():
+    config = tiny()
+    corpus = run.load_corpus(config)
+    assert config.losses.emotion.fn == "cross_entropy" and config.losses.emotion.gamma > 0
+    assert {"no_unimodal", "paper"} <= ablate.variants(config, ["additions", "paper"], corpus).keys()
+    with pytest.raises(UserError, match="no_focal changes nothing"):
+        ablate.variants(config, ["no_focal"], corpus)
+    config.losses.emotion.fn = "focal"
+    assert ablate.variants(config, ["no_focal"], corpus)["no_focal"].losses.emotion.gamma == 0
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
