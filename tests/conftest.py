@@ -1,9 +1,16 @@
 """What several test modules share."""
 
+import importlib.metadata
+import os
+
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+# Most of the tests' time is compiling, a third of which these emitters take. The compiler reads this when it is first
+# used, in processes that a test starts as well. Another version may not know the name, and would end at once.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 LONGEST = ("parallel", "stream", "train", "objective", "attention", "model", "runner", "bench", "tasks", "losses")
 
 

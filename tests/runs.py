@@ -73,7 +73,7 @@ def on_devices(program, folder, count):
     NPROC is set because a collective on few cores may wait for its threads for ever.
     """
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}".strip(),
         "NPROC": str(max(2 * count, os.cpu_count() or 1)),
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
