@@ -33,7 +33,8 @@ class Model(nn.Module):
       future: utterances after; -1 for the whole dialogue.
       score: edge attention, "additive" (paper), "dot" or "uniform".
       relation_values: W_r for each relation, or one W.
-      speaker_relations: whether relations tell the same speaker from another; all count as the same otherwise.
+      speaker_relations: whether relations, and the context "speaker", tell the same speaker from another; all count as
+        the same otherwise.
       kernel: "band" or "edges".
       block: slots of a block of the band kernel; 0 for whole rows.
       speakers: rows of the speaker embedding; a dialogue's further speakers share the last; 0 for none.
@@ -113,7 +114,7 @@ class Model(nn.Module):
         graphs = {}
         for m, code in codes.items():
             context = Context(self.context, self.hidden, self.heads, self.dropout, self.precision, name=f"context_{m}")
-            x = context(code, batch.present[m], batch, train)
+            x = context(code, batch.present[m], known, train)
             if self.speakers:
                 embedding = nn.Embed(self.speakers, self.hidden, name=f"speaker_{m}")
                 x = x + embedding(jnp.minimum(batch.speaker, self.speakers - 1))

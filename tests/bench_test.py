@@ -78,6 +78,7 @@ CONFIGS = {
         "losses.imcl.fn": "margin",
     },
     "the speaker's mean": {"model.context": "speaker"},
+    "the dialogue's mean": {"model.context": "speaker", "model.graph.speaker_relations": False},
     "uniform, two layers, one speaker, weighted, least squares, margin of similarity": {
         "model.graph.layers": 2,
         "model.graph.score": "uniform",

@@ -146,6 +146,14 @@ def test_speakers_matter_unless_embedding_and_relations_are_gone(kernel, known):
     assert (np.abs(here - there).max() > 1e-3) == (known is not None)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_speakers_mean_is_the_dialogues_where_all_count_as_the_same(known):
+    options = dict(context="speaker", layers=0, speakers=0, speaker_relations=known, **BARE)
+    others = BATCH.replace(speaker=BATCH.speaker.at[1, 0].set(1 - BATCH.speaker[1, 0]))
+    here, there = (run(CORPUS, batch, **options)[1].logits for batch in (BATCH, others))
+    assert (np.abs(here - there).max() > 1e-3) == known
+
+
 def test_a_speaker_beyond_the_embedding_shares_its_last_row():
     options = dict(speakers=2, kernel="edges", context="none", **BARE)
     few, many = (BATCH.replace(speaker=BATCH.speaker * k) for k in (1, 6))

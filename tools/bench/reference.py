@@ -277,7 +277,7 @@ def _context(model: Any, params: Any, modality: Modality, codes: Array, batch: P
         features={},
         present={},
         dialogue=batch.dialogue,
-        speaker=batch.speaker,
+        speaker=batch.speaker * model.speaker_relations,
         label=batch.speaker,
         n_node=batch.speaker,
         row=rows,
