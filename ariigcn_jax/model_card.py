@@ -142,6 +142,8 @@ def _limits(
     if network.layers and (network.future or network.past == WHOLE_DIALOGUE):
         later = "all later utterances" if network.future == WHOLE_DIALOGUE else f"{network.future} later utterance(s)"
         lines.append(f"Each graph layer hears {later}: answers may change as a conversation goes on.")
+    if network.context != "none":
+        lines.append("Its context encoder reads the whole conversation: give it whole.")
     if model.speaker_normalised:
         lines.append("A speaker's features are standardised over the whole conversation: give it whole.")
     if longest:

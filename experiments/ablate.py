@@ -41,6 +41,7 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
     Raises:
       UserError: an ablation is unknown, cannot be built, or changes nothing.
     """
+    from ariigcn_jax import objective
     from experiments import study
 
     if twice := [name for name in names if list(names).count(name) > 1]:
@@ -49,6 +50,9 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
     for name in ablations.expand(names, corpus.modalities):
         changed = config.copy_and_resolve_references()
         ablations.override(changed, ablations.options(name))
+        if name in names:  # `paper` alone has options for losses that are not taken here
+            own = "+".join(part for part in name.split("+") if part != "paper")
+            objective.check_overrides(changed.losses.to_dict(), ablations.options(own))
         if _effective(changed, corpus) == _effective(config, corpus):
             if name in names:
                 raise UserError(f"The ablation {name} changes nothing: the full model is as it says. Leave it out.")

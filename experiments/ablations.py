@@ -56,11 +56,11 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_edge_attention": {"model.graph.score": "uniform"},
     "dot_attention": {"model.graph.score": "dot"},
     "complete_graph": {"model.graph.past": -1, "model.graph.future": -1},
-    "causal_graph": {"model.graph.future": 0},
+    "causal_graph": {"model.graph.future": 0, "model.context": "none"},  # a context would hear the whole dialogue
     # The functions of the loss slots
     "emotion_cross_entropy": {"losses.emotion.fn": "cross_entropy"},
     "emotion_weighted_cross_entropy": {"losses.emotion.fn": "weighted_cross_entropy"},
-    "emotion_focal": {"losses.emotion.fn": "focal"},
+    "emotion_focal": {"losses.emotion.fn": "focal", "losses.emotion.gamma": 2.0},  # as it was published
     "regression_l1": {"losses.emotion.fn": "l1", "losses.unimodal.fn": "l1"},
     "regression_mse": {"losses.emotion.fn": "mse", "losses.unimodal.fn": "mse"},
     "regression_huber": {"losses.emotion.fn": "huber", "losses.unimodal.fn": "huber"},

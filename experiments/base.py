@@ -43,9 +43,8 @@ def get_config() -> ConfigDict:
     config.data.split = ""  # test split: FIELD=PATTERN | fold1of5[:FIELD] | session1 (corpus/splits.py); "": the file's
     config.data.without = ""  # dialogues that are left out of the corpus, written as data.split is; "": none
     config.data.generate = ConfigDict()  # keywords of corpus.generate: generated conversations instead of a file
-    config.data.longest_row = (
-        1024  # slots; longer dialogues are cut into overlapping pieces where the graph is windowed
-    )
+    # slots; longer dialogues are cut into overlapping pieces where the graph is windowed and model.context is none
+    config.data.longest_row = 1024
     config.data.device_megabytes = 0.0  # of rows on a device at once; what exceeds it is streamed; 0 for no limit
     config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where no validation split is named
 

@@ -9,8 +9,9 @@ from jax.experimental.compilation_cache import compilation_cache
 
 # Most of the tests' time is compiling, a third of which these emitters take. The compiler reads this when it is first
 # used, in processes that a test starts as well. Another version may not know the name, and would end at once.
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+GIVEN, EMITTERS = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters"
+if EMITTERS not in GIVEN and importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] = f"{GIVEN} {EMITTERS}=false".strip()
 LONGEST = ("parallel", "stream", "train", "objective", "attention", "model", "runner", "bench", "tasks", "losses")
 
 

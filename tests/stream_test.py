@@ -123,7 +123,7 @@ def test_pieces_of_long_dialogues_give_what_whole_ones_give():
     assert_close(results[0][2:], results[1][2:], atol=2e-3)
 
 
-@pytest.mark.parametrize("changes", [{"model.graph.past": -1}, {"model.context": "gru"}])
+@pytest.mark.parametrize("changes", [{"model.graph.past": -1}, {"model.context": "gru"}, {"model.context": "speaker"}])
 def test_dialogues_that_are_heard_as_a_whole_stay_whole(changes):
     config = base.get_config()
     config.update_from_flattened_dict(changes)

@@ -114,6 +114,7 @@ def test_finishing_what_does_not_go_on_is_refused(causal):
         ({"past": -1}, "model.graph.past=-1: all that was ever said"),
         ({"context": "gru"}, "model.context=gru: it reads the whole dialogue"),
         ({"context": "attention"}, "model.context=attention"),
+        ({"context": "speaker"}, "model.context=speaker"),
     ],
 )
 def test_a_model_that_would_change_its_mind_is_refused(causal, changes, reason):

@@ -264,10 +264,10 @@ def corpus(bench: Bench) -> list[Point]:
 
 def latency(bench: Bench) -> list[Point]:
     """The forward pass, from packed features in the host's memory to probabilities there: what one more utterance
-    costs, whose result depends on layers * (past + future) others; and whole conversations."""
-    window = bench.config.model.graph
+    costs, whose result depends on layers * (past + future) others or on its whole dialogue, and whole conversations."""
+    reach = train.windowed_reach(bench.config.model)
     usual = int(np.median(corpora.lengths(bench.corpus, "train")))
-    around = window.layers * (window.past + window.future) + 1 if min(window.past, window.future) >= 0 else usual
+    around = usual if reach is None else sum(reach) + 1
     sizes = {f"one new utterance (window of {around})": around, f"conversation of {usual}": usual}
     if not bench.quick:
         sizes["conversation of 1,000"] = 1000
