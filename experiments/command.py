@@ -96,7 +96,7 @@ def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], in
       instead: name of a flag that makes --config superfluous.
 
     Returns:
-      The exit status: 0, 1 after a UserError, 130 after an interruption.
+      The exit status: 0, 1 after a UserError or where nobody reads on, 130 after an interruption.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
@@ -105,8 +105,13 @@ def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], in
         return 0
     try:
         command(parse(argv, instead))
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        print("Stopped: nobody reads the output. The same command with the run's --workdir resumes.", file=sys.stderr)
+        sys.stdout = None  # or Python complains once more when it ends
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The same command with the run's --workdir resumes from its last checkpoint.", file=sys.stderr)

@@ -132,7 +132,11 @@ def test_missing_data_is_said_at_once_and_leaves_nothing(tmp_path, start):
 
 @pytest.mark.parametrize(
     ("error", "status", "words"),
-    [(KeyboardInterrupt(), 130, "--workdir resumes"), (UserError("mend it"), 1, "error: mend it\n")],
+    [
+        (KeyboardInterrupt(), 130, "--workdir resumes"),
+        (BrokenPipeError(), 1, "--workdir resumes"),
+        (UserError("mend it"), 1, "error: mend it\n"),
+    ],
 )
 def test_status_and_message_of_a_run_that_stops(monkeypatch, capsys, error, status, words):
     def stops(_):
@@ -140,5 +144,6 @@ def test_status_and_message_of_a_run_that_stops(monkeypatch, capsys, error, stat
 
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
     monkeypatch.setattr(command, "parse", lambda *_: [])
+    monkeypatch.setattr("sys.stdout", sys.stdout)  # given back after the test, where the command lets go of it
     assert command.main(stops, "", ["run"]) == status
     assert words in capsys.readouterr().err
