@@ -157,7 +157,7 @@ def index(
     Returns:
       The layout, and where all utterances lie in its steps * rows + 1 rows. The last row is empty: what pads a batch.
     """
-    chosen = np.flatnonzero(corpus.split == split)
+    chosen = np.flatnonzero(corpus.training if split == "train" else corpus.split == split)
     starts = np.flatnonzero(np.diff(corpus.dialogue[chosen], prepend=-1))
     members = np.split(chosen, starts[1:]) if len(chosen) else []
     layout, cut, filled = _plan_pieces([len(m) for m in members], batch_size, longest, reach)
@@ -225,6 +225,8 @@ def collect(corpus: Corpus, where: Index, rows: np.ndarray) -> Batch:
     if corpus.ratings is not None:
         rated = counted & np.isfinite(corpus.ratings[source]).all(axis=-1)
         fields |= {"rated": rated, "ratings": np.where(rated[..., None], corpus.ratings[source], 0)}
+    if corpus.part is not None:
+        fields["part"] = np.where(real, corpus.part[source], PADDING).astype(np.int32)
     return Batch(**fields)
 
 

@@ -115,7 +115,13 @@ def _support(results: Mapping[str, Any], index: int, label: int) -> int:
 def _data(corpus: Mapping[str, Any]) -> str:
     rows = [[s, *(str(n[k]) for k in ("dialogues", "utterances", "labelled"))] for s, n in corpus["splits"].items()]
     table = _table(["split", "dialogues", "utterances", "labelled"], rows)
-    return f"The corpus `{_line(corpus['name'])}`; no conversation is in two splits.\n\n{table}"
+    apart = "no conversation is in two splits"
+    if corpus.get("cross_validation"):  # which runs of before there was such a thing do not say
+        apart = (
+            "no conversation of the test split is in another. Each network left another part of the others out of "
+            "training, and validation is what it alone said of them"
+        )
+    return f"The corpus `{_line(corpus['name'])}`; {apart}.\n\n{table}"
 
 
 def _limits(

@@ -52,6 +52,7 @@ def results(
     task: str = "classification",
     epoch: str = "best",
     members: int = 1,
+    cross_validation: bool = False,
 ) -> dict[str, Any]:
     """The content of results.json.
 
@@ -70,11 +71,12 @@ def results(
       task: a key of `tasks.TASKS`.
       epoch: how the epoch was chosen, "best" or "last".
       members: models of a seed whose answers were averaged.
+      cross_validation: whether each of them left out another part of the corpus, on which it alone was validated.
 
     Returns:
-      Plain lists, numbers and text under `experiment`, `task`, `label_names`, `seeds`, `members`, `select`, `epoch`,
-      `selected_epochs`, `test`, `valid` (each metric -> mean, std, per_seed; `confusion` [S, C, C]), `seconds` and, if
-      given, `best_test_epoch`.
+      Plain lists, numbers and text under `experiment`, `task`, `label_names`, `seeds`, `members`, `cross_validation`,
+      `select`, `epoch`, `selected_epochs`, `test`, `valid` (each metric -> mean, std, per_seed; `confusion` [S, C, C]),
+      `seconds` and, if given, `best_test_epoch`.
     """
     names = (*tasks.get(task).metrics, *BY_CLASS)
     content = {
@@ -83,6 +85,7 @@ def results(
         "label_names": list(label_names),
         "seeds": [int(seed) for seed in seeds],
         "members": members,
+        "cross_validation": cross_validation,
         "select": select,
         "epoch": epoch,
         "selected_epochs": [int(epoch) for epoch in selected_epochs],
@@ -126,6 +129,7 @@ def table(results: Mapping[str, Any]) -> str:
     how = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else f"seed {results['seeds'][0]}"
     if results.get("members", 1) > 1:
         how += f", each the average of {results['members']} models"
+        how += " that are validated on a part each" if results.get("cross_validation") else ""
     score = ", ".join(f"{task.metrics[name].title} {_number(reported, name)}" for name in task.headline)
     columns = {split: reported, "valid": results["valid"]}
     if "best_test_epoch" in results:

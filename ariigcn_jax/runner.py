@@ -118,7 +118,8 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "label_names": list(corpus.label_names),
         "target_names": list(corpus.target_names),
         "ratings": 0 if corpus.ratings is None else corpus.ratings.shape[1],
-        "splits": {split: count(corpus.split == split) for split in SPLITS},
+        "splits": {s: count(corpus.training if s == "train" else corpus.split == s) for s in SPLITS},
+        "cross_validation": corpus.part is not None,
         "digest": corpora.identity.digest(corpus),
     }
 
@@ -438,6 +439,7 @@ def _report(
         select=config.eval.select,
         epoch=config.eval.epoch,
         members=seeds.members,
+        cross_validation=corpus.part is not None,
         selected_epochs=progress.best_epoch.tolist(),
         valid=_scores(seeds, "valid", outcome["valid"]),
         test=_scores(seeds, "test", outcome["test"]) if labelled else None,
@@ -499,7 +501,7 @@ def _speed(
     """Nodes (utterances x modalities) trained per second, all seeds together, and the share of the epochs' time outside
     compiled code; both of the `epochs` that this start trained."""
     layout = experiment.layout["train"]
-    nodes = int((corpus.split == "train").sum()) * len(corpus.modalities)
+    nodes = int(corpus.training.sum()) * len(corpus.modalities)
     inside = timing["train"] + timing["evaluate"] + timing["diagnose"]
     trained = nodes * config.num_seeds * config.members * epochs
     return {

@@ -260,14 +260,18 @@ class Members(Seeds):
     """Seeds whose models are several, each trained as a seed of its own; their answers are averaged.
 
     States and parameters have the members of a seed one after the other, [S * K]. Answers and so scores are of the
-    average; logs and failure signatures are means over the members, which one of them alone hardly moves.
+    average; logs and failure signatures are means over the members, which one of them alone hardly moves. Where each
+    member leaves out another part of the corpus, what is answered on validation is the one member's that did.
     """
 
-    def __init__(self, inner: Seeds, numbers: Sequence[int]):
-        """`inner` trains K members for each of `numbers`."""
+    def __init__(self, inner: Seeds, numbers: Sequence[int], part: np.ndarray | None = None):
+        """`inner` trains K members for each of `numbers`; `part` [U] is `Corpus.part`."""
         super().__init__(inner.way, numbers, inner.experiment)
         self._inner = inner
         self.members = len(inner.numbers) // len(numbers)
+        self._answering: np.ndarray | None = None  # [rows, L] of the validation split, the member that answers
+        if part is not None:
+            self._answering = np.maximum(part[inner.experiment.index["valid"].utterance[:-1]], 0)
 
     def init(self) -> Any:
         return self._inner.init()
@@ -289,7 +293,8 @@ class Members(Seeds):
         return states, jax.tree.map(self._mean, logs)
 
     def evaluate(self, split: str, params: Any) -> dict[str, np.ndarray]:
-        answers = self._mean(self._inner.evaluate(split, params)["probabilities"])
+        found = self._inner.evaluate(split, params)["probabilities"]
+        answers = self._mean(found) if split != "valid" or self._answering is None else self._of_one(found)
         return {
             "confusion": np.stack([self.experiment.count(split, mine) for mine in answers]),
             "probabilities": answers,
@@ -303,7 +308,16 @@ class Members(Seeds):
 
     def _mean(self, x: np.ndarray) -> np.ndarray:
         """[S * K, ...] → [S, ...]."""
-        return x.reshape(len(self.numbers), self.members, *x.shape[1:]).mean(axis=1)
+        return self._apart(x).mean(axis=1)
+
+    def _of_one(self, x: np.ndarray) -> np.ndarray:
+        """[S * K, rows, L, O] → [S, rows, L, O], of the member that left the utterance out."""
+        assert self._answering is not None
+        return np.take_along_axis(self._apart(x), self._answering[None, None, ..., None], axis=1)[:, 0]
+
+    def _apart(self, x: np.ndarray) -> np.ndarray:
+        """[S * K, ...] → [S, K, ...]."""
+        return x.reshape(len(self.numbers), self.members, *x.shape[1:])
 
 
 def _where(better: jax.Array, new: Any, old: Any) -> Any:
@@ -333,7 +347,7 @@ def make(config: Any, corpus: Corpus) -> Seeds:
     if config.members == 1:
         return _make(config, corpus, numbers)
     first = config.seed * config.members
-    return Members(_make(config, corpus, range(first, first + config.num_seeds * config.members)), numbers)
+    return Members(_make(config, corpus, range(first, first + config.num_seeds * config.members)), numbers, corpus.part)
 
 
 def _make(config: Any, corpus: Corpus, numbers: Sequence[int]) -> Seeds:

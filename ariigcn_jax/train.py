@@ -157,6 +157,7 @@ def traced_step(
     """
     key = jax.random.fold_in(state.key, state.step)
     rngs = {"dropout": key}
+    batch = without_part(batch, state.part)
     if any(players.modality_dropout):
         batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
 
@@ -230,6 +231,26 @@ def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
     """Exponential moving average of the parameters; its decay rises to `decay` so that early steps fade (choice)."""
     kept = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params)
+
+
+def without_part(batch: Batch, part: Any) -> Batch:
+    """A batch in which the dialogues of a part of the corpus have nothing that any loss or other dialogue would see.
+
+    Args:
+      batch: any.
+      part: [] int32, what is left out; or {} for nothing.
+    """
+    if batch.part is None:
+        return batch
+    kept = batch.part != part
+    present = {m: here & kept for m, here in batch.present.items()}
+    return batch.replace(
+        features={m: jnp.where(present[m][..., None], x, 0) for m, x in batch.features.items()},
+        present=present,
+        label=jnp.where(kept, batch.label, UNLABELED),
+        utterance=jnp.where(kept, batch.utterance, PADDING),
+        rated=None if batch.rated is None else batch.rated & kept,
+    )
 
 
 def drop_modalities(key: Array, batch: Batch, rates: tuple[float, float]) -> Batch:
@@ -366,7 +387,7 @@ def diagnose(
     key = jax.random.fold_in(jax.random.fold_in(state.key, jnp.int32(-3)), state.step)
     count = layout.steps * layout.rows
     preference = jax.random.uniform(key, (count,)) + rows.real.any(axis=1)[:count]  # an empty row has nothing to show
-    batch = take_rows(rows, jax.lax.top_k(preference, max(1, layout.rows // 4))[1])
+    batch = without_part(take_rows(rows, jax.lax.top_k(preference, max(1, layout.rows // 4))[1]), state.part)
     if any(players.modality_dropout):
         batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
     shared = {name: x for name, x in state.params.items() if name.startswith("encoder_")}
@@ -476,7 +497,10 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
     fresh = jax.jit(functools.partial(init_state, players))  # compiled once for all seeds
 
     def init(seed: int) -> TrainState:
-        return parallel.replicate(fresh(sample, jax.random.key(seed)), num_devices)
+        state = fresh(sample, jax.random.key(seed))
+        if corpus.part is not None:
+            state = state.replace(part=jnp.int32(seed % config.members))
+        return parallel.replicate(state, num_devices)
 
     def epoch(state: TrainState, rows: Batch) -> tuple[TrainState, Logs]:
         if whole:
@@ -604,7 +628,7 @@ def make_optimizer(options: Any, num_epochs: int, steps: int) -> optax.GradientT
 def class_weights(corpus: Corpus) -> np.ndarray:
     """Inverse frequency of each class among labelled train utterances, 1 on average over them; 0 for absent classes:
     [C]."""
-    labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
+    labels = corpus.label[corpus.training & (corpus.label >= 0)]
     counts = np.bincount(labels, minlength=corpus.num_classes)
     there = counts > 0
     weights = np.where(there, len(labels) / (max(there.sum(), 1) * np.maximum(counts, 1)), 0)
@@ -644,7 +668,7 @@ def check_corpus(config: Any, corpus: Corpus) -> None:
         raise UserError(
             f"{name} has only the class {only!r}: there is nothing to tell apart. Is its label another field?"
         )
-    if not any(here[corpus.split == "train"].any() for here in corpus.present.values()):
+    if not any(here[corpus.training].any() for here in corpus.present.values()):
         raise UserError(f"{name} has no features in its train split: all of them are missing, NaN or infinite.")
     if not np.any((corpus.split == "valid") & (corpus.label >= 0)):
         raise UserError(

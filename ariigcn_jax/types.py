@@ -63,6 +63,8 @@ class Corpus:
       target_names: O names; () for classes.
       ratings: [U, K] float32, further ratings by annotators (valence, arousal, …) that training may predict beside the
         label, with mean 0 and deviation 1 over the train split; a row of NaN where there are none. None without.
+      part: [U] int32, where each of several models is validated on another part of what the others train on: number of
+        the model that leaves the utterance out; its split is then "valid". -1 in the test split. None without.
     """
 
     name: str
@@ -82,6 +84,12 @@ class Corpus:
     target: np.ndarray | None = None
     target_names: tuple[str, ...] = ()
     ratings: np.ndarray | None = None
+    part: np.ndarray | None = None
+
+    @property
+    def training(self) -> np.ndarray:
+        """[U] bool: utterances that are trained on; with parts, by all models but one."""
+        return self.split == "train" if self.part is None else self.part >= 0
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -124,6 +132,7 @@ class Batch(flax.struct.PyTreeNode):
       target: [R, L, O] float32, as in the corpus; None for classes.
       ratings: [R, L, K] float32, as in the corpus, and zeros where there are none; None without.
       rated: [R, L] bool, where there are ratings of an utterance here on its own account; None without.
+      part: [R, L] int32, as in the corpus; None without.
       classes: C, where the outputs are not the classes; else 0. Not an array, because it is a width.
     """
 
@@ -138,6 +147,7 @@ class Batch(flax.struct.PyTreeNode):
     target: Array | None = None
     ratings: Array | None = None
     rated: Array | None = None
+    part: Array | None = None
     classes: int = flax.struct.field(pytree_node=False, default=0)
 
     @property
@@ -207,6 +217,7 @@ class TrainState(flax.struct.PyTreeNode):
       discriminators: parameters of the discriminators.
       optimizer: optax state of `params`.
       discriminator_optimizer: optax state of `discriminators`.
+      part: [] int32, the part of the corpus that this model leaves out, or {} where there are no parts.
     """
 
     step: Array
@@ -216,6 +227,7 @@ class TrainState(flax.struct.PyTreeNode):
     discriminators: Any
     optimizer: Any
     discriminator_optimizer: Any
+    part: Any = flax.struct.field(default_factory=dict)
 
     @property
     def weights(self) -> Any:

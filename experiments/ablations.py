@@ -46,10 +46,14 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_auxiliary": {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")},
     # The additions to them
     **ADDITIONS,
-    "paper": {"members": 1} | {key: value for part in ADDITIONS.values() for key, value in part.items()},
+    "paper": {"members": 1, "data.cross_validation": False}
+    | {key: value for part in ADDITIONS.values() for key, value in part.items()},
     # One model, or the answers of five averaged
-    "single": {"members": 1},
+    "single": {"members": 1, "data.cross_validation": False},
     "ensemble": {"members": 5},
+    # Each of several models leaves out another part of train and validation, or all the same validation split
+    "cross_validation": {"data.cross_validation": True},
+    "no_cross_validation": {"data.cross_validation": False},
     # The graph
     "no_graph": {"model.graph.layers": 0},
     "no_speaker": {"model.speakers": 0, "model.graph.speaker_relations": False},

@@ -44,7 +44,8 @@ def load_corpus(config: Any) -> Corpus:
             raise UserError(
                 "data.relabel, data.split and data.without are for the labels and dialogues of a file: leave them out."
             )
-        return corpora.keep(corpora.generate(**data.generate.to_dict(), task=data.task), tuple(data.only))
+        made = corpora.generate(**data.generate.to_dict(), task=data.task)
+        return _in_parts(config, corpora.keep(made, tuple(data.only)))
     if not data.path and not data.name:
         raise UserError(
             f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.LAYOUTS}"
@@ -68,7 +69,20 @@ def load_corpus(config: Any) -> Corpus:
         have = ", ".join(corpus.modalities)
         print(f"note: data.speaker_normalised names {beginning!r}, but no modality begins so (there are {have})")
     corpus = corpora.normalisation.with_speaker_normalised(corpus, tuple(chosen))
-    return corpora.keep(corpus, tuple(data.only))
+    return _in_parts(config, corpora.keep(corpus, tuple(data.only)))
+
+
+def _in_parts(config: Any, corpus: Corpus) -> Corpus:
+    """Cuts what is not for testing into parts, where the config asks for it, and says so."""
+    if not config.data.cross_validation:
+        return corpus
+    corpus = corpora.splits.cross_validated(corpus, config.members)
+    count = len(np.unique(corpus.dialogue[corpus.training]))
+    print(
+        f"note: data.cross_validation: each of the {config.members} models leaves out another part of the {count} "
+        "dialogues that are not for testing, and is validated on it"
+    )
+    return corpus
 
 
 def _located(data: Any) -> Path:

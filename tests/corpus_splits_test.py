@@ -1,5 +1,6 @@
 """Carved splits depend on names alone; what a user holds out is the test split, and classes are merged by name."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -152,6 +153,36 @@ def test_names_of_several_splits():
 def test_nothing_to_train_or_test_on(file, split, words):
     with pytest.raises(UserError, match=words):
         corpora.load(file, split=split)
+
+
+# --- Parts that models leave out --------------------------------------------------------------------------------------
+
+
+def test_each_model_leaves_out_another_part_of_what_is_not_for_testing(file):
+    read = corpora.load(file, split="session3", valid_fraction=0.25)
+    corpus = splits.cross_validated(read, 3)
+    out = [{corpus.dialogue_ids[d] for d in corpus.dialogue[corpus.part == k]} for k in range(3)]
+    assert sorted(len(part) for part in out) == [2, 3, 3] and set.union(*out) == members(read, "train") | members(
+        read, "valid"
+    )
+    assert members(corpus, "valid") == set.union(*out) and members(corpus, "test") == members(read, "test")
+    np.testing.assert_array_equal(corpus.training, corpus.split == "valid")
+    np.testing.assert_array_equal(read.training, read.split == "train")
+    assert ((corpus.part == -1) == (corpus.split == "test")).all()
+    order = sorted(set.union(*out), key=lambda name: hashlib.sha256(b"part/" + name.encode()).hexdigest())
+    assert [set(order[k::3]) for k in range(3)] == out
+
+
+def test_dialogues_with_a_label_are_dealt_first(file):
+    read = corpora.load(file, split="session3")
+    chosen = sorted(set(read.dialogue[read.split != "test"].tolist()))[:3]
+    label = np.where(np.isin(read.dialogue, chosen), read.label, UNLABELED)
+    corpus = splits.cross_validated(dataclasses.replace(read, label=label), 3)
+    assert sorted(set(corpus.part[corpus.dialogue == d].item(0) for d in chosen)) == [0, 1, 2]
+    with pytest.raises(UserError, match=r"has 3 labelled dialogue\(s\) .* fewer than members=4"):
+        splits.cross_validated(dataclasses.replace(read, label=label), 4)
+    with pytest.raises(UserError, match="two members at least"):
+        splits.cross_validated(read, 1)
 
 
 # --- Classes that are merged ------------------------------------------------------------------------------------------

@@ -130,6 +130,12 @@ WRONG = [
     ("experiments.run", f"{SYNTHETIC} --config.seed=-1", "seed=-1 must be at least 0"),
     ("experiments.run", f"{SYNTHETIC} --config.num_seeds=0", "num_seeds=0 must be at least 1"),
     ("experiments.run", f"{SYNTHETIC} --config.members=0", "members=0 must be at least 1"),
+    ("experiments.run", f"{SYNTHETIC} --config.data.cross_validation=true", "two members at least.*members=5"),
+    (
+        "experiments.run",
+        f"{SYNTHETIC} --config.data.cross_validation=true --config.members=500",
+        "labelled dialogue.*fewer than members=500",
+    ),
     ("experiments.run", f"{SYNTHETIC} --config.num_devices=-1", "num_devices=-1"),
     ("experiments.run", f"{SYNTHETIC} --config.num_devices=99", "num_devices=99"),
     ("experiments.run", f"{SYNTHETIC} --config.optimizer.lr=nan", "optimizer.lr=nan must be a positive number"),

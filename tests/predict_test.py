@@ -10,6 +10,7 @@ import pytest
 import runs
 
 from ariigcn_jax import corpus as corpora
+from ariigcn_jax.types import UserError
 from experiments import base
 from experiments.command import call as call_command
 from tools import predict
@@ -90,6 +91,9 @@ def test_a_split_that_the_file_does_not_name_is_that_of_training(tmp_path):
         chosen = predict.choose(predict.read(tmp_path / "c.npz", model, split), split, None)
         assert set(chosen.dialogue_ids) == set(names[trained.split == split].tolist())
     assert len(predict.read(tmp_path / "c.npz", model).dialogue_ids) == 20
+    config.data.cross_validation, model.members, model.path = True, 5, tmp_path / "run"
+    with pytest.raises(UserError, match="run: most of its 5 models were trained"):
+        predict.read(tmp_path / "c.npz", model, "valid")
 
 
 def test_nobody_reads_on(monkeypatch, folder, conversation):

@@ -18,7 +18,9 @@ from runs import assert_same_run
 import ariigcn_jax
 from ariigcn_jax import results, runner, seeds, train
 from ariigcn_jax.types import TrainState, UserError
+from ariigcn_jax.workdir import WorkDir
 from experiments import base, run
+from tools.command import as_read
 
 EPOCHS = 5
 TERMS = {"total", "emotion", "unimodal", "adversarial", "iccl", "imcl", "discriminator"}
@@ -348,6 +350,52 @@ def test_members_train_as_seeds_do_and_answer_together(both, tmp_path):
         assert content[split]["accuracy"]["mean"] == pytest.approx(right)
     at_best = rows_of(tmp_path)[content["selected_epochs"][0] - 1]["valid"]
     assert at_best["confusion"] == content["valid"]["confusion"][0]
+
+
+def test_members_are_validated_on_what_they_leave_out(tmp_path):
+    changes = LIGHT | {"members": 3, "data.cross_validation": True, "seed": 2}
+    content, output = execute(tmp_path, changes)
+    assert "validated on a part each" in output and content["cross_validation"]
+    model, corpus = ariigcn_jax.load(tmp_path), run.load_corpus(tiny(changes))
+    assert set(corpus.split) == {"valid", "test"} and set(corpus.part[corpus.split == "valid"]) == {0, 1, 2}
+    members = [
+        dataclasses.replace(model, members=1, params=jax.tree.map(lambda x: x[k], model.params))(corpus)  # noqa: B023
+        for k in range(3)
+    ]
+    every = np.stack([found.probabilities for found in members])
+    mine = every[np.maximum(corpus.part, 0), np.arange(len(corpus))]
+    wanted = np.where((corpus.split == "valid")[:, None], mine, model(corpus).probabilities)
+    with (tmp_path / "predictions" / "seed_2.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    written = np.array([[float(row[f"p_{name}"]) for name in corpus.label_names] for row in rows])
+    assert [row["split"] for row in rows] == corpus.split.tolist()
+    np.testing.assert_allclose(written, wanted, atol=2e-6)
+    chosen = (corpus.split == "valid") & (corpus.label >= 0)
+    assert content["valid"]["accuracy"]["mean"] == pytest.approx((wanted.argmax(1) == corpus.label)[chosen].mean())
+    described = json.loads((tmp_path / "corpus.json").read_text())
+    assert described["splits"]["train"] == described["splits"]["valid"] and described["cross_validation"]
+    with pytest.raises(UserError, match="most of its 3 models were trained"):
+        as_read(model, "valid")
+    assert set(as_read(model, "train").split) == {"train"}
+
+
+def test_a_run_in_parts_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    changes = LIGHT | {"members": 2, "data.cross_validation": True, "checkpoint.every_seconds": 0.0}
+    execute(tmp_path / "whole", changes)
+
+    def stops(self, epoch, row):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        log(self, epoch, row)
+
+    log = WorkDir.log
+    monkeypatch.setattr(WorkDir, "log", stops)
+    with pytest.raises(KeyboardInterrupt):
+        execute(tmp_path / "stopped", changes)
+    monkeypatch.undo()
+    _, output = execute(tmp_path / "stopped", changes)
+    assert "after epoch 1" in output
+    assert_same_bits(stored(tmp_path / "whole", "last"), stored(tmp_path / "stopped", "last"))
 
 
 @pytest.mark.slow

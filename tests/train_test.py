@@ -359,6 +359,25 @@ def test_unlabeled_utterances_are_context(text_only):
     assert changed == [[row, slot + offset] for offset in (-2, -1, 0, 1)]
 
 
+# --- Parts of the corpus that a model leaves out ----------------------------------------------------------------------
+
+
+def test_what_a_model_leaves_out_does_not_reach_it():
+    """All terms; the left-out dialogues' labels and features are others."""
+    corpus = corpora.splits.cross_validated(conversations(missing=0.1), 2)
+    out = corpus.part == 1
+    features = {m: np.where(out[:, None], x[::-1], x) for m, x in corpus.features.items()}
+    other = dataclasses.replace(corpus, features=features, label=np.where(out, (corpus.label + 1) % 3, corpus.label))
+    made = [train.make(tiny({"members": 2}), c) for c in (corpus, other)]
+    for seed, same in ((3, True), (2, False)):  # the second member of seed 1, and the first
+        ends = [continue_run(e, e.init(seed), 2) for e in made]
+        assert (ends[0][1] == ends[1][1]) == same
+        if same:
+            assert_same_bits(ends[0][0], ends[1][0])
+            found = [made[0].diagnose(ends[0][0], e.data["train"]) for e in made]
+            np.testing.assert_array_equal(*map(jax.tree.leaves, found))
+
+
 # --- Evaluation -------------------------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
       split: one of SPLITS.
 
     Raises:
-      UserError: the corpus is not where the run found it, or it has no such split.
+      UserError: the corpus is not where the run found it, or it has no such split, or none that it can be measured on.
     """
     from experiments import base
     from experiments.run import load_corpus
@@ -36,10 +36,22 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
     config = base.get_config()
     config.update(model.config.to_dict())  # an option that is newer than the run stays at its default
     config.data.speaker_normalised = ()  # the model appends its copies itself
+    check_split(model, split)
+    config.data.cross_validation = False
     corpus = load_corpus(config)
     if split not in corpus.split:
         raise UserError(f"{model.path}: its corpus {corpus.name!r} has no {split} split. Choose another --split.")
     return only(corpus, corpus.split == split)
+
+
+def check_split(model: TrainedModel, split: str | None) -> None:
+    """Raises a UserError for the validation split of a model whose members were trained on most of it."""
+    if split == "valid" and model.config.data.get("cross_validation"):
+        raise UserError(
+            f"{model.path}: most of its {model.members} models were trained on any one validation dialogue "
+            "(data.cross_validation), so together they cannot be measured on it. Choose --split=test; the answers of "
+            "those that were not are in its predictions/."
+        )
 
 
 def conversations(model: TrainedModel, split: str) -> Corpus:

@@ -84,11 +84,16 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
     """Reads what a user gives: conversations as lines of JSON, or a corpus with the fields that training read.
 
     Where a `split` is asked for, dialogues are in the splits in which training had them.
+
+    Raises:
+      UserError: the file cannot be read, or the model cannot be measured on the split.
     """
     from ariigcn_jax import corpus as corpora
+    from tools.command import check_split
 
     if Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
         return corpora.conversation.read_jsonl(path)
+    check_split(model, split)
     data = model.config.data
     options = dict(label=data.label, task=model.task, training=False, relabel=data.get("relabel", ""))
     if split:

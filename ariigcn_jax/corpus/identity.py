@@ -26,6 +26,7 @@ def digest(corpus: Corpus) -> dict[str, str]:
     parts |= {name: (getattr(corpus, name), np.int32) for name in ("dialogue", "speaker", "label")}
     parts["split"] = (corpus.split, "S5")
     parts |= {n: (x, np.float32) for n in ("target", "ratings") if (x := getattr(corpus, n)) is not None}
+    parts |= {} if corpus.part is None else {"part": (corpus.part, np.int32)}
     return {name: _sum(x, dtype) for name, (x, dtype) in parts.items()}
 
 

@@ -62,14 +62,13 @@ def fit(corpus: Corpus) -> Normalisation:
     """Mean and standard deviation of each feature over the train utterances that have the modality.
 
     Args:
-      corpus: any corpus; only its train rows are looked at, whether labelled or not.
+      corpus: any corpus; only what is trained on is looked at, whether labelled or not.
 
     Returns:
       The normalisation. A feature whose deviation is below 1e-6 counts as constant and has scale 1, so that it
       becomes 0 (choice); a modality that no train utterance has keeps mean 0 and scale 1.
     """
-    train = corpus.split == "train"
-    moments = {m: _moments(x, np.flatnonzero(train & corpus.present[m])) for m, x in corpus.features.items()}
+    moments = {m: _moments(x, np.flatnonzero(corpus.training & corpus.present[m])) for m, x in corpus.features.items()}
     return Normalisation(mean={m: v[0] for m, v in moments.items()}, scale={m: v[1] for m, v in moments.items()})
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
 SESSIONS = {f"session{n}": f"dialogue_id=Ses{n:02}*" for n in range(1, 6)}
 PEOPLE = ("actor", "speaker")  # fields that say who speaks; of those that a file has, the first knows people apart
@@ -162,6 +162,42 @@ def carve(dialogue_ids: Iterable[str], fraction: float, salt: str) -> frozenset[
     if fraction == 0 or len(ranked) < 2:
         return frozenset()
     return frozenset(ranked[: min(max(round(fraction * len(ranked)), 1), len(ranked) - 1)])
+
+
+def cross_validated(corpus: Corpus, models: int) -> Corpus:
+    """Deals the dialogues of train and validation to models, each of which leaves its own out of training and is
+    validated on them, so that nothing is held back from all.
+
+    They are dealt in turn, those with a label first, in the order of the SHA-256 of their names (choice).
+
+    Args:
+      corpus: any corpus.
+      models: K, how many.
+
+    Returns:
+      The corpus with `part`; what is not the test split has the split "valid".
+
+    Raises:
+      UserError: there is one model, or fewer labelled dialogues than models.
+    """
+    if models < 2:
+        raise UserError(
+            "data.cross_validation=True takes two members at least, each of which leaves out another part of the "
+            "dialogues: set --config.members=5, or leave it out."
+        )
+    dealt = np.unique(corpus.dialogue[corpus.split != "test"])
+    labelled = np.unique(corpus.dialogue[(corpus.split != "test") & (corpus.label != UNLABELED)])
+    if len(labelled) < models:
+        raise UserError(
+            f"data.cross_validation=True: {corpus.name} has {len(labelled)} labelled dialogue(s) to train and validate "
+            f"on, fewer than members={models}, each of which leaves out another part of them. Ask for fewer members."
+        )
+    names, first = corpus.dialogue_ids, set(labelled.tolist())
+    order = sorted(dealt.tolist(), key=lambda d: (d not in first, _digest("part", names[d]), names[d]))
+    part = np.full(len(names), -1, np.int32)
+    part[order] = np.arange(len(order)) % models
+    split = np.where(corpus.split == "test", corpus.split, "valid")
+    return dataclasses.replace(corpus, split=split, part=part[corpus.dialogue])
 
 
 def _digest(salt: str, name: str) -> str:
