@@ -183,7 +183,7 @@ def cross_validated(corpus: Corpus, models: int) -> Corpus:
     if models < 2:
         raise UserError(
             "data.cross_validation=True takes two members at least, each of which leaves out another part of the "
-            "dialogues: set --config.members=5, or leave it out."
+            "dialogues: set --config.members=5, or --config.data.cross_validation=false."
         )
     dealt = np.unique(corpus.dialogue[corpus.split != "test"])
     labelled = np.unique(corpus.dialogue[(corpus.split != "test") & (corpus.label != UNLABELED)])
