@@ -128,8 +128,8 @@ def table(results: Mapping[str, Any]) -> str:
     num_seeds = len(results["seeds"])
     how = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else f"seed {results['seeds'][0]}"
     if results.get("members", 1) > 1:
-        how += f", each the average of {results['members']} models"
-        how += " that are validated on a part each" if results.get("cross_validation") else ""
+        answering = "the one that left the utterance out" if results.get("cross_validation") else ""
+        how += f", each the average of {results['members']} models" + (f"; valid: of {answering}" if answering else "")
     score = ", ".join(f"{task.metrics[name].title} {_number(reported, name)}" for name in task.headline)
     columns = {split: reported, "valid": results["valid"]}
     if "best_test_epoch" in results:

@@ -503,7 +503,7 @@ def _speed(
     layout = experiment.layout["train"]
     nodes = int(corpus.training.sum()) * len(corpus.modalities)
     inside = timing["train"] + timing["evaluate"] + timing["diagnose"]
-    trained = nodes * config.num_seeds * config.members * epochs
+    trained = nodes * config.num_seeds * (config.members if corpus.part is None else config.members - 1) * epochs
     return {
         "nodes_per_epoch": nodes,
         "slots_per_epoch": layout.steps * layout.rows * layout.length * len(corpus.modalities),

@@ -236,6 +236,8 @@ def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
 def without_part(batch: Batch, part: Any) -> Batch:
     """A batch in which the dialogues of a part of the corpus have nothing that any loss or other dialogue would see.
 
+    What stays of the part is in numbers of the whole corpus: the scale of features and `class_weights`.
+
     Args:
       batch: any.
       part: [] int32, what is left out; or {} for nothing.
@@ -386,7 +388,8 @@ def diagnose(
     """
     key = jax.random.fold_in(jax.random.fold_in(state.key, jnp.int32(-3)), state.step)
     count = layout.steps * layout.rows
-    preference = jax.random.uniform(key, (count,)) + rows.real.any(axis=1)[:count]  # an empty row has nothing to show
+    shown = rows.real if rows.part is None else rows.real & (rows.part != state.part)
+    preference = jax.random.uniform(key, (count,)) + shown.any(axis=1)[:count]  # an empty row has nothing to show
     batch = without_part(take_rows(rows, jax.lax.top_k(preference, max(1, layout.rows // 4))[1]), state.part)
     if any(players.modality_dropout):
         batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
@@ -627,7 +630,7 @@ def make_optimizer(options: Any, num_epochs: int, steps: int) -> optax.GradientT
 
 def class_weights(corpus: Corpus) -> np.ndarray:
     """Inverse frequency of each class among labelled train utterances, 1 on average over them; 0 for absent classes:
-    [C]."""
+    [C]. Where models leave out parts, of all parts: the one thing that a model knows of its own's labels."""
     labels = corpus.label[corpus.training & (corpus.label >= 0)]
     counts = np.bincount(labels, minlength=corpus.num_classes)
     there = counts > 0
@@ -687,6 +690,11 @@ def check(config: Any) -> None:
     ):
         if value < least:
             raise UserError(f"{path}={value} must be at least {least}.")
+    if config.data.cross_validation and config.members < 2:
+        raise UserError(
+            "data.cross_validation=True takes two members at least, each of which leaves out another part of the "
+            "dialogues: set --config.members=5, or --config.data.cross_validation=false."
+        )
     tasks.check(config.data.task, config.losses.to_dict(), config.eval.select)
     if config.eval.epoch not in EPOCHS:
         raise UserError(f"eval.epoch={config.eval.epoch!r}; choose {' or '.join(EPOCHS)}.")

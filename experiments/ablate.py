@@ -97,7 +97,8 @@ def rows(contents: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
       For each split, score and run a dictionary: ablation, split, score, mean, std, per_seed, and but for the full
-      model difference, low, high, p, corrected (over the ablations, for this score).
+      model difference, low, high, p, corrected (over the ablations, for this score); on validation only of those that
+      are validated as the full model is (`data.cross_validation`).
     """
     from ariigcn_jax import statistics
     from experiments import study
@@ -109,7 +110,10 @@ def rows(contents: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         for score, index in scores:
             title = score if index is None else f"f1 of {full['label_names'][index]}"
             summaries = {name: _element(content[split][score], index) for name, content in contents.items()}
-            others = {name: s["per_seed"] for name, s in summaries.items() if name != FULL}
+            alike = [
+                n for n in contents if n != FULL and (split == "test" or _validated(contents[n]) == _validated(full))
+            ]
+            others = {name: summaries[name]["per_seed"] for name in alike}
             differences = statistics.compare(summaries[FULL]["per_seed"], others)
             for name, summary in summaries.items():
                 row = {"ablation": name, "split": split, "score": title, **summary}
@@ -118,6 +122,12 @@ def rows(contents: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
                     row |= {"difference": difference.pop("mean"), **difference, "per_seed": summary["per_seed"]}
                 found.append(row)
     return found
+
+
+def _validated(content: Mapping[str, Any]) -> int:
+    """What validation scores are of: single members, each on the part that it left out of so many; 0 for the run's
+    answers to one validation split."""
+    return content["members"] if content.get("cross_validation") else 0
 
 
 def _element(summary: Mapping[str, Any], index: int | None) -> dict[str, Any]:
@@ -172,13 +182,15 @@ def caption(contents: Mapping[str, Mapping[str, Any]]) -> str:
 
     count, tests = len(contents[FULL]["seeds"]), len(contents) - 1
     unit = results.unit(results.task_of(contents[FULL]))
+    validated = {_validated(content) for content in contents.values()}
+    unlike = " Validation scores differ in what they are of (data.cross_validation)." if len(validated) > 1 else ""
     points = tasks.difference_unit(contents[FULL]["select"])
     return (
         f"{contents[FULL]['experiment']}: test split, {results.which_epoch(contents[FULL])}; mean ± std of {count} "
         f"seed(s), {unit}. Δ: ablation − full model, seed by seed, in {points}; interval: studentised bootstrap over "
         "seeds. "
         f"p: paired t-test, and after Holm's correction for {tests} ablation(s). Seeds vary, the corpus and its splits "
-        "do not."
+        f"do not.{unlike}"
     )
 
 

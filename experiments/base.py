@@ -18,7 +18,8 @@ def get_config() -> ConfigDict:
     config.experiment = "base"  # name in logs and of the work directory
     config.seed = 0  # of parameters, order and dropout; seeds seed .. seed + num_seeds - 1 are run
     config.num_seeds = 1  # >= 1
-    config.members = 1  # K >= 1: models of a seed, whose answers are averaged; those of seeds s K … s K + K - 1 alone
+    config.members = 1  # K >= 1: models of a seed, whose answers are averaged; those of seeds s K … s K + K - 1 alone,
+    # but for what cross_validation leaves out
     config.seeds_by = "auto"  # how they share the hardware: auto | threads | vmap | devices | sequence (seeds.py)
     config.num_epochs = 50  # >= 1
     config.batch_size = 16  # dialogues per step, on average

@@ -105,7 +105,7 @@ def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], in
         return 0
     try:
         command(parse(argv, instead))
-        sys.stdout.flush()
+        print(end="", flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -136,7 +136,7 @@ def call(command: Callable[[argparse.Namespace], None], parser: argparse.Argumen
     logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
     try:
         command(options)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

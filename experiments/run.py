@@ -55,7 +55,7 @@ def load_corpus(config: Any) -> Corpus:
         name=(not data.path and data.name) or None,
         modalities=tuple(data.modalities),
         label=data.label,
-        valid_fraction=data.valid_fraction,
+        valid_fraction=0.0 if data.cross_validation else data.valid_fraction,
         task=data.task,
         ratings=tuple(data.ratings),
         relabel=data.relabel,

@@ -63,6 +63,19 @@ def test_variants_are_the_full_model_and_each_ablation_of_it():
     assert configs["no_graph"].losses.iccl.fn == "margin"
 
 
+def test_validation_of_another_kind_has_no_difference():
+    parts = {"members": 10, "cross_validation": True}
+    contents = {
+        "full": CONTENTS["full"] | parts,
+        "no_tgan": CONTENTS["no_tgan"] | parts,
+        "no_graph": CONTENTS["no_graph"],
+    }
+    compared = {(row["split"], row["ablation"]) for row in ablate.rows(contents) if "difference" in row}
+    assert compared == {("test", "no_tgan"), ("test", "no_graph"), ("valid", "no_tgan")}
+    assert "differ in what they are of" in ablate.caption(contents)
+    assert "differ in what" not in ablate.caption(CONTENTS)
+
+
 def test_copies_that_the_corpus_does_not_have_are_no_difference():
     config = tiny({"model.modality_dropout": 0.5})
     corpus = run.load_corpus(config)

@@ -247,6 +247,14 @@ def test_table_and_picture(measured):
     assert chart.draw(measured).startswith(b"\x89PNG")
 
 
+def test_speed_is_of_the_splits_that_the_file_has():
+    config = base.get_config()
+    config.data.generate = dict(dialogues=12, utterances=(2, 3), classes=2, widths={"text": 3})
+    config.members, config.data.cross_validation = 3, True
+    bench = __main__._bench(config.lock(), quick=True, against=False)
+    assert bench.utterances > 0 and bench.corpus.part is None
+
+
 def test_options_are_checked():
     known = list(sections.SECTIONS)
     assert __main__._chosen(["length", "epoch"], known, ()) == ["epoch", "length"]

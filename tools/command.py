@@ -38,7 +38,7 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
     config.data.speaker_normalised = ()  # the model appends its copies itself
     check_split(model, split)
     config.data.cross_validation = False
-    corpus = load_corpus(config)
+    corpus = as_trained(model, load_corpus(config))
     if split not in corpus.split:
         raise UserError(f"{model.path}: its corpus {corpus.name!r} has no {split} split. Choose another --split.")
     return only(corpus, corpus.split == split)
@@ -52,6 +52,13 @@ def check_split(model: TrainedModel, split: str | None) -> None:
             "(data.cross_validation), so together they cannot be measured on it. Choose --split=test; the answers of "
             "those that were not are in its predictions/."
         )
+
+
+def as_trained(model: TrainedModel, corpus: Corpus) -> Corpus:
+    """A corpus with the splits of its file → with those that the members together were trained on."""
+    if not model.config.data.get("cross_validation"):
+        return corpus
+    return dataclasses.replace(corpus, split=np.where(corpus.split == "test", corpus.split, "train"))
 
 
 def conversations(model: TrainedModel, split: str) -> Corpus:

@@ -89,7 +89,7 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
       UserError: the file cannot be read, or the model cannot be measured on the split.
     """
     from ariigcn_jax import corpus as corpora
-    from tools.command import check_split
+    from tools.command import as_trained, check_split
 
     if Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
         return corpora.conversation.read_jsonl(path)
@@ -100,9 +100,10 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
         options |= dict(split=data.get("split", ""), without=data.get("without", ""))
         options |= dict(valid_fraction=data.valid_fraction, carved=True)
     try:
-        return corpora.load(path, modalities=tuple(data.modalities) or model.modalities, **options)
+        corpus = corpora.load(path, modalities=tuple(data.modalities) or model.modalities, **options)
     except UserError:
-        return corpora.load(path, **options)  # some modality may be missing
+        corpus = corpora.load(path, **options)  # some modality may be missing
+    return as_trained(model, corpus) if split else corpus
 
 
 def _has_features(path: str) -> bool:

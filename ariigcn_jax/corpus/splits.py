@@ -172,19 +172,14 @@ def cross_validated(corpus: Corpus, models: int) -> Corpus:
 
     Args:
       corpus: any corpus.
-      models: K, how many.
+      models: K, how many, two at least.
 
     Returns:
       The corpus with `part`; what is not the test split has the split "valid".
 
     Raises:
-      UserError: there is one model, or fewer labelled dialogues than models.
+      UserError: there are fewer labelled dialogues than models.
     """
-    if models < 2:
-        raise UserError(
-            "data.cross_validation=True takes two members at least, each of which leaves out another part of the "
-            "dialogues: set --config.members=5, or --config.data.cross_validation=false."
-        )
     dealt = np.unique(corpus.dialogue[corpus.split != "test"])
     labelled = np.unique(corpus.dialogue[(corpus.split != "test") & (corpus.label != UNLABELED)])
     if len(labelled) < models:
