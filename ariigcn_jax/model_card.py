@@ -140,7 +140,8 @@ def _limits(
     elif model.temperature == 1:
         lines.append("Probabilities are as trained, not calibrated: take them as a ranking.")
     else:
-        lines.append(f"Probabilities are calibrated on validation (temperature {model.temperature:.4g}).")
+        of = " of single networks, which is surer than their average" if corpus.get("cross_validation") else ""
+        lines.append(f"Probabilities are calibrated on validation{of} (temperature {model.temperature:.4g}).")
     if results.get("test"):
         f1 = results["test"]["class_f1"]["per_seed"][results["seeds"].index(model.seed)]
         worst = min(range(len(f1)), key=f1.__getitem__)
