@@ -16,7 +16,7 @@ import pytest
 from runs import assert_same_run
 
 import ariigcn_jax
-from ariigcn_jax import results, runner, seeds, train
+from ariigcn_jax import model_card, results, runner, seeds, train
 from ariigcn_jax.types import TrainState, UserError
 from ariigcn_jax.workdir import WorkDir
 from experiments import base, run
@@ -376,6 +376,8 @@ def test_members_are_validated_on_what_they_leave_out(tmp_path):
     assert content["valid"]["accuracy"]["mean"] == pytest.approx((wanted.argmax(1) == corpus.label)[chosen].mean())
     described = json.loads((tmp_path / "corpus.json").read_text())
     assert described["splits"]["train"] == described["splits"]["valid"] and described["cross_validation"]
+    card = model_card.text(model, None)
+    assert "Each network left another part" in card and "calibrated on validation of single networks" in card
     with pytest.raises(UserError, match="most of its 3 models were trained"):
         as_read(model, "valid")
     assert as_read(model, "train").utterance_ids == tuple(
