@@ -443,7 +443,7 @@ def _carve(
     # A dialogue without a label would be no validation at all.
     usable = np.isin(np.arange(len(dialogue_ids)), dialogue[labelled])
     lacks = (["test"] if given is None else []) + ([] if "valid" in split else ["valid"])
-    for name, fraction in ((name, fractions[name]) for name in lacks if fractions[name]):
+    for name, fraction in ((name, fractions[name]) for name in lacks):
         candidates = np.flatnonzero((split == "train") & usable).tolist()
         customary = archive.train_order if name == "valid" and not chosen else ()
         picked, how = _pick(customary, [dialogue_ids[d] for d in candidates], fraction, name)
