@@ -157,7 +157,7 @@ def index(
     Returns:
       The layout, and where all utterances lie in its steps * rows + 1 rows. The last row is empty: what pads a batch.
     """
-    chosen = np.flatnonzero(corpus.training if split == "train" else corpus.split == split)
+    chosen = np.flatnonzero(corpus.used(split))
     starts = np.flatnonzero(np.diff(corpus.dialogue[chosen], prepend=-1))
     members = np.split(chosen, starts[1:]) if len(chosen) else []
     layout, cut, filled = _plan_pieces([len(m) for m in members], batch_size, longest, reach)

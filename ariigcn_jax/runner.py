@@ -118,7 +118,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "label_names": list(corpus.label_names),
         "target_names": list(corpus.target_names),
         "ratings": 0 if corpus.ratings is None else corpus.ratings.shape[1],
-        "splits": {s: count(corpus.training if s == "train" else corpus.split == s) for s in SPLITS},
+        "splits": {split: count(corpus.used(split)) for split in SPLITS},
         "cross_validation": corpus.part is not None,
         "digest": corpora.identity.digest(corpus),
     }

@@ -91,6 +91,10 @@ class Corpus:
         """[U] bool: utterances that are trained on; with parts, by all models but one."""
         return self.split == "train" if self.part is None else self.part >= 0
 
+    def used(self, split: str) -> np.ndarray:
+        """[U] bool: utterances that a split trains on, validates or tests; with parts, the first two are the same."""
+        return self.training if split == "train" else self.split == split
+
     @property
     def modalities(self) -> tuple[Modality, ...]:
         return tuple(self.features)

@@ -20,6 +20,7 @@ from typing import Any
 from ariigcn_jax.types import UserError
 
 ONLY, TASK = "only_", "task_"
+SINGLE: dict[str, Any] = {"members": 1, "data.cross_validation": False}
 # What is ours beside the paper's parts: one by one here, all of it in `paper`
 ADDITIONS: dict[str, dict[str, Any]] = {
     "no_unimodal": {"losses.unimodal.weight": 0.0},
@@ -46,10 +47,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_auxiliary": {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")},
     # The additions to them
     **ADDITIONS,
-    "paper": {"members": 1, "data.cross_validation": False}
-    | {key: value for part in ADDITIONS.values() for key, value in part.items()},
+    "paper": SINGLE | {key: value for part in ADDITIONS.values() for key, value in part.items()},
     # One model, or the answers of five averaged
-    "single": {"members": 1, "data.cross_validation": False},
+    "single": SINGLE,
     "ensemble": {"members": 5},
     # Each of several models leaves out another part of train and validation, or all the same validation split
     "cross_validation": {"data.cross_validation": True},
