@@ -18,17 +18,17 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.batch_size = 8
     config.data.name = "mosi"
     config.eval.select = "accuracy"
-    # The published text and video features know the labels of train, and so of the validation split that is carved out
-    # of it (97 % accuracy there), which therefore cannot say when to stop. Train videos that were left out can, once
-    # their text is made as unsure as on test and their video as empty (README): 30 epochs score 2 points less than 3,
-    # and a GRU behind the encoders 0.3 more than none. Ten models are averaged as on IEMOCAP.
-    config.num_epochs = 3
+    # The published text features know the labels of train, and so of any validation split out of it, where they say the
+    # label of 98 %. Made as unsure as on test (data.leaky), they can be learnt from and validated on (README has how).
+    config.data.leaky = ("text_cnn=0.4",)
+    # The audio says nothing of people who are not in train (validation), and the video's features know its labels in
+    # more directions than can be made unsure. --config.data.only="()" takes them in.
+    config.data.only = ("text",)
+    config.data.cross_validation = True
+    config.num_epochs = 12
     config.eval.epoch = "last"
     config.members = 10
-    config.model.context = "gru"
-    # These rates were set, once and not searched, after a first run without them had shown 76.8 on test, so the score
-    # on test is not blind to them.
-    config.model.modality_dropout = 0.5
-    config.model.input_dropout = 0.3
+    config.model.context = "speaker"
+    config.model.input_dropout = 0.1
     config.model.dropout = 0.5
     return base.finish(config, ablations)

@@ -14,7 +14,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,10 @@ def load_corpus(config: Any) -> Corpus:
     if data.task not in TASK_NAMES:
         raise UserError(f"data.task={data.task!r} is no task. Known: {', '.join(TASK_NAMES)}.")
     if len(data.generate) and not data.path:
-        if len(data.modalities) or len(data.speaker_normalised) or len(data.ratings):
+        if any(len(data[option]) for option in ("modalities", "speaker_normalised", "ratings", "leaky")):
             raise UserError(
-                "data.modalities, data.speaker_normalised and data.ratings choose fields of a file, and these "
-                "conversations are generated. data.only chooses among their modalities."
+                "data.modalities, data.speaker_normalised, data.ratings and data.leaky choose fields of a file, and "
+                "these conversations are generated. data.only chooses among their modalities."
             )
         if data.relabel or data.split or data.without:
             raise UserError(
@@ -64,12 +64,24 @@ def load_corpus(config: Any) -> Corpus:
     )
     for note in corpus.notes:
         print(f"note: {note}")
-    chosen = [b for b in data.speaker_normalised if any(m.startswith(b) for m in corpus.modalities)]
-    for beginning in sorted(set(data.speaker_normalised) - set(chosen)):
-        have = ", ".join(corpus.modalities)
-        print(f"note: data.speaker_normalised names {beginning!r}, but no modality begins so (there are {have})")
-    corpus = corpora.normalisation.with_speaker_normalised(corpus, tuple(chosen))
-    return _in_parts(config, corpora.keep(corpus, tuple(data.only)))
+    shares = corpora.leakage.parse(tuple(data.leaky))
+    there = _there("leaky", shares, corpus)
+    corpus = corpora.leakage.unsure(corpus, {beginning: shares[beginning] for beginning in there})
+    copied = _there("speaker_normalised", data.speaker_normalised, corpus)
+    corpus = corpora.normalisation.with_speaker_normalised(corpus, copied)
+    kept = corpora.keep(corpus, tuple(data.only))
+    if len(kept.modalities) < len(corpus.modalities):
+        print(f"note: data.only keeps {', '.join(kept.modalities)} of {', '.join(corpus.modalities)}")
+    return _in_parts(config, kept)
+
+
+def _there(option: str, beginnings: Iterable[str], corpus: Corpus) -> tuple[str, ...]:
+    """The beginnings of modalities' names that an option has and that fit one; of the others it says so."""
+    for beginning in sorted(set(beginnings)):
+        if not any(m.startswith(beginning) for m in corpus.modalities):
+            have = ", ".join(corpus.modalities)
+            print(f"note: data.{option} names {beginning!r}, but no modality begins so (there are {have})")
+    return tuple(b for b in beginnings if any(m.startswith(b) for m in corpus.modalities))
 
 
 def _in_parts(config: Any, corpus: Corpus) -> Corpus:

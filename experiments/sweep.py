@@ -82,7 +82,8 @@ SWEEPS = {
 }
 
 # With other seeds, or other scores: of another split, classes or dialogues.
-FIXED = (*ablations.MEASURED, "data.valid_fraction", "seed", "num_seeds", "eval.test", "eval.report_best_test")
+MEASURED = (*ablations.MEASURED, "data.valid_fraction", "data.cross_validation", "data.leaky")
+FIXED = (*MEASURED, "seed", "num_seeds", "eval.test", "eval.report_best_test")
 
 
 # --- Options and their values -----------------------------------------------------------------------------------------

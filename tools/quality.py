@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.corpus import leakage
 from ariigcn_jax.corpus.fields import count
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality
 
@@ -219,7 +220,7 @@ def _made_with_labels(corpus: Corpus) -> list[str]:
                 f"{modality}: along what tells the train labels apart, test is {ratio:.2f} times as wide as "
                 "train. Features that were made with the train labels look so (as do recordings of another kind, or "
                 "other shares of the labels): then validation dialogues out of train score better than new ones ever "
-                "will, and cannot choose"
+                "will, and cannot choose; --config.data.leaky trains on what is as unsure as test"
             )
     return found
 
@@ -227,12 +228,10 @@ def _made_with_labels(corpus: Corpus) -> list[str]:
 def _width(rows: np.ndarray, label: np.ndarray, fitted: np.ndarray, new: np.ndarray) -> float:
     """How wide new rows [N', d] are, over those of `rows` [N, d] that are not `fitted`, along the directions that the
     classes' means over the fitted ones differ in; 1 where there are none."""
-    known = np.unique(label[fitted & (label != UNLABELED)])
-    if len(known) < 2 or fitted.all():
+    axes = leakage.directions(rows[fitted], label[fitted])
+    if not len(axes) or fitted.all():
         return 1.0
-    means = np.stack([rows[fitted & (label == c)].mean(axis=0) for c in known])
-    directions = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)[2][: len(known) - 1]
-    widths = [(x @ directions.T).var(axis=0).sum() for x in (new, rows[~fitted])]
+    widths = [(x @ axes.T).var(axis=0).sum() for x in (new, rows[~fitted])]
     return float(np.sqrt(widths[0] / max(widths[1], FLOOR**2)))
 
 
