@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ariigcn_jax import results as scores_of_runs
 from ariigcn_jax import runner, tasks
+from ariigcn_jax.corpus import leakage
 from ariigcn_jax.corpus.labels import MOST
 from ariigcn_jax.graph import WHOLE_DIALOGUE
 from ariigcn_jax.types import Modality
@@ -153,6 +154,12 @@ def _limits(
         lines.append("Its context encoder reads the whole conversation: give it whole.")
     if model.speaker_normalised:
         lines.append("A speaker's features are standardised over the whole conversation: give it whole.")
+    leaky = leakage.parse(model.config.data.get("leaky", ()))  # which runs of before there was such a thing do not say
+    if known := [_line(m) for m in model.raw_widths if m.startswith(tuple(leaky))]:
+        lines.append(
+            f"Features of {', '.join(known)} knew the labels that it was trained on, and were made as unsure of them as those it was "
+            "tested on: features of another extractor are not."
+        )
     if longest:
         lines.append(f"Conversations of at most {longest} utterances.")
     return lines

@@ -1,9 +1,9 @@
-"""CMU-MOSI, negative or positive, one video a monologue.
+"""CMU-MOSI, negative or positive, one video a monologue: text alone.
 
 python -m experiments.run --config=experiments/mosi.py --config.num_seeds=10
 
-Test accuracy 78.35 ± 0.31; 10 seeds of ten models, 216 s on two shared CPU cores, commit d2e8ceb. Of one model
-78.12 ± 0.54, of the paper's parts alone 77.98 ± 0.41.
+Test accuracy 78.27 ± 0.27, validation 78.04 ± 0.39; 10 seeds of ten models, 74 s on two CPU cores, commit b5ddc0a. Of
+one model 78.01 ± 0.44. With sentence embeddings of the transcripts beside the published text features 79.93 ± 0.30.
 """
 
 from ml_collections import ConfigDict
@@ -18,11 +18,13 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.batch_size = 8
     config.data.name = "mosi"
     config.eval.select = "accuracy"
-    # The published text features know the labels of train, and so of any validation split out of it, where they say the
-    # label of 98 %. Made as unsure as on test (data.leaky), they can be learnt from and validated on (README has how).
-    config.data.leaky = ("text_cnn=0.4",)
-    # The audio says nothing of people who are not in train (validation), and the video's features know its labels in
-    # more directions than can be made unsure. --config.data.only="()" takes them in.
+    # The published text and video features know the labels of train, and so of any validation split out of it, where
+    # text alone says the label of 98 %. Made as unsure as on test (data.leaky), text can be learnt from and validated
+    # on: the validation accuracy is that of test (README has how the share was found).
+    config.data.leaky = ("text_cnn=0.4", "visual_3dcnn=0")
+    # Audio says nothing of people who are not in train (validation accuracy 78.0 with it, 78.0 without it), and the
+    # video knows the labels in more ways than are made unsure (81.4, and less on test). --config.data.only="()" takes
+    # them in.
     config.data.only = ("text",)
     config.data.cross_validation = True
     config.num_epochs = 12

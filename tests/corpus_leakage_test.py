@@ -105,6 +105,9 @@ def test_what_cannot_be_is_refused():
     corpus, name = leaky()
     with pytest.raises(UserError, match="Give a smaller share"):
         leakage.unsure(corpus, {name: 0.9})
+    alike = synthetic.generate(dialogues=120, utterances=(8, 12))
+    with pytest.raises(UserError, match="either nothing leaks, or into test as well"):
+        leakage.unsure(alike, {alike.modalities[0]: 0.2})
     for field, value in (("split", "train"), ("label", UNLABELED)):
         empty = dataclasses.replace(corpus, **{field: np.full_like(getattr(corpus, field), value)})
         with pytest.raises(UserError, match="Leave the modality out"):

@@ -87,7 +87,7 @@ def test_artefact_is_for_all_platforms_any_size_and_holds_its_numbers(tmp_path):
 
 def test_card_says_what_the_run_recorded(tmp_path):
     options = {"data.speaker_normalised": ("audio",), "model.context": "speaker", "experiment": "a|b <i>"}
-    model = runs.load(tmp_path / "run", options)
+    model = runs.load(tmp_path / "run", options | {"data.leaky": ("tex=0.4", "video=0")})
     text = model_card.text(model, None)
     assert "# a\\|b &lt;i>: emotions in conversations" in text
     assert '"features": {"text": [0.0] * 3, "audio": [0.0] * 2}' in text
@@ -97,6 +97,7 @@ def test_card_says_what_the_run_recorded(tmp_path):
     assert "not calibrated" in text
     assert "Each graph layer hears 1 later utterance(s)" in text
     assert "Its context encoder reads the whole conversation" in text
+    assert "- Features of text knew the labels" in text
 
 
 def test_a_program_that_calls_outside_of_itself_is_not_loaded(tmp_path):

@@ -178,7 +178,7 @@ WRONG = [
     ("experiments.run", f"{PATH}good.npz --config.data.modalities=('smell',)", "smell.*audio"),
     ("experiments.run", f"{PATH}good.npz --config.data.only=('smell',)", "smell.*audio"),
     ("experiments.run", f"{PATH}good.npz --config.data.leaky=('text',)", "data.leaky=text: write MODALITY=SHARE"),
-    ("experiments.run", f"{PATH}good.npz --config.data.leaky=('text=1',)", "data.leaky=text=1: test is only"),
+    ("experiments.run", f"{PATH}good.npz --config.data.leaky=('text=1',)", "data.leaky=text=1: .*times as wide"),
     ("experiments.run", f"{PATH}good.npz --config.data.label=mood", "mood"),
     ("experiments.run", f"{PATH}good.npz --config.data.valid_fraction=2", "valid_fraction=2"),
     ("experiments.run", f"{PATH}good.npz --config.data.task=multilabel", "multilabel"),
