@@ -87,11 +87,11 @@ def _unsure(corpus: Corpus, modality: Modality, share: float) -> np.ndarray:
     axes = directions(rows / scale, label)
     along = ((rows - rows.mean(axis=0)) / scale) @ axes.T
     goal = (there / scale @ axes.T).var(axis=0)
-    ratio = float(np.sqrt(goal.sum() / along.var(axis=0).sum()))
+    ratio = float(np.sqrt(goal.sum() / max(along.var(axis=0).sum(), FLOOR**2)))
     if ratio > NARROW:
         raise UserError(
-            f"{OPTION}={modality}={share:g}: along what tells the train labels apart, test is {ratio:.2f} times as wide "
-            f"as train, so either nothing leaks, or into test as well. Leave the modality out of {OPTION}."
+            f"{OPTION}={modality}={share:g}: along what tells the train labels apart, test is {ratio:.2f} times as "
+            f"wide as train, so either nothing leaks, or into test as well. Leave the modality out of {OPTION}."
         )
     missing = goal - share**2 * along.var(axis=0)
     if (missing < 0).any():
