@@ -157,8 +157,8 @@ def _limits(
     leaky = leakage.parse(model.config.data.get("leaky", ()))  # which runs of before there was such a thing do not say
     if known := [_line(m) for m in model.raw_widths if m.startswith(tuple(leaky))]:
         lines.append(
-            f"Features of {', '.join(known)} knew the labels that it was trained on, and were made as unsure of them as "
-            "those it was tested on."
+            f"Features of {', '.join(known)} knew the labels that it was trained on, and were made as unsure of them "
+            "as those it was tested on."
         )
     if longest:
         lines.append(f"Conversations of at most {longest} utterances.")
