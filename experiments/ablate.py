@@ -72,8 +72,8 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
 
 
 def _effective(config: Any, corpus: Any) -> dict[str, Any]:
-    """The options that count on a corpus: no hyper-parameter of a loss that is not taken, and none about ratings or
-    copies of modalities that the corpus does not have."""
+    """The options that count on a corpus: no hyper-parameter of a loss that is not taken, and none about ratings,
+    other modalities, or copies of modalities that the corpus does not have."""
     from ariigcn_jax import objective
 
     options: dict[str, Any] = config.to_dict()
@@ -84,6 +84,11 @@ def _effective(config: Any, corpus: Any) -> dict[str, Any]:
     if corpus.ratings is None:
         options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot != "ratings"}
         options["data"] = options["data"] | {"ratings": ()}
+    if len(corpus.modalities) == 1:  # there is no other to translate, to contrast with, to be silenced by, or to miss
+        losses, dropout = ("adversarial", "imcl", "unimodal"), ("modality_dropout", "dialogue_dropout")
+        options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot not in losses}
+        options["model"] = {name: x for name, x in options["model"].items() if name not in ("gan", *dropout)}
+        options.pop("discriminator")
     copied = [b for b in options["data"]["speaker_normalised"] if any(m.startswith(b) for m in corpus.modalities)]
     options["data"] = options["data"] | {"speaker_normalised": copied}
     return options

@@ -25,7 +25,7 @@ def get_config(ablations: str = "") -> ConfigDict:
     # Audio says nothing of people who are not in train (validation accuracy 78.0 with it, 78.0 without it), and the
     # video knows the labels in more ways than are made unsure (81.4, and less on test). --config.data.only="()" takes
     # them in.
-    config.data.only = ("text",)
+    config.data.only = ("text_cnn",)
     config.data.cross_validation = True
     config.num_epochs = 12
     config.eval.epoch = "last"

@@ -65,23 +65,22 @@ def load_corpus(config: Any) -> Corpus:
     for note in corpus.notes:
         print(f"note: {note}")
     shares = corpora.leakage.parse(tuple(data.leaky))
-    there = _there("leaky", shares, corpus)
-    corpus = corpora.leakage.unsure(corpus, {beginning: shares[beginning] for beginning in there})
-    copied = _there("speaker_normalised", data.speaker_normalised, corpus)
-    corpus = corpora.normalisation.with_speaker_normalised(corpus, copied)
+    _say_what_fits_nothing("leaky", shares, corpus)
+    _say_what_fits_nothing("speaker_normalised", data.speaker_normalised, corpus)
     kept = corpora.keep(corpus, tuple(data.only))
     if len(kept.modalities) < len(corpus.modalities):
         print(f"note: data.only keeps {', '.join(kept.modalities)} of {', '.join(corpus.modalities)}")
-    return _in_parts(config, kept)
+    kept = corpora.leakage.unsure(kept, shares)
+    copied = [b for b in data.speaker_normalised if any(m.startswith(b) for m in kept.modalities)]
+    return _in_parts(config, corpora.normalisation.with_speaker_normalised(kept, copied))
 
 
-def _there(option: str, beginnings: Iterable[str], corpus: Corpus) -> tuple[str, ...]:
-    """The beginnings of modalities' names that an option has and that fit one; of the others it says so."""
+def _say_what_fits_nothing(option: str, beginnings: Iterable[str], corpus: Corpus) -> None:
+    """Says which beginnings of modalities' names an option has that no modality of the corpus begins with."""
     for beginning in sorted(set(beginnings)):
         if not any(m.startswith(beginning) for m in corpus.modalities):
             have = ", ".join(corpus.modalities)
             print(f"note: data.{option} names {beginning!r}, but no modality begins so (there are {have})")
-    return tuple(b for b in beginnings if any(m.startswith(b) for m in corpus.modalities))
 
 
 def _in_parts(config: Any, corpus: Corpus) -> Corpus:

@@ -85,6 +85,15 @@ def test_copies_that_the_corpus_does_not_have_are_no_difference():
     assert "no_speaker_normalised" in ablate.variants(config, ["additions"], corpus)
 
 
+def test_what_takes_two_modalities_is_no_difference_for_one():
+    config = tiny({"data.only": ("text",), "model.modality_dropout": 0.5})
+    corpus = run.load_corpus(config)
+    found = list(ablate.variants(config, ["components", "gan", "no_modality_dropout+no_graph"], corpus))
+    assert found == ["full", "no_iccl", "no_contrast", "no_auxiliary", "no_graph", "no_modality_dropout+no_graph"]
+    with pytest.raises(UserError, match="no_tgan changes nothing"):
+        ablate.variants(config, ["no_tgan"], corpus)
+
+
 def test_hyper_parameters_that_the_loss_does_not_take_are_no_difference():
     config = tiny()
     corpus = run.load_corpus(config)

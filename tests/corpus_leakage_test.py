@@ -72,6 +72,27 @@ def test_labels_of_test_are_not_looked_at_and_the_noise_is_the_same_each_time():
     np.testing.assert_array_equal(first, second)
 
 
+def test_two_modalities_get_noise_of_their_own():
+    """Or one would tell the other's noise."""
+    corpus, name = leaky(widths={"text": 5, "audio": 5})
+    both = {**corpus.features, "audio": corpus.features[name]}, {**corpus.present, "audio": corpus.present[name]}
+    corpus = dataclasses.replace(corpus, features=both[0], present=both[1])
+    made = leakage.unsure(corpus, {name: 0.0, "audio": 0.0}).features
+    known = corpus.present[name] & (corpus.split != "test") & (corpus.label != UNLABELED)
+    rows = corpus.features[name][known]
+    (axis,) = leakage.directions(rows / rows.std(axis=0), corpus.label[known])
+    text, audio = (made[m][known] / rows.std(axis=0) @ axis for m in (name, "audio"))
+    assert abs(np.corrcoef(text, audio)[0, 1]) < 0.15
+
+
+def test_directions_are_those_that_the_means_differ_in():
+    on_a_line = np.array([[0, 0, 0], [1, 1, 0], [2, 2, 0], [9, 9, 9]], np.float64)
+    (axis,) = leakage.directions(on_a_line, np.array([0, 1, 2, UNLABELED]))
+    np.testing.assert_allclose(np.abs(axis), [np.sqrt(0.5), np.sqrt(0.5), 0], atol=1e-12)
+    assert leakage.directions(np.ones((4, 3)), np.array([0, 1, 0, 1])).shape == (0, 3)
+    assert leakage.directions(on_a_line, np.zeros(4, int)).shape == (0, 3)
+
+
 def test_validation_no_longer_flatters():
     corpus, name = leaky()
     made = leakage.unsure(corpus, {name: 0.25})
@@ -106,8 +127,12 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(UserError, match="Give a smaller share"):
         leakage.unsure(corpus, {name: 0.9})
     alike = synthetic.generate(dialogues=120, utterances=(8, 12))
-    with pytest.raises(UserError, match="either nothing leaks, or into test as well"):
+    with pytest.raises(UserError, match="either nothing leaks, or into this test split"):
         leakage.unsure(alike, {alike.modalities[0]: 0.2})
+    noise = np.random.default_rng(0).normal(size=(len(alike), 400)).astype(np.float32)
+    wide = dataclasses.replace(alike, features={**alike.features, alike.modalities[0]: noise})
+    with pytest.raises(UserError, match="either nothing leaks"):  # though 400 directions fit the labels of their rows
+        leakage.unsure(wide, {alike.modalities[0]: 0.2})
     for field, value in (("split", "train"), ("label", UNLABELED)):
         empty = dataclasses.replace(corpus, **{field: np.full_like(getattr(corpus, field), value)})
         with pytest.raises(UserError, match="Leave the modality out"):

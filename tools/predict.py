@@ -89,6 +89,7 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
       UserError: the file cannot be read, or the model cannot be measured on the split.
     """
     from ariigcn_jax import corpus as corpora
+    from ariigcn_jax.corpus import leakage
     from tools.command import as_trained, check_split
 
     if Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
@@ -103,7 +104,9 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
         corpus = corpora.load(path, modalities=tuple(data.modalities) or model.modalities, **options)
     except UserError:
         corpus = corpora.load(path, **options)  # some modality may be missing
-    return as_trained(model, corpus) if split else corpus
+    if not split:
+        return corpus
+    return as_trained(model, leakage.unsure(corpus, leakage.parse(data.get("leaky", ()))))
 
 
 def _has_features(path: str) -> bool:

@@ -201,21 +201,15 @@ def _made_with_labels(corpus: Corpus) -> list[str]:
     """Modalities in which test is much narrower than train along the directions that tell the train labels apart.
 
     An extractor that was trained on the train labels spreads the classes of train further apart than it can those of
-    test. The directions are the classes' means over half of the train dialogues, the width of train is taken on the
-    other half, and the labels of test are not looked at (choice).
+    test.
     """
     found = []
-    train, test = corpus.split == "train", corpus.split == "test"
-    second = np.isin(corpus.dialogue, np.unique(corpus.dialogue[train])[1::2])
     for modality in corpus.modalities:
         here = corpus.present[modality]
-        if min((train & here & (corpus.label != UNLABELED)).sum(), (test & here).sum()) < FEWEST:
+        train = here & (corpus.split == "train")
+        if min((train & (corpus.label != UNLABELED)).sum(), (here & (corpus.split == "test")).sum()) < FEWEST:
             continue
-        rows, new = _train_rows(corpus, modality), np.asarray(corpus.features[modality][test & here], np.float64)
-        scale = np.maximum(rows.std(axis=0), FLOOR)
-        label, half = corpus.label[train & here], second[train & here]
-        ratios = [_width(rows / scale, label, fitted, new / scale) for fitted in (half, ~half)]
-        if (ratio := float(np.mean(ratios))) < NARROW:
+        if (ratio := leakage.relative_width(corpus, modality, train)) < NARROW:
             found.append(
                 f"{modality}: along what tells the train labels apart, test is {ratio:.2f} times as wide as "
                 "train. Features that were made with the train labels look so (as do recordings of another kind, or "
@@ -223,16 +217,6 @@ def _made_with_labels(corpus: Corpus) -> list[str]:
                 "will, and cannot choose; --config.data.leaky trains on what is as unsure as test"
             )
     return found
-
-
-def _width(rows: np.ndarray, label: np.ndarray, fitted: np.ndarray, new: np.ndarray) -> float:
-    """How wide new rows [N', d] are, over those of `rows` [N, d] that are not `fitted`, along the directions that the
-    classes' means over the fitted ones differ in; 1 where there are none."""
-    axes = leakage.directions(rows[fitted], label[fitted])
-    if not len(axes) or fitted.all():
-        return 1.0
-    widths = [(x @ axes.T).var(axis=0).sum() for x in (new, rows[~fitted])]
-    return float(np.sqrt(widths[0] / max(widths[1], FLOOR**2)))
 
 
 def _words(corpus: Corpus) -> list[str]:
