@@ -106,7 +106,9 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
         corpus = corpora.load(path, **options)  # some modality may be missing
     if not split:
         return corpus
-    return as_trained(model, leakage.unsure(corpus, leakage.parse(data.get("leaky", ()))))
+    if split != "test":  # as they were trained on and validated
+        corpus = leakage.unsure(corpus, leakage.parse(data.get("leaky", ())))
+    return as_trained(model, corpus)
 
 
 def _has_features(path: str) -> bool:
