@@ -130,15 +130,15 @@ def relative_width(corpus: Corpus, modality: Modality, known: np.ndarray) -> flo
     """
     new = corpus.present[modality] & (corpus.split == "test")
     rows, there = (np.asarray(corpus.features[modality][x], np.float64) for x in (known, new))
-    if not len(rows) or not len(there):
+    half = np.isin(corpus.dialogue, np.unique(corpus.dialogue[known])[1::2])[known]
+    if not len(there) or not half.any():
         return 1.0
     scale = np.maximum(rows.std(axis=0), FLOOR)
-    half = np.isin(corpus.dialogue, np.unique(corpus.dialogue[known])[1::2])[known]
     label, ratios = corpus.label[known], []
     for fitted in (half, ~half):
         axes = directions(rows[fitted] / scale, label[fitted])
-        widths = [(x / scale @ axes.T).var(axis=0).sum() for x in (there, rows[~fitted])] if not fitted.all() else []
-        ratios.append(np.sqrt(widths[0] / max(widths[1], FLOOR**2)) if len(axes) and widths else 1.0)
+        widths = [(x / scale @ axes.T).var(axis=0).sum() for x in (there, rows[~fitted])]
+        ratios.append(np.sqrt(widths[0] / max(widths[1], FLOOR**2)) if len(axes) else 1.0)
     return float(np.mean(ratios))
 
 
