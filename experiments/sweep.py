@@ -81,9 +81,12 @@ SWEEPS = {
     ),
 }
 
-# With other seeds, or other scores: of another split, classes or dialogues.
-MEASURED = (*ablations.MEASURED, "data.valid_fraction", "data.cross_validation", "data.leaky")
-FIXED = (*MEASURED, "seed", "num_seeds", "eval.test", "eval.report_best_test")
+# With other seeds, or other scores: of another split, classes, dialogues or noise.
+FIXED = (
+    *ablations.MEASURED,
+    *("data.valid_fraction", "data.cross_validation", "data.leaky"),
+    *("seed", "num_seeds", "eval.test", "eval.report_best_test"),
+)
 
 
 # --- Options and their values -----------------------------------------------------------------------------------------

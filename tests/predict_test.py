@@ -91,6 +91,13 @@ def test_a_split_that_the_file_does_not_name_is_that_of_training(tmp_path):
         chosen = predict.choose(predict.read(tmp_path / "c.npz", model, split), split, None)
         assert set(chosen.dialogue_ids) == set(names[trained.split == split].tolist())
     assert len(predict.read(tmp_path / "c.npz", model).dialogue_ids) == 20
+    told = (trained.split != "test")[:, None] * 6 * np.eye(2)[trained.label]
+    made = np.float32(np.random.default_rng(0).normal(size=(40, 2)) + told)
+    np.savez(tmp_path / "c.npz", dialogue_id=names, label=[0, 1] * 20, text=made)
+    config.data.leaky = ("text=0.1",)
+    for split, as_published in (("train", False), ("valid", False), ("test", True)):
+        read = predict.read(tmp_path / "c.npz", model, split).features["text"][trained.split == split]
+        assert np.array_equal(read, made[trained.split == split]) == as_published
     config.data.cross_validation, model.members, model.path = True, 5, tmp_path / "run"
     with pytest.raises(UserError, match="run: most of its 5 models were trained"):
         predict.read(tmp_path / "c.npz", model, "valid")
