@@ -92,7 +92,8 @@ def write(
 
 
 def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
-    """All numbers of the artefact by name: "params/…", "normalisation/<modality>/mean" and "…/scale", "temperature".
+    """All numbers of the artefact by name: "params/…", "normalisation/<modality>/mean", "…/scale" and, of
+    ranks, "…/quantiles", and "temperature".
 
     Generators and contrast heads, which no answer needs, are left out.
     """
@@ -132,9 +133,11 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
     present = {m: conversation["present"][m] & real for m in model.modalities}
     features = {}
     for m in model.modalities:
-        x = conversation["features"][m]
-        if m in model.speaker_normalised:
-            x = jnp.concatenate([x, _within_speaker(x, speaker, present[m])], axis=-1)
+        raw = conversation["features"][m]
+        groups = {"dialogue": jnp.zeros_like(speaker), "speaker": speaker}
+        copies = [_within(raw, groups[within], present[m]) for within in model.copies[m]]
+        ranks = _rank(raw, weights[f"normalisation/{m}/quantiles"]) if m in model.normalisation.quantiles else raw
+        x = jnp.concatenate([ranks, *copies], axis=-1)
         x = (x - weights[f"normalisation/{m}/mean"]) / weights[f"normalisation/{m}/scale"]
         features[m] = jnp.where(present[m][:, None], jnp.clip(x, -CLIP, CLIP), 0)
     batch = Batch(
@@ -151,14 +154,27 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
     return tasks.get(model.task).read(outputs.logits[0] / weights["temperature"])
 
 
-def _within_speaker(x: Array, speaker: Array, present: Array) -> Array:
-    """As `corpus.normalisation.with_speaker_normalised`, traced: x [T, d] standardised over each speaker's present
-    rows."""
-    same = ((speaker[:, None] == speaker[None, :]) & present[:, None] & present[None, :]).astype(x.dtype)
+def _rank(x: Array, quantiles: Array) -> Array:
+    """As `corpus.normalisation.rank`, traced: x [T, d] between quantiles [K, d]."""
+    last = len(quantiles) - 1
+
+    def one(x: Array, known: Array) -> Array:
+        low, high = (jnp.searchsorted(known, x, side) for side in ("left", "right"))
+        after = jnp.clip(low, 1, last)
+        start, end = known[after - 1], known[after]
+        between = after - 1 + (x - start) / jnp.maximum(end - start, jnp.finfo(x.dtype).tiny)
+        return jnp.where(high > low, (low + high - 1) / 2, jnp.clip(between, 0, last)) / last
+
+    return jax.vmap(one, in_axes=1, out_axes=1)(x, quantiles)
+
+
+def _within(x: Array, group: Array, present: Array) -> Array:
+    """As a copy of `corpus.normalisation.with_copies`, traced: x [T, d] standardised over each group's present rows."""
+    same = ((group[:, None] == group[None, :]) & present[:, None] & present[None, :]).astype(x.dtype)
     share = same / jnp.maximum(same.sum(axis=1, keepdims=True), 1)
     mean = jnp.matmul(share, x, precision="highest")
     centred = x - mean
-    # A deviation is that of each row's own speaker, so squares of rows are averaged as they stand.
+    # A deviation is that of each row's own group, so squares of rows are averaged as they stand.
     deviation = jnp.sqrt(jnp.matmul(share, jnp.square(centred), precision="highest"))
     constant = deviation < FLOOR * (1 + jnp.abs(mean))  # relative too: float32 leaves a rest where float64 leaves none
     return jnp.where(present[:, None], jnp.clip(centred / jnp.where(constant, 1, deviation), -CLIP, CLIP), 0)

@@ -37,8 +37,7 @@ class TrainedModel:
       model: the network, whole: generators and contrast heads are there where the run trained them.
       params: of the chosen epoch of the chosen seed; of several members with a leading axis of them.
       normalisation: what features are standardised with.
-      widths: modality -> d_m that the network takes, in its order; where `speaker_normalised` names a modality, its
-        copy is counted.
+      widths: modality -> d_m that the network takes, in its order; its `copies` are counted.
       label_names: C names.
       temperature: what logits are divided by before the softmax; 1 where the run was not calibrated.
       seed: the chosen one.
@@ -74,15 +73,14 @@ class TrainedModel:
         return tuple(self.widths)
 
     @property
-    def speaker_normalised(self) -> tuple[Modality, ...]:
-        """Modalities that come with a copy standardised within dialogue and speaker."""
-        prefixes = tuple(self.config.data.speaker_normalised)
-        return tuple(m for m in self.modalities if m.startswith(prefixes)) if prefixes else ()
+    def copies(self) -> dict[Modality, tuple[str, ...]]:
+        """modality -> within what the copies of its features are standardised that follow them."""
+        return {m: normalisation.copies(m, self.config.data) for m in self.modalities}
 
     @property
     def raw_widths(self) -> dict[Modality, int]:
-        """modality -> number of features as extracted, without the copy that `speaker_normalised` appends."""
-        return {m: width // 2 if m in self.speaker_normalised else width for m, width in self.widths.items()}
+        """modality -> number of features as extracted, without copies."""
+        return {m: width // (1 + len(self.copies[m])) for m, width in self.widths.items()}
 
     def outputs(self, batch: Batch) -> Outputs:
         """The forward pass, compiled once for each shape of batch (see `batches`).
@@ -173,8 +171,7 @@ class TrainedModel:
         for m in self.modalities:
             if m in corpus.features and (lacking := int((~corpus.present[m]).sum())):
                 notes.append(f"{m}: missing in {lacking} of {len(corpus)} utterances")
-        prefixes = [p for p in self.config.data.speaker_normalised if any(m.startswith(p) for m in corpus.modalities)]
-        corpus = normalisation.with_speaker_normalised(corpus, prefixes) if prefixes else corpus
+        corpus = normalisation.with_copies(corpus, self.config.data)
         here = {m: corpus.features[m] for m in self.modalities if m in corpus.features}
         corpus = normalisation.apply(dataclasses.replace(corpus, features=here), self.normalisation)
         count = len(corpus)

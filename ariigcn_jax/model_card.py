@@ -36,7 +36,7 @@ def text(model: TrainedModel, longest: int | None) -> str:
         f'answer = load(".")\nanswer([{{"speaker": "Ann", "features": {_example(model.raw_widths)}}}])\n```\n\n'
         "Needs `jax`, `numpy` and `safetensors`. Features are given as extracted; one that is missing is left out or "
         "`None`.",
-        _table(["modality", "features", "also standardised within speaker"], _modalities(model)),
+        _table(["modality", "features", "as ranks", "also standardised within"], _modalities(model)),
         "## Scores\n\n" + _scores(model, results),
         "## Trained on\n\n" + _data(corpus),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(model, longest, results, corpus)),
@@ -74,7 +74,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _modalities(model: TrainedModel) -> list[list[str]]:
-    return [[_line(m), str(w), "yes" if m in model.speaker_normalised else "no"] for m, w in model.raw_widths.items()]
+    ranks = model.normalisation.quantiles
+    return [
+        [_line(m), str(width), "yes" if m in ranks else "no", " and ".join(model.copies[m]) or "–"]
+        for m, width in model.raw_widths.items()
+    ]
 
 
 def _scores(model: TrainedModel, results: Mapping[str, Any]) -> str:
@@ -152,8 +156,8 @@ def _limits(
         lines.append(f"Each graph layer hears {later}: answers may change as a conversation goes on.")
     if network.context != "none":
         lines.append("Its context encoder reads the whole conversation: give it whole.")
-    if model.speaker_normalised:
-        lines.append("A speaker's features are standardised over the whole conversation: give it whole.")
+    if any(model.copies.values()):
+        lines.append("Copies of features are standardised over the whole conversation: give it whole.")
     leaky = leakage.parse(model.config.data.get("leaky", ()))  # which runs of before there was such a thing do not say
     if known := [_line(m) for m in model.raw_widths if m.startswith(tuple(leaky))]:
         lines.append(

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from ariigcn_jax.corpus import conversation as conversations
+from ariigcn_jax.corpus.normalisation import COPIES
 from ariigcn_jax.graph import WHOLE_DIALOGUE
 from ariigcn_jax.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, answer, contributions, strongest
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Modality, UserError
@@ -238,10 +239,8 @@ def _check(model: TrainedModel) -> None:
         reasons.append("model.graph.past=-1: all that was ever said would have to be kept; train with a window")
     if network.context != "none":
         reasons.append(f"model.context={network.context}: it reads the whole dialogue; train with none")
-    if model.speaker_normalised:
-        names = ", ".join(model.speaker_normalised)
-        reasons.append(
-            f"data.speaker_normalised: {names} is standardised over each speaker's whole dialogue; train with ()"
-        )
+    for option, within in COPIES.items():
+        if names := ", ".join(m for m in model.modalities if within in model.copies[m]):
+            reasons.append(f"data.{option}: {names} is standardised over the whole dialogue; train with ()")
     if reasons:
         raise UserError(f"{model.path}: this model cannot stream.\n  " + "\n  ".join(reasons))

@@ -65,6 +65,7 @@ class Corpus:
         label, with mean 0 and deviation 1 over the train split; a row of NaN where there are none. None without.
       part: [U] int32, where each of several models is validated on another part of what the others train on: number of
         the model that leaves the utterance out; its split is then "valid". -1 in the test split. None without.
+      ranked: modality -> n, how many of its first features are to become ranks where they are standardised.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Corpus:
     target_names: tuple[str, ...] = ()
     ratings: np.ndarray | None = None
     part: np.ndarray | None = None
+    ranked: Mapping[Modality, int] = dataclasses.field(default_factory=dict)
 
     @property
     def training(self) -> np.ndarray:

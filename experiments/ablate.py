@@ -19,6 +19,7 @@ from typing import Any
 
 from absl import flags
 
+from ariigcn_jax.corpus import normalisation
 from ariigcn_jax.types import Corpus, UserError
 from experiments import ablations
 from experiments.command import define_config, flag, main
@@ -89,8 +90,9 @@ def _effective(config: Any, corpus: Any) -> dict[str, Any]:
         options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot not in losses}
         options["model"] = {name: x for name, x in options["model"].items() if name not in ("gan", *dropout)}
         options.pop("discriminator")
-    copied = [b for b in options["data"]["speaker_normalised"] if any(m.startswith(b) for m in corpus.modalities)]
-    options["data"] = options["data"] | {"speaker_normalised": copied}
+    for option in (*normalisation.COPIES, "ranked"):
+        fitting = [b for b in options["data"][option] if any(normalisation.begins(m, (b,)) for m in corpus.modalities)]
+        options["data"] = options["data"] | {option: fitting}
     return options
 
 

@@ -25,8 +25,10 @@ SINGLE: dict[str, Any] = {"members": 1, "data.cross_validation": False}
 ADDITIONS: dict[str, dict[str, Any]] = {
     "no_unimodal": {"losses.unimodal.weight": 0.0},
     "no_ratings": {"losses.ratings.weight": 0.0},
-    # a copy of features standardised within dialogue and speaker
-    "no_speaker_normalised": {"data.speaker_normalised": ()},
+    # features as ranks
+    "no_ranked": {"data.ranked": ()},
+    # copies of features standardised within the dialogue, or within it and the speaker
+    "no_copies": {"data.speaker_normalised": (), "data.dialogue_normalised": ()},
     # modalities and features that go missing in training
     "no_modality_dropout": {"model.modality_dropout": 0.0, "model.dialogue_dropout": 0.0},
     "no_input_dropout": {"model.input_dropout": 0.0},

@@ -36,6 +36,8 @@ def get_config() -> ConfigDict:
     config.data.wanted = ""  # what file that is, for the message where there is none
     config.data.modalities = ()  # names of the fields to use; () for all that look like features
     config.data.speaker_normalised = ()  # beginnings of names: append a copy standardised within dialogue and speaker
+    config.data.dialogue_normalised = ()  # beginnings of names: append a copy standardised within the dialogue
+    config.data.ranked = ()  # beginnings of names: features, but not copies, become ranks among those of train
     # MODALITY=SHARE each, of features that were made with the train labels: train and validation get the share of the
     # classes' distance that is left in test, in [0, 1], and test's width (corpus/leakage.py)
     config.data.leaky = ()

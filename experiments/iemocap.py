@@ -25,7 +25,10 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.batch_size = 8
     config.eval.epoch = "last"
     config.data.name = "iemocap"
-    config.data.speaker_normalised = ("audio", "vocal")
+    # Sessions that are left out score 1.5 points more (README) with voices given as ranks, and their copies standardised
+    # within the dialogue: where each speaker's were standardised alone, the copy lost who of the two is the louder.
+    config.data.ranked = ("audio", "vocal")
+    config.data.dialogue_normalised = ("audio", "vocal")
     # The cross entropy of sessions that are left out falls from 0.891 to 0.871 with these (2 seeds; the deviation
     # between seeds is 0.005), and weighted F1 rises from 62.8 to 63.2.
     config.data.ratings = ("valence", "arousal", "dominance")
@@ -39,8 +42,8 @@ def get_config(ablations: str = "") -> ConfigDict:
     # the focal loss, less that is missing in training, quieter classifiers of single modalities, the speaker's mean.
     config.losses.emotion.fn = "focal"
     config.losses.unimodal.weight = 0.25
-    config.model.modality_dropout = 0.15
-    config.model.input_dropout = 0.1
+    config.model.modality_dropout = 0.1
+    config.model.input_dropout = 0.05
     config.model.context = "speaker"
     config.optimizer.schedule = "constant"
     config.optimizer.average = 0.95

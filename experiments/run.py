@@ -35,10 +35,11 @@ def load_corpus(config: Any) -> Corpus:
     if data.task not in TASK_NAMES:
         raise UserError(f"data.task={data.task!r} is no task. Known: {', '.join(TASK_NAMES)}.")
     if len(data.generate) and not data.path:
-        if any(len(data[option]) for option in ("modalities", "speaker_normalised", "ratings", "leaky")):
+        chosen = ("modalities", *corpora.normalisation.COPIES, "ranked", "ratings", "leaky")
+        if any(len(data[option]) for option in chosen):
             raise UserError(
-                "data.modalities, data.speaker_normalised, data.ratings and data.leaky choose fields of a file, and "
-                "these conversations are generated. data.only chooses among their modalities."
+                f"{', '.join(f'data.{option}' for option in chosen)} choose fields of a file, and these conversations "
+                "are generated. data.only chooses among their modalities."
             )
         if data.relabel or data.split or data.without:
             raise UserError(
@@ -66,19 +67,20 @@ def load_corpus(config: Any) -> Corpus:
         print(f"note: {note}")
     shares = corpora.leakage.parse(tuple(data.leaky))
     _say_what_fits_nothing("leaky", shares, corpus)
-    _say_what_fits_nothing("speaker_normalised", data.speaker_normalised, corpus)
+    for option in (*corpora.normalisation.COPIES, "ranked"):
+        _say_what_fits_nothing(option, data[option], corpus)
     kept = corpora.keep(corpus, tuple(data.only))
     if len(kept.modalities) < len(corpus.modalities):
         print(f"note: data.only keeps {', '.join(kept.modalities)} of {', '.join(corpus.modalities)}")
     kept = corpora.leakage.unsure(kept, shares)
-    copied = [b for b in data.speaker_normalised if any(m.startswith(b) for m in kept.modalities)]
-    return _in_parts(config, corpora.normalisation.with_speaker_normalised(kept, copied))
+    kept = corpora.normalisation.ranked(kept, data.ranked)
+    return _in_parts(config, corpora.normalisation.with_copies(kept, data))
 
 
 def _say_what_fits_nothing(option: str, beginnings: Iterable[str], corpus: Corpus) -> None:
     """Says which beginnings of modalities' names an option has that no modality of the corpus begins with."""
     for beginning in sorted(set(beginnings)):
-        if not any(m.startswith(beginning) for m in corpus.modalities):
+        if not any(corpora.normalisation.begins(m, (beginning,)) for m in corpus.modalities):
             have = ", ".join(corpus.modalities)
             print(f"note: data.{option} names {beginning!r}, but no modality begins so (there are {have})")
 

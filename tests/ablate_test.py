@@ -82,7 +82,7 @@ def test_copies_that_the_corpus_does_not_have_are_no_difference():
     config.data.speaker_normalised = ("vocal",)
     assert list(ablate.variants(config, ["additions"], corpus)) == ["full", "no_unimodal", "no_modality_dropout"]
     config.data.speaker_normalised = ("audio",)
-    assert "no_speaker_normalised" in ablate.variants(config, ["additions"], corpus)
+    assert "no_copies" in ablate.variants(config, ["additions"], corpus)
 
 
 def test_what_takes_two_modalities_is_no_difference_for_one():

@@ -112,9 +112,10 @@ def test_other_width():
         normalisation.apply(corpus(np.eye(5, 4)), found)
 
 
-def test_speaker_normalised_copy_equals_a_loop():
+@pytest.mark.parametrize("option", ["speaker_normalised", "dialogue_normalised"])
+def test_a_normalised_copy_equals_a_loop(option):
     corpus = synthetic.generate(dialogues=5, utterances=(1, 6), missing=0.3, valid=0.2, test=0.2)
-    twice = normalisation.with_speaker_normalised(corpus, ("aud",))
+    twice = normalisation.with_copies(corpus, {option: ("aud", "smell")})
     assert twice.widths == {**corpus.widths, "audio": 2 * corpus.widths["audio"]}
     width = corpus.widths["audio"]
     np.testing.assert_array_equal(twice.features["audio"][:, :width], corpus.features["audio"])
@@ -123,7 +124,7 @@ def test_speaker_normalised_copy_equals_a_loop():
             v
             for v in range(len(corpus))
             if corpus.dialogue[v] == corpus.dialogue[u]
-            and corpus.speaker[v] == corpus.speaker[u]
+            and (option == "dialogue_normalised" or corpus.speaker[v] == corpus.speaker[u])
             and corpus.present["audio"][v]
         ]
         rows = corpus.features["audio"][mine].astype(np.float64)
@@ -133,9 +134,65 @@ def test_speaker_normalised_copy_equals_a_loop():
         np.testing.assert_allclose(twice.features["audio"][u, width:], expected, atol=1e-4)
 
 
-def test_speaker_normalised_refuses_a_name_that_fits_nothing():
-    with pytest.raises(UserError, match=r"'vocal'.*text, audio, visual"):
-        normalisation.with_speaker_normalised(synthetic.generate(), ("audio", "vocal"))
+def test_copies_follow_the_features_that_they_are_of():
+    corpus = synthetic.generate(dialogues=5, utterances=(2, 6))
+    options = {"dialogue_normalised": ("audio",), "speaker_normalised": ("a", "text")}
+    assert normalisation.copies("audio", options) == ("speaker", "dialogue")
+    assert normalisation.copies("visual", options) == ()
+    both = normalisation.with_copies(corpus, options).features["audio"]
+    one, other = (normalisation.with_copies(corpus, {k: v}).features["audio"] for k, v in options.items())
+    width = corpus.widths["audio"]
+    np.testing.assert_array_equal(both, np.concatenate([other, one[:, width:]], axis=1))
+
+
+def test_rank_is_the_share_of_train_below():
+    known = np.array([[0], [1], [1], [1], [5]], np.float32)
+    values = np.array([[-7.0], [0], [0.5], [1], [2], [3], [5], [np.inf]])
+    wanted = [[0], [0], [0.125], [0.5], [0.8125], [0.875], [1], [1]]
+    np.testing.assert_allclose(normalisation.rank(values, known), wanted)
+    np.testing.assert_allclose(normalisation.rank(values[None], known), [wanted])
+    constant = np.full((3, 1), 2, np.float32)
+    np.testing.assert_array_equal(normalisation.rank(np.array([1, 2, 3])[:, None], constant), [[0], [0.5], [1]])
+
+
+def test_ranks_take_the_place_of_features_and_not_of_their_copies():
+    corpus = synthetic.generate(dialogues=40, utterances=(2, 9), missing=0.1, valid=0.2, test=0.2)
+    options = {"dialogue_normalised": ("audio",)}
+    width, here = corpus.widths["audio"], corpus.present["audio"]
+    whole = normalisation.with_copies(normalisation.ranked(corpus, ("audio",)), options)
+    assert whole.ranked == {"audio": width}
+    found = normalisation.fit(whole)
+    assert list(found.quantiles) == ["audio"]
+    result = normalisation.apply(whole, found).features
+    plain = normalisation.with_copies(corpus, options)
+    unranked = normalisation.apply(plain, normalisation.fit(plain)).features
+    np.testing.assert_array_equal(result["audio"][:, width:], unranked["audio"][:, width:])
+    np.testing.assert_array_equal(result["text"], unranked["text"])
+    train = corpus.training & here
+    raw, ranks = corpus.features["audio"][train], result["audio"][train][:, :width]
+    for feature in range(width):  # uniform over train, in the order of the features
+        order = np.argsort(raw[:, feature])
+        np.testing.assert_allclose(ranks[order, feature], np.linspace(-(3**0.5), 3**0.5, train.sum()), atol=0.02)
+    assert not result["audio"][~here].any()
+    stretched = dataclasses.replace(corpus, features={**corpus.features, "audio": np.exp(corpus.features["audio"])})
+    whole = normalisation.ranked(stretched, ("audio",))
+    again = normalisation.apply(whole, normalisation.fit(whole)).features["audio"]
+    np.testing.assert_allclose(again[train], ranks, atol=0.02)  # ranks are deaf to how features are scaled
+
+
+def test_quantiles_are_kept_with_the_model_and_checked():
+    found = normalisation.fit(normalisation.ranked(corpus(np.eye(5, 3)), ("te",)))
+    arrays = found.to_arrays()
+    assert set(arrays) == {"text/mean", "text/scale", "text/quantiles"}
+    np.testing.assert_array_equal(Normalisation.from_arrays(arrays).quantiles["text"], found.quantiles["text"])
+    with pytest.raises(UserError, match="quantiles of the modality 'text' do not fit"):
+        Normalisation.from_arrays(arrays | {"text/quantiles": np.zeros((4, 7))})
+
+
+def test_a_modality_that_train_has_not_has_no_ranks():
+    toy = normalisation.ranked(corpus(np.zeros((5, 2)) * np.nan), ("text",))
+    toy = dataclasses.replace(toy, present={"text": np.zeros(5, bool)}, features={"text": np.zeros((5, 2), np.float32)})
+    assert not normalisation.apply(toy, normalisation.fit(toy)).features["text"].any()
 
 
 @pytest.mark.parametrize("chunk", [7, 10_000])
@@ -146,10 +203,13 @@ def test_memory_mapped_rows_are_standardised_when_they_are_read(tmp_path, monkey
     for m, x in corpus.features.items():
         np.save(tmp_path / f"{m}.npy", x)
         features[m] = np.load(tmp_path / f"{m}.npy", mmap_mode="r")
+    corpus = normalisation.ranked(corpus, ("audio",))
     on_disk = dataclasses.replace(corpus, features=features)
     one, two = (normalisation.apply(c, normalisation.fit(c)) for c in (corpus, on_disk))
     index = np.array([[3, 1], [-1, 3]])
     for m, x in corpus.features.items():
+        if m == "audio":
+            x = normalisation.rank(x, normalisation.fit(corpus).quantiles[m])
         train = x[(corpus.split == "train") & corpus.present[m]].astype(float)
         wanted = np.where(corpus.present[m][:, None], (x - train.mean(axis=0)) / train.std(axis=0), 0)
         np.testing.assert_allclose(one.features[m], wanted, atol=1e-5)

@@ -43,7 +43,7 @@ def make(folder, changes=(), temperature=None, widths=WIDTHS):
     config.update_from_flattened_dict(SMALL | dict(changes))
     corpus = make_corpus([4, 5, 6], widths, seed=1)
     corpus.features["text"][:] += 3
-    corpus = corpora.normalisation.with_speaker_normalised(corpus, tuple(config.data.speaker_normalised))
+    corpus = corpora.normalisation.with_copies(corpora.normalisation.ranked(corpus, config.data.ranked), config.data)
     model = train.make_players(config, corpus, 1).model
     sample = batch([[2]], widths=corpus.widths)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), sample, False))["params"]

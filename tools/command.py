@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ariigcn_jax.corpus import normalisation
 from ariigcn_jax.inference import TrainedModel
 from ariigcn_jax.types import SPLITS, Corpus, Outputs, UserError
 
@@ -35,7 +36,8 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
 
     config = base.get_config()
     config.update(model.config.to_dict())  # an option that is newer than the run stays at its default
-    config.data.speaker_normalised = ()  # the model appends its copies itself
+    for option in (*normalisation.COPIES, "ranked"):
+        config.data[option] = ()  # the model does so itself
     check_split(model, split)
     config.data.cross_validation = False
     corpus = as_trained(model, load_corpus(config))

@@ -1,9 +1,10 @@
-"""Standardisation of features by what the train split shows."""
+"""Standardisation of features by what the train split shows, ranks in their place, and copies of them that are
+standardised within a speaker or a dialogue."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from ariigcn_jax.types import Corpus, Modality, UserError
 FLOOR = 1e-6
 _CHUNK = 65_536  # rows that are held in double precision at once
 CLIP = 10.0
+KNOTS = 257  # quantiles that ranks are interpolated between, at most
+_SAMPLE = 16_384  # rows that quantiles are taken of, at most, evenly spread over the train utterances
+COPIES = {"speaker_normalised": "speaker", "dialogue_normalised": "dialogue"}  # option of `data` -> within what
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +26,23 @@ class Normalisation:
     Attributes:
       mean: modality -> [d_m] float32.
       scale: modality -> [d_m] float32, positive.
+      quantiles: modality -> [K, n] float32, ascending, K >= 2: its first n features become their ranks between these
+        before mean and scale are applied; those of other modalities stay as they are.
     """
 
     mean: Mapping[Modality, np.ndarray]
     scale: Mapping[Modality, np.ndarray]
+    quantiles: Mapping[Modality, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """A flat dictionary for a checkpoint: "<modality>/mean" and "<modality>/scale" -> [d_m] float32."""
-        means = {f"{modality}/mean": mean for modality, mean in self.mean.items()}
-        return means | {f"{modality}/scale": scale for modality, scale in self.scale.items()}
+        """A flat dictionary for a checkpoint: "<modality>/mean" and "<modality>/scale" -> [d_m] float32, and where
+        there are any "<modality>/quantiles" -> [K, n] float32."""
+        parts = {"mean": self.mean, "scale": self.scale, "quantiles": self.quantiles}
+        return {f"{modality}/{part}": x for part, known in parts.items() for modality, x in known.items()}
 
     def standardise(self, modality: Modality, rows: np.ndarray) -> np.ndarray:
         """Features [..., d_m] as the model takes them, float32, clipped to ±10 (choice)."""
+        rows = with_ranks(rows, self.quantiles.get(modality))
         centred = rows.astype(np.float64) - self.mean[modality]
         return np.clip(centred / self.scale[modality], -CLIP, CLIP).astype(np.float32)
 
@@ -42,20 +51,24 @@ class Normalisation:
         """The inverse of `to_arrays`.
 
         Args:
-          arrays: "<modality>/mean" and "<modality>/scale" -> [d_m].
+          arrays: "<modality>/mean" and "<modality>/scale" -> [d_m], "<modality>/quantiles" -> [K, n].
 
         Returns:
           The normalisation.
 
         Raises:
-          UserError: an array is missing, or the shapes of a mean and its scale differ.
+          UserError: a mean or a scale is missing, or the shapes of what belongs together do not fit.
         """
         modalities = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
         mean, scale = ({m: _array(arrays, f"{m}/{part}") for m in modalities} for part in ("mean", "scale"))
+        quantiles = {m: _array(arrays, f"{m}/quantiles") for m in modalities if f"{m}/quantiles" in arrays}
         for modality in modalities:
             if mean[modality].shape != scale[modality].shape:
                 raise UserError(f"The stored mean and scale of the modality {modality!r} have different shapes.")
-        return cls(mean=mean, scale=scale)
+        for modality, known in quantiles.items():
+            if known.ndim != 2 or len(known) < 2 or known.shape[1] > mean[modality].size:
+                raise UserError(f"The stored quantiles of the modality {modality!r} do not fit its mean.")
+        return cls(mean=mean, scale=scale, quantiles=quantiles)
 
 
 def fit(corpus: Corpus) -> Normalisation:
@@ -65,11 +78,16 @@ def fit(corpus: Corpus) -> Normalisation:
       corpus: any corpus; only what is trained on is looked at, whether labelled or not.
 
     Returns:
-      The normalisation. A feature whose deviation is below 1e-6 counts as constant and has scale 1, so that it
-      becomes 0 (choice); a modality that no train utterance has keeps mean 0 and scale 1.
+      The normalisation, with quantiles of what `corpus.ranked` names. A feature whose deviation is below 1e-6 counts as
+      constant and has scale 1, so that it becomes 0 (choice); a modality that no train utterance has keeps mean 0 and
+      scale 1.
     """
-    moments = {m: _moments(x, np.flatnonzero(corpus.training & corpus.present[m])) for m, x in corpus.features.items()}
-    return Normalisation(mean={m: v[0] for m, v in moments.items()}, scale={m: v[1] for m, v in moments.items()})
+    rows = {m: np.flatnonzero(corpus.training & corpus.present[m]) for m in corpus.features}
+    quantiles = {m: _quantiles(corpus.features[m], rows[m], n) for m, n in corpus.ranked.items()}
+    moments = {m: _moments(x, rows[m], quantiles.get(m)) for m, x in corpus.features.items()}
+    return Normalisation(
+        mean={m: v[0] for m, v in moments.items()}, scale={m: v[1] for m, v in moments.items()}, quantiles=quantiles
+    )
 
 
 def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
@@ -88,33 +106,102 @@ def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
     return dataclasses.replace(corpus, features={m: _standardise(corpus, normalisation, m) for m in corpus.features})
 
 
-def with_speaker_normalised(corpus: Corpus, prefixes: Sequence[str]) -> Corpus:
-    """Appends to modalities a copy of their features, standardised over each speaker's utterances in each dialogue.
+def begins(modality: Modality, beginnings: Iterable[str]) -> bool:
+    """Whether a modality's name begins with one of these; options of `data` name modalities so."""
+    return modality.startswith(tuple(beginnings))
 
-    What a voice or a face is like at rest drops out of the copy, and no train statistics are needed for a speaker never
-    seen (choice). The whole dialogue is used: not for streaming.
+
+def copies(modality: Modality, data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Within what the copies of a modality are standardised, in the order in which they follow its features.
+
+    Args:
+      modality: its name.
+      data: the options `data` of a config, of which COPIES are read; one that is not there names nothing.
+    """
+    return tuple(within for option, within in COPIES.items() if begins(modality, data.get(option, ())))
+
+
+def with_copies(corpus: Corpus, data: Mapping[str, Any]) -> Corpus:
+    """Appends to modalities copies of their features, standardised over each dialogue, or over each speaker's
+    utterances in it.
+
+    What a voice or a face is like at rest, or a room, drops out of the copy, and no train statistics are needed for
+    people never heard (choice). The whole dialogue is used: not for streaming.
 
     Args:
       corpus: any corpus.
-      prefixes: beginnings of the names of the modalities that get the copy, e.g. ("audio",).
+      data: as in `copies`: beginnings of the names of the modalities that get a copy, e.g. ("audio",).
 
     Returns:
-      The corpus; such a modality's width is doubled. Missing rows stay zero; so does the copy of a speaker's only one.
-
-    Raises:
-      UserError: no modality begins with one of the prefixes.
+      The corpus; a copy is as wide as the features. Missing rows stay zero; so does the copy of an utterance that is
+      alone.
     """
-    unused = [p for p in prefixes if not any(m.startswith(p) for m in corpus.features)]
-    if unused:
-        raise UserError(
-            f"data.speaker_normalised names {', '.join(map(repr, unused))}, but the modalities of the corpus "
-            f"{corpus.name!r} are {', '.join(corpus.features)}. Give beginnings of their names, or () for none."
-        )
-    _, group = np.unique(np.stack([corpus.dialogue, corpus.speaker]), axis=1, return_inverse=True)
-    chosen = [m for m in corpus.features if any(m.startswith(p) for p in prefixes)]
-    copies = {m: _within(corpus.features[m], group.reshape(-1), corpus.present[m]) for m in chosen}
-    features = {m: np.concatenate([x, copies[m]], axis=1) if m in copies else x for m, x in corpus.features.items()}
-    return dataclasses.replace(corpus, features=features)
+    groups = {"dialogue": corpus.dialogue, "speaker": _numbered(np.stack([corpus.dialogue, corpus.speaker]))}
+
+    def whole(modality: Modality, x: np.ndarray) -> np.ndarray:
+        added = [_within(x, groups[within], corpus.present[modality]) for within in copies(modality, data)]
+        return np.concatenate([x, *added], axis=1) if added else x
+
+    return dataclasses.replace(corpus, features={m: whole(m, x) for m, x in corpus.features.items()})
+
+
+def ranked(corpus: Corpus, beginnings: Iterable[str]) -> Corpus:
+    """Marks the features of modalities, as they are now, to become their ranks among those of train (`rank`).
+
+    Args:
+      corpus: any corpus, without copies yet.
+      beginnings: of the names of the modalities.
+    """
+    beginnings = tuple(beginnings)
+    return dataclasses.replace(corpus, ranked={m: w for m, w in corpus.widths.items() if begins(m, beginnings)})
+
+
+def rank(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """The share of train utterances that have less of a feature: a quantile transform (choice).
+
+    A rank keeps which of two utterances has more, and is deaf to how much more: the far tails of loudness, of pauses and
+    counts, longer for some voices than for others, end at 1.
+
+    Args:
+      rows: [..., n].
+      quantiles: [K, n], ascending: evenly spaced ones of train.
+
+    Returns:
+      [..., n] float64 in [0, 1], interpolated between quantiles; the middle of all that equal the value.
+    """
+    last = len(quantiles) - 1
+    x = np.asarray(rows, np.float32)
+    result = np.empty(x.shape, np.float64)
+    for feature in range(x.shape[-1]):
+        known, values = quantiles[:, feature], x[..., feature]
+        low, high = (np.searchsorted(known, values, side) for side in ("left", "right"))
+        after = np.clip(low, 1, last)
+        start, end = known[after - 1].astype(np.float64), known[after].astype(np.float64)
+        between = after - 1 + (values - start) / np.maximum(end - start, np.finfo(np.float32).tiny)
+        result[..., feature] = np.where(high > low, (low + high - 1) / 2, np.clip(between, 0, last)) / last
+    return result
+
+
+def with_ranks(rows: np.ndarray, quantiles: np.ndarray | None) -> np.ndarray:
+    """rows [..., d] with their first n features as ranks between quantiles [K, n]; as they are without any."""
+    if quantiles is None:
+        return rows
+    count = quantiles.shape[1]
+    return np.concatenate([rank(rows[..., :count], quantiles), rows[..., count:]], axis=-1)
+
+
+def _quantiles(features: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """Evenly spaced quantiles [K, count] float32 of the first features of rows [n]."""
+    if not len(rows):
+        return np.zeros((2, count), np.float32)
+    rows = rows[:: -(-len(rows) // _SAMPLE)]
+    sample = np.asarray(features[rows][:, :count], np.float32)
+    return np.quantile(sample, np.linspace(0, 1, min(KNOTS, max(len(rows), 2))), axis=0).astype(np.float32)
+
+
+def _numbered(keys: np.ndarray) -> np.ndarray:
+    """[k, U] -> [U], equal where all keys are."""
+    return np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1)
 
 
 def _within(features: np.ndarray, group: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -141,12 +228,14 @@ class Standardised:
       present: [U] bool.
       mean: [d_m] float32.
       scale: [d_m] float32, positive.
+      quantiles: [K, n] float32, as in `Normalisation`, or None.
     """
 
     rows: np.ndarray
     present: np.ndarray
     mean: np.ndarray
     scale: np.ndarray
+    quantiles: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -156,16 +245,12 @@ class Standardised:
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        return _scaled(np.asarray(self.rows[index]), self.present[index], self.mean, self.scale)
+        rows = with_ranks(np.asarray(self.rows[index]), self.quantiles).astype(np.float64)
+        result = np.clip((rows - self.mean) / self.scale, -CLIP, CLIP)
+        return np.where(self.present[index][..., None], result, 0.0).astype(np.float32)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
-
-
-def _scaled(rows: np.ndarray, present: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """rows [..., d_m] and present [...] -> [..., d_m] float32."""
-    result = np.clip((rows.astype(np.float64) - mean) / scale, -CLIP, CLIP)
-    return np.where(present[..., None], result, 0.0).astype(np.float32)
 
 
 def _array(arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray:
@@ -174,15 +259,17 @@ def _array(arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray:
     return np.asarray(arrays[key], np.float32)
 
 
-def _moments(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale of the rows [n] of features [U, d], a chunk at a time."""
+def _moments(
+    features: np.ndarray, rows: np.ndarray, quantiles: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale of the rows [n] of features [U, d], the first as ranks, a chunk at a time."""
     width = features.shape[1]
     if not len(rows):
         return np.zeros(width, np.float32), np.ones(width, np.float32)
 
     def chunks() -> Iterator[np.ndarray]:
         for start in range(0, len(rows), _CHUNK):
-            yield np.asarray(features[rows[start : start + _CHUNK]], np.float64)
+            yield with_ranks(features[rows[start : start + _CHUNK]], quantiles).astype(np.float64)
 
     mean = sum(x.sum(axis=0) for x in chunks()) / len(rows)
     deviation = np.sqrt(sum(np.square(x - mean).sum(axis=0) for x in chunks()) / len(rows))
@@ -202,7 +289,8 @@ def _standardise(corpus: Corpus, normalisation: Normalisation, modality: Modalit
             f"The modality {modality!r} of the corpus {corpus.name!r} has {features.shape[1]} features, but the stored "
             f"mean has {known.size}: these are not the features that the model was trained on."
         )
-    lazy = Standardised(features, corpus.present[modality], known, normalisation.scale[modality])
+    quantiles = normalisation.quantiles.get(modality)
+    lazy = Standardised(features, corpus.present[modality], known, normalisation.scale[modality], quantiles)
     if isinstance(features, np.memmap):
         return lazy  # type: ignore[return-value]  # quacks like an array where rows are read
     result = np.empty(features.shape, np.float32)
