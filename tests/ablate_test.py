@@ -79,10 +79,11 @@ def test_validation_of_another_kind_has_no_difference():
 def test_copies_that_the_corpus_does_not_have_are_no_difference():
     config = tiny({"model.modality_dropout": 0.5})
     corpus = run.load_corpus(config)
-    config.data.speaker_normalised = ("vocal",)
+    config.data.speaker_normalised = config.data.ranked = ("vocal",)
     assert list(ablate.variants(config, ["additions"], corpus)) == ["full", "no_unimodal", "no_modality_dropout"]
     config.data.speaker_normalised = ("audio",)
-    assert "no_copies" in ablate.variants(config, ["additions"], corpus)
+    config.data.ranked = ("text", "smell")
+    assert {"no_copies", "no_ranked"} <= ablate.variants(config, ["additions"], corpus).keys()
 
 
 def test_what_takes_two_modalities_is_no_difference_for_one():

@@ -43,9 +43,12 @@ def answers(folder, conversations):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"members": 2},
+        {"members": 2, "data.ranked": ("audio",), "data.dialogue_normalised": ("a",)},
         pytest.param({}, marks=pytest.mark.slow),
-        pytest.param({"model.context": "gru", "data.speaker_normalised": ("audio",)}, marks=pytest.mark.slow),
+        pytest.param(
+            {"model.context": "gru", "data.speaker_normalised": ("audio",), "data.ranked": ("t",)},
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"model.context": "attention", "model.graph.past": -1, "model.graph.kernel": "edges"},
             marks=pytest.mark.slow,
@@ -86,17 +89,20 @@ def test_artefact_is_for_all_platforms_any_size_and_holds_its_numbers(tmp_path):
 
 
 def test_card_says_what_the_run_recorded(tmp_path):
-    options = {"data.speaker_normalised": ("audio",), "model.context": "speaker", "experiment": "a|b <i>"}
+    options = {"data.speaker_normalised": ("audio",), "data.dialogue_normalised": ("a", "t"), "data.ranked": ("text",)}
+    options |= {"model.context": "speaker", "experiment": "a|b <i>"}
     model = runs.load(tmp_path / "run", options | {"data.leaky": ("tex=0.4", "video=0")})
     text = model_card.text(model, None)
     assert "# a\\|b &lt;i>: emotions in conversations" in text
     assert '"features": {"text": [0.0] * 3, "audio": [0.0] * 2}' in text
-    assert "| audio | 2 | yes |" in text
+    assert "| text | 3 | yes | dialogue |" in text
+    assert "| audio | 2 | no | speaker and dialogue |" in text
     assert "| train | 3 | 15 | 15 |" in text
     assert "The run was not finished: this is epoch 7" in text
     assert "not calibrated" in text
     assert "Each graph layer hears 1 later utterance(s)" in text
     assert "Its context encoder reads the whole conversation" in text
+    assert "Copies of features are standardised over the whole conversation" in text
     assert "- Features of text knew the labels" in text
 
 

@@ -13,7 +13,11 @@ def test_every_row_is_measured(tmp_path, capsys, monkeypatch, future):
     pytest.importorskip("safetensors", reason="safetensors is not installed (extra: export)")
     monkeypatch.setattr(latency, "CONVERSATIONS", (3,))
     monkeypatch.setattr(latency, "STREAMED", (4, 20))
-    options = {"model.graph.future": future, "data.speaker_normalised": ("audio",) if future else ()}
+    options = {
+        "model.graph.future": future,
+        "data.ranked": ("audio",),
+        "data.dialogue_normalised": ("audio",) if future else (),
+    }
     folder = runs.make(tmp_path / "run", options)
     assert call(latency.execute, latency.arguments(), ["--run", str(folder), "--repeats", "3"]) == 0
     said = capsys.readouterr().out

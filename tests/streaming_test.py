@@ -32,7 +32,7 @@ def causal(tmp_path_factory):
     [
         ({"model.graph.future": 0}, 0, 5),
         ({"model.graph.future": 2, "model.graph.past": 1, "model.graph.score": "dot", "members": 2}, 4, 7),
-        ({"model.graph.layers": 0, "model.graph.future": -1, "model.graph.past": -1}, 0, 1),
+        ({"model.graph.layers": 0, "model.graph.future": -1, "model.graph.past": -1, "data.ranked": ("t",)}, 0, 1),
     ],
 )
 def test_equals_the_whole_conversation(tmp_path, changes, delay, length):
@@ -122,8 +122,9 @@ def test_a_model_that_would_change_its_mind_is_refused(causal, changes, reason):
         dataclasses.replace(causal, model=causal.model.clone(**changes)).stream()
 
 
-def test_features_of_the_whole_dialogue_are_refused(causal):
+@pytest.mark.parametrize("option", ["speaker_normalised", "dialogue_normalised"])
+def test_features_of_the_whole_dialogue_are_refused(causal, option):
     config = ConfigDict(causal.config)
-    config.data.speaker_normalised = ("audio",)
-    with pytest.raises(UserError, match="audio is standardised over each speaker's whole dialogue"):
+    config.data[option] = ("audio",)
+    with pytest.raises(UserError, match=f"data.{option}: audio is standardised over the whole dialogue"):
         dataclasses.replace(causal, config=FrozenConfigDict(config)).stream()

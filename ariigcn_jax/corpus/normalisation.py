@@ -159,8 +159,8 @@ def ranked(corpus: Corpus, beginnings: Iterable[str]) -> Corpus:
 def rank(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     """The share of train utterances that have less of a feature: a quantile transform (choice).
 
-    A rank keeps which of two utterances has more, and is deaf to how much more: the far tails of loudness, of pauses and
-    counts, longer for some voices than for others, end at 1.
+    A rank keeps which of two utterances has more, and is deaf to how much more: the far tails of loudness, of pauses
+    and counts, longer for some voices than for others, end at 1.
 
     Args:
       rows: [..., n].
@@ -259,9 +259,7 @@ def _array(arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray:
     return np.asarray(arrays[key], np.float32)
 
 
-def _moments(
-    features: np.ndarray, rows: np.ndarray, quantiles: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _moments(features: np.ndarray, rows: np.ndarray, quantiles: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and scale of the rows [n] of features [U, d], the first as ranks, a chunk at a time."""
     width = features.shape[1]
     if not len(rows):
