@@ -1,7 +1,7 @@
 """A trained model → a folder that answers without this package.
 
 model.stablehlo           the network by jax.export, for conversations of any number and length, on cpu, cuda and tpu
-parameters.safetensors    parameters, mean and scale of the features, temperature
+parameters.safetensors    parameters, mean, scale and quantiles of the features, temperature
 model.json                modalities with their widths, labels, limits
 emotions.py               reads the three and answers; `standalone.py` of this package, word for word
 README.md                 model card
@@ -163,7 +163,8 @@ def _rank(x: Array, quantiles: Array) -> Array:
         after = jnp.clip(low, 1, last)
         start, end = known[after - 1], known[after]
         between = after - 1 + (x - start) / jnp.maximum(end - start, jnp.finfo(x.dtype).tiny)
-        return jnp.where(high > low, (low + high - 1) / 2, jnp.clip(between, 0, last)) / last
+        share = jnp.where(high > low, (low + high - 1) / 2, jnp.clip(between, 0, last)) / last
+        return jnp.where(known[0] == known[-1], 0.5, share)
 
     return jax.vmap(one, in_axes=1, out_axes=1)(x, quantiles)
 

@@ -76,7 +76,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _modalities(model: TrainedModel) -> list[list[str]]:
     ranks = model.normalisation.quantiles
     return [
-        [_line(m), str(width), "yes" if m in ranks else "no", " and ".join(model.copies[m]) or "–"]
+        [_line(m), str(width), "yes" if m in ranks else "no", ", ".join(model.copies[m]) or "–"]
         for m, width in model.raw_widths.items()
     ]
 

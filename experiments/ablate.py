@@ -74,7 +74,7 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
 
 def _effective(config: Any, corpus: Any) -> dict[str, Any]:
     """The options that count on a corpus: no hyper-parameter of a loss that is not taken, and none about ratings,
-    other modalities, or copies of modalities that the corpus does not have."""
+    other modalities, or copies and ranks of modalities that the corpus does not have."""
     from ariigcn_jax import objective
 
     options: dict[str, Any] = config.to_dict()
@@ -90,8 +90,8 @@ def _effective(config: Any, corpus: Any) -> dict[str, Any]:
         options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot not in losses}
         options["model"] = {name: x for name, x in options["model"].items() if name not in ("gan", *dropout)}
         options.pop("discriminator")
-    for option in (*normalisation.COPIES, "ranked"):
-        fitting = [b for b in options["data"][option] if any(normalisation.begins(m, (b,)) for m in corpus.modalities)]
+    for option in normalisation.OPTIONS:
+        fitting = [b for b in options["data"][option] if any(m.startswith(b) for m in corpus.modalities)]
         options["data"] = options["data"] | {option: fitting}
     return options
 

@@ -35,11 +35,12 @@ def load_corpus(config: Any) -> Corpus:
     if data.task not in TASK_NAMES:
         raise UserError(f"data.task={data.task!r} is no task. Known: {', '.join(TASK_NAMES)}.")
     if len(data.generate) and not data.path:
-        chosen = ("modalities", *corpora.normalisation.COPIES, "ranked", "ratings", "leaky")
+        chosen = ("modalities", *corpora.normalisation.OPTIONS, "ratings", "leaky")
         if any(len(data[option]) for option in chosen):
+            *most, last = (f"data.{option}" for option in chosen)
             raise UserError(
-                f"{', '.join(f'data.{option}' for option in chosen)} choose fields of a file, and these conversations "
-                "are generated. data.only chooses among their modalities."
+                f"{', '.join(most)} and {last} choose fields of a file, and these conversations are generated. "
+                "data.only chooses among their modalities."
             )
         if data.relabel or data.split or data.without:
             raise UserError(
@@ -67,7 +68,7 @@ def load_corpus(config: Any) -> Corpus:
         print(f"note: {note}")
     shares = corpora.leakage.parse(tuple(data.leaky))
     _say_what_fits_nothing("leaky", shares, corpus)
-    for option in (*corpora.normalisation.COPIES, "ranked"):
+    for option in corpora.normalisation.OPTIONS:
         _say_what_fits_nothing(option, data[option], corpus)
     kept = corpora.keep(corpus, tuple(data.only))
     if len(kept.modalities) < len(corpus.modalities):
@@ -80,7 +81,7 @@ def load_corpus(config: Any) -> Corpus:
 def _say_what_fits_nothing(option: str, beginnings: Iterable[str], corpus: Corpus) -> None:
     """Says which beginnings of modalities' names an option has that no modality of the corpus begins with."""
     for beginning in sorted(set(beginnings)):
-        if not any(corpora.normalisation.begins(m, (beginning,)) for m in corpus.modalities):
+        if not any(m.startswith(beginning) for m in corpus.modalities):
             have = ", ".join(corpus.modalities)
             print(f"note: data.{option} names {beginning!r}, but no modality begins so (there are {have})")
 

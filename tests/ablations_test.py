@@ -94,6 +94,7 @@ def test_paper_leaves_the_papers_terms_and_no_addition():
     assert made.terms.keys() == {"emotion", "adversarial", "iccl", "imcl"} and not made.model.unimodal
     assert (made.average, made.modality_dropout, made.model.input_dropout) == (0, (0, 0), 0)
     assert plain.data.dialogue_normalised and not changed.data.dialogue_normalised
+    assert plain.data.ranked and not changed.data.ranked
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ariigcn_jax import corpus as corpora
 from ariigcn_jax.corpus import Normalisation, normalisation, synthetic
 from ariigcn_jax.types import Corpus, UserError
 
@@ -152,7 +153,7 @@ def test_rank_is_the_share_of_train_below():
     np.testing.assert_allclose(normalisation.rank(values, known), wanted)
     np.testing.assert_allclose(normalisation.rank(values[None], known), [wanted])
     constant = np.full((3, 1), 2, np.float32)
-    np.testing.assert_array_equal(normalisation.rank(np.array([1, 2, 3])[:, None], constant), [[0], [0.5], [1]])
+    np.testing.assert_array_equal(normalisation.rank(np.array([1, 2, 3])[:, None], constant), [[0.5]] * 3)
 
 
 def test_ranks_take_the_place_of_features_and_not_of_their_copies():
@@ -180,6 +181,32 @@ def test_ranks_take_the_place_of_features_and_not_of_their_copies():
     np.testing.assert_allclose(again[train], ranks, atol=0.02)  # ranks are deaf to how features are scaled
 
 
+def test_ranks_of_a_constant_feature_are_zero():
+    toy = normalisation.ranked(corpus(0.3 + 1e-8 * np.arange(5)[:, None]), ("text",))
+    result = normalisation.apply(toy, normalisation.fit(toy))
+    assert not result.features["text"].any()
+    assert result.ranked == {}  # or a second fit would take ranks of ranks
+
+
+@pytest.mark.parametrize("sample", [400, 100_000])
+def test_ranks_of_many_utterances_are_between_few_quantiles(monkeypatch, sample):
+    """Of a sample, where there are more than that; speakers who take turns do not make it a sample of one of them."""
+    monkeypatch.setattr(normalisation, "_SAMPLE", sample)
+    many = synthetic.generate(dialogues=90, utterances=(10, 20), widths={"text": 3, "audio": 2}, valid=0.1, test=0.1)
+    turns = np.arange(len(many))[:, None] % 2 * 10
+    many = dataclasses.replace(many, features={**many.features, "audio": many.features["audio"] + turns})
+    known = normalisation.fit(normalisation.ranked(many, ("audio",))).quantiles["audio"]
+    train = np.sort(many.features["audio"][many.training], axis=0)
+    assert known.shape == (257, 2) and len(train) > 800
+    wanted = (np.arange(len(train)) + 0.5) / len(train)
+    np.testing.assert_allclose(normalisation.rank(train, known)[:, 0], wanted, atol=0.1 if sample == 400 else 0.005)
+
+
+def test_ranks_are_of_the_modalities_that_are_kept():
+    marked = normalisation.ranked(synthetic.generate(dialogues=9), ("audio", "text"))
+    assert list(corpora.keep(marked, ("text",)).ranked) == ["text"]
+
+
 def test_quantiles_are_kept_with_the_model_and_checked():
     found = normalisation.fit(normalisation.ranked(corpus(np.eye(5, 3)), ("te",)))
     arrays = found.to_arrays()
@@ -190,8 +217,7 @@ def test_quantiles_are_kept_with_the_model_and_checked():
 
 
 def test_a_modality_that_train_has_not_has_no_ranks():
-    toy = normalisation.ranked(corpus(np.zeros((5, 2)) * np.nan), ("text",))
-    toy = dataclasses.replace(toy, present={"text": np.zeros(5, bool)}, features={"text": np.zeros((5, 2), np.float32)})
+    toy = normalisation.ranked(corpus(np.zeros((5, 2)), present=(False,) * 5), ("text",))
     assert not normalisation.apply(toy, normalisation.fit(toy)).features["text"].any()
 
 

@@ -10,6 +10,7 @@ import pytest
 import runs
 
 from ariigcn_jax import export, model_card, standalone
+from ariigcn_jax.corpus import normalisation
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -88,6 +89,16 @@ def test_artefact_is_for_all_platforms_any_size_and_holds_its_numbers(tmp_path):
     assert not [name for name in weights if "generator" in name or "contrast" in name]
 
 
+def test_exported_ranks_are_those_of_training():
+    random = np.random.default_rng(0)
+    x = np.round(random.normal(size=(40, 5)), 1).astype(np.float32)
+    x[:, 1], x[:, 2], x[:, 3] = 7, x[:, 2] > 1, x[:, 3] * 1e4
+    asked = np.concatenate([x, x + 0.01, [[-np.inf] * 5, [np.inf] * 5, [0] * 5]]).astype(np.float32)
+    for count in (2, 9, 40):
+        known = np.quantile(x, np.linspace(0, 1, count), axis=0).astype(np.float32)
+        np.testing.assert_allclose(export._rank(asked, known), normalisation.rank(asked, known), atol=1e-5)
+
+
 def test_card_says_what_the_run_recorded(tmp_path):
     options = {"data.speaker_normalised": ("audio",), "data.dialogue_normalised": ("a", "t"), "data.ranked": ("text",)}
     options |= {"model.context": "speaker", "experiment": "a|b <i>"}
@@ -96,7 +107,7 @@ def test_card_says_what_the_run_recorded(tmp_path):
     assert "# a\\|b &lt;i>: emotions in conversations" in text
     assert '"features": {"text": [0.0] * 3, "audio": [0.0] * 2}' in text
     assert "| text | 3 | yes | dialogue |" in text
-    assert "| audio | 2 | no | speaker and dialogue |" in text
+    assert "| audio | 2 | no | speaker, dialogue |" in text
     assert "| train | 3 | 15 | 15 |" in text
     assert "The run was not finished: this is epoch 7" in text
     assert "not calibrated" in text

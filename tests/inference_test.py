@@ -178,7 +178,8 @@ def test_widths_are_said_as_a_user_gives_them(model):
 
 
 def test_a_run_from_before_an_option_is_used_with_its_default(copy):
-    change(copy / "config.json", lambda c: c["data"].pop("relabel"))
+    for option in ("relabel", "ranked", "dialogue_normalised"):
+        change(copy / "config.json", lambda c, option=option: c["data"].pop(option))
     assert ariigcn_jax.load(copy).prepare(corpus_of(tiny())).label_names
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import runs
 
+from ariigcn_jax import corpus as corpora
 from experiments.command import call
+from experiments.run import load_corpus
 from tools import robustness
 
 WIDTHS = {"text": 3, "audio": 2, "visual": 4}
@@ -53,11 +55,8 @@ def measured(tmp_path_factory):
     label = random.integers(-1, 3, 30)
     names = [f"class {c}" for c in range(3)]
     np.savez(folder / "corpus.npz", **fields, **features, label=label, label_names=names)
-    run = runs.make(
-        folder / "run",
-        {"data.path": str(folder / "corpus.npz"), "data.speaker_normalised": ("audio",)},
-        widths=WIDTHS,
-    )
+    prepared = {"data.speaker_normalised": ("a",), "data.dialogue_normalised": ("audio",), "data.ranked": ("a", "te")}
+    run = runs.make(folder / "run", {"data.path": str(folder / "corpus.npz")} | prepared, widths=WIDTHS)
     made = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARIIGCN_CACHE", "")
@@ -65,6 +64,17 @@ def measured(tmp_path_factory):
         patch.setattr(robustness, "answers", lambda model: made.append(answers(model)) or made[-1])
         assert call(robustness.command, robustness.arguments(), [str(run), "--draws=2"]) == 0
     return run, made
+
+
+def test_a_model_is_given_what_it_was_trained_on(measured):
+    """Ranks and copies, which training makes of the corpus and the model of what it is asked about."""
+    model = robustness.inference.load(measured[0])
+    trained = load_corpus(model.config)
+    assert trained.ranked == {"text": 3, "audio": 2} and trained.widths == WIDTHS | {"audio": 6}
+    wanted = corpora.normalisation.apply(trained, model.normalisation)
+    given = model.prepare(robustness.as_read(model, "test"))
+    for m in WIDTHS:
+        np.testing.assert_array_equal(given.features[m], wanted.features[m][trained.split == "test"])
 
 
 def test_scores_are_those_of_the_model_on_what_is_left(measured):

@@ -36,7 +36,7 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
 
     config = base.get_config()
     config.update(model.config.to_dict())  # an option that is newer than the run stays at its default
-    for option in (*normalisation.COPIES, "ranked"):
+    for option in normalisation.OPTIONS:
         config.data[option] = ()  # the model does so itself
     check_split(model, split)
     config.data.cross_validation = False

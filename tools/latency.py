@@ -88,7 +88,8 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def utterances(model: TrainedModel) -> Iterator[dict[str, Any]]:
-    """Random utterances of two speakers without end, the same ones each time."""
+    """Random utterances of two speakers without end, the same ones each time; features of the scale of what the model
+    sees, ranks of the scale of ranks."""
     random = np.random.default_rng(0)
     scale = {m: (model.normalisation.mean[m], model.normalisation.scale[m]) for m in model.modalities}
     for turn in itertools.count():

@@ -151,7 +151,8 @@ def keep(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
         )
     kept = [m for m in corpus.modalities if not beginnings or m.startswith(tuple(beginnings))]
     features, present = ({m: field[m] for m in kept} for field in (corpus.features, corpus.present))
-    return dataclasses.replace(corpus, features=features, present=present)
+    ranked = {m: count for m, count in corpus.ranked.items() if m in kept}
+    return dataclasses.replace(corpus, features=features, present=present, ranked=ranked)
 
 
 def locate(path: str | Path | None, name: str | None = None) -> Path:

@@ -14,9 +14,10 @@ from ariigcn_jax.types import Corpus, Modality, UserError
 FLOOR = 1e-6
 _CHUNK = 65_536  # rows that are held in double precision at once
 CLIP = 10.0
-KNOTS = 257  # quantiles that ranks are interpolated between, at most
-_SAMPLE = 16_384  # rows that quantiles are taken of, at most, evenly spread over the train utterances
+_KNOTS = 257  # quantiles that ranks are interpolated between, at most
+_SAMPLE = 16_384  # train rows that quantiles are taken of, at most, drawn at random
 COPIES = {"speaker_normalised": "speaker", "dialogue_normalised": "dialogue"}  # option of `data` -> within what
+OPTIONS = (*COPIES, "ranked")  # of `data`: beginnings of modalities' names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +80,8 @@ def fit(corpus: Corpus) -> Normalisation:
 
     Returns:
       The normalisation, with quantiles of what `corpus.ranked` names. A feature whose deviation is below 1e-6 counts as
-      constant and has scale 1, so that it becomes 0 (choice); a modality that no train utterance has keeps mean 0 and
-      scale 1.
+      constant and has scale 1 (as a rank: all its quantiles are one), so that it becomes 0 (choice); a modality that no
+      train utterance has keeps mean 0 and scale 1.
     """
     rows = {m: np.flatnonzero(corpus.training & corpus.present[m]) for m in corpus.features}
     quantiles = {m: _quantiles(corpus.features[m], rows[m], n) for m, n in corpus.ranked.items()}
@@ -103,12 +104,8 @@ def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
     Raises:
       UserError: the normalisation lacks a modality of the corpus or has another width for it.
     """
-    return dataclasses.replace(corpus, features={m: _standardise(corpus, normalisation, m) for m in corpus.features})
-
-
-def begins(modality: Modality, beginnings: Iterable[str]) -> bool:
-    """Whether a modality's name begins with one of these; options of `data` name modalities so."""
-    return modality.startswith(tuple(beginnings))
+    features = {m: _standardise(corpus, normalisation, m) for m in corpus.features}
+    return dataclasses.replace(corpus, features=features, ranked={})
 
 
 def copies(modality: Modality, data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -118,7 +115,7 @@ def copies(modality: Modality, data: Mapping[str, Any]) -> tuple[str, ...]:
       modality: its name.
       data: the options `data` of a config, of which COPIES are read; one that is not there names nothing.
     """
-    return tuple(within for option, within in COPIES.items() if begins(modality, data.get(option, ())))
+    return tuple(within for option, within in COPIES.items() if modality.startswith(tuple(data.get(option, ()))))
 
 
 def with_copies(corpus: Corpus, data: Mapping[str, Any]) -> Corpus:
@@ -136,10 +133,14 @@ def with_copies(corpus: Corpus, data: Mapping[str, Any]) -> Corpus:
       The corpus; a copy is as wide as the features. Missing rows stay zero; so does the copy of an utterance that is
       alone.
     """
-    groups = {"dialogue": corpus.dialogue, "speaker": _numbered(np.stack([corpus.dialogue, corpus.speaker]))}
+    wanted = {m: copies(m, data) for m in corpus.features}
+    if not any(wanted.values()):
+        return corpus
+    speaker = np.unique(np.stack([corpus.dialogue, corpus.speaker]), axis=1, return_inverse=True)[1].reshape(-1)
+    groups = {"dialogue": corpus.dialogue, "speaker": speaker}
 
     def whole(modality: Modality, x: np.ndarray) -> np.ndarray:
-        added = [_within(x, groups[within], corpus.present[modality]) for within in copies(modality, data)]
+        added = [_within(x, groups[within], corpus.present[modality]) for within in wanted[modality]]
         return np.concatenate([x, *added], axis=1) if added else x
 
     return dataclasses.replace(corpus, features={m: whole(m, x) for m, x in corpus.features.items()})
@@ -152,12 +153,13 @@ def ranked(corpus: Corpus, beginnings: Iterable[str]) -> Corpus:
       corpus: any corpus, without copies yet.
       beginnings: of the names of the modalities.
     """
-    beginnings = tuple(beginnings)
-    return dataclasses.replace(corpus, ranked={m: w for m, w in corpus.widths.items() if begins(m, beginnings)})
+    chosen = tuple(beginnings)
+    return dataclasses.replace(corpus, ranked={m: w for m, w in corpus.widths.items() if m.startswith(chosen)})
 
 
 def rank(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """The share of train utterances that have less of a feature: a quantile transform (choice).
+    """The share of train utterances that have less of a feature, and half of those that have as much: a quantile
+    transform (choice).
 
     A rank keeps which of two utterances has more, and is deaf to how much more: the far tails of loudness, of pauses
     and counts, longer for some voices than for others, end at 1.
@@ -167,19 +169,20 @@ def rank(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
       quantiles: [K, n], ascending: evenly spaced ones of train.
 
     Returns:
-      [..., n] float64 in [0, 1], interpolated between quantiles; the middle of all that equal the value.
+      [..., n] float64 in [0, 1], interpolated between quantiles; 1/2 where a feature's quantiles are all one.
     """
-    last = len(quantiles) - 1
-    x = np.asarray(rows, np.float32)
-    result = np.empty(x.shape, np.float64)
-    for feature in range(x.shape[-1]):
-        known, values = quantiles[:, feature], x[..., feature]
-        low, high = (np.searchsorted(known, values, side) for side in ("left", "right"))
-        after = np.clip(low, 1, last)
-        start, end = known[after - 1].astype(np.float64), known[after].astype(np.float64)
-        between = after - 1 + (values - start) / np.maximum(end - start, np.finfo(np.float32).tiny)
-        result[..., feature] = np.where(high > low, (low + high - 1) / 2, np.clip(between, 0, last)) / last
-    return result
+    count = quantiles.shape[1]
+    x = np.asarray(rows, np.float32).reshape(-1, count)
+    low, high = np.empty(x.shape, np.int64), np.empty(x.shape, np.int64)
+    for feature, known in enumerate(np.ascontiguousarray(quantiles.T)):
+        low[:, feature] = np.searchsorted(known, x[:, feature], "left")
+        high[:, feature] = np.searchsorted(known, x[:, feature], "right")
+    last, column = len(quantiles) - 1, np.arange(count)
+    after = np.clip(low, 1, last)
+    start, end = (quantiles[k, column].astype(np.float64) for k in (after - 1, after))
+    between = after - 1 + (x - start) / np.maximum(end - start, np.finfo(np.float32).tiny)
+    share = np.where(high > low, (low + high - 1) / 2, np.clip(between, 0, last)) / last
+    return np.where(quantiles[0] == quantiles[-1], 0.5, share).reshape(np.shape(rows))
 
 
 def with_ranks(rows: np.ndarray, quantiles: np.ndarray | None) -> np.ndarray:
@@ -191,17 +194,15 @@ def with_ranks(rows: np.ndarray, quantiles: np.ndarray | None) -> np.ndarray:
 
 
 def _quantiles(features: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """Evenly spaced quantiles [K, count] float32 of the first features of rows [n]."""
+    """Evenly spaced quantiles [K, count] float32 of the first features of rows [n]; one value for a constant one."""
     if not len(rows):
         return np.zeros((2, count), np.float32)
-    rows = rows[:: -(-len(rows) // _SAMPLE)]
+    if len(rows) > _SAMPLE:
+        rows = np.sort(np.random.default_rng(0).choice(rows, _SAMPLE, replace=False))
     sample = np.asarray(features[rows][:, :count], np.float32)
-    return np.quantile(sample, np.linspace(0, 1, min(KNOTS, max(len(rows), 2))), axis=0).astype(np.float32)
-
-
-def _numbered(keys: np.ndarray) -> np.ndarray:
-    """[k, U] -> [U], equal where all keys are."""
-    return np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1)
+    known = np.quantile(sample, np.linspace(0, 1, min(_KNOTS, max(len(rows), 2))), axis=0)
+    constant = sample.std(axis=0, dtype=np.float64) < FLOOR
+    return np.where(constant, np.median(sample, axis=0), known).astype(np.float32)
 
 
 def _within(features: np.ndarray, group: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -226,16 +227,14 @@ class Standardised:
     Attributes:
       rows: [U, d_m] floats.
       present: [U] bool.
-      mean: [d_m] float32.
-      scale: [d_m] float32, positive.
-      quantiles: [K, n] float32, as in `Normalisation`, or None.
+      normalisation: has the modality.
+      modality: its name.
     """
 
     rows: np.ndarray
     present: np.ndarray
-    mean: np.ndarray
-    scale: np.ndarray
-    quantiles: np.ndarray | None = None
+    normalisation: Normalisation
+    modality: Modality
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -245,9 +244,8 @@ class Standardised:
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        rows = with_ranks(np.asarray(self.rows[index]), self.quantiles).astype(np.float64)
-        result = np.clip((rows - self.mean) / self.scale, -CLIP, CLIP)
-        return np.where(self.present[index][..., None], result, 0.0).astype(np.float32)
+        known = self.normalisation.standardise(self.modality, np.asarray(self.rows[index]))
+        return np.where(self.present[index][..., None], known, np.float32(0))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
@@ -287,8 +285,7 @@ def _standardise(corpus: Corpus, normalisation: Normalisation, modality: Modalit
             f"The modality {modality!r} of the corpus {corpus.name!r} has {features.shape[1]} features, but the stored "
             f"mean has {known.size}: these are not the features that the model was trained on."
         )
-    quantiles = normalisation.quantiles.get(modality)
-    lazy = Standardised(features, corpus.present[modality], known, normalisation.scale[modality], quantiles)
+    lazy = Standardised(features, corpus.present[modality], normalisation, modality)
     if isinstance(features, np.memmap):
         return lazy  # type: ignore[return-value]  # quacks like an array where rows are read
     result = np.empty(features.shape, np.float32)
