@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +97,15 @@ class Prediction:
     def __iter__(self) -> Iterator[UtteranceEmotion]:
         return (self[u] for u in range(len(self)))
 
-    def __getitem__(self, u: int) -> UtteranceEmotion:
+    @overload
+    def __getitem__(self, u: int) -> UtteranceEmotion: ...
+
+    @overload
+    def __getitem__(self, u: slice) -> list[UtteranceEmotion]: ...
+
+    def __getitem__(self, u: int | slice) -> UtteranceEmotion | list[UtteranceEmotion]:
+        if isinstance(u, slice):
+            return [self[k] for k in range(len(self))[u]]
         corpus = self.corpus
         return UtteranceEmotion(
             dialogue_id=corpus.dialogue_ids[corpus.dialogue[u]],

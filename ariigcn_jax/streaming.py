@@ -241,6 +241,6 @@ def _check(model: TrainedModel) -> None:
         reasons.append(f"model.context={network.context}: it reads the whole dialogue; train with none")
     for option, within in COPIES.items():
         if names := ", ".join(m for m in model.modalities if within in model.copies[m]):
-            reasons.append(f"data.{option}: {names} is standardised over the whole dialogue; train with ()")
+            reasons.append(f'data.{option}: {names} is standardised over the whole dialogue; train with "()"')
     if reasons:
         raise UserError(f"{model.path}: this model cannot stream.\n  " + "\n  ".join(reasons))

@@ -240,7 +240,7 @@ def command(overrides: Sequence[str]) -> None:
     config = flag("config")
     if flag("seeds") or "num_seeds" not in overrides:
         config.num_seeds = flag("seeds") or 10
-    corpus = load_corpus(config)
+    corpus = load_corpus(config, overrides)
     from ariigcn_jax import objective
     from ariigcn_jax import workdir as workdirs
     from experiments import study

@@ -7,6 +7,7 @@ import itertools
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,8 +99,7 @@ def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], in
     Returns:
       The exit status: 0, 1 after a UserError or where nobody reads on, 130 after an interruption.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
+    _listen()
     if {"--help", "-h", "--helpfull"} & set(argv[1:]):
         print(f"{doc.strip()}\n\nOptions:\n\n  --config: {CONFIG_HELP}{flags.FLAGS.main_module_help()}")
         return 0
@@ -132,8 +132,7 @@ def call(command: Callable[[argparse.Namespace], None], parser: argparse.Argumen
       program with 2.
     """
     options = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
+    _listen()
     try:
         command(options)
         print(end="", flush=True)
@@ -147,6 +146,23 @@ def call(command: Callable[[argparse.Namespace], None], parser: argparse.Argumen
         print("\nStopped.", file=sys.stderr)
         return 130
     return 0
+
+
+def _listen() -> None:
+    """Makes SIGTERM an interruption as Ctrl-C is, and neither one that is lost; silences what libraries log."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _unraisable
+    logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
+
+
+def _unraisable(raised: Any, usual: Callable[[Any], Any] = sys.unraisablehook) -> None:
+    """Sends an interruption once more that came while JAX collected garbage, where Python drops it."""
+    if issubclass(raised.exc_type, KeyboardInterrupt):
+        later = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+        later.daemon = True
+        later.start()
+    else:
+        usual(raised)
 
 
 def flag(name: str) -> Any:

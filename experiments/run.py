@@ -29,8 +29,14 @@ from experiments.command import define_config, flag, main
 MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "debug")
 
 
-def load_corpus(config: Any) -> Corpus:
-    """Reads or generates the corpus of a config, and says what reading found."""
+def load_corpus(config: Any, overrides: Sequence[str] = ()) -> Corpus:
+    """Reads or generates the corpus of a config, and says what reading found.
+
+    Args:
+      config: as `experiments.base.get_config`.
+      overrides: dotted keys that the user set by hand. A name there that no modality begins with is an error; in an
+        experiment's file, which is for corpora that have less, too, it is a note.
+    """
     data = config.data
     if data.task not in TASK_NAMES:
         raise UserError(f"data.task={data.task!r} is no task. Known: {', '.join(TASK_NAMES)}.")
@@ -67,9 +73,8 @@ def load_corpus(config: Any) -> Corpus:
     for note in corpus.notes:
         print(f"note: {note}")
     shares = corpora.leakage.parse(tuple(data.leaky))
-    _say_what_fits_nothing("leaky", shares, corpus)
-    for option in corpora.normalisation.OPTIONS:
-        _say_what_fits_nothing(option, data[option], corpus)
+    for option, beginnings in {"leaky": shares, **{o: data[o] for o in corpora.normalisation.OPTIONS}}.items():
+        _check_beginnings(option, beginnings, corpus, f"data.{option}" in overrides)
     kept = corpora.keep(corpus, tuple(data.only))
     if len(kept.modalities) < len(corpus.modalities):
         print(f"note: data.only keeps {', '.join(kept.modalities)} of {', '.join(corpus.modalities)}")
@@ -78,12 +83,20 @@ def load_corpus(config: Any) -> Corpus:
     return _in_parts(config, corpora.normalisation.with_copies(kept, data))
 
 
-def _say_what_fits_nothing(option: str, beginnings: Iterable[str], corpus: Corpus) -> None:
+def _check_beginnings(option: str, beginnings: Iterable[str], corpus: Corpus, by_hand: bool) -> None:
     """Says which beginnings of modalities' names an option has that no modality of the corpus begins with."""
-    for beginning in sorted(set(beginnings)):
+    for beginning in beginnings:
+        if not isinstance(beginning, str) or not beginning:
+            raise UserError(
+                f"data.{option}={tuple(beginnings)}: {beginning!r} is no beginning of a modality's name. Write "
+                f'--config.data.{option}="(\'{corpus.modalities[0]}\',)", or "()" for none.'
+            )
         if not any(m.startswith(beginning) for m in corpus.modalities):
             have = ", ".join(corpus.modalities)
-            print(f"note: data.{option} names {beginning!r}, but no modality begins so (there are {have})")
+            words = f"data.{option} names {beginning!r}, but no modality begins so (there are {have})"
+            if by_hand:
+                raise UserError(f"{words}.")
+            print(f"note: {words}")
 
 
 def _in_parts(config: Any, corpus: Corpus) -> Corpus:
@@ -124,7 +137,7 @@ def execute(
       UserError: see the message.
     """
     if corpus is None:
-        corpus = load_corpus(config)  # first: what is wrong with the data is said within a second or two
+        corpus = load_corpus(config, overrides)  # first: what is wrong with the data is said within a second or two
     from ariigcn_jax import objective, parallel, seeds, train
 
     objective.check_overrides(config.losses.to_dict(), overrides)

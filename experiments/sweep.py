@@ -399,7 +399,7 @@ def command(overrides: Sequence[str]) -> None:
         config.num_seeds = flag("seeds") or 3
     ablations.override(config, fixed | {"eval.test": False, "eval.report_best_test": False})
     tried = settings(axes, flag("trials"), config.seed)
-    corpus = load_corpus(config)
+    corpus = load_corpus(config, overrides)
     from ariigcn_jax import objective
     from ariigcn_jax import workdir as workdirs
     from experiments import study

@@ -178,6 +178,13 @@ WRONG = [
     ("experiments.run", f"{PATH}objects.npz", "text.*pickle"),
     ("experiments.run", f"{PATH}good.npz --config.data.modalities=('smell',)", "smell.*audio"),
     ("experiments.run", f"{PATH}good.npz --config.data.only=('smell',)", "smell.*audio"),
+    (
+        "experiments.run",
+        f"{PATH}good.npz --config.data.ranked=('smell',)",
+        "data.ranked names 'smell', but no modality",
+    ),
+    ("experiments.run", f"{PATH}good.npz --config.data.dialogue_normalised=(1,)", "1 is no beginning of a modality"),
+    ("experiments.ablate", f"{PATH}good.npz --config.data.ranked=('',) --ablations=no_tgan", "'' is no beginning of"),
     ("experiments.run", f"{PATH}good.npz --config.data.leaky=('text',)", "data.leaky=text: write MODALITY=SHARE"),
     ("experiments.run", f"{PATH}good.npz --config.data.leaky=('text=1',)", "data.leaky=text=1: .*times as wide"),
     ("experiments.run", f"{PATH}good.npz --config.data.label=mood", "mood"),

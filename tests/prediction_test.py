@@ -80,6 +80,12 @@ def test_records(model, utterances, prediction):
         assert sum(r.probabilities.values()) == pytest.approx(1, abs=1e-5)
 
 
+def test_some_of_the_utterances_are_a_list(prediction):
+    records = list(prediction)
+    assert prediction[1:3] == records[1:3] and prediction[::-2] == records[::-2]
+    assert prediction[len(records) :] == []
+
+
 def test_attended_are_other_utterances_of_the_dialogue_by_weight(prediction):
     found = prediction[3].attended
     means = {}

@@ -115,6 +115,22 @@ def test_second_run_of_the_same_config_compiles_nothing_and_says_so(starts, star
 # --- What goes wrong --------------------------------------------------------------------------------------------------
 
 
+def test_an_interruption_that_python_drops_comes_again(monkeypatch):
+    class Garbage:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # given back after the test
+    try:
+        command._listen()
+        with pytest.raises(KeyboardInterrupt):
+            Garbage()
+            time.sleep(20)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_missing_data_is_said_at_once_and_leaves_nothing(tmp_path, start):
     config = base.get_config()
     config.data.name = "nowhere"
