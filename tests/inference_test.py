@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
     corpus = corpus_of(tiny())
     corpus = dataclasses.replace(corpus, ratings=np.ones((len(corpus), 2), np.float32))
     with contextlib.redirect_stdout(io.StringIO()), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "load_corpus", lambda config: corpus)
+        patch.setattr(run, "load_corpus", lambda *_: corpus)
         run.execute(tiny(), str(path))
     assert json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])["train"]["ratings"][0] < 1
     return path

@@ -279,7 +279,7 @@ def test_test_split_may_be_left_unread(tmp_path, monkeypatch):
 def test_corpus_without_a_test_split_ends_with_its_validation_scores(tmp_path, monkeypatch):
     load = run.load_corpus
 
-    def without_test(config):
+    def without_test(config, _):
         corpus = load(config)
         return dataclasses.replace(corpus, split=np.where(corpus.split == "test", "train", corpus.split))
 
@@ -474,7 +474,7 @@ def test_another_corpus_is_refused_on_resuming(both, tmp_path, monkeypatch):
     (tmp_path / "run" / "results.json").unlink()
     corpus = run.load_corpus(tiny())
     corpus.features["text"][corpus.split == "train"] += 1
-    monkeypatch.setattr(run, "load_corpus", lambda _: corpus)
+    monkeypatch.setattr(run, "load_corpus", lambda *_: corpus)
     with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
         execute(tmp_path / "run", BOTH)
     described = json.loads((tmp_path / "run" / "corpus.json").read_text())
