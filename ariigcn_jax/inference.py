@@ -80,7 +80,8 @@ class TrainedModel:
     @property
     def raw_widths(self) -> dict[Modality, int]:
         """modality -> number of features as extracted, without copies."""
-        return {m: width // (1 + len(self.copies[m])) for m, width in self.widths.items()}
+        copies = self.copies
+        return {m: width // (1 + len(copies[m])) for m, width in self.widths.items()}
 
     def outputs(self, batch: Batch) -> Outputs:
         """The forward pass, compiled once for each shape of batch (see `batches`).

@@ -32,12 +32,15 @@ from experiments.run import MAY_DIFFER, load_corpus
 MEAN, POOLED = "mean of folds", "all utterances"
 
 
-def variants(config: Any, splits: Sequence[str]) -> tuple[dict[str, Any], dict[str, int]]:
+def variants(
+    config: Any, splits: Sequence[str], overrides: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, int]]:
     """A config for each fold, checked, so that the last fold cannot fail on what could be known before.
 
     Args:
       config: of the experiment; its data.split is empty.
       splits: values of data.split.
+      overrides: dotted keys that the user set by hand.
 
     Returns:
       split -> config, and split -> how many labelled utterances it tests.
@@ -55,7 +58,7 @@ def variants(config: Any, splits: Sequence[str]) -> tuple[dict[str, Any], dict[s
         ablations.override(changed, {"data.split": split})
         changed.experiment += ("+" if ":" in config.experiment else ":") + split
         with contextlib.redirect_stdout(io.StringIO()) as notes:  # most are the same for every fold
-            corpus = load_corpus(changed)
+            corpus = load_corpus(changed, overrides)
         said |= dict.fromkeys(notes.getvalue().splitlines())
         study.check(changed, corpus, ())
         for name in ("valid", "test"):
@@ -190,7 +193,7 @@ def command(overrides: Sequence[str]) -> None:
     if not config.eval.test:
         raise UserError("The table is of the folds' test splits: leave eval.test=True.")
     objective.check_overrides(config.losses.to_dict(), overrides)
-    configs, tested = variants(config, splits)
+    configs, tested = variants(config, splits, overrides)
     folders = {split: study.folder_name(split) for split in splits}
     name = f"{config.experiment}-folds"
     with workdirs.open(flag("workdir"), name, config.to_dict(), may_differ=MAY_DIFFER) as directory:

@@ -183,6 +183,11 @@ WRONG = [
         f"{PATH}good.npz --config.data.ranked=('smell',)",
         "data.ranked names 'smell', but no modality",
     ),
+    (
+        "experiments.folds",
+        f"{PATH}good.npz --config.data.leaky=('smell=0',) --splits=2folds",
+        "data.leaky names 'smell', but no modality",
+    ),
     ("experiments.run", f"{PATH}good.npz --config.data.dialogue_normalised=(1,)", "1 is no beginning of a modality"),
     ("experiments.ablate", f"{PATH}good.npz --config.data.ranked=('',) --ablations=no_tgan", "'' is no beginning of"),
     ("experiments.run", f"{PATH}good.npz --config.data.leaky=('text',)", "data.leaky=text: write MODALITY=SHARE"),
