@@ -10,7 +10,7 @@ import pytest
 from media_builders import face, image_model, speak, speech_model, text_model, tone, write_csv, write_video, write_wav
 
 import tools.features
-from ariigcn_jax.corpus import npz
+from ariigcn_jax.corpus import columnar, npz
 from ariigcn_jax.types import UserError
 from tools.features import __main__ as command
 from tools.features import extract
@@ -125,7 +125,7 @@ def test_an_old_list_of_failures_does_not_stay(letters, tmp_path):
         (ROWS, ["--text", "m", "--text", "m"], "Two fields would be called `text_m`"),
         (ROWS, ["--text", "m,words"], "name=words: a modality's name begins with one of text"),
         (ROWS, ["--text", "m,transcript"], "Two fields would be called `transcript`"),
-        (ROWS[1:2], ["--text", "m"], "no row of the manifest has a transcript. Fill the column, or drop --text"),
+        (ROWS[1:2], ["--text", "m"], "no utterance has a transcript. Give some, or drop --text"),
         (ROWS[3:4], ["--text", "m"], "all 1 utterances that have a transcript failed, for example: ValueError: a bad"),
         (ROWS, ["--text", "m", "--jobs", "-1"], "must not be negative"),
     ],
@@ -137,6 +137,79 @@ def test_what_is_wrong_is_said_once(letters, tmp_path, capsys, rows, options, me
     assert message in error.splitlines()[-1]
     assert "Traceback" not in error
     assert not (tmp_path / "corpus/dialogues.npz").exists()
+
+
+def corpus_file(tmp_path, **changes):
+    fields = {
+        "dialogue_id": np.array(["a", "a", "b"]),
+        "split": np.array(["train", "train", "test"]),
+        "label": np.array([0, 1, 1]),
+        "label_names": np.array(["sad", "glad"]),
+        "transcript": np.array([" one ", "", "bad"]),
+        "valence": np.array([0.5, np.nan, 1.0]),
+        "text_cnn": np.arange(6, dtype=np.float32).reshape(3, 2),
+    } | changes
+    path = tmp_path / "mine.npz"
+    np.savez(path, **{name: values for name, values in fields.items() if values is not None})
+    return path, fields
+
+
+def extend(path, out, *options):
+    return command.main(["extract", "--corpus", str(path), "--out", str(out), "--jobs", "0", *options])
+
+
+def test_transcripts_of_a_corpus_become_a_field_beside_its_others(letters, tmp_path, capsys):
+    path, fields = corpus_file(tmp_path, provenance=np.array(json.dumps({"text_cnn": {"model": "cnn"}})))
+    assert extend(path, tmp_path / "more", "--text", "m") == 0
+    with np.load(tmp_path / "more/mine.npz") as file:
+        written = dict(file)
+    np.testing.assert_array_equal(written.pop("text_m"), [[3, ord("o")], [np.nan] * 2, [np.nan] * 2])
+    assert json.loads(str(written.pop("provenance"))) == {"text_cnn": {"model": "cnn"}, "text_m": {"model": "m"}}
+    assert written.keys() == fields.keys() - {"provenance"}
+    for name, values in written.items():
+        np.testing.assert_array_equal(values, fields[name])
+    assert "row 2,text_m,ValueError: a bad text" in (tmp_path / "more/mine.failures.csv").read_text()
+    assert npz.read(tmp_path / "more/mine.npz").widths == {"text_cnn": 2, "text_m": 2}
+
+
+def test_a_converted_corpus_gets_a_field_too(letters, tmp_path):
+    path, _ = corpus_file(tmp_path)
+    columnar.write(npz.read(path), tmp_path / "folder")
+    assert extend(tmp_path / "folder", tmp_path / "more.npz", "--text", "m") == 0
+    corpus = npz.read(tmp_path / "more.npz")
+    assert corpus.widths == {"text_cnn": 2, "text_m": 2}
+    assert corpus.split.tolist() == ["train", "train", "test"]
+    assert corpus.present["text_m"].tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"transcript": None}, ["--text", "m"], "field `transcript`: is not there"),
+        ({"transcript": np.array(["one"])}, ["--text", "m"], "has 1 texts for 3 utterances"),
+        ({"dialogue_id": None}, ["--text", "m"], "field `dialogue_id`: is not there"),
+        ({}, ["--text", "m,text_cnn"], "Two fields would be called `text_cnn`"),
+        ({}, ["--audio", "eGeMAPSv02"], "has no recordings. --audio and --visual take a --manifest"),
+    ],
+)
+def test_what_is_wrong_with_a_corpus_is_said(letters, tmp_path, capsys, changes, options, message):
+    path, _ = corpus_file(tmp_path, **changes)
+    assert extend(path, tmp_path / "more", *options) == 1
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "more").exists()
+
+
+def test_a_corpus_is_not_overwritten_and_other_layouts_are_converted_first(letters, tmp_path, capsys):
+    path, _ = corpus_file(tmp_path)
+    before = path.read_bytes()
+    assert extend(path, tmp_path, "--text", "m") == 1
+    assert "is the corpus itself" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    write_csv(tmp_path / "table.csv", ROWS)
+    assert extend(tmp_path / "table.csv", tmp_path / "more", "--text", "m") == 1
+    assert "Convert it first: python -m tools.prepare convert" in capsys.readouterr().err
+    assert extend(tmp_path / "gone.npz", tmp_path / "more", "--text", "m") == 1
+    assert "there is no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

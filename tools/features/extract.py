@@ -1,7 +1,8 @@
 """Computes the features of a manifest's utterances, and writes them as an .npz file that training reads.
 
-The manifest's columns are described by `tools/features/manifest.py`. Each of --text, --audio and --visual names an
-encoder, as MODEL[,OPTION=VALUE]…, and can be given several times; every encoder becomes a field of its own:
+With --corpus in the place of --manifest the transcripts of a corpus are encoded, and the new fields stand beside those
+that it has. The manifest's columns are described by `tools/features/manifest.py`. Each of --text, --audio and --visual
+names an encoder, as MODEL[,OPTION=VALUE]…, and can be given several times; every encoder becomes a field of its own:
 
     --text sentence-transformers/all-MiniLM-L6-v2     as that model pools and normalises
     --text roberta-large,pooling=cls,layers=-1/-2/-3/-4,combine=concat
@@ -43,8 +44,10 @@ from tools.features.visual import VisualEncoder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `run`."""
-    parser.add_argument("--manifest", required=True, metavar="CSV", help="one row an utterance")
-    parser.add_argument("--out", required=True, help="the .npz file, or a folder for one named like the manifest")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--manifest", metavar="CSV", help="one row an utterance")
+    source.add_argument("--corpus", metavar="PATH", help="an .npz or converted folder, for --text alone")
+    parser.add_argument("--out", required=True, help="the .npz file, or a folder for one named like what is read")
     for modality in ("text", "audio", "visual"):
         parser.add_argument(
             f"--{modality}", action="append", default=[], metavar="MODEL[,OPTION=VALUE]…", help="an encoder"
@@ -64,22 +67,23 @@ def run(args: argparse.Namespace) -> None:
       UserError: see the message; what was computed is kept.
     """
     encoders = _encoders(args)
-    manifest = manifests.read(args.manifest)
+    manifest = manifests.of_corpus(args.corpus) if args.corpus else manifests.read(args.manifest)
     out = Path(args.out)
     if out.suffix != ".npz":
         out = out / f"{manifest.path.stem}.npz"
-    _check(encoders, manifest)
+    _check(encoders, manifest, out)
+    for note in manifest.notes:
+        print(f"note: {note}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
     failures: list[tuple[str, str, str]] = []
     fields = dict(manifest.fields)
-    provenance = {}
+    provenance = _provenance(fields)
     with Cache(Path(args.cache) if args.cache else out.parent / "features.sqlite") as cache:
         identities = [encoder.identity() for encoder in encoders]
         for encoder, identity in zip(encoders, identities, strict=True):
             rows, failed = features(encoder, identity, manifest, cache, args.jobs, args.device)
             fields[encoder.field] = rows
-            names = manifest.fields["utterance_id"]
-            failures += [(str(names[i]), encoder.field, reason) for i, reason in sorted(failed.items())]
+            failures += [(str(manifest.utterance_id[i]), encoder.field, reason) for i, reason in sorted(failed.items())]
             provenance[encoder.field] = {**identity, "model": encoder.model}
     fields["provenance"] = np.array(json.dumps(provenance))
     with manifests.atomic(out) as temporary, open(temporary, "wb") as file:
@@ -137,9 +141,7 @@ def _matrix(
     if not vectors:
         what = {"text": "a transcript", "audio": "an audio or video file", "visual": "a video file"}[encoder.modality]
         if not failed:
-            raise UserError(
-                f"`{encoder.field}`: no row of the manifest has {what}. Fill the column, or drop --{encoder.modality}."
-            )
+            raise UserError(f"`{encoder.field}`: no utterance has {what}. Give some, or drop --{encoder.modality}.")
         reasons = "; ".join(dict.fromkeys(list(failed.values())[:3]))
         raise UserError(
             f"`{encoder.field}`: all {len(failed)} utterances that have {what} failed, for example: {reasons}"
@@ -157,13 +159,26 @@ def _encoders(args: argparse.Namespace) -> list[Encoder]:
     encoders += [parse(specification, VisualEncoder) for specification in args.visual]
     if not encoders:
         raise UserError("Which features? Give at least one of --text, --audio, --visual, such as --audio eGeMAPSv02.")
+    if args.corpus and (args.audio or args.visual):
+        raise UserError(f"--corpus {args.corpus}: has no recordings. --audio and --visual take a --manifest.")
     if args.jobs < 0:
         raise UserError(f"--jobs {args.jobs}: must not be negative. 0 works in this process.")
     return encoders
 
 
-def _check(encoders: Sequence[Encoder], manifest: manifests.Manifest) -> None:
+def _provenance(fields: dict[str, np.ndarray]) -> dict[str, Any]:
+    """How the fields that are there were made, where an earlier extraction says so."""
+    try:
+        known = json.loads(str(fields["provenance"]))
+    except (KeyError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _check(encoders: Sequence[Encoder], manifest: manifests.Manifest, out: Path) -> None:
     """What would only be noticed after hours of work."""
+    if out.exists() and out.samefile(manifest.path):
+        raise UserError(f"--out {out}: is the corpus itself, which stays as it is. Name another file or folder.")
     taken = {**manifest.fields, "provenance": None}
     for encoder in encoders:
         field = encoder.field

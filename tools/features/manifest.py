@@ -16,6 +16,8 @@ known, scene.avi#t=6.29,8.24 a part, and scene.avi#xywh=percent:0,0,50,100 the l
 
 Any other column goes into the .npz as it is: numbers as floats, a pair `x` and `x_name` as `x` and `x_names`, the rest
 as text.
+
+A corpus that is there already takes a manifest's place, where its transcripts are to be encoded: `of_corpus`.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ import dataclasses
 import io
 import os
 import re
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ariigcn_jax.corpus import columnar, locate, npz
+from ariigcn_jax.corpus.fields import listed
 from ariigcn_jax.types import SPLITS, UNLABELED, UserError
 
 _WHO = ("dialogue_id", "turn", "utterance_id", "speaker")
@@ -60,11 +65,14 @@ class Manifest:
     """The rows of a manifest.
 
     Attributes:
-      path: the file.
-      fields: what goes into the .npz beside the features: field -> array, [U] or the names of classes.
+      path: the file, or a corpus's folder.
+      fields: what goes into the .npz beside the features: field -> array, [U] or the names of classes; of a corpus its
+        own features, too.
       transcript: U texts.
       audio: U clips, None where there is none.
       video: U clips, None where there is none.
+      utterance_id: [U] the utterances' names.
+      notes: what reading found.
     """
 
     path: Path
@@ -72,6 +80,8 @@ class Manifest:
     transcript: tuple[str, ...]
     audio: tuple[Clip | None, ...]
     video: tuple[Clip | None, ...]
+    utterance_id: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.transcript)
@@ -98,7 +108,47 @@ def read(path: str | Path) -> Manifest:
         raise table.refusal("end_s", int(wrong[0]), "is not after start_s", "Write both in seconds")
     video = tuple(table.clip("video", i, start[i], end[i]) for i in range(len(lines)))
     audio = tuple(table.clip("audio", i, start[i], end[i]) or video[i] for i in range(len(lines)))
-    return Manifest(path, _fields(table, start, end), tuple(table.text("transcript")), audio, video)
+    fields = _fields(table, start, end)
+    return Manifest(path, fields, tuple(table.text("transcript")), audio, video, fields["utterance_id"])
+
+
+def of_corpus(path: str | Path) -> Manifest:
+    """The utterances of a corpus, whose transcripts can be encoded beside the features that it has.
+
+    Args:
+      path: an .npz file, or a folder of the project's own format.
+
+    Returns:
+      A manifest with all of the corpus's fields, in the order of its rows, and no recordings.
+
+    Raises:
+      UserError: the corpus cannot be read, is of another layout, or has no transcripts.
+    """
+    place = locate(path)
+    if columnar.recognise(place):
+        corpus = columnar.read_fields(place)
+    elif zipfile.is_zipfile(place):
+        corpus = npz.read_fields(place)
+    else:
+        raise UserError(
+            f"{place}: is no .npz file and no folder that convert wrote, and fields can be added to these alone. "
+            f"Convert it first: python -m tools.prepare convert {place} OUT"
+        )
+    dialogues, words = corpus.names("dialogue_id"), corpus.names("transcript")
+    if dialogues is None or words is None:
+        which = "dialogue_id" if dialogues is None else "transcript"
+        raise corpus.absent(which, "Add it: one text an utterance")
+    if len(dialogues) != len(words):
+        problem = f"has {len(words)} texts for {len(dialogues)} utterances"
+        raise corpus.refusal("transcript", problem, "Write one text an utterance, empty where nothing was said")
+    if corpus.opaque:
+        corpus.note(f"left out, for only pickle could read it: {listed(corpus.opaque)}")
+    names = corpus.names("utterance_id")
+    if names is None or len(names) != len(words):
+        names = np.array([f"row {row}" for row in range(len(words))])
+    nothing = (None,) * len(words)
+    texts = tuple(text.strip() for text in words.tolist())
+    return Manifest(place, corpus.arrays, texts, nothing, nothing, names, tuple(corpus.notes))
 
 
 def write(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
