@@ -18,6 +18,8 @@ from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality
 
 FLOOR = 1e-6  # standard deviation of a constant feature
 WIDE = 1e3  # largest scale of a modality's features over its median scale, above which one calls it unscaled
+TAILED = 10.0  # kurtosis (3 for a Gaussian) from which a feature has a long tail
+MANY_TAILED = 0.1  # of a modality's features, from which that is told
 FEW_WORDS = 4  # shorter utterances ("okay", "what?") repeat for good reasons
 NEIGHBOURS = 10
 MOST_ROWS = 4000  # of train, drawn once, whose neighbours are looked at
@@ -181,7 +183,15 @@ def _feature_findings(corpus: Corpus) -> list[str]:
         if constant:
             found.append(f"{modality}: {constant} of {width} features are constant in train and carry nothing")
         rows = _train_rows(corpus, modality)
-        greatest = rows.std(axis=0).max(initial=0)
+        deviation = rows.std(axis=0)
+        greatest = deviation.max(initial=0)
+        tailed = int((_kurtosis(rows, deviation) > TAILED).sum())
+        if tailed > MANY_TAILED * width and len(rows) >= FEWEST:
+            kind = modality.partition("_")[0]
+            found.append(
+                f"{modality}: {tailed} of {width} features have a long tail (kurtosis above {TAILED:g}), so that few "
+                f"utterances are far from all others; --config.data.ranked=\"('{kind}',)\" makes ranks of them"
+            )
         if middle and greatest > WIDE * middle:
             found.append(
                 f"{modality}: unscaled, one feature's deviation is {greatest / middle:,.0f} times the median's; "
@@ -195,6 +205,12 @@ def _feature_findings(corpus: Corpus) -> list[str]:
                 words += f", and unevenly: {100 * min(rates):.0f} to {100 * max(rates):.0f} % by class"
             found.append(words)
     return found
+
+
+def _kurtosis(rows: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """[d] fourth moment of rows [U, d] over the square of their variance; 0 for constant features."""
+    centred = (rows - rows.mean(axis=0)) / np.where(deviation < FLOOR, np.inf, deviation) if len(rows) else rows
+    return (centred**4).sum(axis=0) / max(len(rows), 1)
 
 
 def _made_with_labels(corpus: Corpus) -> list[str]:
