@@ -156,6 +156,14 @@ def test_rank_is_the_share_of_train_below():
     np.testing.assert_array_equal(normalisation.rank(np.array([1, 2, 3])[:, None], constant), [[0.5]] * 3)
 
 
+def test_an_utterance_alone_has_the_ranks_that_it_has_among_others():
+    draw = np.random.default_rng(0)
+    values = np.round(draw.normal(size=(60, 5)), 1).astype(np.float32)  # some of them are quantiles, several times over
+    known = np.quantile(values[:40], np.linspace(0, 1, 33), axis=0).astype(np.float32)
+    alone = np.concatenate([normalisation.rank(row[None], known) for row in values])
+    np.testing.assert_array_equal(alone, normalisation.rank(values, known))
+
+
 def test_ranks_take_the_place_of_features_and_not_of_their_copies():
     corpus = synthetic.generate(dialogues=40, utterances=(2, 9), missing=0.1, valid=0.2, test=0.2)
     options = {"dialogue_normalised": ("audio",)}

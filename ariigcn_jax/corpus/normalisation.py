@@ -15,6 +15,7 @@ FLOOR = 1e-6
 _CHUNK = 65_536  # rows that are held in double precision at once
 CLIP = 10.0
 _KNOTS = 257  # quantiles that ranks are interpolated between, at most
+_FEW = 8  # rows that are ranked by comparison with all quantiles
 _SAMPLE = 16_384  # train rows that quantiles are taken of, at most, drawn at random
 COPIES = {"speaker_normalised": "speaker", "dialogue_normalised": "dialogue"}  # option of `data` -> within what
 OPTIONS = (*COPIES, "ranked")  # of `data`: beginnings of modalities' names
@@ -173,16 +174,24 @@ def rank(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     """
     count = quantiles.shape[1]
     x = np.asarray(rows, np.float32).reshape(-1, count)
-    low, high = np.empty(x.shape, np.int64), np.empty(x.shape, np.int64)
-    for feature, known in enumerate(np.ascontiguousarray(quantiles.T)):
-        low[:, feature] = np.searchsorted(known, x[:, feature], "left")
-        high[:, feature] = np.searchsorted(known, x[:, feature], "right")
+    low, high = _places(x, quantiles)
     last, column = len(quantiles) - 1, np.arange(count)
     after = np.clip(low, 1, last)
     start, end = (quantiles[k, column].astype(np.float64) for k in (after - 1, after))
     between = after - 1 + (x - start) / np.maximum(end - start, np.finfo(np.float32).tiny)
     share = np.where(high > low, (low + high - 1) / 2, np.clip(between, 0, last)) / last
     return np.where(quantiles[0] == quantiles[-1], 0.5, share).reshape(np.shape(rows))
+
+
+def _places(x: np.ndarray, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many quantiles [K, n] are below values [U, n], and how many are not above them: [U, n] int each."""
+    if len(x) <= _FEW:  # as in a stream, where a search for each feature costs more than comparing with all quantiles
+        return (quantiles < x[:, None]).sum(axis=1), (quantiles <= x[:, None]).sum(axis=1)
+    low, high = np.empty(x.shape, np.int64), np.empty(x.shape, np.int64)
+    for feature, known in enumerate(np.ascontiguousarray(quantiles.T)):
+        low[:, feature] = np.searchsorted(known, x[:, feature], "left")
+        high[:, feature] = np.searchsorted(known, x[:, feature], "right")
+    return low, high
 
 
 def with_ranks(rows: np.ndarray, quantiles: np.ndarray | None) -> np.ndarray:
