@@ -17,7 +17,10 @@ from ml_collections import config_flags
 from ariigcn_jax.types import UserError
 
 NEEDS = {"int()": "a whole number", "float": "a number", "boolean": "true or false"}  # by the words of absl's errors
-CONFIG_HELP = "an experiment's file, e.g. experiments/synthetic.py; --config.KEY=VALUE changes one of its options"
+CONFIG_HELP = (
+    "an experiment's file, e.g. experiments/synthetic.py; --config.KEY=VALUE changes one of its options,\n"
+    "    which experiments/base.py lists; :NAME behind the file swaps parts, as named in experiments/ablations.py"
+)
 
 
 def define_config() -> None:
