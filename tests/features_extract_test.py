@@ -168,7 +168,7 @@ def test_transcripts_of_a_corpus_become_a_field_beside_its_others(letters, tmp_p
     assert written.keys() == fields.keys() - {"provenance"}
     for name, values in written.items():
         np.testing.assert_array_equal(values, fields[name])
-    assert "row 2,text_m,ValueError: a bad text" in (tmp_path / "more/mine.failures.csv").read_text()
+    assert '"b, row 3",text_m,ValueError: a bad text' in (tmp_path / "more/mine.failures.csv").read_text()
     assert npz.read(tmp_path / "more/mine.npz").widths == {"text_cnn": 2, "text_m": 2}
 
 
@@ -186,10 +186,19 @@ def test_a_converted_corpus_gets_a_field_too(letters, tmp_path):
     ("changes", "options", "message"),
     [
         ({"transcript": None}, ["--text", "m"], "field `transcript`: is not there"),
-        ({"transcript": np.array(["one"])}, ["--text", "m"], "has 1 texts for 3 utterances"),
+        (
+            {"transcript": np.array(["one"])},
+            ["--text", "m"],
+            "has the shape (1,). It must be [3], one value per utterance",
+        ),
+        ({"label": np.array([0, 1])}, ["--text", "m"], "field `label`: has the shape (2,)"),
         ({"dialogue_id": None}, ["--text", "m"], "field `dialogue_id`: is not there"),
         ({}, ["--text", "m,text_cnn"], "Two fields would be called `text_cnn`"),
         ({}, ["--audio", "eGeMAPSv02"], "has no recordings. --audio and --visual take a --manifest"),
+        ({"split": np.array(["train", 1, "test"], object)}, ["--text", "m"], "field `split`: is an object array"),
+        ({"provenance": np.array(["a", "b", "c"])}, ["--text", "m"], "the field `provenance` is none of this tool's"),
+        ({"provenance": np.array("[" * 99_999)}, ["--text", "m"], "the field `provenance` is none of this tool's"),
+        ({"text_m_present": np.zeros(3, bool)}, ["--text", "m"], "has `text_m_present`, which says where another"),
     ],
 )
 def test_what_is_wrong_with_a_corpus_is_said(letters, tmp_path, capsys, changes, options, message):
@@ -199,17 +208,64 @@ def test_what_is_wrong_with_a_corpus_is_said(letters, tmp_path, capsys, changes,
     assert not (tmp_path / "more").exists()
 
 
-def test_a_corpus_is_not_overwritten_and_other_layouts_are_converted_first(letters, tmp_path, capsys):
+def test_nothing_that_is_there_is_overwritten_unasked(letters, tmp_path, capsys):
     path, _ = corpus_file(tmp_path)
     before = path.read_bytes()
-    assert extend(path, tmp_path, "--text", "m") == 1
-    assert "is the corpus itself" in capsys.readouterr().err
-    assert path.read_bytes() == before
+    columnar.write(npz.read(path), tmp_path / "folder")
+    for source, out, words in (
+        (path, tmp_path, "is the corpus itself"),
+        (tmp_path / "folder", tmp_path / "mine.npz", "is there already. Name another file or folder, or replace it"),
+        (tmp_path / "folder", tmp_path / "folder", "lies inside the corpus"),
+        (tmp_path / "folder", path / "below", "its folder cannot be made"),
+    ):
+        assert extend(source, out, "--text", "m") == 1
+        assert words in capsys.readouterr().err.splitlines()[-1]
+        assert path.read_bytes() == before
+    assert extend(tmp_path / "folder", tmp_path / "mine.npz", "--text", "m", "--overwrite") == 0
+    assert npz.read(path).widths == {"text_cnn": 2, "text_m": 2}
+    (tmp_path / "made.npz").mkdir()
+    assert extend(path, tmp_path / "made.npz", "--text", "other") == 1
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_other_layouts_are_converted_first(letters, tmp_path, capsys):
     write_csv(tmp_path / "table.csv", ROWS)
-    assert extend(tmp_path / "table.csv", tmp_path / "more", "--text", "m") == 1
-    assert "Convert it first: python -m tools.prepare convert" in capsys.readouterr().err
-    assert extend(tmp_path / "gone.npz", tmp_path / "more", "--text", "m") == 1
-    assert "there is no such file" in capsys.readouterr().err
+    (tmp_path / "cut.npz").write_bytes(corpus_file(tmp_path)[0].read_bytes()[:500])
+    for name, words in (
+        ("table.csv", "Convert it first: python -m tools.prepare convert"),
+        ("gone.npz", "there is no such file"),
+        ("cut.npz", "truncated or damaged"),
+    ):
+        assert extend(tmp_path / name, tmp_path / "more", "--text", "m") == 1
+        assert words in capsys.readouterr().err
+    assert command.main(["extract", "--corpus", "", "--out", str(tmp_path / "more"), "--text", "m"]) == 1
+    assert "names nothing" in capsys.readouterr().err
+
+
+def test_long_texts_and_any_fields_name_can_be_written(letters, tmp_path, monkeypatch):
+    path, fields = corpus_file(tmp_path)
+    fields |= {"file": np.arange(3), "allow_pickle": np.arange(3)}
+    extract._write(path, fields)
+    assert extend(path, tmp_path / "more", "--text", "m") == 0
+    with np.load(tmp_path / "more/mine.npz") as file:
+        assert file.files[: len(fields)] == list(fields)
+    columnar.write(npz.read(path), tmp_path / "folder")
+    monkeypatch.setattr("ariigcn_jax.corpus.fields._FIXED_WIDTH_BYTES", 0)
+    assert columnar.read_fields(tmp_path / "folder").arrays["transcript"].dtype == object
+    assert extend(tmp_path / "folder", tmp_path / "long.npz", "--text", "m") == 0
+    assert npz.read(tmp_path / "long.npz").transcript.tolist() == [" one ", "", "bad"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(letters, tmp_path, monkeypatch, capsys):
+    path, _ = corpus_file(tmp_path)
+
+    def full(member, array, **_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array", full)
+    assert extend(path, tmp_path / "more", "--text", "m") == 1
+    assert "mine.npz: cannot be written: No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(entry.name for entry in (tmp_path / "more").iterdir()) == ["features.sqlite"]
 
 
 @pytest.mark.parametrize(

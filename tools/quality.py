@@ -18,13 +18,13 @@ from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality
 
 FLOOR = 1e-6  # standard deviation of a constant feature
 WIDE = 1e3  # largest scale of a modality's features over its median scale, above which one calls it unscaled
-TAILED = 10.0  # kurtosis (3 for a Gaussian) from which a feature has a long tail
-MANY_TAILED = 0.1  # of a modality's features, from which that is told
+TAILED = 10.0  # kurtosis (3 for a Gaussian) above which a feature has a long tail
+MANY_TAILED = 0.1  # of a modality's features, above which that is told
 FEW_WORDS = 4  # shorter utterances ("okay", "what?") repeat for good reasons
 NEIGHBOURS = 10
 MOST_ROWS = 4000  # of train, drawn once, whose neighbours are looked at
 NARROW = 0.75  # of train's width along the classes' directions, below which test's is told
-FEWEST = 100  # utterances of train, and of test, from which those widths are taken
+FEWEST = 100  # utterances of train, and of test, from which widths are taken, and of train from which tails are
 SHARED = 0.5  # of a dialogue's longer utterances, found in a dialogue of another split, that make it a copy
 
 
@@ -178,6 +178,7 @@ def _split_findings(corpus: Corpus, splits: Sequence[str]) -> list[str]:
 
 def _feature_findings(corpus: Corpus) -> list[str]:
     found = []
+    tailed = []
     for modality, width in corpus.widths.items():
         middle, _, _, constant = _scale(corpus, modality)
         if constant:
@@ -185,13 +186,8 @@ def _feature_findings(corpus: Corpus) -> list[str]:
         rows = _train_rows(corpus, modality)
         deviation = rows.std(axis=0)
         greatest = deviation.max(initial=0)
-        tailed = int((_kurtosis(rows, deviation) > TAILED).sum())
-        if tailed > MANY_TAILED * width and len(rows) >= FEWEST:
-            kind = modality.partition("_")[0]
-            found.append(
-                f"{modality}: {tailed} of {width} features have a long tail (kurtosis above {TAILED:g}), so that few "
-                f"utterances are far from all others; --config.data.ranked=\"('{kind}',)\" makes ranks of them"
-            )
+        if len(rows) >= FEWEST and (_kurtosis(rows, deviation) > TAILED).sum() > MANY_TAILED * width:
+            tailed.append(modality)
         if middle and greatest > WIDE * middle:
             found.append(
                 f"{modality}: unscaled, one feature's deviation is {greatest / middle:,.0f} times the median's; "
@@ -204,6 +200,12 @@ def _feature_findings(corpus: Corpus) -> list[str]:
             if rates and max(rates) > 2 * min(rates) + 0.02:
                 words += f", and unevenly: {100 * min(rates):.0f} to {100 * max(rates):.0f} % by class"
             found.append(words)
+    if tailed:
+        names = ",".join(repr(modality) for modality in tailed) + ("," if len(tailed) == 1 else "")
+        found.append(
+            f"{', '.join(tailed)}: many features have long tails (kurtosis above {TAILED:g}): a few utterances lie far "
+            f'from the rest; --config.data.ranked="({names})" makes ranks of them, which may help'
+        )
     return found
 
 

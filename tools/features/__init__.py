@@ -3,8 +3,10 @@
     python -m tools.features manifest --release iemocap IEMOCAP_full_release --out dialogues.csv
     python -m tools.features extract --manifest dialogues.csv --out corpus/ \\
         --text sentence-transformers/all-MiniLM-L6-v2 --audio eGeMAPSv02 --visual microsoft/resnet-18
+    python -m tools.features extract --corpus data/mine.npz --text sentence-transformers/all-MiniLM-L6-v2 --out corpus/
 
-The encoders' packages are extras, imported only when an encoder is asked for:
+The last one encodes the transcripts of a corpus that is there, beside its features. The encoders' packages are extras,
+imported only when an encoder is asked for:
 
     pip install 'ariigcn-jax[text,audio,visual]'
 """

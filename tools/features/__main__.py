@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module, text in (
         ("manifest", releases, "write the manifest of a published raw release"),
-        ("extract", extract, "compute the features of a manifest's utterances"),
+        ("extract", extract, "compute the features of a manifest's or a corpus's utterances"),
     ):
         command = commands.add_parser(
             name, help=text, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

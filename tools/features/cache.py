@@ -70,7 +70,7 @@ class Cache:
     def key(self, identity: Mapping[str, Any], item: Input) -> str:
         """The name of an input's vector. Raises OSError where the input's file cannot be read."""
         if isinstance(item, str):
-            content: Any = hashlib.sha256(item.encode()).hexdigest()
+            content: Any = hashlib.sha256(item.encode("utf-8", "surrogatepass")).hexdigest()
         else:
             content = [self.digest(item.path), item.start, item.end, item.region]
         text = json.dumps([_FORMAT, identity, content], sort_keys=True)

@@ -24,8 +24,9 @@ import io
 import json
 import os
 import sys
+import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{modality}", action="append", default=[], metavar="MODEL[,OPTION=VALUE]…", help="an encoder"
         )
+    parser.add_argument("--overwrite", action="store_true", help="of --corpus: replace an .npz that is there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for audio and video")
     parser.add_argument("--device", default="cpu", help="where a model computes: cpu, cuda, cuda:1, mps")
     parser.add_argument("--cache", metavar="FILE", help="the cache; without it, features.sqlite beside the .npz")
@@ -67,17 +69,18 @@ def run(args: argparse.Namespace) -> None:
       UserError: see the message; what was computed is kept.
     """
     encoders = _encoders(args)
-    manifest = manifests.of_corpus(args.corpus) if args.corpus else manifests.read(args.manifest)
+    manifest = manifests.read(args.manifest) if args.corpus is None else manifests.of_corpus(args.corpus)
     out = Path(args.out)
     if out.suffix != ".npz":
-        out = out / f"{manifest.path.stem}.npz"
-    _check(encoders, manifest, out)
+        whole = manifest.path.is_dir()
+        out = out / f"{manifest.path.resolve().name if whole else manifest.path.stem}.npz"
+    _check_fields(encoders, manifest)
+    provenance = _provenance(manifest)
+    _check_place(out, manifest.path, args.corpus is not None and not args.overwrite)
     for note in manifest.notes:
         print(f"note: {note}", file=sys.stderr)
-    out.parent.mkdir(parents=True, exist_ok=True)
     failures: list[tuple[str, str, str]] = []
     fields = dict(manifest.fields)
-    provenance = _provenance(fields)
     with Cache(Path(args.cache) if args.cache else out.parent / "features.sqlite") as cache:
         identities = [encoder.identity() for encoder in encoders]
         for encoder, identity in zip(encoders, identities, strict=True):
@@ -86,8 +89,7 @@ def run(args: argparse.Namespace) -> None:
             failures += [(str(manifest.utterance_id[i]), encoder.field, reason) for i, reason in sorted(failed.items())]
             provenance[encoder.field] = {**identity, "model": encoder.model}
     fields["provenance"] = np.array(json.dumps(provenance))
-    with manifests.atomic(out) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **fields)  # type: ignore[arg-type]
+    _write(out, fields)
     _report(out, encoders, fields, failures)
 
 
@@ -159,26 +161,59 @@ def _encoders(args: argparse.Namespace) -> list[Encoder]:
     encoders += [parse(specification, VisualEncoder) for specification in args.visual]
     if not encoders:
         raise UserError("Which features? Give at least one of --text, --audio, --visual, such as --audio eGeMAPSv02.")
-    if args.corpus and (args.audio or args.visual):
+    if args.corpus is not None and (args.audio or args.visual):
         raise UserError(f"--corpus {args.corpus}: has no recordings. --audio and --visual take a --manifest.")
     if args.jobs < 0:
         raise UserError(f"--jobs {args.jobs}: must not be negative. 0 works in this process.")
     return encoders
 
 
-def _provenance(fields: dict[str, np.ndarray]) -> dict[str, Any]:
+def _provenance(manifest: manifests.Manifest) -> dict[str, Any]:
     """How the fields that are there were made, where an earlier extraction says so."""
-    try:
-        known = json.loads(str(fields["provenance"]))
-    except (KeyError, ValueError):
+    field = manifest.fields.get("provenance")
+    if field is None:
         return {}
-    return known if isinstance(known, dict) else {}
+    try:
+        known = json.loads(str(field)) if field.shape == () else None
+    except (ValueError, RecursionError):
+        known = None
+    if not isinstance(known, dict):
+        raise UserError(f"{manifest.path}: the field `provenance` is none of this tool's. Rename it.")
+    return known
 
 
-def _check(encoders: Sequence[Encoder], manifest: manifests.Manifest, out: Path) -> None:
-    """What would only be noticed after hours of work."""
-    if out.exists() and out.samefile(manifest.path):
+def _write(out: Path, fields: Mapping[str, np.ndarray]) -> None:
+    """An .npz of any fields' names, whole or not at all."""
+    try:
+        with manifests.atomic(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, values in fields.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot be written: {error.strerror or error}. What is computed is kept: the same command, with "
+            "another --out and this --cache, goes on from there."
+        ) from None
+
+
+def _check_place(out: Path, source: Path, keep: bool) -> None:
+    """Makes the folder of the output; refuses a place that cannot be written, or where something would be lost."""
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder. Name a file in it, or a folder whose name does not end in .npz.")
+    if out.exists() and out.samefile(source):
         raise UserError(f"--out {out}: is the corpus itself, which stays as it is. Name another file or folder.")
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"--out {out}: lies inside the corpus, which stays as it is. Name a place beside it.")
+    if keep and out.exists():
+        raise UserError(f"--out {out}: is there already. Name another file or folder, or replace it with --overwrite.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: its folder cannot be made: {error.strerror or error}.") from None
+
+
+def _check_fields(encoders: Sequence[Encoder], manifest: manifests.Manifest) -> None:
+    """What would only be noticed after hours of work."""
     taken = {**manifest.fields, "provenance": None}
     for encoder in encoders:
         field = encoder.field
@@ -188,6 +223,8 @@ def _check(encoders: Sequence[Encoder], manifest: manifests.Manifest, out: Path)
             )
         if not field.startswith(PREFIXES):
             raise UserError(f"name={field}: a modality's name begins with one of {', '.join(PREFIXES)}.")
+        if (mask := f"{field}_present") in taken:
+            raise UserError(f"{manifest.path}: has `{mask}`, which says where another `{field}` is missing. Rename it.")
         taken[field] = np.zeros(0)
 
 

@@ -119,36 +119,45 @@ def of_corpus(path: str | Path) -> Manifest:
       path: an .npz file, or a folder of the project's own format.
 
     Returns:
-      A manifest with all of the corpus's fields, in the order of its rows, and no recordings.
+      A manifest with the fields that reading knows, in the order of the corpus's rows, and no recordings.
 
     Raises:
       UserError: the corpus cannot be read, is of another layout, or has no transcripts.
     """
+    if not path:
+        raise UserError("--corpus names nothing. Give an .npz file, or a folder that convert wrote.")
     place = locate(path)
     if columnar.recognise(place):
         corpus = columnar.read_fields(place)
-    elif zipfile.is_zipfile(place):
+    elif place.suffix == ".npz" or zipfile.is_zipfile(place):
         corpus = npz.read_fields(place)
     else:
         raise UserError(
             f"{place}: is no .npz file and no folder that convert wrote, and fields can be added to these alone. "
             f"Convert it first: python -m tools.prepare convert {place} OUT"
         )
-    dialogues, words = corpus.names("dialogue_id"), corpus.names("transcript")
-    if dialogues is None or words is None:
-        which = "dialogue_id" if dialogues is None else "transcript"
-        raise corpus.absent(which, "Add it: one text an utterance")
-    if len(dialogues) != len(words):
-        problem = f"has {len(words)} texts for {len(dialogues)} utterances"
-        raise corpus.refusal("transcript", problem, "Write one text an utterance, empty where nothing was said")
+    columns = {name: corpus.get(name) for name in (*COLUMNS, "label_names")}  # refuses what only pickle could read
+    dialogues = corpus.names("dialogue_id")
+    if dialogues is None:
+        raise corpus.absent("dialogue_id", "Add it: [U] text or integers, the dialogue of each utterance")
+    rows = np.arange(len(dialogues))
+    for name in COLUMNS:
+        if (values := columns[name]) is not None and values.ndim < 2:  # several labels have two dimensions
+            corpus.column(name, rows)  # refuses another length, which training would do hours later
+    words = corpus.names("transcript", rows)
+    if words is None:
+        raise corpus.absent("transcript", "Add it: [U] text, what was said")
+    names = corpus.names("utterance_id", rows)
+    if names is None:
+        names = np.array([f"{dialogue}, row {row + 1}" for row, dialogue in enumerate(dialogues.tolist())])
     if corpus.opaque:
         corpus.note(f"left out, for only pickle could read it: {listed(corpus.opaque)}")
-    names = corpus.names("utterance_id")
-    if names is None or len(names) != len(words):
-        names = np.array([f"row {row}" for row in range(len(words))])
-    nothing = (None,) * len(words)
-    texts = tuple(text.strip() for text in words.tolist())
-    return Manifest(place, corpus.arrays, texts, nothing, nothing, names, tuple(corpus.notes))
+    nothing = (None,) * len(rows)
+    # A converted folder's long texts are objects, which an .npz cannot hold
+    arrays = {name: x.astype(str) if x.dtype == object else x for name, x in corpus.arrays.items()}
+    return Manifest(
+        place, arrays, tuple(text.strip() for text in words.tolist()), nothing, nothing, names, tuple(corpus.notes)
+    )
 
 
 def write(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
@@ -191,9 +200,10 @@ class atomic:  # noqa: N801  (used as a function)
         return self.temporary
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        if kind is None:
-            os.replace(self.temporary, self.path)
-        else:
+        try:
+            if kind is None:
+                os.replace(self.temporary, self.path)
+        finally:
             self.temporary.unlink(missing_ok=True)
 
 
