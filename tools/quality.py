@@ -203,7 +203,7 @@ def _feature_findings(corpus: Corpus) -> list[str]:
     if tailed:
         names = ",".join(repr(modality) for modality in tailed) + ("," if len(tailed) == 1 else "")
         found.append(
-            f"{', '.join(tailed)}: many features have long tails (kurtosis above {TAILED:g}): a few utterances lie far "
+            f"{', '.join(tailed)}: some features have long tails (kurtosis above {TAILED:g}): a few utterances lie far "
             f'from the rest; --config.data.ranked="({names})" makes ranks of them, which may help'
         )
     return found
