@@ -210,9 +210,9 @@ def _feature_findings(corpus: Corpus) -> list[str]:
 
 
 def _kurtosis(rows: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """[d] fourth moment of rows [U, d] over the square of their variance; 0 for constant features."""
-    centred = (rows - rows.mean(axis=0)) / np.where(deviation < FLOOR, np.inf, deviation) if len(rows) else rows
-    return (centred**4).sum(axis=0) / max(len(rows), 1)
+    """[d] fourth moment of rows [U, d], U >= 1, over the square of their variance; 0 for constant features."""
+    squares = np.square((rows - rows.mean(axis=0)) / np.where(deviation < FLOOR, np.inf, deviation))
+    return np.square(squares).mean(axis=0)
 
 
 def _made_with_labels(corpus: Corpus) -> list[str]:

@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> None:
     manifest = manifests.read(args.manifest) if args.corpus is None else manifests.of_corpus(args.corpus)
     out = Path(args.out)
     if out.suffix != ".npz":
-        whole = manifest.path.is_dir()
-        out = out / f"{manifest.path.resolve().name if whole else manifest.path.stem}.npz"
+        name = manifest.path.resolve().name if manifest.path.is_dir() else manifest.path.stem
+        out = out / f"{name}.npz"
     _check_fields(encoders, manifest)
     provenance = _provenance(manifest)
     _check_place(out, manifest.path, args.corpus is not None and not args.overwrite)

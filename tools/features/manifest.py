@@ -136,13 +136,13 @@ def of_corpus(path: str | Path) -> Manifest:
             f"{place}: is no .npz file and no folder that convert wrote, and fields can be added to these alone. "
             f"Convert it first: python -m tools.prepare convert {place} OUT"
         )
-    columns = {name: corpus.get(name) for name in (*COLUMNS, "label_names")}  # refuses what only pickle could read
     dialogues = corpus.names("dialogue_id")
     if dialogues is None:
         raise corpus.absent("dialogue_id", "Add it: [U] text or integers, the dialogue of each utterance")
     rows = np.arange(len(dialogues))
+    corpus.get("label_names")  # refuses, as below, what only pickle could read
     for name in COLUMNS:
-        if (values := columns[name]) is not None and values.ndim < 2:  # several labels have two dimensions
+        if (values := corpus.get(name)) is not None and values.ndim < 2:  # several labels have two dimensions
             corpus.column(name, rows)  # refuses another length, which training would do hours later
     words = corpus.names("transcript", rows)
     if words is None:
