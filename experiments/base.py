@@ -5,6 +5,7 @@
 --config=FILE:no_tgan+no_imcl       takes parts out by name (ablations.py)
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -140,19 +141,27 @@ def get_config() -> ConfigDict:
     return config
 
 
-GENERATED = "generated"
+GENERATED, TEXT_LAYERS = "generated", "text_layers"
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def finish(config: ConfigDict, names: str, **generated: Any) -> ConfigDict:
+def finish(
+    config: ConfigDict, names: str, text_layers: Mapping[str, Any] | None = None, **generated: Any
+) -> ConfigDict:
     """What every experiment returns: its config with the ablations that the command line names behind a colon, locked.
 
     Args:
       config: of the experiment.
       names: of experiments/ablations.py, joined by `+`; "" for none. Where the experiment has a generator, "generated"
-        is one of them: conversations of the corpus's layout in the place of its file.
+        is one of them: conversations of the corpus's layout in the place of its file. "text_layers" is another where
+        the experiment has it: a copy of the corpus's file with the field text_layers.
+      text_layers: dotted keys -> values with which that copy is learnt from.
       **generated: keywords of corpus.generate.
     """
     chosen = names.split("+")
+    if text_layers and TEXT_LAYERS in chosen:
+        _take_layers(config, text_layers)
+        chosen.remove(TEXT_LAYERS)
     if generated and GENERATED in chosen:
         config.experiment += f":{GENERATED}"
         config.data.generate = ConfigDict(generated)
@@ -160,3 +169,16 @@ def finish(config: ConfigDict, names: str, **generated: Any) -> ConfigDict:
     config.lock()
     ablations.apply(config, "+".join(chosen))
     return config
+
+
+def _take_layers(config: ConfigDict, changes: Mapping[str, Any]) -> None:
+    name = config.data.name
+    config.experiment += f":{TEXT_LAYERS}"
+    config.data.wanted = (
+        f"It is {name}.npz with one field more, its transcripts through the last four layers of MiniLM (README: More "
+        "of the same text encoder). This makes it, with the extra `text`:\n\n    python -m tools.features extract "
+        f"--corpus data/{name}.npz --text {MINILM},name={TEXT_LAYERS},layers=-1/-2/-3/-4,combine=concat "
+        "--out data/layers/"
+    )
+    config.data.name = f"layers/{name}"
+    ablations.override(config, changes)

@@ -116,7 +116,7 @@ def _located(data: Any) -> Path:
     try:
         return corpora.locate(None, data.name or None)
     except UserError as error:
-        raise UserError(f"{data.wanted}\n\n{error}" if data.wanted else str(error)) from None
+        raise UserError(f"{error}\n\n{data.wanted}" if data.wanted else str(error)) from None
 
 
 def execute(

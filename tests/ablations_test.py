@@ -1,7 +1,9 @@
 """Ablations: each removes or swaps what its name says, they compose, and no typo passes."""
 
+import argparse
 import dataclasses
 import importlib
+import shlex
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ from ariigcn_jax import corpus as corpora
 from ariigcn_jax import gan, objective, tasks, train
 from ariigcn_jax.types import UserError
 from ariigcn_jax.workdir import flatten
-from experiments import ablations, base, command
+from experiments import ablations, base, command, run
+from tools.features import extract
+from tools.features.encoder import parse
+from tools.features.text import TextEncoder
 
 EXPERIMENTS = ("iemocap", "meld", "mosi", "mosei", "urfunny", "mustard", "synthetic")
 CORPUS = corpora.generate(dialogues=6, utterances=(2, 4), classes=3, widths={"text_a": 4, "audio": 3, "vocal_b_c": 2})
@@ -159,6 +164,66 @@ def test_only_keeps_the_modalities_whose_names_begin_so():
     assert kept.features["audio"] is CORPUS.features["audio"] and len(kept) == len(CORPUS)
     with pytest.raises(UserError, match=r"begins with 'face'; it has text_a, audio, vocal_b_c"):
         corpora.keep(CORPUS, ("text", "face"))
+
+
+# --- A corpus's file with more of its text encoder --------------------------------------------------------------------
+
+
+@pytest.fixture
+def corpora_folder(tmp_path, monkeypatch):
+    """A working directory whose data/ holds what IEMOCAP, MELD and MOSI have, and a function that adds the layers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ARIIGCN_DATA", raising=False)
+    random = np.random.default_rng(0)
+    fields = {
+        "dialogue_id": np.repeat([f"d{k}" for k in range(24)], 3),
+        "split": np.repeat(["train", "valid", "test"], 24),
+        "label": np.arange(72) % 2,
+        "transcript": np.array(["yes", "no", "well"] * 24),
+    }
+    for name in ("text_minilm", "text_cnn", "audio_egemaps", "vocal_prosody_disfluency", "visual_3dcnn"):
+        fields[name] = random.normal(size=(72, 4)).astype(np.float32)
+    known = fields["label"] * (fields["split"] != "test")
+    fields["text_cnn"] += 2 * known[:, None].astype(np.float32)  # as MOSI's, it was made with the train labels
+
+    def make(name, **more):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.savez(tmp_path / "data" / f"{name}.npz", **fields, **more)
+
+    for name in LAYERED:
+        make(name)
+    return lambda name: make(f"layers/{name}", text_layers=random.normal(size=(72, 6)).astype(np.float32))
+
+
+LAYERED = {
+    "iemocap": ("text_layers", "audio_egemaps", "vocal_prosody_disfluency"),
+    "meld": ("text_layers",),
+    "mosi": ("text_layers", "text_cnn"),
+}
+
+
+@pytest.mark.parametrize("experiment", LAYERED)
+def test_text_layers_takes_the_layers_in_the_place_of_the_sentence_embedding(experiment, corpora_folder):
+    chosen = config("text_layers+single", experiment)
+    assert chosen.experiment == f"{experiment}:text_layers+single" and chosen.members == 1
+    chosen.data.ratings = ()
+    with pytest.raises(UserError, match=r"tools\.features extract"):
+        run.load_corpus(chosen)
+    corpora_folder(experiment)
+    assert tuple(run.load_corpus(chosen).modalities) == LAYERED[experiment]
+
+
+def test_file_without_the_layers_names_the_command_that_makes_them(corpora_folder, tmp_path):
+    with pytest.raises(UserError) as error:
+        run.load_corpus(config("text_layers", "meld"))
+    (line,) = [line.strip() for line in str(error.value).splitlines() if "tools.features" in line]
+    arguments = shlex.split(line.removeprefix("python -m tools.features extract "))
+    parser = argparse.ArgumentParser()
+    extract.add_arguments(parser)
+    given = parser.parse_args(arguments)
+    assert given.corpus == "data/meld.npz" and (tmp_path / given.corpus).is_file() and given.out == "data/layers/"
+    encoder = parse(given.text[0], TextEncoder)
+    assert (encoder.field, encoder.layers, encoder.combine) == ("text_layers", (-1, -2, -3, -4), "concat")
 
 
 # --- Typos ------------------------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def locate(path: str | Path | None, name: str | None = None) -> Path:
     Args:
       path: an explicit path, of a file or a folder, which must exist; None (or "") to look for `name`.
       name: looked for as data/<name>.npz in the working directory, then by the environment variable ARIIGCN_DATA,
-        which is a file, or a folder that holds <name>.npz or <name>/<name>.npz.
+        which is a file, or a folder that holds <name>.npz or <name>/<name>.npz; a name may lie in a folder: a/b.
 
     Returns:
       A path that exists.
@@ -205,14 +205,15 @@ def _places(name: str) -> list[Path]:
     places = [Path("data") / f"{name}.npz"]
     if variable := os.environ.get(VARIABLE):
         root = Path(variable).expanduser()
-        places += [root] if os.path.isfile(root) else [root / f"{name}.npz", root / name / f"{name}.npz"]
+        places += [root] if os.path.isfile(root) else [root / f"{name}.npz", root / name / f"{Path(name).name}.npz"]
     return places
 
 
 def _nowhere(name: str, places: Sequence[Path]) -> str:
     looked = "\n".join(f"  {place}" for place in places[1:])
     if not looked:
-        looked = f"  ${VARIABLE} is not set: it may name a file, or a folder with {name}.npz or {name}/{name}.npz"
+        inside = f"{name}.npz or {name}/{Path(name).name}.npz"
+        looked = f"  ${VARIABLE} is not set: it may name a file, or a folder with {inside}"
     elif not os.path.exists(os.environ[VARIABLE]):
         looked += f"\n  (${VARIABLE} is {os.environ[VARIABLE]!r}, which does not exist)"
     else:
