@@ -39,17 +39,26 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     # the parameters themselves in place of their moving average, so at a rate that falls to 0
     "no_average": {"optimizer.average": 0.0, "optimizer.schedule": "cosine"},
 }
+PAPER = SINGLE | {key: value for part in ADDITIONS.values() for key, value in part.items()}
+# No auxiliary loss: encoders, graph and classifier with its own loss
+NO_AUXILIARY = {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")}
+# What a whole model is held against: the same encoders and classifier, and one way to hear the conversation, or none
+BASELINES: dict[str, dict[str, Any]] = {
+    "utterance_mlp": PAPER | NO_AUXILIARY | {"model.graph.layers": 0},
+    "contextual_gru": PAPER | NO_AUXILIARY | {"model.graph.layers": 0, "model.context": "gru"},
+    "windowed_attention": PAPER | NO_AUXILIARY,
+}
 ABLATIONS: dict[str, dict[str, Any]] = {
     # The paper's components
     "no_tgan": {"losses.adversarial.weight": 0.0},
     "no_iccl": {"losses.iccl.weight": 0.0},
     "no_imcl": {"losses.imcl.weight": 0.0},
     "no_contrast": {"losses.iccl.weight": 0.0, "losses.imcl.weight": 0.0},
-    # No auxiliary loss: encoders, graph and classifier with its own loss
-    "no_auxiliary": {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")},
+    "no_auxiliary": NO_AUXILIARY,
     # The additions to them
     **ADDITIONS,
-    "paper": SINGLE | {key: value for part in ADDITIONS.values() for key, value in part.items()},
+    "paper": PAPER,
+    **BASELINES,
     # One model, or the answers of five averaged
     "single": SINGLE,
     "ensemble": {"members": 5},
@@ -116,6 +125,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         f"no_{part}" for part in ("tgan", "iccl", "imcl", "contrast", "unimodal", "ratings", "auxiliary", "graph")
     ),
     "additions": tuple(ADDITIONS),
+    "baselines": tuple(BASELINES),
     "graph": ("no_graph", "no_speaker", "no_edge_attention", "dot_attention", "complete_graph", "causal_graph"),
     "losses": tuple(name for name in ABLATIONS if name.startswith(("emotion_", "adversarial_", "iccl_", "imcl_"))),
     "gan": tuple(name for name in ABLATIONS if name.startswith("gan_")),

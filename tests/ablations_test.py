@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import shlex
 
+import builders
 import numpy as np
 import pytest
 
@@ -100,6 +101,21 @@ def test_paper_leaves_the_papers_terms_and_no_addition():
     assert (made.average, made.modality_dropout, made.model.input_dropout) == (0, (0, 0), 0)
     assert plain.data.dialogue_normalised and not changed.data.dialogue_normalised
     assert plain.data.ranked and not changed.data.ranked
+
+
+@pytest.mark.parametrize(
+    ("name", "farthest"), [("utterance_mlp", 0), ("contextual_gru", 29), ("windowed_attention", 20)]
+)
+def test_baseline_has_the_classifiers_loss_alone_and_hears_what_it_says(name, farthest):
+    """`farthest` is the last of 30 utterances whose answer changes with the first one."""
+    corpus = builders.corpus([30])
+    made = train.make_players(config(name, "iemocap"), dataclasses.replace(corpus, ratings=np.zeros((30, 3))), 1)
+    assert made.terms.keys() == {"emotion"} and made.average == 0 and made.modality_dropout == (0, 0)
+    batch = builders.place(corpus, [[0]], 30)
+    _, params = builders.init(made.model, batch, False)
+    moved = batch.replace(features={m: x.at[0, 0].add(3.0) for m, x in batch.features.items()})
+    before, after = (made.model.apply({"params": params}, b, False).logits[0] for b in (batch, moved))
+    assert np.flatnonzero(np.abs(after - before).max(axis=-1))[-1] == farthest
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

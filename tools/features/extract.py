@@ -219,7 +219,8 @@ def _check_fields(encoders: Sequence[Encoder], manifest: manifests.Manifest) -> 
         field = encoder.field
         if field in taken:
             raise UserError(
-                f"Two fields would be called `{field}`. Name this one: --{encoder.modality} {encoder.model},name=…"
+                f"Two fields would be called `{field}`. Give this one another name among the options of its "
+                f"--{encoder.modality}: {encoder.model},name=…"
             )
         if not field.startswith(PREFIXES):
             raise UserError(f"name={field}: a modality's name begins with one of {', '.join(PREFIXES)}.")
