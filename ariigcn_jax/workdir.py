@@ -252,19 +252,25 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
       UserError: the disk is full or the place cannot be written.
     """
     path = Path(path)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with atomic(path) as temporary:
+            temporary.write_bytes(content)
     return path
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `path` when the block ends well, and is deleted when it does not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def json_safe(value: Any) -> Any:
@@ -443,5 +449,5 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"cannot write {error.filename or path}: {error.strerror or error}; "
-            "free space or permission there, or choose another --workdir"
+            "free space or permission there, or choose another place (--workdir, for a run)"
         ) from error

@@ -148,13 +148,3 @@ def test_written_is_read_back(tmp_path):
     assert found.fields["start_s"][0] == np.float32(1.2345)
     assert found.fields["x"][0] == 2.5
     assert found.audio[1] == Clip(str(tmp_path / "out/../wav/b.wav"))
-
-
-def test_a_failed_write_leaves_what_was_there(tmp_path):
-    path = tmp_path / "dialogues.csv"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), manifest.atomic(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert [file.name for file in tmp_path.iterdir()] == ["dialogues.csv"]
-    assert path.read_text() == "old"

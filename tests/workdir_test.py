@@ -163,6 +163,15 @@ def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         assert snapshot(tmp_path) == before
 
 
+def test_write_that_breaks_off_leaves_the_old_file(tmp_path):
+    path = tmp_path / "dialogues.npz"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), workdir.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [file.name for file in tmp_path.iterdir()] == ["dialogues.npz"] and path.read_text() == "old"
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]"])
 def test_damaged_config(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)

@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 from ariigcn_jax.corpus.npz import PREFIXES
 from ariigcn_jax.types import UserError
+from ariigcn_jax.workdir import atomic, write_atomically
 from tools.features import audio, parallel
 from tools.features import manifest as manifests
 from tools.features.cache import Cache
@@ -185,7 +186,7 @@ def _provenance(manifest: manifests.Manifest) -> dict[str, Any]:
 def _write(out: Path, fields: Mapping[str, np.ndarray]) -> None:
     """An .npz of any fields' names, whole or not at all."""
     try:
-        with manifests.atomic(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with atomic(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, values in fields.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
@@ -244,8 +245,7 @@ def _report(
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("utterance_id", "field", "reason"))
         writer.writerows(failures)
-        with manifests.atomic(listing) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+        write_atomically(listing, text.getvalue().encode())
         first = ": ".join(failures[0])
         print(f"{len(failures)} failed and count as missing, listed in {listing}; the first: {first}", file=sys.stderr)
     else:

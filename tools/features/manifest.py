@@ -36,6 +36,7 @@ import numpy as np
 from ariigcn_jax.corpus import columnar, locate, npz
 from ariigcn_jax.corpus.fields import listed
 from ariigcn_jax.types import SPLITS, UNLABELED, UserError
+from ariigcn_jax.workdir import write_atomically
 
 _WHO = ("dialogue_id", "turn", "utterance_id", "speaker")
 COLUMNS = (*_WHO, "start_s", "end_s", "audio", "video", "transcript", "label", "label_name", "split")
@@ -174,7 +175,6 @@ def write(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
     rows = list(rows)
     extra = dict.fromkeys(key for row in rows for key in row if key not in COLUMNS)
     used = [key for key in (*COLUMNS, *extra) if any(_cell(row.get(key)) for row in rows)]
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, used, lineterminator="\n")
     writer.writeheader()
@@ -184,27 +184,8 @@ def write(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
             if cells.get(key):
                 cells[key] = Path(os.path.relpath(cells[key], path.parent)).as_posix()
         writer.writerow(cells)
-    with atomic(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+    write_atomically(path, text.getvalue().encode())
     return len(rows)
-
-
-class atomic:  # noqa: N801  (used as a function)
-    """A path to write to that takes the place of `path` when the block ends well, and is deleted when it does not."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self.temporary
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        try:
-            if kind is None:
-                os.replace(self.temporary, self.path)
-        finally:
-            self.temporary.unlink(missing_ok=True)
 
 
 def _cell(value: object) -> str:
