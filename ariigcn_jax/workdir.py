@@ -249,9 +249,11 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
       The file's path.
 
     Raises:
-      UserError: the disk is full or the place cannot be written.
+      UserError: the disk is full, the place cannot be written, or it is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder. Name a file in it.")
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as temporary:
@@ -261,8 +263,11 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` when the block ends well, and is deleted when it does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A file to write that takes the place of `path` when the block ends well, and is deleted when it does not.
+
+    Its folder must be there. What the operating system refuses is raised as it is.
+    """
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -449,5 +454,5 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"cannot write {error.filename or path}: {error.strerror or error}; "
-            "free space or permission there, or choose another place (--workdir, for a run)"
+            "free space or permission there, or choose another place"
         ) from error

@@ -51,8 +51,8 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
     for name in ablations.expand(names, corpus.modalities):
         changed = config.copy_and_resolve_references()
         ablations.override(changed, ablations.options(name))
-        if name in names:  # `paper` and baselines alone have options for losses that are not taken here
-            own = "+".join(part for part in name.split("+") if part not in ("paper", *ablations.BASELINES))
+        if name in names:
+            own = "+".join(part for part in name.split("+") if part not in ablations.WHOLE)
             objective.check_overrides(changed.losses.to_dict(), ablations.options(own))
         if _effective(changed, corpus) == _effective(config, corpus):
             if name in names:

@@ -42,12 +42,16 @@ ADDITIONS: dict[str, dict[str, Any]] = {
 PAPER = SINGLE | {key: value for part in ADDITIONS.values() for key, value in part.items()}
 # No auxiliary loss: encoders, graph and classifier with its own loss
 NO_AUXILIARY = {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")}
-# What a whole model is held against: the same encoders and classifier, and one way to hear the conversation, or none
+# What `paper` is held against: its encoders and classifier alone, and one way to hear the conversation, or none
 BASELINES: dict[str, dict[str, Any]] = {
     "utterance_mlp": PAPER | NO_AUXILIARY | {"model.graph.layers": 0},
     "contextual_gru": PAPER | NO_AUXILIARY | {"model.graph.layers": 0, "model.context": "gru"},
     "windowed_attention": PAPER | NO_AUXILIARY,
 }
+# Names that set options of losses which not every experiment takes
+WHOLE: dict[str, dict[str, Any]] = {"paper": PAPER, **BASELINES}
+# Names that are no ablations, with the experiments whose files know them (base.finish)
+OF_FILES = {"generated": "mosei, mustard and urfunny", "text_layers": "iemocap, meld and mosi"}
 ABLATIONS: dict[str, dict[str, Any]] = {
     # The paper's components
     "no_tgan": {"losses.adversarial.weight": 0.0},
@@ -57,8 +61,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_auxiliary": NO_AUXILIARY,
     # The additions to them
     **ADDITIONS,
-    "paper": PAPER,
-    **BASELINES,
+    **WHOLE,
     # One model, or the answers of five averaged
     "single": SINGLE,
     "ensemble": {"members": 5},
@@ -229,9 +232,14 @@ def expand(names: Iterable[str], modalities: Sequence[str]) -> list[str]:
 def _changes(name: str) -> dict[str, Any]:
     if name.startswith(ONLY) and name != ONLY:
         return {"data.only": tuple(filter(None, name.removeprefix(ONLY).split("_")))}
+    if name in OF_FILES:
+        raise UserError(
+            f"{name} is no ablation. It stands behind the file of an experiment that has it, as in "
+            f"--config=experiments/{OF_FILES[name].split(',')[0]}.py:{name}; {OF_FILES[name]} do."
+        )
     if name not in ABLATIONS:
         raise UserError(
-            f"There is no ablation {name!r}.{nearest(name, ABLATIONS)} Known: {', '.join(ABLATIONS)}; "
+            f"There is no ablation {name!r}.{nearest(name, [*ABLATIONS, *OF_FILES])} Known: {', '.join(ABLATIONS)}; "
             f"{ONLY}MODALITY and {ONLY}MODALITY_MODALITY keep those whose names begin so; "
             f"for experiments.ablate also the groups {', '.join([*GROUPS, MODALITIES])}."
         )

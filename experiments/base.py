@@ -158,7 +158,7 @@ def finish(
       text_layers: dotted keys -> values with which that copy is learnt from.
       **generated: keywords of corpus.generate.
     """
-    chosen = names.split("+")
+    chosen = list(dict.fromkeys(names.split("+")))
     if text_layers and TEXT_LAYERS in chosen:
         _take_layers(config, text_layers)
         chosen.remove(TEXT_LAYERS)
@@ -175,10 +175,11 @@ def _take_layers(config: ConfigDict, changes: Mapping[str, Any]) -> None:
     name = config.data.name
     config.experiment += f":{TEXT_LAYERS}"
     config.data.wanted = (
-        f"It is {name}.npz with one field more, its transcripts through the last four layers of MiniLM (README: More "
-        "of the same text encoder). This makes it, with the extra `text`:\n\n    python -m tools.features extract "
-        f"--corpus data/{name}.npz --text {MINILM},name={TEXT_LAYERS},layers=-1/-2/-3/-4,combine=concat "
-        "--out data/layers/"
+        f"layers/{name}.npz is {name}.npz with one field more, `{TEXT_LAYERS}`: its transcripts through the last four\n"
+        "layers of MiniLM (README: More of the same text encoder). This makes it, with the extra `text`; where\n"
+        f"{name}.npz lies elsewhere, give its path, and the folder layers/ beside it:\n\n"
+        f"    python -m tools.features extract --corpus data/{name}.npz --text {MINILM},name={TEXT_LAYERS},"
+        "layers=-1/-2/-3/-4,combine=concat --out data/layers/"
     )
     config.data.name = f"layers/{name}"
     ablations.override(config, changes)

@@ -15,7 +15,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
 from experiments.command import define_config, flag, main
 
 # Where and how a run is computed, which may change when it is resumed.
-MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "debug")
+MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "data.wanted", "debug")
 
 
 def load_corpus(config: Any, overrides: Sequence[str] = ()) -> Corpus:
@@ -58,18 +57,24 @@ def load_corpus(config: Any, overrides: Sequence[str] = ()) -> Corpus:
         raise UserError(
             f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.LAYOUTS}"
         )
-    corpus = corpora.load(
-        data.path or _located(data),
-        name=(not data.path and data.name) or None,
-        modalities=tuple(data.modalities),
-        label=data.label,
-        valid_fraction=0.0 if data.cross_validation else data.valid_fraction,
-        task=data.task,
-        ratings=tuple(data.ratings),
-        relabel=data.relabel,
-        split=data.split,
-        without=data.without,
-    )
+    path = corpora.locate(data.path, data.name, data.wanted)
+    try:
+        corpus = corpora.load(
+            path,
+            name=(not data.path and data.name) or None,
+            modalities=tuple(data.modalities),
+            label=data.label,
+            valid_fraction=0.0 if data.cross_validation else data.valid_fraction,
+            task=data.task,
+            ratings=tuple(data.ratings),
+            relabel=data.relabel,
+            split=data.split,
+            without=data.without,
+        )
+    except UserError as error:
+        if data.wanted and any(f"`{m}`" in str(error) for m in data.modalities):
+            raise UserError(f"{error}\n\n{data.wanted}") from None
+        raise
     for note in corpus.notes:
         print(f"note: {note}")
     shares = corpora.leakage.parse(tuple(data.leaky))
@@ -110,13 +115,6 @@ def _in_parts(config: Any, corpus: Corpus) -> Corpus:
         "dialogues that are not for testing, and is validated on it"
     )
     return corpus
-
-
-def _located(data: Any) -> Path:
-    try:
-        return corpora.locate(None, data.name or None)
-    except UserError as error:
-        raise UserError(f"{error}\n\n{data.wanted}" if data.wanted else str(error)) from None
 
 
 def execute(

@@ -99,8 +99,9 @@ def test_hyper_parameters_that_the_loss_does_not_take_are_no_difference():
     config = tiny()
     corpus = run.load_corpus(config)
     assert config.losses.emotion.fn == "cross_entropy" and config.losses.emotion.gamma > 0
-    found = ablate.variants(config, ["additions", "paper"], corpus).keys()
-    assert {"no_unimodal", "paper"} <= found and "no_focal" not in found
+    found = ablate.variants(config, ["additions", "paper", "utterance_mlp", "baselines"], corpus).keys()
+    assert {"no_unimodal", "paper", "utterance_mlp", "contextual_gru", "windowed_attention"} <= found
+    assert "no_focal" not in found
     with pytest.raises(UserError, match=r"gamma has no effect: .*cross_entropy takes smoothing"):
         ablate.variants(config, ["no_focal"], corpus)
     config.losses.emotion.fn = "focal"

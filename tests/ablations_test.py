@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import importlib
+import pathlib
 import shlex
 
 import builders
@@ -18,6 +19,7 @@ from tools.features import extract
 from tools.features.encoder import parse
 from tools.features.text import TextEncoder
 
+ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENTS = ("iemocap", "meld", "mosi", "mosei", "urfunny", "mustard", "synthetic")
 CORPUS = corpora.generate(dialogues=6, utterances=(2, 4), classes=3, widths={"text_a": 4, "audio": 3, "vocal_b_c": 2})
 
@@ -185,6 +187,13 @@ def test_only_keeps_the_modalities_whose_names_begin_so():
 # --- A corpus's file with more of its text encoder --------------------------------------------------------------------
 
 
+LAYERED = {
+    "iemocap": ("text_layers", "audio_egemaps", "vocal_prosody_disfluency"),
+    "meld": ("text_layers",),
+    "mosi": ("text_layers", "text_cnn"),
+}
+
+
 @pytest.fixture
 def corpora_folder(tmp_path, monkeypatch):
     """A working directory whose data/ holds what IEMOCAP, MELD and MOSI have, and a function that adds the layers."""
@@ -211,13 +220,6 @@ def corpora_folder(tmp_path, monkeypatch):
     return lambda name: make(f"layers/{name}", text_layers=random.normal(size=(72, 6)).astype(np.float32))
 
 
-LAYERED = {
-    "iemocap": ("text_layers", "audio_egemaps", "vocal_prosody_disfluency"),
-    "meld": ("text_layers",),
-    "mosi": ("text_layers", "text_cnn"),
-}
-
-
 @pytest.mark.parametrize("experiment", LAYERED)
 def test_text_layers_takes_the_layers_in_the_place_of_the_sentence_embedding(experiment, corpora_folder):
     chosen = config("text_layers+single", experiment)
@@ -230,16 +232,29 @@ def test_text_layers_takes_the_layers_in_the_place_of_the_sentence_embedding(exp
 
 
 def test_file_without_the_layers_names_the_command_that_makes_them(corpora_folder, tmp_path):
+    chosen = config("text_layers", "meld")
     with pytest.raises(UserError) as error:
-        run.load_corpus(config("text_layers", "meld"))
+        run.load_corpus(chosen)
     (line,) = [line.strip() for line in str(error.value).splitlines() if "tools.features" in line]
     arguments = shlex.split(line.removeprefix("python -m tools.features extract "))
     parser = argparse.ArgumentParser()
     extract.add_arguments(parser)
     given = parser.parse_args(arguments)
-    assert given.corpus == "data/meld.npz" and (tmp_path / given.corpus).is_file() and given.out == "data/layers/"
+    assert (tmp_path / given.corpus).is_file()
+    assert pathlib.Path(given.out) / "meld.npz" == pathlib.Path("data") / f"{chosen.data.name}.npz"
     encoder = parse(given.text[0], TextEncoder)
     assert (encoder.field, encoder.layers, encoder.combine) == ("text_layers", (-1, -2, -3, -4), "concat")
+    assert "\n### More of the same text encoder\n" in (ROOT / "README.md").read_text()
+    chosen.data.path = "data/meld.npz"  # the file is there, the field is not
+    with pytest.raises(UserError, match=r"(?s)`text_layers`: is not there.*--corpus data/meld\.npz"):
+        run.load_corpus(chosen)
+
+
+def test_layers_lie_beside_the_corpus_in_the_folder_of_the_variable_too(corpora_folder, tmp_path, monkeypatch):
+    corpora_folder("meld")
+    monkeypatch.setenv("ARIIGCN_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir("/")
+    assert run.load_corpus(config("text_layers+text_layers", "meld")).modalities == ("text_layers",)
 
 
 # --- Typos ------------------------------------------------------------------------------------------------------------
@@ -252,6 +267,8 @@ def test_file_without_the_layers_names_the_command_that_makes_them(corpora_folde
         ("no_tgan+nonsense", r"no ablation 'nonsense'\. Known: no_tgan"),
         ("only_", "no ablation 'only_'"),
         ("modalities", "no ablation 'modalities'"),
+        ("text_layer", r"no ablation 'text_layer'\. Did you mean text_layers"),
+        ("text_layers", r"no ablation.*experiments/iemocap\.py:text_layers; iemocap, meld and mosi do"),
     ],
 )
 def test_unknown_name_is_refused_with_the_known_ones(names, words):

@@ -163,6 +163,14 @@ def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         assert snapshot(tmp_path) == before
 
 
+@pytest.mark.parametrize("place", [".", "", "/", "there"])
+def test_folder_in_the_place_of_a_file_is_refused(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*: it is a folder\. Name a file in it"):
+        workdir.write_atomically(place, b"x")
+
+
 def test_write_that_breaks_off_leaves_the_old_file(tmp_path):
     path = tmp_path / "dialogues.npz"
     path.write_text("old")

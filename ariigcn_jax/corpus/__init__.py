@@ -147,7 +147,8 @@ def keep(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
     if unknown:
         raise UserError(
             f"No modality of the corpus {corpus.name!r} begins with {' or '.join(map(repr, unknown))}; it has "
-            f"{', '.join(corpus.modalities)}. data.only (the ablations only_…) takes beginnings of these names."
+            f"{', '.join(corpus.modalities)}. data.only (the ablations only_…) takes beginnings of these names, "
+            "and `_` parts those of only_…."
         )
     kept = [m for m in corpus.modalities if not beginnings or m.startswith(tuple(beginnings))]
     features, present = ({m: field[m] for m in kept} for field in (corpus.features, corpus.present))
@@ -155,13 +156,14 @@ def keep(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
     return dataclasses.replace(corpus, features=features, present=present, ranked=ranked)
 
 
-def locate(path: str | Path | None, name: str | None = None) -> Path:
+def locate(path: str | Path | None, name: str | None = None, wanted: str = "") -> Path:
     """Finds the file of a corpus.
 
     Args:
       path: an explicit path, of a file or a folder, which must exist; None (or "") to look for `name`.
       name: looked for as data/<name>.npz in the working directory, then by the environment variable ARIIGCN_DATA,
         which is a file, or a folder that holds <name>.npz or <name>/<name>.npz; a name may lie in a folder: a/b.
+      wanted: what is said of a file that is not there, in the place of what is read and how to get a file.
 
     Returns:
       A path that exists.
@@ -170,21 +172,21 @@ def locate(path: str | Path | None, name: str | None = None) -> Path:
       UserError: nothing is there. Says where was looked, what is read, and how to get a file.
     """
     if path:
-        return _explicit(Path(path).expanduser())
+        return _explicit(Path(path).expanduser(), wanted or HELP)
     if not name:
         raise UserError(f"No corpus is named: give the path of a file, or a name to look for.\n\n{HELP}")
     places = _places(name)
     found = next((place for place in places if os.path.isfile(place)), None)
     if found is None:
-        raise UserError(_nowhere(name, places))
+        raise UserError(_nowhere(name, places, wanted or HELP))
     return found
 
 
-def _explicit(path: Path) -> Path:
+def _explicit(path: Path, advice: str) -> Path:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: there is no such file{_neighbours(path)}.\n\n{HELP}") from None
+        raise UserError(f"{path}: there is no such file{_neighbours(path)}.\n\n{advice}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be looked at: {getattr(error, 'strerror', None) or error}.") from None
     return path
@@ -201,18 +203,23 @@ def _neighbours(path: Path) -> str:
     return where + (f"; did you mean {' or '.join(str(path.parent / entry) for entry in close)}" if close else "")
 
 
+def _inside(name: str) -> tuple[str, str]:
+    """Where a corpus may lie in the folder that the environment variable names."""
+    return f"{name}.npz", f"{name}/{Path(name).name}.npz"
+
+
 def _places(name: str) -> list[Path]:
     places = [Path("data") / f"{name}.npz"]
     if variable := os.environ.get(VARIABLE):
         root = Path(variable).expanduser()
-        places += [root] if os.path.isfile(root) else [root / f"{name}.npz", root / name / f"{Path(name).name}.npz"]
+        places += [root] if os.path.isfile(root) else [root / place for place in _inside(name)]
     return places
 
 
-def _nowhere(name: str, places: Sequence[Path]) -> str:
+def _nowhere(name: str, places: Sequence[Path], advice: str) -> str:
     looked = "\n".join(f"  {place}" for place in places[1:])
     if not looked:
-        inside = f"{name}.npz or {name}/{Path(name).name}.npz"
+        inside = " or ".join(_inside(name))
         looked = f"  ${VARIABLE} is not set: it may name a file, or a folder with {inside}"
     elif not os.path.exists(os.environ[VARIABLE]):
         looked += f"\n  (${VARIABLE} is {os.environ[VARIABLE]!r}, which does not exist)"
@@ -220,5 +227,5 @@ def _nowhere(name: str, places: Sequence[Path]) -> str:
         looked += f"\n  (by ${VARIABLE})"
     return (
         f"The corpus {name!r} was not found. Looked for:\n  {places[0]} in {Path.cwd()}\n{looked}\n"
-        f"Put the file in one of these places, or give its path.\n\n{HELP}"
+        f"Put the file in one of these places, or give its path.\n\n{advice}"
     )
