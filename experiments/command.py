@@ -19,7 +19,8 @@ from ariigcn_jax.types import UserError
 NEEDS = {"int()": "a whole number", "float": "a number", "boolean": "true or false"}  # by the words of absl's errors
 CONFIG_HELP = (
     "an experiment's file, e.g. experiments/synthetic.py; --config.KEY=VALUE changes one of its options,\n"
-    "    which experiments/base.py lists; :NAME behind the file swaps parts, as named in experiments/ablations.py"
+    "    which experiments/base.py lists; :NAME behind the file swaps parts, as named in experiments/ablations.py,\n"
+    "    or says what is learnt from: text_layers or generated, of the experiments that have it (experiments/base.py)"
 )
 
 
