@@ -147,8 +147,7 @@ def keep(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
     if unknown:
         raise UserError(
             f"No modality of the corpus {corpus.name!r} begins with {' or '.join(map(repr, unknown))}; it has "
-            f"{', '.join(corpus.modalities)}. data.only (the ablations only_…) takes beginnings of these names, "
-            "and `_` parts those of only_…."
+            f"{', '.join(corpus.modalities)}. data.only takes beginnings of these names, and only_A_B names A and B."
         )
     kept = [m for m in corpus.modalities if not beginnings or m.startswith(tuple(beginnings))]
     features, present = ({m: field[m] for m in kept} for field in (corpus.features, corpus.present))
