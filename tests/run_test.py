@@ -124,9 +124,11 @@ def test_an_interruption_that_python_drops_comes_again(monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # given back after the test
     try:
         command._listen()
+        begun = time.perf_counter()
         with pytest.raises(KeyboardInterrupt):
             Garbage()
             time.sleep(20)
+        assert time.perf_counter() - begun < 10  # it breaks the sleep off
     finally:
         signal.signal(signal.SIGTERM, before)
 
