@@ -162,8 +162,9 @@ def _listen() -> None:
 def _unraisable(raised: Any, usual: Callable[[Any], Any] = sys.unraisablehook) -> None:
     """Sends an interruption once more that came while JAX collected garbage, where Python drops it."""
     if issubclass(raised.exc_type, KeyboardInterrupt):
-        # to the main thread, or what waits there, such as a sleep, would not hear it before its end
-        later = threading.Timer(0.1, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+        # To the main thread, or what waits there, such as a sleep, would not hear it before its end. As SIGTERM: a
+        # program that a script starts in the background ignores SIGINT.
+        later = threading.Timer(0.1, signal.pthread_kill, [threading.main_thread().ident, signal.SIGTERM])
         later.daemon = True
         later.start()
     else:
