@@ -257,6 +257,16 @@ def test_layers_lie_beside_the_corpus_in_the_folder_of_the_variable_too(corpora_
     assert run.load_corpus(config("text_layers+text_layers", "meld")).modalities == ("text_layers",)
 
 
+@pytest.mark.parametrize("name", ablations.OF_FILES)
+def test_message_names_the_experiments_whose_files_have_the_name(name):
+    for experiment in EXPERIMENTS:
+        if experiment in ablations.OF_FILES[name]:
+            assert config(name, experiment).experiment == f"{experiment}:{name}"
+        else:
+            with pytest.raises(UserError, match="is no ablation"):
+                config(name, experiment)
+
+
 # --- Typos ------------------------------------------------------------------------------------------------------------
 
 
