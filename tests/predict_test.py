@@ -91,6 +91,14 @@ def test_a_split_that_the_file_does_not_name_is_that_of_training(tmp_path):
         chosen = predict.choose(predict.read(tmp_path / "c.npz", model, split), split, None)
         assert set(chosen.dialogue_ids) == set(names[trained.split == split].tolist())
     assert len(predict.read(tmp_path / "c.npz", model).dialogue_ids) == 20
+    lines = [
+        {"dialogue_id": names[i], "speaker": "a", "label": "xy"[i % 2], "features": {"text": [i + 1, i + 2]}}
+        for i in range(40)
+    ]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    held_out = predict.choose(predict.read(tmp_path / "c.jsonl", model, "test"), "test", None)
+    assert set(held_out.dialogue_ids) == set(names[trained.split == "test"].tolist())
+    assert len(predict.read(tmp_path / "c.jsonl", model).dialogue_ids) == 20
     told = (trained.split != "test")[:, None] * 6 * np.eye(2)[trained.label]
     made = np.float32(np.random.default_rng(0).normal(size=(40, 2)) + told)
     np.savez(tmp_path / "c.npz", dialogue_id=names, label=[0, 1] * 20, text=made)
@@ -125,7 +133,7 @@ def test_a_page_is_written(capsys, folder, conversation, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--run", "{run}", "{conversation}", "--split", "train"], "No dialogue is left in the split 'train'"),
+        (["--run", "{run}", "{conversation}", "--split", "train"], "no `dialogue_id` fits b, so nothing is held out"),
         (["--run", "{run}", "{garbage}"], "garbage.npz"),
     ],
 )

@@ -92,7 +92,7 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
     from ariigcn_jax.corpus import leakage
     from tools.command import as_trained, check_split
 
-    if Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
+    if not split and Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
         return corpora.conversation.read_jsonl(path)
     check_split(model, split)
     data = model.config.data
