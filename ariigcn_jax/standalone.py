@@ -5,8 +5,9 @@
     answer = load("FOLDER")
     answer([{"speaker": "Ann", "features": {"text": [0.1, ...], "audio": [0.3, ...]}}, ...])
 
-model.json says which modalities of which widths the model takes; one that an utterance lacks, or that is None, counts
-as missing. Features are given as they were extracted: standardising them is part of the model.
+model.json says which modalities of which widths the model takes; one that an utterance lacks, or that is None, not
+finite, or several features that are all zero, counts as missing. Features are given as they were extracted:
+standardising them is part of the model.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ def pack(about: Mapping[str, Any], utterances: Sequence[Mapping[str, Any]]) -> d
             if given is not None:
                 if np.shape(given) != (width,):
                     raise ValueError(f"utterance {turn}: {name} must be {width} numbers, not {np.shape(given)}")
-                rows[0, turn], here[0, turn] = given, np.isfinite(given).all()
+                rows[0, turn] = given
+                here[0, turn] = np.isfinite(given).all() and (np.any(given) or width == 1)
         features[name], present[name] = np.where(here[..., None], rows, np.float32(0)), here
     return {"features": features, "present": present, "speaker": speaker, "real": np.arange(length)[None] < count}

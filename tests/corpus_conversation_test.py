@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import corpus as corpora
+from ariigcn_jax import standalone
 from ariigcn_jax.types import UserError
 
 LINES = [
@@ -40,6 +41,23 @@ def test_a_file_reads_as_its_lines(tmp_path):
     read, given = corpora.conversation.read_jsonl(path), corpora.from_utterances(LINES)
     assert read.utterance_ids == given.utterance_ids
     np.testing.assert_array_equal(read.features["text"], given.features["text"])
+
+
+def test_zeros_are_missing_as_they_are_in_files(tmp_path):
+    vectors = {"text": [[1.0, 2], [0, 0], [3, 0]], "audio_volume": [[0.0], [1], [2]]}  # one feature may well be zero
+    features = [{m: values[turn] for m, values in vectors.items()} for turn in range(3)]
+    given = corpora.from_utterances([{"features": each} for each in features])
+    label = {"label": [0, 1, 0], "label_names": ["joy", "anger"]}
+    np.savez(tmp_path / "c.npz", dialogue_id=["a"] * 3, **label, **vectors)
+    read = corpora.load(tmp_path / "c.npz", training=False)
+    assert given.present["text"].tolist() == read.present["text"].tolist() == [True, False, True]
+    assert given.present["audio_volume"].tolist() == read.present["audio_volume"].tolist() == [True, True, True]
+    modalities = [{"name": "text", "width": 2}, {"name": "audio_volume", "width": 1}]
+    packed = standalone.pack(
+        {"longest": 0, "shortest": 1, "modalities": modalities}, [{"features": each} for each in features]
+    )
+    assert packed["present"]["text"][0, :3].tolist() == [True, False, True]
+    assert packed["present"]["audio_volume"][0, :3].all()
 
 
 @pytest.mark.parametrize(

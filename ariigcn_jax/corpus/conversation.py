@@ -3,7 +3,8 @@
     {"dialogue_id": "d1", "speaker": "Ann", "features": {"text": [0.1, …], "audio": [0.3, …]}, "label": "happy"}
 
 Only `features` is required. `dialogue_id`, `utterance_id`, `speaker`, `label` and `transcript` are text or whole
-numbers; `label` is a name. A modality that is absent or null in an utterance counts as missing there.
+numbers; `label` is a name. A modality that is absent, null or not finite in an utterance counts as missing there, and
+so does one of several features that are all zero, as in files: an extraction that failed (choice).
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def _text(utterance: Utterance, field: str, where: str) -> str | None:
 
 
 def _vector(values: Any, where: str) -> np.ndarray | None:
-    """[d] float32; None for null and for what is not finite."""
+    """[d] float32; None for null, for what is not finite, and for zeros, which `fields` takes for missing, too."""
     if values is None:
         return None
     try:
@@ -160,7 +161,7 @@ def _vector(values: Any, where: str) -> np.ndarray | None:
         vector = np.zeros((0, 0), np.float32)
     if vector.ndim != 1 or not vector.size:
         raise UserError(f"{where} must be a list of numbers, or null where the modality is missing.")
-    return vector if np.isfinite(vector).all() else None
+    return vector if np.isfinite(vector).all() and (vector.any() or vector.size == 1) else None
 
 
 def _check_widths(rows: Sequence[Mapping[str, Any]], name: str) -> None:
