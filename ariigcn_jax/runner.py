@@ -80,7 +80,7 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     if config.eval.report_best_test and not config.eval.test:
         raise UserError("eval.report_best_test=True needs eval.test=True: it reads the test split in every epoch.")
     described = describe(corpus)
-    parallel.from_first(lambda: _check_corpus(directory, described), otherwise=None)
+    parallel.from_first(lambda: check_corpus(directory, described), otherwise=None)
     corpus, normalisation = prepare(corpus)
     seeds = ensembles.make(config, corpus)
     _say_packing(seeds, corpus)
@@ -124,8 +124,8 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _check_corpus(directory: WorkDir, described: dict[str, Any]) -> None:
-    """Refuses another corpus than the run began with."""
+def check_corpus(directory: WorkDir, described: dict[str, Any]) -> None:
+    """Raises a UserError where another corpus is described than the run began with."""
     file = directory.path / CORPUS
     stored = workdir.read_json(file).get("digest", {}) if file.exists() else {}
     given = described["digest"]
@@ -382,8 +382,9 @@ def _trained_until(
 def _choose(seeds: Seeds, progress: Progress, epoch: int, scores: np.ndarray, first: int = 0) -> None:
     """Keeps the parameters of each seed whose validation score is the highest since the epoch `first`, the earliest of
     equals; until then the newest, so that a stopped run has some."""
+    scores = scores.astype(np.float32)  # as the best one is kept, or an equal one could seem better
     better = (scores > progress.best_score) | (epoch <= first)
-    progress.best_score = np.where(better, scores, progress.best_score).astype(np.float32)
+    progress.best_score = np.where(better, scores, progress.best_score)
     progress.best_epoch = np.where(better, epoch, progress.best_epoch).astype(np.int32)
     progress.best = seeds.keep(better, seeds.weights(progress.states), progress.best)
 
@@ -424,7 +425,7 @@ def _report(
     the table. `first` epochs were done by earlier starts."""
     there = [s for s in SPLITS if np.any(corpus.split == s)]
     splits = [s for s in there if s != "test" or config.eval.test]
-    labelled = "test" in splits and np.any((corpus.split == "test") & (corpus.label >= 0))
+    labelled = "test" in splits and corpus.labelled("test").any()
     outcome = {s: seeds.evaluate(s, progress.best) for s in splits}
     _check_answers(seeds, corpus, outcome)
     if not parallel.is_first():

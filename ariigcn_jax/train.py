@@ -614,7 +614,10 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
 
 
 def make_optimizer(options: Any, num_epochs: int, steps: int) -> optax.GradientTransformation:
-    """AdamW with linear warm-up, then cosine decay to 0 or a constant rate; weight decay on matrices only (choice)."""
+    """AdamW with linear warm-up, then cosine decay to 0 or a constant rate (choice).
+
+    Weight decay is on what has two dimensions or more: matrices, and the attention's biases of each relation and head.
+    """
     warmup = round(options.warmup_epochs * steps)
     if options.schedule == "cosine":
         schedule = optax.warmup_cosine_decay_schedule(0.0, options.lr, warmup, max(num_epochs * steps, warmup + 1))
@@ -673,11 +676,13 @@ def check_corpus(config: Any, corpus: Corpus) -> None:
         )
     if not any(here[corpus.training].any() for here in corpus.present.values()):
         raise UserError(f"{name} has no features in its train split: all of them are missing, NaN or infinite.")
-    if not np.any((corpus.split == "valid") & (corpus.label >= 0)):
+    if not corpus.labelled("valid").any():
         raise UserError(
             f"{name} has no labelled utterance in its validation split, which epoch and temperature are chosen on. "
             "Give some dialogues the split 'valid', or let data.valid_fraction carve them out of train."
         )
+    if config.eval.report_best_test and not corpus.labelled("test").any():
+        raise UserError(f"{name} has no labelled utterance in its test split: leave out eval.report_best_test=True.")
 
 
 def check(config: Any) -> None:
@@ -687,6 +692,7 @@ def check(config: Any) -> None:
         ("seed", config.seed, 0),
         ("model.gan.generator_hidden", config.model.gan.generator_hidden, 1),
         ("model.gan.discriminator_hidden", config.model.gan.discriminator_hidden, 1),
+        ("model.contrast_width", config.model.contrast_width, 1),
     ):
         if value < least:
             raise UserError(f"{path}={value} must be at least {least}.")

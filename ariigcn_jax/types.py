@@ -97,6 +97,10 @@ class Corpus:
         """[U] bool: utterances that a split trains on, validates or tests; with parts, the first two are the same."""
         return self.training if split == "train" else self.split == split
 
+    def labelled(self, split: str) -> np.ndarray:
+        """[U] bool: utterances of a split that have a label."""
+        return (self.split == split) & (self.label >= 0)
+
     @property
     def modalities(self) -> tuple[Modality, ...]:
         return tuple(self.features)

@@ -191,13 +191,18 @@ def caption(contents: Mapping[str, Mapping[str, Any]]) -> str:
     unit = results.unit(results.task_of(contents[FULL]))
     validated = {_validated(content) for content in contents.values()}
     unlike = " Validation scores differ in what they are of (data.cross_validation)." if len(validated) > 1 else ""
+    unpaired = (
+        " Seeds of runs with other numbers of models begin otherwise: they are paired in name only."
+        if len({content.get("members", 1) for content in contents.values()}) > 1
+        else ""
+    )
     points = tasks.difference_unit(contents[FULL]["select"])
     return (
         f"{contents[FULL]['experiment']}: test split, {results.which_epoch(contents[FULL])}; mean ± std of {count} "
         f"seed(s), {unit}. Δ: ablation − full model, seed by seed, in {points}; interval: studentised bootstrap over "
         "seeds. "
         f"p: paired t-test, and after Holm's correction for {tests} ablation(s). Seeds vary, the corpus and its splits "
-        f"do not.{unlike}"
+        f"do not.{unlike}{unpaired}"
     )
 
 
@@ -248,6 +253,11 @@ def command(overrides: Sequence[str]) -> None:
     objective.check_overrides(config.losses.to_dict(), overrides)
     if not config.eval.test:
         raise UserError("The table is of the test split: leave eval.test=True. experiments.sweep looks at validation.")
+    if not corpus.labelled("test").any():
+        raise UserError(
+            f"The table is of the test split, and the corpus {corpus.name!r} has no labelled utterance in it. "
+            "--config.data.split=fold1of5 holds a fifth of the dialogues out; experiments.sweep looks at validation."
+        )
     configs = variants(config, flag("ablations"), corpus)
     name = f"{config.experiment}-ablate"
     with workdirs.open(flag("workdir"), name, config.to_dict(), may_differ=MAY_DIFFER) as directory:

@@ -114,7 +114,7 @@ def get_config() -> ConfigDict:
     config.optimizer.lr = 1e-3  # peak, > 0
     config.optimizer.schedule = "cosine"  # cosine (to 0 over num_epochs) | constant
     config.optimizer.warmup_epochs = 2.0  # linear, >= 0
-    config.optimizer.weight_decay = 1e-2  # >= 0, on matrices
+    config.optimizer.weight_decay = 1e-2  # >= 0, on what has two dimensions or more
     config.optimizer.average = 0.0  # decay of the moving average that is evaluated, [0, 1); 0 for none
     config.optimizer.clip = 1.0  # largest gradient norm, 0 for none
     config.discriminator = ConfigDict()  # Adam of the discriminators, a constant rate

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ariigcn_jax.types import Corpus, UserError
+from ariigcn_jax.types import UserError
 from experiments import ablations
 from experiments.command import define_config, flag, main
 from experiments.run import MAY_DIFFER, load_corpus
@@ -62,7 +62,7 @@ def variants(
         said |= dict.fromkeys(notes.getvalue().splitlines())
         study.check(changed, corpus, ())
         for name in ("valid", "test"):
-            if not _labelled(corpus, name).any():
+            if not corpus.labelled(name).any():
                 raise UserError(f"The fold {split} has no labelled utterance in its {name} split. Leave it out.")
         for d in np.unique(corpus.dialogue[corpus.split == "test"]):
             name = corpus.dialogue_ids[d]
@@ -71,13 +71,9 @@ def variants(
                     f"{owner[name]} and {split} both test the dialogue {name!r}, which would count twice. Name splits "
                     "that do not overlap."
                 )
-        configs[split], tested[split] = changed, int(_labelled(corpus, "test").sum())
+        configs[split], tested[split] = changed, int(corpus.labelled("test").sum())
     print("\n".join(said), flush=True)
     return configs, tested
-
-
-def _labelled(corpus: Corpus, split: str) -> np.ndarray:
-    return (corpus.split == split) & (corpus.label >= 0)
 
 
 def rows(contents: Mapping[str, Mapping[str, Any]], tested: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -103,8 +99,7 @@ def rows(contents: Mapping[str, Mapping[str, Any]], tested: Mapping[str, int]) -
         for split, content in contents.items()
     }
     counted = dict(tested)
-    folds = list(by_fold.values())
-    by_fold[MEAN] = [{name: np.mean([fold[s][name] for fold in folds], axis=0) for name in scores} for s in seeds]
+    by_fold[MEAN] = [{name: _mean(name, contents, s) for name in scores} for s in seeds]
     if task.overall is None:
         counts = np.sum([content["test"]["confusion"] for content in contents.values()], axis=0)
         by_fold[POOLED] = [{name: task.by_class(counts[s])[name] for name in scores} for s in seeds]
@@ -114,6 +109,15 @@ def rows(contents: Mapping[str, Mapping[str, Any]], tested: Mapping[str, int]) -
         for title, summary in results.summarise(flat).items():
             found.append({"fold": fold, "score": title, "utterances": counted.get(fold, total), **summary})
     return found
+
+
+def _mean(name: str, contents: Mapping[str, Mapping[str, Any]], seed: int) -> Any:
+    """A score of the folds' mean for the seed at a place; a class's F1 is of the folds that test the class."""
+    values = np.array([content["test"][name]["per_seed"][seed] for content in contents.values()])
+    if name != "class_f1":
+        return values.mean(axis=0)
+    tested = np.array([content["test"]["support"]["per_seed"][seed] for content in contents.values()]) > 0
+    return (values * tested).sum(axis=0) / np.maximum(tested.sum(axis=0), 1)
 
 
 def _by_title(scores: Mapping[str, Any], label_names: Sequence[str]) -> dict[str, float]:
@@ -152,8 +156,9 @@ def caption(contents: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[s
     return (
         f"{len(contents)} fold(s), each tested by models that were trained on the other dialogues; "
         f"{results.which_epoch(first)}; mean ± std over {len(first['seeds'])} seed(s), {results.unit(task)}. "
-        f"{MEAN}: seed by seed, each fold counts the same; the folds' {task.metrics[select].title} has the standard "
-        f"deviation {spread}." + (f" {POOLED}: the folds' confusion matrices added up." if task.overall is None else "")
+        f"{MEAN}: seed by seed, each fold counts the same (in a class's F1 each that tests the class); the folds' "
+        f"{task.metrics[select].title} has the standard deviation {spread}."
+        + (f" {POOLED}: the folds' confusion matrices added up." if task.overall is None else "")
     )
 
 

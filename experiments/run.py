@@ -163,6 +163,7 @@ def _execute(config: Any, corpus: Corpus, workdir: str | None) -> dict[str, Any]
     with parallel.from_first(begin, otherwise) as directory:
         finished = directory.path / runner.RESULTS
         if parallel.broadcast(np.int32(finished.exists())):
+            parallel.from_first(lambda: runner.check_corpus(directory, runner.describe(corpus)), otherwise=None)
             content = json.loads(finished.read_text()) if parallel.is_first() else {}
             print(f"{directory.path}: this run is finished; this is its result.\n")
         else:

@@ -87,6 +87,7 @@ FIXED = (
     *("data.valid_fraction", "data.cross_validation", "data.leaky"),
     *("seed", "num_seeds", "eval.test", "eval.report_best_test"),
 )
+GENERATED = "data.generate"  # and its options: of other conversations
 
 
 # --- Options and their values -----------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ def settings(axes: Sequence[Axis], trials: int, seed: int) -> list[tuple[Any, ..
         raise UserError(f"{', '.join(twice)}: swept twice. Name each option once.")
     if groups := [axis.label for axis in axes if any(isinstance(value, dict | set) for value in axis.values)]:
         raise UserError(f"{groups[0]} takes no value in braces. Sweep its options one by one: KEY.OPTION=V,V.")
-    if fixed := [key for key in keys if key in FIXED]:
+    if fixed := [key for key in keys if key in FIXED or key.startswith(GENERATED)]:
         raise UserError(f"{fixed[0]} changes what is measured, so its values have no scores to compare. Leave it out.")
     found = []
     for trial in range(trials if any(axis.draw for axis in axes) else 1):

@@ -1,6 +1,7 @@
 """The ablation command: which runs it makes, its numbers by hand, and that a finished run is not made again."""
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -9,7 +10,7 @@ import pytest
 from runner_test import LIGHT, tiny
 
 from ariigcn_jax import runner
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import UNLABELED, UserError
 from experiments import ablate, run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -159,6 +160,11 @@ def test_caption_says_the_unit_of_differences():
     assert "seed by seed, in the metric's unit; interval" in ablate.caption(scores)
 
 
+def test_caption_says_where_seeds_are_not_the_same():
+    assert "in name only" not in ablate.caption(CONTENTS)
+    assert "in name only" in ablate.caption(CONTENTS | {"no_graph": CONTENTS["no_graph"] | {"members": 10}})
+
+
 # --- The command ------------------------------------------------------------------------------------------------------
 
 
@@ -204,4 +210,9 @@ def test_command_trains_writes_and_does_not_train_twice(monkeypatch, capsys, tmp
 def test_test_split_that_may_not_be_read_is_no_place_for_ablations(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"eval\.test=True"):
         start(monkeypatch, tmp_path, tiny(ONE_EPOCH | {"eval.test": False}), ablations=["only_text"])
+    made = run.load_corpus(tiny())
+    without = dataclasses.replace(made, label=np.where(made.split == "test", UNLABELED, made.label))
+    monkeypatch.setattr(ablate, "load_corpus", lambda *_: without)
+    with pytest.raises(UserError, match="no labelled utterance in it"):
+        start(monkeypatch, tmp_path, tiny(ONE_EPOCH), ablations=["only_text"])
     assert not list(tmp_path.iterdir())

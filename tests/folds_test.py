@@ -66,6 +66,13 @@ def test_mean_of_folds_and_all_utterances_by_hand():
     assert "standard deviation 17.68" in folds.caption(CONTENTS, list(rows.values()))
 
 
+def test_a_class_counts_in_the_folds_that_test_it():
+    contents = CONTENTS | {"session2": block([[[4, 0], [0, 0]], [[4, 0], [0, 0]]])}
+    rows = {(row["fold"], row["score"]): row for row in folds.rows(contents, TESTED)}
+    assert rows[folds.MEAN, "f1 of anger"]["per_seed"] == pytest.approx([0.5, 0.8])
+    assert rows[folds.MEAN, "f1 of joy"]["per_seed"] == pytest.approx([(0.5 + 1) / 2, (2 / 3 + 1) / 2])
+
+
 def start(monkeypatch, folder, file, splits, changes=(), **flags):
     config = tiny({"data.path": str(file), "data.valid_fraction": 0.3, "num_seeds": 2} | dict(changes))
     values = {"config": config, "splits": splits, "seeds": None, "workdir": str(folder)} | flags

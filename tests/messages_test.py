@@ -145,6 +145,7 @@ WRONG = [
     ("experiments.run", f"{SYNTHETIC} --config.model.graph.heads=3", "model.graph.heads=3"),
     ("experiments.run", f"{SYNTHETIC} --config.model.dropout=1.5", "model.dropout=1.5"),
     ("experiments.run", f"{SYNTHETIC} --config.model.gan.generator_hidden=0", "model.gan.generator_hidden=0"),
+    ("experiments.run", f"{SYNTHETIC} --config.model.contrast_width=0", "model.contrast_width=0 must be at least 1"),
     ("experiments.run", f"{SYNTHETIC} --config.model.graph.past=-2", "model.graph.past=-2"),
     ("experiments.run", f"{SYNTHETIC} --config.discriminator.b1=2", "discriminator.b1=2"),
     ("experiments.run", f"{SYNTHETIC} --config.losses.emotion.fn=cross_entrpy", "Did you mean 'cross_entropy'"),

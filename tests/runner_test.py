@@ -223,9 +223,9 @@ def test_earliest_of_equals_is_kept_for_each_seed(kind):
     progress = runner.Progress(
         0, None, both.place({"w": np.zeros((2, 1), np.float32)}), np.zeros(2, np.int32), np.full(2, -1.0, np.float32)
     )
-    for epoch, scores in enumerate([[0.0, 0.3], [0.5, 0.3], [0.5, float("nan")], [0.4, 0.6]], start=1):
+    for epoch, scores in enumerate([[0.0, 0.3], [0.7, 0.3], [0.7, float("nan")], [0.4, 0.8]], start=1):
         progress.states = both.place(states_with(epoch, -epoch))
-        runner._choose(both, progress, epoch, np.array(scores, np.float32))
+        runner._choose(both, progress, epoch, np.array(scores, np.float64))  # 0.7 is more than its float32
     assert progress.best_epoch.tolist() == [2, 4]
     assert both.host(progress.best)["w"].tolist() == [[2], [-4]]
 
@@ -284,7 +284,10 @@ def test_corpus_without_a_test_split_ends_with_its_validation_scores(tmp_path, m
         return dataclasses.replace(corpus, split=np.where(corpus.split == "test", "train", corpus.split))
 
     monkeypatch.setattr(run, "load_corpus", without_test)
-    content, output = execute(tmp_path, LIGHT | {"num_epochs": 1})
+    with pytest.raises(UserError, match=r"no labelled utterance in its test split: leave out eval\.report_best_test"):
+        execute(tmp_path / "other", BOTH)
+    assert not (tmp_path / "other").exists()
+    content, output = execute(tmp_path, LIGHT | {"num_epochs": 1, "data.device_megabytes": 1})
     assert content["calibration_error"].keys() == {"valid"} and content["temperature"][0] > 0
     assert "test" not in content and "valid, epoch chosen on validation" in output
 
@@ -471,10 +474,12 @@ def test_damaged_checkpoint_costs_an_epoch_and_no_bit(both, tmp_path, capsys):
 
 def test_another_corpus_is_refused_on_resuming(both, tmp_path, monkeypatch):
     shutil.copytree(both[0], tmp_path / "run")
-    (tmp_path / "run" / "results.json").unlink()
     corpus = run.load_corpus(tiny())
     corpus.features["text"][corpus.split == "train"] += 1
     monkeypatch.setattr(run, "load_corpus", lambda *_: corpus)
+    with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
+        execute(tmp_path / "run", BOTH)  # what is finished is not of this corpus, either
+    (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
         execute(tmp_path / "run", BOTH)
     described = json.loads((tmp_path / "run" / "corpus.json").read_text())

@@ -228,6 +228,7 @@ def test_every_kind_of_search_is_drawn(start, tmp_path, given):
         (dict(grid=["eval.test=True,False"]), "eval.test changes what is measured"),
         (dict(grid=["data.leaky=(),('text=0.4',)"]), "data.leaky changes what is measured"),
         (dict(grid=["num_seeds=1,2"]), "num_seeds changes what is measured"),
+        (dict(grid=["data.generate.seed=0,1"]), r"data\.generate\.seed changes what is measured"),
         (dict(random=["optimizer.lr=log:1e-6:1e-5"], trials=2), r"discriminator\.lr"),
     ],
 )
