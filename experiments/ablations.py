@@ -70,11 +70,18 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_cross_validation": {"data.cross_validation": False},
     # The graph
     "no_graph": {"model.graph.layers": 0},
-    "no_speaker": {"model.speakers": 0, "model.graph.speaker_relations": False},
+    # a copy standardised by speaker knows who speaks
+    "no_speaker": {"model.speakers": 0, "model.graph.speaker_relations": False, "data.speaker_normalised": ()},
     "no_edge_attention": {"model.graph.score": "uniform"},
     "dot_attention": {"model.graph.score": "dot"},
     "complete_graph": {"model.graph.past": -1, "model.graph.future": -1},
-    "causal_graph": {"model.graph.future": 0, "model.context": "none"},  # a context would hear the whole dialogue
+    # a context would hear the whole dialogue, and copies are standardised over all of it
+    "causal_graph": {
+        "model.graph.future": 0,
+        "model.context": "none",
+        "data.speaker_normalised": (),
+        "data.dialogue_normalised": (),
+    },
     # The functions of the loss slots
     "emotion_cross_entropy": {"losses.emotion.fn": "cross_entropy"},
     "emotion_weighted_cross_entropy": {"losses.emotion.fn": "weighted_cross_entropy"},

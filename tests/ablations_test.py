@@ -76,6 +76,15 @@ def test_network_differs_in_what_the_name_says_alone(name, fields):
     assert expected and different == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "left"), [("no_speaker", [(), ("audio",)]), ("causal_graph", [(), ()]), ("dot_attention", None)]
+)
+def test_no_copy_says_what_the_graph_may_not_know(name, left):
+    copies = {"data.speaker_normalised": ("text",), "data.dialogue_normalised": ("audio",)}
+    changed = copies | ablations.ABLATIONS[name]
+    assert [changed[key] for key in copies] == (left or list(copies.values()))
+
+
 def test_journal_gan_is_latent_and_has_one_loss():
     assert (players("gan_journal").summed, players("gan_journal").wiring) == (True, "latent")
     assert (players("gan_summed").summed, players("gan_summed").wiring) == (True, "feature")
