@@ -6,7 +6,7 @@ Test weighted F1 69.49 ± 0.44 with frozen MiniLM text, eGeMAPS audio and prosod
 leaves out another tenth of train and validation, on two shared CPU cores, commit 1cf3218; one model (single) 66.53 ±
 0.75. With the last four layers of MiniLM in the place of its sentence embedding (text_layers behind this file; README)
 71.29 ± 0.29 (3 seeds, 3,438 s beside other work, commit 944ff36), without cross-validation 70.37 ± 0.39 (10 seeds,
-4,353 s beside other work, commit 1a2d714), one model 68.96 ± 1.04 (10 seeds, 664 s, commit 944ff36). Options were
+4,353 s beside other work, commit 1a2d714), one model 69.13 ± 0.81 (10 seeds, 459 s, commit 5f88a03). Options were
 chosen by sessions left out of training; README has the scores of the defaults before.
 four_way merges happy and excited and leaves out frustrated.
 """
