@@ -127,6 +127,14 @@ def test_folds_keep_their_choice_between_versions():
     ]
 
 
+def test_unknown_people_join_nothing():
+    people = np.array(["", "Ann", "", "Bob", "Cleo", ""])
+    held = [
+        splits.hold_out(splits.parse(f"fold{k}of3:speaker"), np.arange(6) // 2, people, list("abc")) for k in (1, 2, 3)
+    ]
+    assert np.sum(held, axis=0).tolist() == [1, 1, 1]
+
+
 def test_dialogues_are_joined_through_others():
     dialogue, value = np.array([0, 0, 1, 2, 2, 3]), np.array([3, 1, 0, 2, 1, 2])  # 0 – 2 – 3 by 1 and 2; 1 alone
     assert splits._groups(dialogue, value, 4, 4).tolist() == [0, 1, 0, 0]

@@ -187,3 +187,64 @@ def test_each_split_counts_its_dialogues_from_0(tmp_path):
     read = corpus.load(tmp_path)
     assert read.dialogue_ids == ("train_0", "train_1", "dev_0", "dev_1", "test_0", "test_1")
     assert read.split.tolist() == ["train"] * 3 + ["valid"] * 3 + ["test"] * 3
+
+
+# --- Columns of one name ----------------------------------------------------------------------------------------------
+
+FEW = "\n".join(f"d{d},{t},{'glad' if t % 2 else 'calm'},calm,glad,f,m,{d}.5,{t},1" for d in range(4) for t in range(4))
+
+
+def test_numbered_columns_do_not_take_the_place_of_the_column_they_belong_to(load):
+    read = load(f"dialogue_id,turn,emotion,label_1,label_2,speaker_1,speaker_2,audio_0,audio_1,audio_2\n{FEW}")
+    assert read.label_names == ("calm", "glad") and read.label.tolist() == [0, 1, 0, 1] * 4
+    assert read.features["audio"][5].tolist() == [1.5, 1, 1]
+    words = "\n".join(f"d{d},a,hm {t},{d}.5,{t}" for d in range(4) for t in range(3))
+    read = load(f"dialogue_id,label,text,text_0,text_1\n{words}".replace("a,hm 0", "b,hm 0"))
+    assert read.transcript.tolist() == ["hm 0", "hm 1", "hm 2"] * 4
+    assert read.features["text"][4].tolist() == [1.5, 1]
+    row = {"dialogue_id": "a", "text": "hm", "features": {"text": [1.0, 2.0]}}
+    read = load(json.dumps([row | {"label": x} for x in "xyxy"]), "x.json", valid_fraction=0, test_fraction=0)
+    assert read.transcript.tolist() == ["hm"] * 4 and read.features["text"].shape == (4, 2)
+
+
+def test_names_that_would_be_one_are_refused(refused):
+    words = refused("dialogue_id,label,audio,audio_0,audio_1\na,x,a.wav,1,2")
+    assert "the columns `audio` and `audio_0`, … would both be `audio`" in words
+
+
+def test_not_a_number_is_nothing_in_json(load):
+    rows = [{"dialogue_id": f"d{k // 4}", "speaker": x, "label": x, "text": [k, 1.5]} for k, x in enumerate("ab" * 8)]
+    rows[3] |= {"label": float("nan"), "speaker": float("nan")}
+    read = load(json.dumps(rows), "x.json")
+    assert read.label_names == ("a", "b") and read.label[3] == UNLABELED and read.speaker_names[3] == ""
+
+
+def test_lists_of_labels_are_sets(load):
+    rows = [
+        {"dialogue_id": f"d{k}", "emotions": [[], ["joy"], ["joy", "fear"]][k % 3], "text": [k, 1.5]} for k in range(12)
+    ]
+    read = load(json.dumps(rows), "x.json", label="emotions", task="multilabel")
+    assert sorted(read.target_names) == ["fear", "joy"]
+    assert read.target.sum(axis=1).tolist() == [0, 1, 2] * 4 and (read.label >= 0).all()
+
+
+def test_negative_numbers_are_no_labels_and_said(load):
+    read = load("dialogue_id,label,text\n" + "\n".join(f'd{k},{k % 3 - 1},"[{k}, 1]"' for k in range(12)))
+    assert "`label`: 4 negative numbers count as no label" in read.notes
+
+
+def test_an_id_that_comes_twice_is_no_turn(load):
+    head, order = "dialogue_id,utterance_id,label,text", (4, 2, 7, 9, 5)
+    rows = [f'd{d},{10 * d + k},{"xy"[k % 2]},"[{d}, {k}]"' for d in range(4) for k in order]
+    rows[7] = rows[7].replace("d1,17", "d1,7")
+    read = load("\n".join([head, *rows]))
+    assert read.features["text"][:, 1].tolist() == list(order) * 4
+    assert not any("turn" in note for note in read.notes)
+
+
+def test_ratings_and_fields_of_ones_own(load):
+    rows = [f'd{d},{"xy"[k % 2]},{k / 2},{"" if d else k},s{d % 2},"[{d}, {k}]"' for d in range(8) for k in range(4)]
+    table = "\n".join(["dialogue_id,label,valence,arousal,session,text", *rows])
+    read = load(table, ratings=("valence",), split="session=s1", valid_fraction=0.3)
+    assert read.ratings.shape == (32, 1)
+    assert {d for d, s in zip(read.dialogue, read.split, strict=True) if s == "test"} == {1, 3, 5, 7}

@@ -112,7 +112,8 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
                 f"is left to train on. It has {few}"
             )
         return held
-    group = _groups(dialogue, value, len(dialogue_ids), len(known))
+    there = known[value] != ""  # nobody is no one person
+    group = _groups(dialogue[there], value[there], len(dialogue_ids), len(known))
     by_name = np.argsort(np.asarray(dialogue_ids, object))
     groups, place = np.unique(group[by_name], return_index=True)
     first = {int(g): dialogue_ids[int(d)] for g, d in zip(groups, by_name[place], strict=True)}

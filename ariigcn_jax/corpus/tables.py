@@ -51,6 +51,7 @@ VECTORS = (
     "In a table they are a column of JSON lists, `text` with [0.1, 0.2], columns `text_0`, `text_1`, …, or a column "
     "`text_file` with paths of .npy files; a single number is [0.3]."
 )
+LONGEST_VALUE = 200  # characters of a field that dialogues may be chosen by
 Row = dict[str, Any]
 
 
@@ -174,6 +175,11 @@ def _csv(path: Path, words: str) -> Iterator[Row]:
         if len(set(names)) < len(names):
             raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")
         groups = _groups(names)
+        if twice := [stem for stem in groups if stem in names and (stem != "text" or _find(names, "transcript"))]:
+            raise UserError(
+                f"{path}: the columns `{twice[0]}` and `{groups[twice[0]][0]}`, … would both be `{twice[0]}`. Rename "
+                "one."
+            )
         for cells in reader:
             if not any(cells):
                 continue
@@ -205,10 +211,14 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def _groups(names: Sequence[str]) -> dict[str, list[str]]:
-    """Modality → its columns `<modality>_0 …` in their order."""
+    """Modality → its columns `<modality>_0 …` in their order; several labels are of this form, too.
+
+    Columns such as label_1 and label_2 of annotators beside one label or emotion stay single ones.
+    """
+    known = {alias for field, aliases in ALIASES.items() if _find(names, field) for alias in aliases}
     found: dict[str, dict[int, str]] = {}
     for name in names:
-        if match := _NUMBERED.fullmatch(name):
+        if (match := _NUMBERED.fullmatch(name)) and _plain(match.group(1)) not in known:
             found.setdefault(match.group(1), {})[int(match.group(2))] = name
     first = {stem: min(columns) for stem, columns in found.items()}
     return {
@@ -224,6 +234,8 @@ def _compact(row: Row, groups: dict[str, list[str]]) -> Row:
     """Vectors as arrays, which take a fraction of their text."""
     for stem, columns in groups.items():
         cells = [row.pop(column) for column in columns]
+        if stem in row:  # `text` beside text_0, …
+            row["transcript"] = row.pop(stem)
         row[stem] = _numbers(cells) if any(c.strip() for c in cells) else None
     words = {name for field in _TEXTS if (name := _find(row, field))}
     for name, cell in row.items():
@@ -313,12 +325,19 @@ def _flattened(path: Path, value: Any) -> Iterator[Row]:
 
 
 def _plain_row(row: Row) -> Row:
-    """Lists of numbers as arrays; features may lie one level deeper."""
+    """Lists of numbers as arrays, NaN as nothing; features may lie one level deeper."""
     for key in ("features", "feature"):
         if isinstance(row.get(key), dict):
-            row = {**{k: v for k, v in row.items() if k != key}, **row[key]}
+            others = {k: v for k, v in row.items() if k != key}
+            if "text" in row[key] and isinstance(others.get("text"), str) and _find(others, "transcript") is None:
+                others["transcript"] = others.pop("text")
+            row = {**others, **row[key]}
     return {
-        str(k): np.array(v, np.float64) if isinstance(v, list) and v and all(map(is_number, v)) and _small(v) else v
+        str(k): np.array(v, np.float64)
+        if isinstance(v, list) and v and all(map(is_number, v)) and _small(v)
+        else None
+        if isinstance(v, float) and np.isnan(v)
+        else v
         for k, v in row.items()
     }
 
@@ -350,9 +369,24 @@ def _fields(path: Path, rows: list[Row], label: str, task: str, size: int) -> Fi
     used = {column for column in columns.values() if column}
     passed = [name for name in names if name not in used and not _read_column(fields, rows, name, size)]
     if passed:
-        fields.others.extend(passed)
+        for name in passed:
+            _keep(fields, [row.get(name) for row in rows], name)
+        fields.others.extend(name for name in passed if name not in fields.arrays)
         fields.note(f"passed over, as neither vectors nor known by name: {listed([n or '(no name)' for n in passed])}")
     return fields
+
+
+def _keep(fields: Fields, values: list[Any], name: str) -> None:
+    """Keeps what an option may ask for by name: ratings in numbers, or what `data.split` goes by in short words."""
+    try:
+        words = [text(value).strip() for value in values]
+    except ShapeError:
+        return
+    numbers = np.array([_number(w) if w else np.nan for w in words])
+    if all(not w or np.isfinite(x) for w, x in zip(words, numbers, strict=True)):
+        fields.arrays[name] = numbers.astype(np.float32)
+    elif max(map(len, words)) <= LONGEST_VALUE:
+        fields.arrays[name] = text_array(words)
 
 
 def _are_words(values: Sequence[Any]) -> bool:
@@ -370,11 +404,12 @@ def _text_column(path: Path, rows: list[Row], column: str) -> np.ndarray:
 
 
 def _read_order(fields: Fields, rows: list[Row], columns: dict[str, str | None]) -> None:
-    """turn and utterance_id. Numbers that begin again in each dialogue are turns, as in MELD's tables."""
+    """turn and utterance_id. Numbers that begin again in each dialogue, at 0 or 1 in most, are turns, as in MELD's
+    tables."""
     if (column := columns["utterance_id"]) is not None:
         ids = _text_column(fields.path, rows, column)
         numbers = columns["turn"] is None and all(re.fullmatch(r"\d{1,9}", i) for i in ids.tolist())
-        if numbers and columns["dialogue_id"] is not None and len(np.unique(ids)) < len(ids):
+        if numbers and columns["dialogue_id"] is not None and _begin_again(fields, ids.astype(np.int64)):
             fields.arrays["turn"] = ids.astype(np.int64)
         else:
             fields.arrays["utterance_id"] = ids
@@ -386,6 +421,13 @@ def _read_order(fields: Fields, rows: list[Row], columns: dict[str, str | None])
         fields.note(f"`{order}` is not a number in every row: the rows' order counts")
         return
     fields.arrays["turn"] = np.array(values)
+
+
+def _begin_again(fields: Fields, numbers: np.ndarray) -> bool:
+    _, dialogue = np.unique(fields.arrays["dialogue_id"], return_inverse=True)
+    first = np.full(dialogue.max() + 1, numbers.max())
+    np.minimum.at(first, dialogue, numbers)
+    return len(np.unique(numbers)) < len(numbers) and bool(np.median(first) <= 1)
 
 
 def _number(value: Any) -> float:
@@ -401,6 +443,9 @@ def _read_labels(fields: Fields, rows: list[Row], column: str, label: str, task:
         _read_column(fields, rows, column, fields.path.stat().st_size)
         fields.arrays[label] = fields.arrays.pop(column)
         return
+    if task == "multilabel":  # a list of labels, which may be empty, is their set
+        lists = [targets.APART.join(map(str, v)) or targets.NONE if isinstance(v, list) else v for v in values]
+        rows = [{column: v} for v in lists]
     words = _text_column(fields.path, rows, column).tolist()
     if task != "classification":
         _read_targets(fields, words, column, label, task)
@@ -410,6 +455,10 @@ def _read_labels(fields: Fields, rows: list[Row], column: str, label: str, task:
         not c or re.fullmatch(r"-?\d{1,9}(\.0*)?|nan", c, re.IGNORECASE) for c in cells
     ):
         numbers = np.array([float(c) if c else np.nan for c in cells])
+        if negative := int((numbers < 0).sum()):
+            fields.note(
+                f"`{column}`: {count(negative, 'negative number counts', 'negative numbers count')} as no label"
+            )
         fields.arrays[label] = np.where(np.isnan(numbers), -1, numbers)
         return
     numbers = np.array([_number(c) if c else -1.0 for c in cells])
