@@ -58,6 +58,16 @@ def test_zeros_are_missing_as_they_are_in_files(tmp_path):
     )
     assert packed["present"]["text"][0, :3].tolist() == [True, False, True]
     assert packed["present"]["audio_volume"][0, :3].all()
+    silent = {m: np.zeros_like(v) if m == "text" else v for m, v in vectors.items()}
+    np.savez(tmp_path / "silent.npz", dialogue_id=["a"] * 3, **label, **silent)  # a conversation need not have both
+    assert not corpora.load(tmp_path / "silent.npz", training=False).present["text"].any()
+
+
+def test_a_file_is_cut_at_line_feeds_alone_and_may_begin_with_a_mark(tmp_path):
+    path = tmp_path / "c.jsonl"
+    lines = [{"transcript": "one\u2028two", "features": {"text": [1, 2]}}, {"features": {"text": [3, 4]}}]
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\r\n" for line in lines), encoding="utf-8-sig")
+    assert corpora.conversation.read_jsonl(path).transcript.tolist() == ["one\u2028two", ""]
 
 
 @pytest.mark.parametrize(

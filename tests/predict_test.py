@@ -111,6 +111,20 @@ def test_a_split_that_the_file_does_not_name_is_that_of_training(tmp_path):
         predict.read(tmp_path / "c.npz", model, "valid")
 
 
+def test_what_training_reads_is_read(tmp_path):
+    config = base.get_config()
+    config.data.modalities = ("eeg", "text")
+    model = types.SimpleNamespace(config=config, task="classification", modalities=("eeg", "text"))
+    line = {"dialogue_id": "a", "turn": 0, "split": "test", "label": "x", "features": {"text": [1.0, 2.0]}}
+    (tmp_path / "c.jsonl").write_text(json.dumps(line) + "\n" + json.dumps(line | {"turn": 1}) + "\n")
+    assert len(predict.read(tmp_path / "c.jsonl", model)) == 2  # with fields that conversations have no use for
+    (tmp_path / "eeg.csv").write_text("dialogue_id,eeg_0,eeg_1\na,1,2\na,3,4\n")
+    assert predict.read(tmp_path / "eeg.csv", model).features["eeg"].tolist() == [[1, 2], [3, 4]]
+    (tmp_path / "bad.jsonl").write_text('{"features": {"text": [1, 2]}}\n{"features": {"text": [1, 2]\n')
+    with pytest.raises(UserError, match="line 2: is not JSON"):
+        predict.read(tmp_path / "bad.jsonl", model)
+
+
 def test_nobody_reads_on(monkeypatch, folder, conversation):
     class Closed(io.StringIO):
         def flush(self):

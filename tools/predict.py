@@ -15,6 +15,7 @@ that modality is removed from the conversation.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -89,21 +90,35 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
       UserError: the file cannot be read, or the model cannot be measured on the split.
     """
     from ariigcn_jax import corpus as corpora
+
+    if not split and Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
+        try:
+            return corpora.conversation.read_jsonl(path)
+        except UserError as error:  # it may have more fields, as training reads them
+            with contextlib.suppress(UserError):
+                return _read(path, model, split)
+            raise error
+    return _read(path, model, split)
+
+
+def _read(path: str, model: TrainedModel, split: str | None) -> Corpus:
+    from ariigcn_jax import corpus as corpora
     from ariigcn_jax.corpus import leakage
     from tools.command import as_trained, check_split
 
-    if not split and Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
-        return corpora.conversation.read_jsonl(path)
     check_split(model, split)
     data = model.config.data
     options = dict(label=data.label, task=model.task, training=False, relabel=data.get("relabel", ""))
     if split:
         options |= dict(split=data.get("split", ""), without=data.get("without", ""))
         options |= dict(valid_fraction=data.valid_fraction, carved=True)
-    try:
-        corpus = corpora.load(path, modalities=tuple(data.modalities) or model.modalities, **options)
-    except UserError:
-        corpus = corpora.load(path, **options)  # some modality may be missing
+    wanted = tuple(data.modalities) or model.modalities
+    for chosen in (wanted, (), *((m,) for m in wanted)):  # some may be missing, and a name may say nothing
+        with contextlib.suppress(UserError):
+            corpus = corpora.load(path, modalities=chosen, **options)
+            break
+    else:
+        corpus = corpora.load(path, **options)  # says what is wrong
     if not split:
         return corpus
     if split != "test":  # as they were trained on and validated

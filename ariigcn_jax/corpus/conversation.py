@@ -79,7 +79,7 @@ def read_jsonl(path: str | Path) -> Corpus:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not at every character that ends a line for Unicode
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text ({getattr(error, 'strerror', None) or error}).") from error
     utterances = []

@@ -217,7 +217,7 @@ def assemble(
         given = _carve(archive, given, split, without, dialogue, dialogue_ids, kept, labels != UNLABELED, fractions)
     elif given is None:
         given = np.full(len(dialogue_ids), "test")
-    features, present = _features(archive, chosen, order)
+    features, present = _features(archive, chosen, order, training)
     corpus = Corpus(
         name=name or archive.name or (archive.path.name if archive.path.is_dir() else archive.path.stem),
         features=features,
@@ -548,7 +548,7 @@ def _given_splits(
 
 
 def _features(
-    archive: Fields, chosen: Sequence[Modality], order: np.ndarray
+    archive: Fields, chosen: Sequence[Modality], order: np.ndarray, training: bool
 ) -> tuple[dict[Modality, np.ndarray], dict[Modality, np.ndarray]]:
     features, present = {}, {}
     for modality in chosen:
@@ -557,7 +557,7 @@ def _features(
             remedy = f"It must be [{len(order)}, d] with d of at least 1, one row per utterance"
             raise archive.refusal(modality, f"has the shape {values.shape}", remedy)
         rows = _rows(values, order)
-        here = _present(archive, modality, rows, order)
+        here = _present(archive, modality, rows, order, training)
         features[modality], present[modality] = _zeroed(rows, here), here
     if nothing := int((~np.any([*present.values()], axis=0)).sum()):
         archive.note(f"{count(nothing, 'utterance has', 'utterances have')} no modality at all")
@@ -593,7 +593,7 @@ def _each_row(rows: np.ndarray, what: Callable[[np.ndarray], Any]) -> np.ndarray
     return np.concatenate([what(rows[i : i + _BLOCK_ROWS]) for i in range(0, len(rows), _BLOCK_ROWS)])
 
 
-def _present(archive: Fields, modality: Modality, rows: np.ndarray, order: np.ndarray) -> np.ndarray:
+def _present(archive: Fields, modality: Modality, rows: np.ndarray, order: np.ndarray, training: bool) -> np.ndarray:
     """[U] bool. Zero rows are failed extractions unless the file says what is present (choice)."""
     given = _given_present(archive, modality, order)
     finite = _each_row(rows, lambda block: np.isfinite(block).all(axis=1))
@@ -602,11 +602,11 @@ def _present(archive: Fields, modality: Modality, rows: np.ndarray, order: np.nd
         archive.note(_missing(broken, modality, "NaN or Inf"))
     if given is not None:
         return given & finite
-    # A single feature may well be zero, and a modality that is zero throughout says nothing about its extraction.
+    # A single feature may well be zero, and where a modality is zero throughout training, so it is learnt.
     zero = finite & ~_each_row(rows, lambda block: block.any(axis=1))
     if rows.shape[1] == 1 or not zero.any():
         return finite
-    if zero.sum() == finite.sum():
+    if training and zero.sum() == finite.sum():
         archive.note(f"`{modality}` is zero in every utterance")
         return finite
     archive.note(_missing(int(zero.sum()), modality, "only zeros"))
