@@ -127,9 +127,12 @@ def describe(corpus: Corpus) -> dict[str, Any]:
 def check_corpus(directory: WorkDir, described: dict[str, Any]) -> None:
     """Raises a UserError where another corpus is described than the run began with."""
     file = directory.path / CORPUS
-    stored = workdir.read_json(file).get("digest", {}) if file.exists() else {}
-    given = described["digest"]
+    before = workdir.read_json(file) if file.exists() else {}
+    stored, given = before.get("digest", {}), described["digest"]
     differing = [name for name in {**stored, **given} if stored and stored.get(name) != given.get(name)]
+    differing += [
+        name for name in ("label_names", "target_names") if before.get(name, described[name]) != described[name]
+    ]
     if differing:
         raise UserError(
             f"The corpus has changed since the run in {directory.path} began ({', '.join(differing)}). Use the same "

@@ -123,7 +123,7 @@ def _conditions(environment: Mapping[str, Any], corpus: Mapping[str, Any]) -> di
     """What results may depend on besides the config, of an environment.json and a corpus.json, under dotted keys."""
     kept = ("git", "python", "versions", "platform", "device")
     return workdirs.flatten({name: environment.get(name) for name in kept}) | workdirs.flatten(
-        {"corpus": {name: corpus.get(name) for name in ("version", "splits", "digest")}}
+        {"corpus": {name: corpus.get(name) for name in ("version", "label_names", "splits", "digest")}}
     )
 
 

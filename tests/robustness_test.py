@@ -3,12 +3,14 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 import runs
 
 from ariigcn_jax import corpus as corpora
+from ariigcn_jax import runner
 from experiments.command import call
 from experiments.run import load_corpus
 from tools import robustness
@@ -45,6 +47,12 @@ def test_shares_that_cannot_be_reached_are_left_out():
     assert not three["without audio"][0]["audio"].any() and three["without audio"][0]["text"].all()
 
 
+def _trained_on(run, corpus):
+    described = json.loads((run / runner.CORPUS).read_text())
+    described |= {name: runner.describe(corpus)[name] for name in ("digest", "label_names")}
+    (run / runner.CORPUS).write_text(json.dumps(described))
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """A run, its corpus as a file, and what the command leaves; the programs that were compiled."""
@@ -57,6 +65,7 @@ def measured(tmp_path_factory):
     np.savez(folder / "corpus.npz", **fields, **features, label=label, label_names=names)
     prepared = {"data.speaker_normalised": ("a",), "data.dialogue_normalised": ("audio",), "data.ranked": ("a", "te")}
     run = runs.make(folder / "run", {"data.path": str(folder / "corpus.npz")} | prepared, widths=WIDTHS)
+    _trained_on(run, load_corpus(robustness.inference.load(run).config))
     made = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARIIGCN_CACHE", "")
@@ -110,7 +119,22 @@ def test_one_program_for_all_masks_and_four_files(measured):
 def test_what_cannot_be_measured_is_said(measured, capsys, monkeypatch, tmp_path):
     run, _ = measured
     monkeypatch.setenv("ARIIGCN_CACHE", "")
-    alone = runs.make(tmp_path / "alone", {"data.path": str(run.parent / "corpus.npz")}, widths={"text": 3})
+    file = run.parent / "corpus.npz"
+    alone = runs.make(tmp_path / "alone", {"data.path": str(file)}, widths={"text": 3})
+    described = json.loads((alone / runner.CORPUS).read_text())
+    (alone / runner.CORPUS).write_text(json.dumps(described | {"digest": {}}))  # as runs of before have it
+    for name, changed in (
+        ("features of visual", lambda was: {"visual": was["visual"] + 1}),
+        ("label_names", lambda was: {"label_names": was["label_names"][::-1]}),
+    ):
+        other = shutil.copytree(run, tmp_path / name)
+        config = json.loads((other / "config.json").read_text())
+        config["data"]["path"] = str(tmp_path / f"{name}.npz")
+        (other / "config.json").write_text(json.dumps(config))
+        with np.load(file) as was:
+            np.savez(tmp_path / f"{name}.npz", **{**was, **changed(was)})
+        assert call(robustness.command, robustness.arguments(), [str(other)]) == 1
+        assert f"has changed since it was trained on ({name})" in capsys.readouterr().err
     for arguments, words in (
         ([run, "--draws=0"], "at least one mask"),
         ([run.parent], "is not the folder of a run"),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ariigcn_jax.corpus import normalisation
+from ariigcn_jax import runner, workdir
+from ariigcn_jax.corpus import identity, normalisation
 from ariigcn_jax.inference import TrainedModel
 from ariigcn_jax.types import SPLITS, Corpus, Outputs, UserError
 
@@ -40,10 +41,34 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
         config.data[option] = ()  # the model does so itself
     check_split(model, split)
     config.data.cross_validation = False
-    corpus = as_trained(model, load_corpus(config))
+    corpus = load_corpus(config)
+    _check_same(model, corpus)
+    corpus = as_trained(model, corpus)
     if split not in corpus.split:
         raise UserError(f"{model.path}: its corpus {corpus.name!r} has no {split} split. Choose another --split.")
     return only(corpus, corpus.split == split)
+
+
+def _check_same(model: TrainedModel, corpus: Corpus) -> None:
+    """Raises a UserError where labels or features are not those that the run was trained on."""
+    file = model.path / runner.CORPUS
+    stored = workdir.read_json(file) if file.exists() else {}
+    digest, ranked = stored.get("digest", {}), tuple(model.config.data.get("ranked", ()))
+    now = {
+        name: value
+        for name, value in identity.digest(corpus).items()
+        # splits are the tool's, and the run has ranks in the place of these
+        if name != "split" and not name.removeprefix("features of ").startswith(ranked)
+    }
+    differing = [name for name, value in now.items() if digest.get(name, value) != value]
+    differing += (
+        ["label_names"] if stored.get("label_names", list(corpus.label_names)) != list(corpus.label_names) else []
+    )
+    if differing:
+        raise UserError(
+            f"{model.path}: its corpus {corpus.name!r} has changed since it was trained on ({', '.join(differing)}). "
+            "Put the one of then in its place."
+        )
 
 
 def check_split(model: TrainedModel, split: str | None) -> None:
