@@ -207,6 +207,17 @@ def test_numbered_columns_do_not_take_the_place_of_the_column_they_belong_to(loa
     assert read.transcript.tolist() == ["hm"] * 4 and read.features["text"].shape == (4, 2)
 
 
+def test_numbered_columns_are_features_and_several_labels(load):
+    rows = "\n".join(f"v{d},{'xy'[t % 2]},{d}.5,{t % 2},{t // 2}" for d in range(4) for t in range(4))
+    read = load(f"video_id,label,video_0,video_1,video_2\n{rows}")  # `video` may name a dialogue, too
+    assert read.widths == {"video": 3} and read.dialogue_ids == ("v0", "v1", "v2", "v3")
+    for name, label in (("emotion", "label"), ("label", "emotion")):
+        table = f"dialogue_id,{name},text,{label}_0,{label}_1\n"
+        table += "\n".join(f'd{d},x,"[{d}, {t}]",{t % 2},{t // 2}' for d in range(4) for t in range(4))
+        read = load(table, label=label, task="multilabel")
+        assert read.target[:4].tolist() == [[0, 0], [1, 0], [0, 1], [1, 1]]
+
+
 def test_names_that_would_be_one_are_refused(refused):
     words = refused("dialogue_id,label,audio,audio_0,audio_1\na,x,a.wav,1,2")
     assert "the columns `audio` and `audio_0`, … would both be `audio`" in words
@@ -248,3 +259,14 @@ def test_ratings_and_fields_of_ones_own(load):
     read = load(table, ratings=("valence",), split="session=s1", valid_fraction=0.3)
     assert read.ratings.shape == (32, 1)
     assert {d for d, s in zip(read.dialogue, read.split, strict=True) if s == "test"} == {1, 3, 5, 7}
+    numbered = table.replace(",s0,", ",1,").replace(",s1,", ",2,")
+    assert np.array_equal(load(numbered, split="session=2", valid_fraction=0.3).split == "test", read.split == "test")
+    zeros = table.replace(",s0,", ",01,").replace(",s1,", ",02,")
+    assert np.array_equal(load(zeros, split="session=02", valid_fraction=0.3).split == "test", read.split == "test")
+
+
+def test_further_columns_take_no_name_that_has_a_meaning(load):
+    rows = [f'd{d},{"xy"[k % 2]},Ann,7,z,maybe,3,"[{d}, {k + 1}]"' for d in range(4) for k in range(4)]
+    read = load("\n".join(["dialogue_id,label,speaker,Speaker,label_names,text_present,audio_length,text", *rows]))
+    assert read.label_names == ("x", "y") and set(read.speaker_names) == {"Ann"} and read.present["text"].all()
+    assert not any("reshape" in note for note in read.notes)

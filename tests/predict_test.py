@@ -120,6 +120,13 @@ def test_what_training_reads_is_read(tmp_path):
     assert len(predict.read(tmp_path / "c.jsonl", model)) == 2  # with fields that conversations have no use for
     (tmp_path / "eeg.csv").write_text("dialogue_id,eeg_0,eeg_1\na,1,2\na,3,4\n")
     assert predict.read(tmp_path / "eeg.csv", model).features["eeg"].tolist() == [[1, 2], [3, 4]]
+    model.modalities = config.data.modalities = ("eeg", "text", "gaze")
+    (tmp_path / "two.csv").write_text("dialogue_id,gaze_0,gaze_1,text_0,text_1\na,1,2,5,6\na,3,4,7,8\n")
+    assert set(predict.read(tmp_path / "two.csv", model).modalities) == {"text", "gaze"}
+    one = [{"utterance_id": k, "x": 1, "features": {"text": [1.0, 2.0]}} for k in range(3)]
+    (tmp_path / "one.jsonl").write_text("".join(json.dumps(line) + "\n" for line in one))
+    with pytest.raises(UserError, match="has no use for x"):  # and is no three dialogues
+        predict.read(tmp_path / "one.jsonl", model)
     (tmp_path / "bad.jsonl").write_text('{"features": {"text": [1, 2]}}\n{"features": {"text": [1, 2]\n')
     with pytest.raises(UserError, match="line 2: is not JSON"):
         predict.read(tmp_path / "bad.jsonl", model)

@@ -63,7 +63,8 @@ def measured(tmp_path_factory):
     label = random.integers(-1, 3, 30)
     names = [f"class {c}" for c in range(3)]
     np.savez(folder / "corpus.npz", **fields, **features, label=label, label_names=names)
-    prepared = {"data.speaker_normalised": ("a",), "data.dialogue_normalised": ("audio",), "data.ranked": ("a", "te")}
+    copies = {"data.speaker_normalised": ("a", "vis"), "data.dialogue_normalised": ("audio",)}
+    prepared = copies | {"data.ranked": ("a", "te")}
     run = runs.make(folder / "run", {"data.path": str(folder / "corpus.npz")} | prepared, widths=WIDTHS)
     _trained_on(run, load_corpus(robustness.inference.load(run).config))
     made = []
@@ -79,7 +80,7 @@ def test_a_model_is_given_what_it_was_trained_on(measured):
     """Ranks and copies, which training makes of the corpus and the model of what it is asked about."""
     model = robustness.inference.load(measured[0])
     trained = load_corpus(model.config)
-    assert trained.ranked == {"text": 3, "audio": 2} and trained.widths == WIDTHS | {"audio": 6}
+    assert trained.ranked == {"text": 3, "audio": 2} and trained.widths == WIDTHS | {"audio": 6, "visual": 8}
     wanted = corpora.normalisation.apply(trained, model.normalisation)
     given = model.prepare(robustness.as_read(model, "test"))
     for m in WIDTHS:
@@ -125,6 +126,7 @@ def test_what_cannot_be_measured_is_said(measured, capsys, monkeypatch, tmp_path
     (alone / runner.CORPUS).write_text(json.dumps(described | {"digest": {}}))  # as runs of before have it
     for name, changed in (
         ("features of visual", lambda was: {"visual": was["visual"] + 1}),
+        ("features of audio", lambda was: {"audio": was["audio"] + 1}),
         ("label_names", lambda was: {"label_names": was["label_names"][::-1]}),
     ):
         other = shutil.copytree(run, tmp_path / name)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,33 +39,29 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
 
     config = base.get_config()
     config.update(model.config.to_dict())  # an option that is newer than the run stays at its default
+    data = {option: tuple(config.data[option]) for option in normalisation.OPTIONS}
     for option in normalisation.OPTIONS:
         config.data[option] = ()  # the model does so itself
     check_split(model, split)
     config.data.cross_validation = False
     corpus = load_corpus(config)
-    _check_same(model, corpus)
+    _check_same(model, corpus, data)
     corpus = as_trained(model, corpus)
     if split not in corpus.split:
         raise UserError(f"{model.path}: its corpus {corpus.name!r} has no {split} split. Choose another --split.")
     return only(corpus, corpus.split == split)
 
 
-def _check_same(model: TrainedModel, corpus: Corpus) -> None:
+def _check_same(model: TrainedModel, corpus: Corpus, data: Mapping[str, Any]) -> None:
     """Raises a UserError where labels or features are not those that the run was trained on."""
     file = model.path / runner.CORPUS
     stored = workdir.read_json(file) if file.exists() else {}
-    digest, ranked = stored.get("digest", {}), tuple(model.config.data.get("ranked", ()))
-    now = {
-        name: value
-        for name, value in identity.digest(corpus).items()
-        # splits are the tool's, and the run has ranks in the place of these
-        if name != "split" and not name.removeprefix("features of ").startswith(ranked)
-    }
+    digest = stored.get("digest", {})
+    now = identity.digest(normalisation.with_copies(corpus, data))
+    now.pop("split")  # which is the tool's, and has no parts
     differing = [name for name, value in now.items() if digest.get(name, value) != value]
-    differing += (
-        ["label_names"] if stored.get("label_names", list(corpus.label_names)) != list(corpus.label_names) else []
-    )
+    if tuple(stored.get("label_names", corpus.label_names)) != corpus.label_names:
+        differing.append("label_names")
     if differing:
         raise UserError(
             f"{model.path}: its corpus {corpus.name!r} has changed since it was trained on ({', '.join(differing)}). "

@@ -22,7 +22,7 @@ import functools
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +91,12 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
     """
     from ariigcn_jax import corpus as corpora
 
-    if not split and Path(path).suffix in (".jsonl", ".ndjson") and _has_features(path):
+    if not split and Path(path).suffix in (".jsonl", ".ndjson") and _mentions(path, "features"):
         try:
             return corpora.conversation.read_jsonl(path)
         except UserError as error:  # it may have more fields, as training reads them
+            if not _mentions(path, "dialogue_id"):  # in a table's rows, which are else a dialogue each
+                raise
             with contextlib.suppress(UserError):
                 return _read(path, model, split)
             raise error
@@ -112,13 +114,8 @@ def _read(path: str, model: TrainedModel, split: str | None) -> Corpus:
     if split:
         options |= dict(split=data.get("split", ""), without=data.get("without", ""))
         options |= dict(valid_fraction=data.valid_fraction, carved=True)
-    wanted = tuple(data.modalities) or model.modalities
-    for chosen in (wanted, (), *((m,) for m in wanted)):  # some may be missing, and a name may say nothing
-        with contextlib.suppress(UserError):
-            corpus = corpora.load(path, modalities=chosen, **options)
-            break
-    else:
-        corpus = corpora.load(path, **options)  # says what is wrong
+    load = functools.partial(corpora.load, path, **options)
+    corpus = _with_what_is_there(load, tuple(data.modalities) or model.modalities)
     if not split:
         return corpus
     if split != "test":  # as they were trained on and validated
@@ -126,10 +123,28 @@ def _read(path: str, model: TrainedModel, split: str | None) -> Corpus:
     return as_trained(model, corpus)
 
 
-def _has_features(path: str) -> bool:
-    """Whether a file's first lines have the form above; what looks otherwise may be a table that training reads."""
+def _with_what_is_there(load: Callable[..., Corpus], wanted: Sequence[str]) -> Corpus:
+    """The corpus with those of the wanted modalities that its file has, and what its own names say are modalities."""
+    with contextlib.suppress(UserError):
+        return load(modalities=tuple(wanted))
+    there = []
+    for modality in wanted:
+        with contextlib.suppress(UserError):
+            load(modalities=(modality,))
+            there.append(modality)
+    try:
+        named = load().modalities
+    except UserError:  # it has none that is named so, or says what else is wrong
+        if not there:
+            raise
+        named = ()
+    return load(modalities=tuple(dict.fromkeys((*there, *named))))
+
+
+def _mentions(path: str, field: str) -> bool:
+    """Whether a file's first lines name a field."""
     with Path(path).open("rb") as file:
-        return b'"features"' in file.read(2**16)
+        return f'"{field}"'.encode() in file.read(2**16)
 
 
 def choose(corpus: Corpus, split: str | None, dialogues: Sequence[str] | None) -> Corpus:

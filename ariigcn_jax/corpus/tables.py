@@ -51,6 +51,7 @@ VECTORS = (
     "In a table they are a column of JSON lists, `text` with [0.1, 0.2], columns `text_0`, `text_1`, …, or a column "
     "`text_file` with paths of .npy files; a single number is [0.3]."
 )
+_ZEROS = re.compile(r"0\d")  # of names in digits
 LONGEST_VALUE = 200  # characters of a field that dialogues may be chosen by
 Row = dict[str, Any]
 
@@ -71,7 +72,7 @@ def read_folder(folder: Path, label: str = "label", task: str = "classification"
     tables = recognise(folder)
     rows, notes = [], []
     for split, path in tables.items():
-        part, found = _rows(path)
+        part, found = _rows(path, label, task)
         notes += found
         rows += [_apart(split, row) for row in part]
     fields = _fields(folder, rows, label, task, sum(p.stat().st_size for p in tables.values()))
@@ -94,7 +95,7 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
     Raises:
       UserError: it cannot be read, or a cell is not what its column is.
     """
-    rows, notes = _rows(path)
+    rows, notes = _rows(path, label, task)
     fields = _fields(path, rows, label, task, path.stat().st_size)
     fields.notes[:0] = [f"read as a table of {count(len(rows), 'row')}", *notes]
     return fields
@@ -132,7 +133,8 @@ def _plain(name: str) -> str:
 # Rows
 
 
-def _rows(path: Path) -> tuple[list[Row], list[str]]:
+def _rows(path: Path, label: str, task: str) -> tuple[list[Row], list[str]]:
+    several = label if task == "multilabel" else ""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -145,7 +147,7 @@ def _rows(path: Path) -> tuple[list[Row], list[str]]:
     start = words.lstrip()[:1]
     if not start:
         raise UserError(f"{path}: the file is empty.")
-    rows = _json(path, words) if start in "[{" else list(_csv(path, words))
+    rows = _json(path, words) if start in "[{" else list(_csv(path, words, several))
     if start not in "[{" and _COMMA_IN_A_NUMBER.search(words):
         notes.append("numbers such as 1,5 were read with a decimal comma")
     if not rows:
@@ -164,7 +166,7 @@ def _decoded(raw: bytes) -> tuple[str, str]:
     raise AssertionError("Latin-1 decodes all bytes")
 
 
-def _csv(path: Path, words: str) -> Iterator[Row]:
+def _csv(path: Path, words: str, several: str) -> Iterator[Row]:
     head = words.split("\n", 1)[0]
     delimiter = max(",\t;|", key=head.count)
     before = csv.field_size_limit(len(words) + 1)
@@ -174,7 +176,7 @@ def _csv(path: Path, words: str) -> Iterator[Row]:
         _check_names(path, names)
         if len(set(names)) < len(names):
             raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")
-        groups = _groups(names)
+        groups = _groups(names, several)
         if twice := [stem for stem in groups if stem in names and (stem != "text" or _find(names, "transcript"))]:
             raise UserError(
                 f"{path}: the columns `{twice[0]}` and `{groups[twice[0]][0]}`, … would both be `{twice[0]}`. Rename "
@@ -210,15 +212,18 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         )
 
 
-def _groups(names: Sequence[str]) -> dict[str, list[str]]:
-    """Modality → its columns `<modality>_0 …` in their order; several labels are of this form, too.
+def _groups(names: Sequence[str], several: str) -> dict[str, list[str]]:
+    """Modality → its columns `<modality>_0 …` in their order.
 
-    Columns such as label_1 and label_2 of annotators beside one label or emotion stay single ones.
+    Columns such as label_1 and label_2 of annotators, beside one label or emotion, stay single ones; but not those of
+    `several`, the name of several labels.
     """
-    known = {alias for field, aliases in ALIASES.items() if _find(names, field) for alias in aliases}
+    taken = {alias for field in ("label", "speaker", "transcript") if _find(names, field) for alias in ALIASES[field]}
+    if _plain(several) not in map(_plain, names):
+        taken.discard(_plain(several))
     found: dict[str, dict[int, str]] = {}
     for name in names:
-        if (match := _NUMBERED.fullmatch(name)) and _plain(match.group(1)) not in known:
+        if (match := _NUMBERED.fullmatch(name)) and _plain(match.group(1)) not in taken:
             found.setdefault(match.group(1), {})[int(match.group(2))] = name
     first = {stem: min(columns) for stem, columns in found.items()}
     return {
@@ -378,12 +383,18 @@ def _fields(path: Path, rows: list[Row], label: str, task: str, size: int) -> Fi
 
 def _keep(fields: Fields, values: list[Any], name: str) -> None:
     """Keeps what an option may ask for by name: ratings in numbers, or what `data.split` goes by in short words."""
+    meant = any(_plain(name) in aliases for aliases in ALIASES.values()) or name.endswith(("_names", "_present"))
+    if meant or name in fields.arrays or is_named_like_a_modality(name):
+        return
     try:
         words = [text(value).strip() for value in values]
     except ShapeError:
         return
+    if all(re.fullmatch(r"-?(0|[1-9]\d{0,8})", w) for w in words):
+        fields.arrays[name] = np.array(words, np.int64)
+        return
     numbers = np.array([_number(w) if w else np.nan for w in words])
-    if all(not w or np.isfinite(x) for w, x in zip(words, numbers, strict=True)):
+    if all(not w or np.isfinite(x) for w, x in zip(words, numbers, strict=True)) and not any(map(_ZEROS.match, words)):
         fields.arrays[name] = numbers.astype(np.float32)
     elif max(map(len, words)) <= LONGEST_VALUE:
         fields.arrays[name] = text_array(words)
