@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 # Blue, vermilion and grey stay apart for every common kind of colour blindness.
 LINE, MARK, QUIET = "#0072b2", "#d55e00", "#666666"
 MOST_COLUMNS = 5
-LONGEST_NAME = 18
+LONGEST_NAME, LONGEST_TITLE = 18, 24  # characters of a class, and of a line over a panel
 TICKS = (1, 2, 2.5, 5, 10)
 COLOURS = colormaps["cividis"].with_extremes(bad="#e6e6e6")
 NOT_TERMS = ("total", "gradient_norm", "discriminator_gradient_norm", "learning_rate")  # of a log's "train"
@@ -216,7 +217,9 @@ def value_curves(
         if selected is not None:
             axes.plot(x[selected], mean[selected], "o", color=MARK, markersize=6)
         _value_axis(axes, label, ticks, log)
-        axes.set_title(_short(name), fontsize=10, parse_math=False)
+        axes.set_title(
+            "\n".join(textwrap.wrap(name, LONGEST_TITLE, max_lines=2, placeholder="…")), fontsize=10, parse_math=False
+        )
     return _png(figure)
 
 

@@ -48,6 +48,13 @@ def test_convert_keeps_everything(pickled, tmp_path, capsys):
             np.testing.assert_array_equal(one.features[modality], other.features[modality])
 
 
+def test_the_command_to_train_names_modalities_that_their_names_do_not_tell(tmp_path, capsys):
+    rows = [f"d{d},{'xy'[t]},{d},{t}" for d in range(9) for t in range(2)]
+    (tmp_path / "c.csv").write_text("\n".join(["dialogue_id,label,eeg_0,eeg_1", *rows]))
+    assert run("convert", tmp_path / "c.csv", tmp_path / "mine", "--modalities=eeg") == 0
+    assert f"--config.data.path={tmp_path / 'mine'} --config.data.modalities=\"('eeg',)\"" in capsys.readouterr().out
+
+
 def test_converted_corpus_says_nothing_twice(tmp_path, capsys):
     assert run("convert", dump(tmp_path / "mmsa.pkl", mmsa(conversations(classes=3))), tmp_path / "mine") == 0
     capsys.readouterr()

@@ -22,7 +22,7 @@ import numpy as np
 
 from ariigcn_jax import corpus as corpora
 from ariigcn_jax.corpus import columnar, layouts
-from ariigcn_jax.corpus.fields import Fields, assemble, targets
+from ariigcn_jax.corpus.fields import Fields, assemble, is_named_like_a_modality, targets
 from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
 from tools import quality
 
@@ -154,7 +154,14 @@ def _convert(arguments: argparse.Namespace) -> None:
     _say_notes(corpus)
     print(f"{output}: {_size(corpus)}")
     name = "" if corpus.task == TASK_NAMES[0] else f":task_{corpus.task}"
-    print(f"Train on it: python -m experiments.run --config=experiments/own.py{name} --config.data.path={output}")
+    chosen = (
+        ""
+        if all(map(is_named_like_a_modality, corpus.modalities))
+        else f' --config.data.modalities="{corpus.modalities}"'
+    )
+    print(
+        f"Train on it: python -m experiments.run --config=experiments/own.py{name} --config.data.path={output}{chosen}"
+    )
 
 
 def _renamed(corpus: Corpus, names: list[str]) -> Corpus:
