@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -124,16 +124,18 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     }
 
 
+def changed(before: Mapping[str, Any], described: Mapping[str, Any]) -> list[str]:
+    """Parts of the digest, and names, that tell two `describe` apart; what the first does not say is the same."""
+    stored, given = before.get("digest", {}), described["digest"]
+    parts = [name for name in {**stored, **given} if stored and stored.get(name) != given.get(name)]
+    names = ("label_names", "target_names")
+    return parts + [name for name in names if before.get(name, described[name]) != described[name]]
+
+
 def check_corpus(directory: WorkDir, described: dict[str, Any]) -> None:
     """Raises a UserError where another corpus is described than the run began with."""
     file = directory.path / CORPUS
-    before = workdir.read_json(file) if file.exists() else {}
-    stored, given = before.get("digest", {}), described["digest"]
-    differing = [name for name in {**stored, **given} if stored and stored.get(name) != given.get(name)]
-    differing += [
-        name for name in ("label_names", "target_names") if before.get(name, described[name]) != described[name]
-    ]
-    if differing:
+    if differing := changed(workdir.read_json(file) if file.exists() else {}, described):
         raise UserError(
             f"The corpus has changed since the run in {directory.path} began ({', '.join(differing)}). Use the same "
             "file, or another --workdir."

@@ -474,7 +474,7 @@ def test_damaged_checkpoint_costs_an_epoch_and_no_bit(both, tmp_path, capsys):
 
 def test_another_corpus_is_refused_on_resuming(both, tmp_path, monkeypatch):
     shutil.copytree(both[0], tmp_path / "run")
-    corpus = run.load_corpus(tiny())
+    corpus, same = run.load_corpus(tiny()), run.load_corpus(tiny())
     corpus.features["text"][corpus.split == "train"] += 1
     monkeypatch.setattr(run, "load_corpus", lambda *_: corpus)
     with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
@@ -482,12 +482,10 @@ def test_another_corpus_is_refused_on_resuming(both, tmp_path, monkeypatch):
     (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
         execute(tmp_path / "run", BOTH)
-    corpus.features["text"][corpus.split == "train"] -= 1
-    renamed = dataclasses.replace(corpus, label_names=corpus.label_names[::-1])
+    renamed = dataclasses.replace(same, label_names=same.label_names[::-1])
     monkeypatch.setattr(run, "load_corpus", lambda *_: renamed)
-    with pytest.raises(UserError, match=r"corpus has changed.*label_names"):
+    with pytest.raises(UserError, match=r"corpus has changed.*\(label_names\)"):
         execute(tmp_path / "run", BOTH)
-    corpus.features["text"][corpus.split == "train"] += 1
     monkeypatch.setattr(run, "load_corpus", lambda *_: corpus)
     described = json.loads((tmp_path / "run" / "corpus.json").read_text())
     del described["digest"]  # as an earlier version wrote it

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax import runner, workdir
-from ariigcn_jax.corpus import identity, normalisation
+from ariigcn_jax.corpus import normalisation
 from ariigcn_jax.inference import TrainedModel
 from ariigcn_jax.types import SPLITS, Corpus, Outputs, UserError
 
@@ -54,14 +54,9 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
 
 def _check_same(model: TrainedModel, corpus: Corpus, data: Mapping[str, Any]) -> None:
     """Raises a UserError where labels or features are not those that the run was trained on."""
-    file = model.path / runner.CORPUS
-    stored = workdir.read_json(file) if file.exists() else {}
-    digest = stored.get("digest", {})
-    now = identity.digest(normalisation.with_copies(corpus, data))
-    now.pop("split")  # which is the tool's, and has no parts
-    differing = [name for name, value in now.items() if digest.get(name, value) != value]
-    if tuple(stored.get("label_names", corpus.label_names)) != corpus.label_names:
-        differing.append("label_names")
+    described = runner.describe(normalisation.with_copies(corpus, data))
+    found = runner.changed(workdir.read_json(model.path / runner.CORPUS), described)
+    differing = [name for name in found if name not in ("split", "part")]  # which are the tool's
     if differing:
         raise UserError(
             f"{model.path}: its corpus {corpus.name!r} has changed since it was trained on ({', '.join(differing)}). "

@@ -337,14 +337,15 @@ def _plain_row(row: Row) -> Row:
             if "text" in row[key] and isinstance(others.get("text"), str) and _find(others, "transcript") is None:
                 others["transcript"] = others.pop("text")
             row = {**others, **row[key]}
-    return {
-        str(k): np.array(v, np.float64)
-        if isinstance(v, list) and v and all(map(is_number, v)) and _small(v)
-        else None
-        if isinstance(v, float) and np.isnan(v)
-        else v
-        for k, v in row.items()
-    }
+    return {str(k): _plain_value(v) for k, v in row.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, float) and np.isnan(value):
+        return None
+    if isinstance(value, list) and value and all(map(is_number, value)) and _small(value):
+        return np.array(value, np.float64)
+    return value
 
 
 def _small(values: list[Any]) -> bool:
