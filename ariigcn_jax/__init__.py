@@ -6,16 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ariigcn_jax.corpus import from_utterances as from_utterances
-    from ariigcn_jax.corpus import generate as generate
-    from ariigcn_jax.corpus import load as load_corpus
-    from ariigcn_jax.corpus.conversation import read_jsonl as read_jsonl
-    from ariigcn_jax.export import write as export_model
-    from ariigcn_jax.inference import TrainedModel as TrainedModel
-    from ariigcn_jax.inference import load as load
-    from ariigcn_jax.prediction import Prediction as Prediction
-    from ariigcn_jax.prediction import UtteranceEmotion as UtteranceEmotion
-    from ariigcn_jax.streaming import Stream as Stream
+    from ariigcn_jax.data import from_utterances as from_utterances
+    from ariigcn_jax.data import generate as generate
+    from ariigcn_jax.data import load as load_corpus
+    from ariigcn_jax.data.readers.conversations import read_jsonl as read_jsonl
+    from ariigcn_jax.inference.export import write as export_model
+    from ariigcn_jax.inference.model import TrainedModel as TrainedModel
+    from ariigcn_jax.inference.model import load as load
+    from ariigcn_jax.inference.prediction import Prediction as Prediction
+    from ariigcn_jax.inference.prediction import UtteranceEmotion as UtteranceEmotion
+    from ariigcn_jax.inference.streaming import Stream as Stream
     from ariigcn_jax.types import Corpus as Corpus
     from ariigcn_jax.types import UserError as UserError
 
@@ -24,17 +24,17 @@ __version__ = "0.1.0"
 # What a user imports, and where it is; read when first asked for, so that `import ariigcn_jax` does not wait for JAX.
 _PUBLIC = {
     "Corpus": ("types", "Corpus"),
-    "Prediction": ("prediction", "Prediction"),
-    "Stream": ("streaming", "Stream"),
-    "TrainedModel": ("inference", "TrainedModel"),
+    "Prediction": ("inference.prediction", "Prediction"),
+    "Stream": ("inference.streaming", "Stream"),
+    "TrainedModel": ("inference.model", "TrainedModel"),
     "UserError": ("types", "UserError"),
-    "UtteranceEmotion": ("prediction", "UtteranceEmotion"),
-    "export_model": ("export", "write"),
-    "from_utterances": ("corpus", "from_utterances"),
-    "generate": ("corpus", "generate"),
-    "load": ("inference", "load"),
-    "load_corpus": ("corpus", "load"),
-    "read_jsonl": ("corpus.conversation", "read_jsonl"),
+    "UtteranceEmotion": ("inference.prediction", "UtteranceEmotion"),
+    "export_model": ("inference.export", "write"),
+    "from_utterances": ("data", "from_utterances"),
+    "generate": ("data", "generate"),
+    "load": ("inference.model", "load"),
+    "load_corpus": ("data", "load"),
+    "read_jsonl": ("data.readers.conversations", "read_jsonl"),
 }
 __all__ = [
     "Corpus",

@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from ariigcn_jax.corpus import normalisation
+from ariigcn_jax.data import normalisation
 from ariigcn_jax.types import Corpus, UserError
 from experiments import ablations
 from experiments.command import define_config, flag, main
@@ -42,7 +42,7 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
     Raises:
       UserError: an ablation is unknown, cannot be built, or changes nothing.
     """
-    from ariigcn_jax import objective
+    from ariigcn_jax.objective import terms as objective
     from experiments import study
 
     if twice := [name for name in names if list(names).count(name) > 1]:
@@ -75,7 +75,7 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
 def _effective(config: Any, corpus: Any) -> dict[str, Any]:
     """The options that count on a corpus: no hyper-parameter of a loss that is not taken, and none about ratings,
     other modalities, or copies and ranks of modalities that the corpus does not have."""
-    from ariigcn_jax import objective
+    from ariigcn_jax.objective import terms as objective
 
     options: dict[str, Any] = config.to_dict()
     for slot, loss in options["losses"].items():
@@ -107,7 +107,7 @@ def rows(contents: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
       model difference, low, high, p, corrected (over the ablations, for this score); on validation only of those that
       are validated as the full model is (`data.cross_validation`).
     """
-    from ariigcn_jax import statistics
+    from ariigcn_jax.analysis import statistics
     from experiments import study
 
     found = []
@@ -151,7 +151,7 @@ def table(
     contents: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], list[list[str]]]:
     """Header and cells for people: scores in percent, differences in points; a metric that is no share as it is."""
-    from ariigcn_jax import results
+    from ariigcn_jax.runs import results
     from experiments import study
 
     select = contents[FULL]["select"]
@@ -174,7 +174,7 @@ def table(
 
 
 def _compared(row: Mapping[str, Any], select: str) -> list[str]:
-    from ariigcn_jax import tasks
+    from ariigcn_jax.objective import tasks
     from experiments import study
 
     if "difference" not in row:
@@ -185,7 +185,8 @@ def _compared(row: Mapping[str, Any], select: str) -> list[str]:
 
 def caption(contents: Mapping[str, Mapping[str, Any]]) -> str:
     """What the table's numbers are."""
-    from ariigcn_jax import results, tasks
+    from ariigcn_jax.objective import tasks
+    from ariigcn_jax.runs import results
 
     count, tests = len(contents[FULL]["seeds"]), len(contents) - 1
     unit = results.unit(results.task_of(contents[FULL]))
@@ -208,7 +209,8 @@ def caption(contents: Mapping[str, Mapping[str, Any]]) -> str:
 
 def write(contents: Mapping[str, Mapping[str, Any]], directory: Any) -> str:
     """Writes the tables and the picture into an open work directory; returns the table as Markdown."""
-    from ariigcn_jax import figures, tables, tasks
+    from ariigcn_jax.objective import tasks
+    from ariigcn_jax.runs import figures, tables
 
     found = rows(contents)
     header, cells = table(contents, found)
@@ -246,8 +248,8 @@ def command(overrides: Sequence[str]) -> None:
     if flag("seeds") or "num_seeds" not in overrides:
         config.num_seeds = flag("seeds") or 10
     corpus = load_corpus(config, overrides)
-    from ariigcn_jax import objective
-    from ariigcn_jax import workdir as workdirs
+    from ariigcn_jax.objective import terms as objective
+    from ariigcn_jax.runs import workdir as workdirs
     from experiments import study
 
     objective.check_overrides(config.losses.to_dict(), overrides)

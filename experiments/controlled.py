@@ -34,8 +34,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import statistics
+from ariigcn_jax import data as corpora
+from ariigcn_jax.analysis import statistics
 from ariigcn_jax.types import Batch, Corpus, Outputs, UserError
 from experiments.command import call
 
@@ -152,11 +152,12 @@ class Program:
 
         The last epoch, and not a chosen one, so that a loss is not judged by how the epoch was chosen (choice).
         """
-        from ariigcn_jax import graph, tasks
+        from ariigcn_jax.data import packing
+        from ariigcn_jax.objective import tasks
 
         def rows(split: str) -> Batch:
             where = self.experiment.index[split]
-            return graph.collect(corpus, where, np.arange(len(where.source)))
+            return packing.collect(corpus, where, np.arange(len(where.source)))
 
         state, train = self.experiment.init(seed), rows("train")
         for _ in range(self.epochs):
@@ -174,7 +175,7 @@ def compiled(config: Any, corpus: Corpus) -> Program:
     """The program of a config, for corpora of this one's shapes."""
     import jax
 
-    from ariigcn_jax import train
+    from ariigcn_jax.training import train
 
     experiment = train.make(config, corpus)
     model = train.make_players(config, corpus, experiment.steps).model
@@ -184,7 +185,7 @@ def compiled(config: Any, corpus: Corpus) -> Program:
 
 def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str, float]:
     """Separation of classes and distance of modalities: measures of features, codes, hidden and contrast by column."""
-    from ariigcn_jax import alignment, separation
+    from ariigcn_jax.analysis import alignment, separation
 
     vectors = alignment.collect([outputs], [utterance], corpus, "feature")
     spaces: dict[str, Mapping[str, np.ndarray]] = {
@@ -209,7 +210,7 @@ def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str,
 
 def _gap(by_modality: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]) -> float:
     """Mean MMD² over pairs of modalities."""
-    from ariigcn_jax import alignment
+    from ariigcn_jax.analysis import alignment
 
     values = []
     names = list(by_modality)
@@ -328,7 +329,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """A line of panels for each study, with the loss and without."""
-    from ariigcn_jax import figures
+    from ariigcn_jax.runs import figures
 
     lines = []
     for name, found in _by_study(rows).items():
@@ -355,8 +356,8 @@ def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def command(options: argparse.Namespace) -> None:
     """Runs what the options say."""
-    from ariigcn_jax import compilation
-    from ariigcn_jax.workdir import write_atomically
+    from ariigcn_jax.runs import compilation
+    from ariigcn_jax.runs.workdir import write_atomically
 
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("This takes scikit-learn, which is not installed: pip install -e '.[report]'")

@@ -4,7 +4,7 @@ dialogues that it has not seen:
     python -m experiments.folds --config=experiments/iemocap.py:four_way+single --splits=sessions --seeds=10
     python -m experiments.folds --config=experiments/own.py --config.data.path=mine.csv --splits=5folds:speaker
 
---splits takes values of data.split (ariigcn_jax/corpus/splits.py): session1,session2,…, which `sessions` stands for;
+--splits takes values of data.split (ariigcn_jax/data/splits.py): session1,session2,…, which `sessions` stands for;
 fold1of5,fold2of5,…, which `5folds` stands for; speaker=Ann,speaker=Bob. No dialogue may be tested in two of them.
 Validation dialogues come out of those that a fold trains on.
 
@@ -88,7 +88,7 @@ def rows(contents: Mapping[str, Mapping[str, Any]], tested: Mapping[str, int]) -
       the folds is taken seed by seed. What all utterances score follows from the sum of the confusion matrices, so it
       is there for classes alone.
     """
-    from ariigcn_jax import results
+    from ariigcn_jax.runs import results
     from experiments import study
 
     first = next(iter(contents.values()))
@@ -130,7 +130,7 @@ def table(
     contents: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], list[list[str]]]:
     """Header and cells for people."""
-    from ariigcn_jax import results
+    from ariigcn_jax.runs import results
     from experiments import study
 
     first = next(iter(contents.values()))
@@ -147,7 +147,8 @@ def table(
 
 def caption(contents: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> str:
     """What the table's numbers are."""
-    from ariigcn_jax import results, tasks
+    from ariigcn_jax.objective import tasks
+    from ariigcn_jax.runs import results
 
     first = next(iter(contents.values()))
     select, task = first["select"], results.task_of(first)
@@ -164,7 +165,7 @@ def caption(contents: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[s
 
 def write(contents: Mapping[str, Mapping[str, Any]], tested: Mapping[str, int], directory: Any) -> str:
     """Writes the tables into an open work directory; returns the one for people."""
-    from ariigcn_jax import tables
+    from ariigcn_jax.runs import tables
 
     found = rows(contents, tested)
     first = next(iter(contents.values()))
@@ -187,9 +188,9 @@ def command(overrides: Sequence[str]) -> None:
     config = flag("config")
     if flag("seeds") or "num_seeds" not in overrides:
         config.num_seeds = flag("seeds") or 10
-    from ariigcn_jax import corpus as corpora
-    from ariigcn_jax import objective
-    from ariigcn_jax import workdir as workdirs
+    from ariigcn_jax import data as corpora
+    from ariigcn_jax.objective import terms as objective
+    from ariigcn_jax.runs import workdir as workdirs
     from experiments import study
 
     splits = corpora.splits.expand(flag("splits"))

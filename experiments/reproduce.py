@@ -15,8 +15,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ariigcn_jax import checkpoint, runner
-from ariigcn_jax import workdir as workdirs
+from ariigcn_jax.runs import checkpoint, runner
+from ariigcn_jax.runs import workdir as workdirs
 from ariigcn_jax.types import SPLITS, Corpus, UserError
 from experiments import base
 from experiments import run as experiment

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ariigcn_jax import corpus as corpora
+from ariigcn_jax import data as corpora
 from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
 from experiments.command import define_config, flag, main
 
@@ -136,7 +136,9 @@ def execute(
     """
     if corpus is None:
         corpus = load_corpus(config, overrides)  # first: what is wrong with the data is said within a second or two
-    from ariigcn_jax import objective, parallel, seeds, train
+    from ariigcn_jax import parallel
+    from ariigcn_jax.objective import terms as objective
+    from ariigcn_jax.training import seeds, train
 
     objective.check_overrides(config.losses.to_dict(), overrides)
     train.check(config)
@@ -153,8 +155,9 @@ def execute(
 
 
 def _execute(config: Any, corpus: Corpus, workdir: str | None) -> dict[str, Any]:
-    from ariigcn_jax import compilation, parallel, results, runner
-    from ariigcn_jax import workdir as workdirs
+    from ariigcn_jax import parallel
+    from ariigcn_jax.runs import compilation, results, runner
+    from ariigcn_jax.runs import workdir as workdirs
 
     def begin() -> workdirs.WorkDir:
         return workdirs.open(workdir, config.experiment, config.to_dict(), may_differ=MAY_DIFFER)

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import objective, results, runner, train
+from ariigcn_jax import data as corpora
+from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.runs import results, runner
+from ariigcn_jax.training import train
 from ariigcn_jax.types import Corpus, UserError
 from experiments import run
 

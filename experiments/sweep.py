@@ -228,7 +228,8 @@ def rows(
 ) -> tuple[list[dict[str, Any]], tuple[Any, ...]]:
     """Validation scores of every setting, and the setting whose mean over the seeds is the highest, the first of
     equals."""
-    from ariigcn_jax import results, statistics
+    from ariigcn_jax.analysis import statistics
+    from ariigcn_jax.runs import results
     from experiments import study
 
     first = next(iter(contents.values()))
@@ -252,7 +253,8 @@ def table(
     found: Sequence[Mapping[str, Any]], select: str, label_names: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
     """Header and cells for people: scores in percent, differences in points; a metric that is no share as it is."""
-    from ariigcn_jax import results, tasks
+    from ariigcn_jax.objective import tasks
+    from ariigcn_jax.runs import results
     from experiments import study
 
     others = [score for score in found[0]["valid"] if score not in (select, "class_f1")]
@@ -288,7 +290,8 @@ def picture(
     axes: Sequence[Axis], contents: Mapping[tuple[Any, ...], Mapping[str, Any]], selected: tuple[Any, ...]
 ) -> bytes:
     """Curves of the score and of each class's F1 over one option; of several options a panel each."""
-    from ariigcn_jax import figures, results, tasks
+    from ariigcn_jax.objective import tasks
+    from ariigcn_jax.runs import figures, results
 
     first = next(iter(contents.values()))
     select, names = first["select"], first["label_names"]
@@ -327,7 +330,8 @@ def write(
     axes: Sequence[Axis], contents: Mapping[tuple[Any, ...], Mapping[str, Any]], directory: Any
 ) -> tuple[str, tuple[Any, ...]]:
     """Writes tables and picture into an open work directory; returns the table as Markdown, and what was selected."""
-    from ariigcn_jax import results, tables, tasks
+    from ariigcn_jax.objective import tasks
+    from ariigcn_jax.runs import results, tables
     from experiments import study
 
     first = next(iter(contents.values()))
@@ -384,7 +388,7 @@ def axes_of(sweeps: Sequence[str], grids: Sequence[str], random: Sequence[str]) 
 
 def final_command(file: str, config: Any, keys: Sequence[str], selected: Mapping[str, Any]) -> str:
     """The command that trains with the selected setting and reads the test split."""
-    from ariigcn_jax.workdir import flatten
+    from ariigcn_jax.runs.workdir import flatten
 
     values = flatten(config.to_dict())
     given = {key: values[key] for key in (*keys, "num_seeds") if not key.startswith("eval.test")} | dict(selected)
@@ -401,8 +405,8 @@ def command(overrides: Sequence[str]) -> None:
     ablations.override(config, fixed | {"eval.test": False, "eval.report_best_test": False})
     tried = settings(axes, flag("trials"), config.seed)
     corpus = load_corpus(config, overrides)
-    from ariigcn_jax import objective
-    from ariigcn_jax import workdir as workdirs
+    from ariigcn_jax.objective import terms as objective
+    from ariigcn_jax.runs import workdir as workdirs
     from experiments import study
 
     objective.check_overrides(config.losses.to_dict(), overrides)

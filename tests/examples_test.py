@@ -7,13 +7,13 @@ import pkgutil
 import re
 
 import pytest
-import runs
 
 import ariigcn_jax
-from ariigcn_jax.corpus.synthetic import WIDTHS
+from ariigcn_jax.data.synthetic import WIDTHS
+from tests.support import runs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 MODULES = [module.name for module in pkgutil.walk_packages(ariigcn_jax.__path__, "ariigcn_jax.")]
 
@@ -30,7 +30,7 @@ def test_readme_examples_run(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_run(name):
-    if name == "ariigcn_jax.standalone":
+    if name == "ariigcn_jax.inference.standalone":
         pytest.importorskip("safetensors", reason="safetensors is not installed (extra: export)")
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 from absl import flags
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import runs
+
+ROOT = Path(__file__).resolve().parents[1]
 SYNTHETIC = f"--config={ROOT / 'experiments' / 'synthetic.py'}"
 OWN = f"--config={ROOT / 'experiments' / 'own.py'}"
 PATH = f"{OWN} --config.data.path="
@@ -88,7 +89,7 @@ def run(module, arguments, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     monkeypatch.delenv("ARIIGCN_DATA", raising=False)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr("ariigcn_jax.runner.run", lambda *_: sys.exit("it would have trained"))
+    monkeypatch.setattr("ariigcn_jax.runs.runner.run", lambda *_: sys.exit("it would have trained"))
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     monkeypatch.delitem(sys.modules, "config_config", raising=False)  # the file of --config that an earlier test read
     known = set(flags.FLAGS)

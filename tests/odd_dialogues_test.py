@@ -6,13 +6,16 @@ import functools
 import jax
 import numpy as np
 import pytest
-from layout_files import conversations
 from runner_test import tiny
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import graph, runner, train
-from ariigcn_jax.corpus import columnar
+from ariigcn_jax import data as corpora
+from ariigcn_jax.data import packing
+from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.nn import graph
+from ariigcn_jax.runs import runner
+from ariigcn_jax.training import train
 from ariigcn_jax.types import PADDING, UNLABELED
+from tests.support.layout_files import conversations
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -101,7 +104,7 @@ def test_utterances_that_overlap_in_time(tmp_path):
     (tmp_path / "mine.csv").write_text("\n".join(lines))
     corpus = corpora.load(tmp_path / "mine.csv")
     assert corpus.features["text"][:4, 0].tolist() == [1, 2, 3, 0]
-    _, batch = graph.pack(corpus, "train", 2)
+    _, batch = packing.pack(corpus, "train", 2)
     assert np.isin(np.flatnonzero(corpus.split == "train"), batch.utterance).all()
 
 
@@ -120,7 +123,7 @@ def test_dialogue_of_10000_utterances(tmp_path):
 
 def test_10000_utterances_pack_without_loss(tmp_path):
     long = through_the_disk(generated(dialogues=4, utterances=(10_000, 10_000)), tmp_path)
-    layout, batch = graph.pack(long, "train", 2)
+    layout, batch = packing.pack(long, "train", 2)
     placed = batch.utterance[batch.utterance != PADDING]
     np.testing.assert_array_equal(np.sort(placed), np.flatnonzero(long.split == "train"))
     assert layout.length == 10_000

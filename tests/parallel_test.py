@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from runs import on_devices
 
-from ariigcn_jax import graph, parallel
-from ariigcn_jax.corpus import generate
+from ariigcn_jax import parallel
+from ariigcn_jax.data import generate, packing
 from ariigcn_jax.types import UserError
 from experiments import base
+from tests.support.runs import on_devices
 
 DEVICES = 2
 EPOCHS = 2
@@ -92,7 +92,7 @@ def assert_close(one, two, **tolerance):
 def test_rows_of_a_step_leave_a_device_with_an_empty_one():
     """Else the runs below would not show what they are there for."""
     config = config_for(1)
-    layout, _ = graph.pack(generate(**config.data.generate.to_dict()), "train", config.batch_size)
+    layout, _ = packing.pack(generate(**config.data.generate.to_dict()), "train", config.batch_size)
     assert layout.rows % DEVICES
     assert layout.rows > DEVICES
     assert layout.steps > 1

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 import ariigcn_jax
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
 LOCK = (ROOT / "requirements.lock").read_text()

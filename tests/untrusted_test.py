@@ -12,14 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
-from builders import corpus as make_corpus
 
-from ariigcn_jax import checkpoint, corpus
-from ariigcn_jax.corpus import columnar
+from ariigcn_jax import data as corpus
+from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.runs import checkpoint
 from ariigcn_jax.types import UserError
+from tests.support import runs
+from tests.support.builders import corpus as make_corpus
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Hostile:

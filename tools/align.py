@@ -5,7 +5,7 @@ output:
 
 The first run is compared with each of the others, over their seeds. Each run gets alignment.json and alignment.png, the
 t-SNE projection of its first seed; tools.report shows both. Of several members the first is measured, for
-each has spaces of its own. What the measures are, and what can be compared at all, says ariigcn_jax/alignment.py.
+each has spaces of its own. ariigcn_jax/analysis/alignment.py says what the measures are.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax import alignment, compilation, figures, inference
-from ariigcn_jax.alignment import MEASURES
+from ariigcn_jax.analysis import alignment
+from ariigcn_jax.analysis.alignment import MEASURES
+from ariigcn_jax.inference import model as inference
+from ariigcn_jax.runs import compilation, figures
+from ariigcn_jax.runs.workdir import json_safe, write_atomically
 from ariigcn_jax.types import UserError
-from ariigcn_jax.workdir import json_safe, write_atomically
 from experiments.command import call
 from tools.command import conversations, forward, parser, seeds
 

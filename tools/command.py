@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax import runner, workdir
-from ariigcn_jax.corpus import normalisation
-from ariigcn_jax.inference import TrainedModel
+from ariigcn_jax.data import normalisation
+from ariigcn_jax.inference.model import TrainedModel
+from ariigcn_jax.runs import runner, workdir
 from ariigcn_jax.types import SPLITS, Corpus, Outputs, UserError
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.prediction import Prediction
+from ariigcn_jax.inference.prediction import Prediction
 from ariigcn_jax.types import UserError
 
 TEMPLATE = Path(__file__).with_suffix(".html")

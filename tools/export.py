@@ -25,7 +25,9 @@ def arguments() -> argparse.ArgumentParser:
 
 def execute(options: argparse.Namespace) -> None:
     """Loads, exports, and says what was written."""
-    from ariigcn_jax import compilation, export, inference
+    from ariigcn_jax.inference import export
+    from ariigcn_jax.inference import model as inference
+    from ariigcn_jax.runs import compilation
 
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)

@@ -7,16 +7,16 @@ import signal
 import sys
 from collections.abc import Sequence
 
-import tools.features
+from ariigcn_jax import features
+from ariigcn_jax.features import extract, releases
 from ariigcn_jax.types import UserError
-from tools.features import extract, releases
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status is 0, 1 after what a user can mend, 130 after an interruption."""
     parser = argparse.ArgumentParser(
         "python -m tools.features",
-        description=tools.features.__doc__,
+        description=features.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -28,7 +28,7 @@ from ariigcn_jax.types import UserError
 from experiments.command import call
 
 if TYPE_CHECKING:
-    from ariigcn_jax.inference import TrainedModel
+    from ariigcn_jax.inference.model import TrainedModel
 
 CONVERSATIONS = (10, 50, 200)  # utterances
 STREAMED = (10, 100, 1000, 10000)  # utterances before the one that is timed
@@ -66,7 +66,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def execute(options: argparse.Namespace) -> None:
     """Measures, and prints each row once it is there."""
-    from ariigcn_jax import inference
+    from ariigcn_jax.inference import model as inference
 
     if options.repeats < 1:
         raise UserError(f"--repeats={options.repeats} must be at least 1.")
@@ -149,7 +149,7 @@ def _resident() -> int:
 
 def _export(model: TrainedModel, repeats: int) -> None:
     """Writes the export and lets a process of its own load it and answer."""
-    from ariigcn_jax import export
+    from ariigcn_jax.inference import export
 
     given = [{**u, "features": {m: x.tolist() for m, x in u["features"].items()}} for u in take(model, EXPORTED)]
     with tempfile.TemporaryDirectory() as parent:

@@ -30,8 +30,8 @@ from ariigcn_jax.types import SPLITS, Corpus, UserError
 from experiments.command import call
 
 if TYPE_CHECKING:
-    from ariigcn_jax.inference import TrainedModel
-    from ariigcn_jax.prediction import Prediction
+    from ariigcn_jax.inference.model import TrainedModel
+    from ariigcn_jax.inference.prediction import Prediction
 
 FORMATS = ("table", "jsonl", "csv")
 
@@ -57,8 +57,9 @@ def execute(options: argparse.Namespace) -> None:
         raise UserError(
             f"{options.input}: there is no such file. Give a corpus, or a .jsonl file with one utterance a line."
         )
-    from ariigcn_jax import compilation, inference
-    from ariigcn_jax.workdir import write_atomically
+    from ariigcn_jax.inference import model as inference
+    from ariigcn_jax.runs import compilation
+    from ariigcn_jax.runs.workdir import write_atomically
 
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)
@@ -89,7 +90,7 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
     Raises:
       UserError: the file cannot be read, or the model cannot be measured on the split.
     """
-    from ariigcn_jax import corpus as corpora
+    from ariigcn_jax import data as corpora
 
     if not split and Path(path).suffix in (".jsonl", ".ndjson") and _mentions(path, "features"):
         try:
@@ -104,8 +105,8 @@ def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
 
 
 def _read(path: str, model: TrainedModel, split: str | None) -> Corpus:
-    from ariigcn_jax import corpus as corpora
-    from ariigcn_jax.corpus import leakage
+    from ariigcn_jax import data as corpora
+    from ariigcn_jax.data import leakage
     from tools.command import as_trained, check_split
 
     check_split(model, split)
@@ -153,7 +154,7 @@ def choose(corpus: Corpus, split: str | None, dialogues: Sequence[str] | None) -
     Raises:
       UserError: nothing is left; says what there is.
     """
-    from ariigcn_jax import corpus as corpora
+    from ariigcn_jax import data as corpora
 
     unknown = [d for d in dialogues or () if d not in corpus.dialogue_ids]
     if unknown:
@@ -203,7 +204,7 @@ def comma_separated(prediction: Prediction) -> str:
 
 def table(prediction: Prediction) -> str:
     """For a terminal: a block for each dialogue."""
-    from ariigcn_jax import tasks
+    from ariigcn_jax.objective import tasks
 
     header = ["turn", "speaker", "emotion", "prob.", "true", *prediction.corpus.modalities, "listened to (turn)"]
     blocks: dict[str, list[list[str]]] = {}

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax.corpus import columnar, layouts
-from ariigcn_jax.corpus.fields import Fields, assemble, is_named_like_a_modality, targets
+from ariigcn_jax import data as corpora
+from ariigcn_jax.data.fields import Fields, assemble, is_named_like_a_modality, targets
+from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import layouts
 from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
 from tools import quality
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.corpus import leakage
-from ariigcn_jax.corpus.fields import count
+from ariigcn_jax.data import leakage
+from ariigcn_jax.data.fields import count
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality
 
 FLOOR = 1e-6  # standard deviation of a constant feature

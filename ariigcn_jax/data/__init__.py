@@ -8,23 +8,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ariigcn_jax.corpus import (
-    columnar,
-    conversation,
-    fields,
-    identity,
-    labels,
-    layouts,
-    leakage,
-    normalisation,
-    npz,
-    splits,
-    synthetic,
-)
-from ariigcn_jax.corpus.conversation import from_utterances, select
-from ariigcn_jax.corpus.normalisation import Normalisation
-from ariigcn_jax.corpus.splits import carve
-from ariigcn_jax.corpus.synthetic import generate
+from ariigcn_jax.data import fields, identity, labels, leakage, normalisation, splits, synthetic
+from ariigcn_jax.data.normalisation import Normalisation
+from ariigcn_jax.data.readers import conversations as conversation
+from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import layouts, npz
+from ariigcn_jax.data.readers.conversations import from_utterances, select
+from ariigcn_jax.data.splits import carve
+from ariigcn_jax.data.synthetic import generate
 from ariigcn_jax.types import Corpus, UserError
 
 __all__ = [

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.corpus import labels as classes
-from ariigcn_jax.corpus import splits
-from ariigcn_jax.corpus import targets as truths
-from ariigcn_jax.corpus.conversation import select
-from ariigcn_jax.corpus.values import short
+from ariigcn_jax.data import labels as classes
+from ariigcn_jax.data import splits
+from ariigcn_jax.data import targets as truths
+from ariigcn_jax.data.readers.conversations import select
+from ariigcn_jax.data.values import short
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
 
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")

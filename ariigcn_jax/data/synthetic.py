@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ariigcn_jax.corpus import labels, targets
+from ariigcn_jax.data import labels, targets
 from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
 WIDTHS: Mapping[Modality, int] = {"text": 48, "audio": 24, "visual": 16}

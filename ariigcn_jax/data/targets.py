@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ariigcn_jax.corpus import labels
+from ariigcn_jax.data import labels
 from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
 if TYPE_CHECKING:
-    from ariigcn_jax.corpus.fields import Fields
+    from ariigcn_jax.data.fields import Fields
 
 NONE = "none"  # in text: annotated, and no label applies
 APART = "|"  # between labels

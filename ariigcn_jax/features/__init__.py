@@ -1,4 +1,4 @@
-"""From recordings and transcripts to features: a manifest in CSV becomes an .npz that `ariigcn_jax.corpus` reads.
+"""From recordings and transcripts to features: a manifest in CSV becomes an .npz that `ariigcn_jax.data` reads.
 
     python -m tools.features manifest --release iemocap IEMOCAP_full_release --out dialogues.csv
     python -m tools.features extract --manifest dialogues.csv --out corpus/ \\
@@ -11,6 +11,6 @@ imported only when an encoder is asked for:
     pip install 'ariigcn-jax[text,audio,visual]'
 """
 
-from tools.features.extract import add_arguments, run
+from ariigcn_jax.features.extract import add_arguments, run
 
 __all__ = ["add_arguments", "run"]

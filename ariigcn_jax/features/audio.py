@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.features import media, transformer
+from ariigcn_jax.features.encoder import Encode, Encoder, Input, parse
+from ariigcn_jax.features.manifest import Clip, Manifest
+from ariigcn_jax.features.packages import require
 from ariigcn_jax.types import UserError
-from tools.features import media, transformer
-from tools.features.encoder import Encode, Encoder, Input, parse
-from tools.features.manifest import Clip, Manifest
-from tools.features.packages import require
 
 # The sets that the opensmile package brings, and how many functionals each has.
 SETS = {

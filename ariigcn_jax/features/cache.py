@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.features import media
+from ariigcn_jax.features.encoder import Input
 from ariigcn_jax.types import UserError
-from tools.features import media
-from tools.features.encoder import Input
 
 _FORMAT = 1  # to be raised when vectors change for the same input and encoder
 _EVERY = 1.0  # seconds of work that a kill may cost

@@ -9,8 +9,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from ariigcn_jax.features.manifest import Clip, Manifest
 from ariigcn_jax.types import UserError
-from tools.features.manifest import Clip, Manifest
 
 Input = str | Clip
 Encode = Callable[[Sequence[Input]], list[np.ndarray]]

@@ -1,8 +1,8 @@
 """Computes the features of a manifest's utterances, and writes them as an .npz file that training reads.
 
 With --corpus in the place of --manifest the transcripts of a corpus are encoded, and the new fields stand beside those
-that it has. The manifest's columns are described by `tools/features/manifest.py`. Each of --text, --audio and --visual
-names an encoder, as MODEL[,OPTION=VALUE]…, and can be given several times; every encoder becomes a field of its own:
+that it has. The manifest's columns are described by `ariigcn_jax/features/manifest.py`. Each of --text, --audio and
+--visual names an encoder, as MODEL[,OPTION=VALUE]…, and can be given several times; every encoder becomes a field of its own:
 
     --text sentence-transformers/all-MiniLM-L6-v2     as that model pools and normalises
     --text roberta-large,pooling=cls,layers=-1/-2/-3/-4,combine=concat
@@ -33,15 +33,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax.corpus.npz import PREFIXES
+from ariigcn_jax.data.readers.npz import PREFIXES
+from ariigcn_jax.features import audio, parallel
+from ariigcn_jax.features import manifest as manifests
+from ariigcn_jax.features.cache import Cache
+from ariigcn_jax.features.encoder import Encoder, Input, parse
+from ariigcn_jax.features.text import TextEncoder
+from ariigcn_jax.features.visual import VisualEncoder
+from ariigcn_jax.runs.workdir import atomic, write_atomically
 from ariigcn_jax.types import UserError
-from ariigcn_jax.workdir import atomic, write_atomically
-from tools.features import audio, parallel
-from tools.features import manifest as manifests
-from tools.features.cache import Cache
-from tools.features.encoder import Encoder, Input, parse
-from tools.features.text import TextEncoder
-from tools.features.visual import VisualEncoder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,10 +33,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ariigcn_jax.corpus import columnar, locate, npz
-from ariigcn_jax.corpus.fields import listed
+from ariigcn_jax.data import locate
+from ariigcn_jax.data.fields import listed
+from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import npz
+from ariigcn_jax.runs.workdir import write_atomically
 from ariigcn_jax.types import SPLITS, UNLABELED, UserError
-from ariigcn_jax.workdir import write_atomically
 
 _WHO = ("dialogue_id", "turn", "utterance_id", "speaker")
 COLUMNS = (*_WHO, "start_s", "end_s", "audio", "video", "transcript", "label", "label_name", "split")

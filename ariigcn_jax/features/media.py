@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tools.features.manifest import Clip
-from tools.features.packages import require
+from ariigcn_jax.features.manifest import Clip
+from ariigcn_jax.features.packages import require
 
 _LEAD = 0.5  # seconds decoded before a clip: a codec's first frames after a seek may be incomplete (choice)
 

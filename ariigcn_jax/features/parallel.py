@@ -15,9 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 
+from ariigcn_jax.features.encoder import Encode, Encoder, Input
+from ariigcn_jax.features.media import MediaError
 from ariigcn_jax.types import UserError
-from tools.features.encoder import Encode, Encoder, Input
-from tools.features.media import MediaError
 
 
 @dataclasses.dataclass(frozen=True)

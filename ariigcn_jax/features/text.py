@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ariigcn_jax.features import transformer
+from ariigcn_jax.features.encoder import Encode, Encoder, Input
+from ariigcn_jax.features.manifest import Manifest
+from ariigcn_jax.features.packages import require
 from ariigcn_jax.types import UserError
-from tools.features import transformer
-from tools.features.encoder import Encode, Encoder, Input
-from tools.features.manifest import Manifest
-from tools.features.packages import require
 
 Pooling = Literal["auto", "mean", "cls", "max", "last"]
 # As sentence-transformers names them in 1_Pooling/config.json.

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from ariigcn_jax.features.media import digest
+from ariigcn_jax.features.packages import require
 from ariigcn_jax.types import UserError
-from tools.features.media import digest
-from tools.features.packages import require
 
 Combine = Literal["mean", "concat"]
 TimePooling = Literal["mean", "mean_std", "max"]

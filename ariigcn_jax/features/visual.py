@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ariigcn_jax.features import media, transformer
+from ariigcn_jax.features.encoder import Encode, Encoder, Input
+from ariigcn_jax.features.manifest import Clip, Manifest
+from ariigcn_jax.features.packages import require
 from ariigcn_jax.types import UserError
-from tools.features import media, transformer
-from tools.features.encoder import Encode, Encoder, Input
-from tools.features.manifest import Clip, Manifest
-from tools.features.packages import require
 
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 Detect = Callable[[np.ndarray], list[Box]]

@@ -20,16 +20,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax import model_card, tasks
-from ariigcn_jax.corpus.normalisation import CLIP, FLOOR
-from ariigcn_jax.graph import WHOLE_DIALOGUE
-from ariigcn_jax.prediction import forward
+from ariigcn_jax.data.normalisation import CLIP, FLOOR
+from ariigcn_jax.inference import model_card
+from ariigcn_jax.inference.prediction import forward
+from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs.workdir import write_atomically
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, UserError
-from ariigcn_jax.workdir import write_atomically
 
 if TYPE_CHECKING:
-    from ariigcn_jax.inference import TrainedModel
-    from ariigcn_jax.model import Model
+    from ariigcn_jax.inference.model import TrainedModel
+    from ariigcn_jax.nn.model import Model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LOADER = Path(__file__).with_name("standalone.py")

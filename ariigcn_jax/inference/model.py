@@ -14,14 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ariigcn_jax import __version__, checkpoint, graph, runner, tasks, train
-from ariigcn_jax.corpus import Normalisation, labels, normalisation
-from ariigcn_jax.corpus import conversation as conversations
-from ariigcn_jax.model import Model
-from ariigcn_jax.prediction import Prediction, explain, forward, predict
-from ariigcn_jax.streaming import Stream
+from ariigcn_jax import __version__
+from ariigcn_jax.data import Normalisation, labels, normalisation, packing
+from ariigcn_jax.data.readers import conversations as conversations
+from ariigcn_jax.inference.prediction import Prediction, explain, forward, predict
+from ariigcn_jax.inference.streaming import Stream
+from ariigcn_jax.nn import graph
+from ariigcn_jax.nn.model import Model
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs import checkpoint, runner
+from ariigcn_jax.runs.workdir import CONFIG
+from ariigcn_jax.training import train
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus, Modality, Outputs, UserError
-from ariigcn_jax.workdir import CONFIG
 
 SHORTEST_ROW = 16  # slots; longer rows come in steps of at most a half, so that a new length seldom compiles anew
 BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more): bounds the memory of attention weights
@@ -200,7 +204,7 @@ class TrainedModel:
         members = np.split(np.arange(len(corpus)), np.flatnonzero(np.diff(corpus.dialogue)) + 1)
         length = _row_length(max(map(len, members)))
         past, future = graph.window(self.model.past, self.model.future, length)
-        filled = graph.fill_rows([len(m) for m in members], length)
+        filled = packing.fill_rows([len(m) for m in members], length)
         most = max(1, BATCH_EDGES // (length * (past + 1 + future)))
         for first in range(0, len(filled), most):
             rows = filled[first : first + most]

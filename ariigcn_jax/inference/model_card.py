@@ -6,16 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ariigcn_jax import results as scores_of_runs
-from ariigcn_jax import runner, tasks
-from ariigcn_jax.corpus import leakage
-from ariigcn_jax.corpus.labels import MOST
-from ariigcn_jax.graph import WHOLE_DIALOGUE
+from ariigcn_jax.data import leakage
+from ariigcn_jax.data.labels import MOST
+from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs import results as scores_of_runs
+from ariigcn_jax.runs import runner
+from ariigcn_jax.runs.workdir import ENVIRONMENT
 from ariigcn_jax.types import Modality
-from ariigcn_jax.workdir import ENVIRONMENT
 
 if TYPE_CHECKING:
-    from ariigcn_jax.inference import TrainedModel
+    from ariigcn_jax.inference.model import TrainedModel
 
 
 def text(model: TrainedModel, longest: int | None) -> str:

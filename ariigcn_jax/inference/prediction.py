@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax import graph, tasks
-from ariigcn_jax.results import truth
+from ariigcn_jax.nn import graph
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs.results import truth
 from ariigcn_jax.types import Array, Batch, Corpus, Modality, Outputs
 
 if TYPE_CHECKING:
-    from ariigcn_jax.inference import TrainedModel
-    from ariigcn_jax.model import Model
+    from ariigcn_jax.inference.model import TrainedModel
+    from ariigcn_jax.nn.model import Model
 
 MOST_ATTENDED = 3  # other utterances named for each
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from ariigcn_jax.corpus import conversation as conversations
-from ariigcn_jax.corpus.normalisation import COPIES
-from ariigcn_jax.graph import WHOLE_DIALOGUE
-from ariigcn_jax.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, answer, contributions, strongest
+from ariigcn_jax.data.normalisation import COPIES
+from ariigcn_jax.data.readers import conversations as conversations
+from ariigcn_jax.inference.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, answer, contributions, strongest
+from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Modality, UserError
 
 if TYPE_CHECKING:
-    from ariigcn_jax.inference import TrainedModel
+    from ariigcn_jax.inference.model import TrainedModel
 
 
 @dataclasses.dataclass

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax.graph import RELATIONS, GraphsTuple, segment_softmax, segment_sum, window
-from ariigcn_jax.layers import NORM_FLOOR, Dropout
+from ariigcn_jax.nn.graph import RELATIONS, GraphsTuple, segment_softmax, segment_sum, window
+from ariigcn_jax.nn.layers import NORM_FLOOR, Dropout
 from ariigcn_jax.types import Array
 
 SCORES = ("additive", "dot", "uniform")

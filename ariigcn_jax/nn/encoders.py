@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ariigcn_jax.layers import MLP, NORM_FLOOR, Dense, Dropout
+from ariigcn_jax.nn.layers import MLP, NORM_FLOOR, Dense, Dropout
 from ariigcn_jax.types import Array, Batch
 
 CONTEXTS = ("none", "gru", "attention", "speaker")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ariigcn_jax.layers import Dense
+from ariigcn_jax.nn.layers import Dense
 from ariigcn_jax.types import Array, Modality
 
 WIRINGS = ("feature", "latent")

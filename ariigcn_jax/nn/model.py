@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ariigcn_jax.attention import KERNELS, SCORES, GraphAttention
-from ariigcn_jax.encoders import CONTEXTS, Context, Encoder
-from ariigcn_jax.gan import WIRINGS, Generator, pairs
-from ariigcn_jax.graph import GraphsTuple, conversation_graph, modality_graph
-from ariigcn_jax.layers import MLP, NORM_FLOOR, Dense, Dropout, unit
+from ariigcn_jax.nn.attention import KERNELS, SCORES, GraphAttention
+from ariigcn_jax.nn.encoders import CONTEXTS, Context, Encoder
+from ariigcn_jax.nn.gan import WIRINGS, Generator, pairs
+from ariigcn_jax.nn.graph import GraphsTuple, conversation_graph, modality_graph
+from ariigcn_jax.nn.layers import MLP, NORM_FLOOR, Dense, Dropout, unit
 from ariigcn_jax.types import Array, Batch, Modality, Outputs, UserError
 
 PRECISIONS = ("float32", "bfloat16")

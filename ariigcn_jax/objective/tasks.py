@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax import metrics
-from ariigcn_jax.corpus.labels import MOST
-from ariigcn_jax.corpus.targets import joined
+from ariigcn_jax.data.labels import MOST
+from ariigcn_jax.data.targets import joined
+from ariigcn_jax.objective import metrics
 from ariigcn_jax.types import TASK_NAMES, Array, UserError
 
 TINY = 1e-30  # a probability below has the logarithm of this one

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ariigcn_jax import losses
+from ariigcn_jax.objective import losses
 from ariigcn_jax.parallel import all_gather, axis_size, device_index, psum
 from ariigcn_jax.types import Array, Batch, ContrastSet, Modality, Outputs, UserError
 

@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from ariigcn_jax import graph, train
+from ariigcn_jax.data import packing
+from ariigcn_jax.training import train
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, TrainState
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 NAMED = 5  # dialogues that a message lists
 
 
@@ -64,7 +65,7 @@ def locate(experiment: train.Experiment, corpus: Corpus, state: TrainState) -> F
     look = jax.jit(functools.partial(_look, experiment.step))
     where, layout = experiment.index["train"], experiment.layout["train"]
     for rows in np.asarray(train.run_order(state.key, state.step, layout, 1)):
-        batch = graph.collect(corpus, where, rows)
+        batch = packing.collect(corpus, where, rows)
         after, found = look(state, batch)
         found = jax.device_get(found)
         if _wrong(found):
@@ -105,7 +106,7 @@ def _wrong(found: Mapping[str, Mapping[str, Any]]) -> bool:
     return not all(finite for kind in found.values() for finite in kind.values())
 
 
-def _dialogues(corpus: Corpus, where: graph.Index, rows: np.ndarray, batch: Batch) -> Iterator[tuple[str, Batch]]:
+def _dialogues(corpus: Corpus, where: packing.Index, rows: np.ndarray, batch: Batch) -> Iterator[tuple[str, Batch]]:
     """Name of each dialogue of a step, or piece of one, and the step's batch with it alone, where it was."""
     for place, row in enumerate(rows):
         for number in np.unique(where.dialogue[row][where.dialogue[row] != PADDING]):
@@ -265,6 +266,10 @@ def _described(found: Sequence[core.JaxprEqn]) -> str:
     module = "/".join(part for part in parts if part not in ("", "Model"))
     traces: list[Any] = [equation.source_info.traceback for equation in found]
     frames = [f for t in traces if t for f in traceback.extract_tb(t.as_python_traceback())]
-    ours = [f for f in frames if Path(f.filename).parent == PACKAGE and f.filename != __file__]
-    line = f", {PACKAGE.name}/{Path(ours[-1].filename).name}:{ours[-1].lineno} in {ours[-1].name}" if ours else ""
+    ours = [f for f in frames if PACKAGE in Path(f.filename).parents and f.filename != __file__]
+    line = (
+        f", {PACKAGE.name}/{Path(ours[-1].filename).relative_to(PACKAGE)}:{ours[-1].lineno} in {ours[-1].name}"
+        if ours
+        else ""
+    )
     return found[-1].primitive.name + (f" in {module}" if module else "") + backward + line

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax import tables, tasks
-from ariigcn_jax.tasks import BY_CLASS, Task
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.objective.tasks import BY_CLASS, Task
+from ariigcn_jax.runs import tables
+from ariigcn_jax.runs.workdir import write_atomically
 from ariigcn_jax.types import UNLABELED, Corpus
-from ariigcn_jax.workdir import write_atomically
 
 BEST_TEST_NOTE = (
     "Epoch chosen on the test split itself: optimistic, and only for comparison with papers that choose it so."

@@ -13,25 +13,18 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax import (
-    __version__,
-    calibration,
-    diagnostics,
-    divergence,
-    figures,
-    graph,
-    parallel,
-    results,
-    tasks,
-    train,
-    workdir,
-)
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import seeds as ensembles
-from ariigcn_jax.checkpoint import FOLDER, Checkpoints
-from ariigcn_jax.seeds import Seeds
+from ariigcn_jax import __version__, parallel
+from ariigcn_jax import data as corpora
+from ariigcn_jax.analysis import calibration
+from ariigcn_jax.data import packing
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs import divergence, figures, results, workdir
+from ariigcn_jax.runs.checkpoint import FOLDER, Checkpoints
+from ariigcn_jax.runs.workdir import WorkDir, json_safe
+from ariigcn_jax.training import diagnostics, train
+from ariigcn_jax.training import seeds as ensembles
+from ariigcn_jax.training.seeds import Seeds
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
-from ariigcn_jax.workdir import WorkDir, json_safe
 
 RESULTS, TABLE = workdir.RESULTS, "results.md"
 CORPUS, FORMAT = "corpus.json", 3  # what using the model takes besides config and checkpoint, and its version
@@ -144,7 +137,7 @@ def check_corpus(directory: WorkDir, described: dict[str, Any]) -> None:
 
 def _say_packing(seeds: Seeds, corpus: Corpus) -> None:
     layout = seeds.experiment.layout["train"]
-    full = graph.fill(seeds.experiment.index["train"])
+    full = packing.fill(seeds.experiment.index["train"])
     count = len(seeds.numbers) * seeds.members
     print(
         f"{corpus.name}: {len(corpus):,} utterances, modalities {', '.join(corpus.modalities)}; "

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax import graph
+from ariigcn_jax.nn import graph
 from ariigcn_jax.types import Array, Batch, Modality, Outputs
 
 Measures = dict[str, dict[str, Array]]

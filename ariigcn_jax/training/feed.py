@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ariigcn_jax import graph, parallel
+from ariigcn_jax import parallel
+from ariigcn_jax.data import packing
 from ariigcn_jax.types import Batch, Corpus
 
 
@@ -31,7 +32,7 @@ class Stream:
     """
 
     corpus: Corpus
-    where: graph.Index
+    where: packing.Index
     steps: int
     num_devices: int
 
@@ -52,11 +53,11 @@ class Stream:
 
     def _read(self, order: np.ndarray) -> Batch:
         shares = parallel.local_shares(order, self.num_devices)
-        batches = [graph.collect(self.corpus, self.where, share.reshape(-1)) for share in shares]
+        batches = [packing.collect(self.corpus, self.where, share.reshape(-1)) for share in shares]
         return jax.block_until_ready(parallel.put(batches, self.num_devices))
 
 
-def steps_of_part(part_bytes: float, corpus: Corpus, layout: graph.Layout) -> int:
+def steps_of_part(part_bytes: float, corpus: Corpus, layout: packing.Layout) -> int:
     """Steps of a part so that two parts take at most `part_bytes` on each device, but at least one; 0 is no limit."""
     slot = sum(4 * width + 1 for width in corpus.widths.values()) + 16
     slot += sum(4 * x.shape[1] + 1 for x in (corpus.target, corpus.ratings) if x is not None)
@@ -79,7 +80,7 @@ def by_shape(function: jax.stages.Wrapped, first: object, data: Stream, steps: i
     """
     if not parallel.alone(data.num_devices):
         return function
-    one = graph.collect(data.corpus, data.where, np.array([len(data.where.source) - 1]))
+    one = packing.collect(data.corpus, data.where, np.array([len(data.where.source) - 1]))
     compiled: dict[int, jax.stages.Compiled] = {}
     for count in {min(data.steps, steps) * rows, (steps % data.steps or data.steps) * rows}:
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), one)  # noqa: B023

@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax import parallel, train
+from ariigcn_jax import parallel
+from ariigcn_jax.training import train
 from ariigcn_jax.types import Corpus, UserError
 
 AUTO = "auto"

@@ -16,11 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ariigcn_jax import diagnostics, graph, objective, parallel, tasks
-from ariigcn_jax import model as modeling
-from ariigcn_jax.gan import Discriminators
-from ariigcn_jax.layers import dropout_mask
-from ariigcn_jax.stream import Stream, by_shape, steps_of_part
+from ariigcn_jax import parallel
+from ariigcn_jax.data import packing
+from ariigcn_jax.nn import graph
+from ariigcn_jax.nn import model as modeling
+from ariigcn_jax.nn.gan import Discriminators
+from ariigcn_jax.nn.layers import dropout_mask
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.training import diagnostics
+from ariigcn_jax.training.feed import Stream, by_shape, steps_of_part
 from ariigcn_jax.types import PADDING, SPLITS, UNLABELED, Array, Batch, Corpus, Outputs, TrainState, UserError
 
 EPOCHS = ("best", "last")  # which epoch a run ends with: the best on validation, or the last one
@@ -57,8 +62,8 @@ class Experiment:
     diagnose: jax.stages.Wrapped
     step: Callable[[TrainState, Batch], tuple[TrainState, Logs, dict[str, Any]]]
     data: Mapping[str, Batch | Stream]
-    layout: Mapping[str, graph.Layout]
-    index: Mapping[str, graph.Index]
+    layout: Mapping[str, packing.Layout]
+    index: Mapping[str, packing.Index]
     steps: int
     num_devices: int
     _compiled: dict[str, Callable[[Any, Any], Any]] = dataclasses.field(default_factory=dict)
@@ -286,14 +291,14 @@ def take_rows(rows: T, order: Array) -> T:
     return jax.tree.map(lambda x: x[order], rows)
 
 
-def epoch_order(key: Array, epoch: Array, layout: graph.Layout, num_devices: int) -> Array:
+def epoch_order(key: Array, epoch: Array, layout: packing.Layout, num_devices: int) -> Array:
     """Which rows each step takes: [steps, R'], R' = R rounded up to a multiple of the devices with the empty row."""
     count = layout.steps * layout.rows
     order = jax.random.permutation(jax.random.fold_in(key, epoch), count).reshape(layout.steps, layout.rows)
     return _pad_to_devices(order, count, num_devices)
 
 
-def run_order(key: Array, step: Array, layout: graph.Layout, num_devices: int) -> Array:
+def run_order(key: Array, step: Array, layout: packing.Layout, num_devices: int) -> Array:
     """`epoch_order` of a run's key in the epoch of a step."""
     order_key = jax.random.fold_in(key, jnp.int32(-1))  # apart from the steps' keys, which are >= 0
     return epoch_order(order_key, step // layout.steps, layout, num_devices)
@@ -304,7 +309,7 @@ def _pad_to_devices(order: Array, empty: int, num_devices: int) -> Array:
 
 
 def train_epoch(
-    players: Players, layout: graph.Layout, num_devices: int, state: TrainState, rows: Batch
+    players: Players, layout: packing.Layout, num_devices: int, state: TrainState, rows: Batch
 ) -> tuple[TrainState, Logs]:
     """All steps of an epoch as one scan; logs are means over its steps."""
     axis = parallel.axis_name(num_devices)
@@ -334,7 +339,7 @@ def train_part(
 
 
 def streamed_epoch(
-    part: jax.stages.Wrapped, layout: graph.Layout, state: TrainState, data: Stream
+    part: jax.stages.Wrapped, layout: packing.Layout, state: TrainState, data: Stream
 ) -> Callable[[TrainState, Stream], tuple[TrainState, Logs]]:
     """An epoch of `train_part`s over the rows in the order of `train_epoch`; compiled for states like `state`."""
     devices = parallel.world(data.num_devices)
@@ -353,7 +358,7 @@ def streamed_epoch(
 
 
 def evaluate_rows(
-    model: modeling.Model, head: Head, layout: graph.Layout, num_devices: int, params: Any, rows: Batch
+    model: modeling.Model, head: Head, layout: packing.Layout, num_devices: int, params: Any, rows: Batch
 ) -> dict[str, Array]:
     """Counts of a split, as [C, C], and answers [rows, L, O] in the order of its packed rows."""
     axis = parallel.axis_name(num_devices)
@@ -373,7 +378,7 @@ def evaluate_rows(
 
 
 def diagnose(
-    players: Players, layout: graph.Layout, boundary: float, state: TrainState, rows: Batch
+    players: Players, layout: packing.Layout, boundary: float, state: TrainState, rows: Batch
 ) -> diagnostics.Measures:
     """The numbers of the failure signatures, under training's dropout, on a quarter of a step's rows drawn anew.
 
@@ -431,7 +436,7 @@ def _evaluate_step(
 
 
 def evaluate_part(
-    model: modeling.Model, head: Head, layout: graph.Layout, num_devices: int, params: Any, rows: Batch
+    model: modeling.Model, head: Head, layout: packing.Layout, num_devices: int, params: Any, rows: Batch
 ) -> dict[str, Array]:
     """The same of the steps whose rows `rows` are."""
     axis, rows_of_device = parallel.axis_name(num_devices), -(-layout.rows // parallel.world(num_devices))
@@ -444,7 +449,7 @@ def evaluate_part(
 
 
 def streamed_evaluation(
-    part: jax.stages.Wrapped, layout: graph.Layout, params: Any, data: Stream
+    part: jax.stages.Wrapped, layout: packing.Layout, params: Any, data: Stream
 ) -> Callable[[Any, Stream], dict[str, Any]]:
     """`evaluate_rows` as one `evaluate_part` after another; results lie on the host."""
     devices = parallel.world(data.num_devices)
@@ -486,12 +491,12 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
     make_players(config, corpus, steps=1)  # an option that cannot be built is said before anything is packed
     num_devices = parallel.device_count(config.num_devices if num_devices is None else num_devices)
     reach = windowed_reach(config.model)
-    laid = {s: graph.index(corpus, s, config.batch_size, config.data.longest_row, reach) for s in SPLITS}
+    laid = {s: packing.index(corpus, s, config.batch_size, config.data.longest_row, reach) for s in SPLITS}
     head = Head(tasks.get(corpus.task), corpus.num_classes)
     layout = {split: parts[0] for split, parts in laid.items()}
     where = {split: parts[1] for split, parts in laid.items()}
     players = make_players(config, corpus, layout["train"].steps)
-    sample = graph.collect(corpus, where["train"], np.array([len(where["train"].source) - 1]))
+    sample = packing.collect(corpus, where["train"], np.array([len(where["train"].source) - 1]))
     limit = config.data.device_megabytes * 1e6
     streams = {s: Stream(corpus, where[s], steps_of_part(limit, corpus, layout[s]), num_devices) for s in SPLITS}
     # Several processes read their own shares; so all their splits are streamed.
@@ -531,7 +536,9 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
         return np.asarray(head.task.count(logits, jnp.asarray(label), target, head.num_classes))
 
     def rows_of(split: str) -> Batch:
-        return parallel.replicate(graph.collect(corpus, where[split], np.arange(len(where[split].source))), num_devices)
+        return parallel.replicate(
+            packing.collect(corpus, where[split], np.arange(len(where[split].source))), num_devices
+        )
 
     boundary = diagnostics.BOUNDARY.get(config.losses.adversarial.fn, 0.0)
     return Experiment(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from ariigcn_jax import alignment
+from ariigcn_jax.analysis import alignment
 from ariigcn_jax.types import Outputs, UserError
-from tests import builders
+from tests.support import builders
 
 
 def samples(shift=0.0, count=60, width=4, seed=0):

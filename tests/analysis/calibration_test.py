@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ariigcn_jax import calibration
+from ariigcn_jax.analysis import calibration
 
 
 def drawn(temperature, count=20000):

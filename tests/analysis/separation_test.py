@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ariigcn_jax import separation
+from ariigcn_jax.analysis import separation
 
 
 def test_distances_by_hand():

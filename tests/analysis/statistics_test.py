@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ariigcn_jax import statistics
+from ariigcn_jax.analysis import statistics
 
 RANDOM = np.random.default_rng(5)
 

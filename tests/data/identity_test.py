@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from builders import corpus
 
-from ariigcn_jax.corpus import identity
+from ariigcn_jax.data import identity
+from tests.support.builders import corpus
 
 CORPUS = dataclasses.replace(corpus([3, 5], missing=0.2), ratings=np.zeros((8, 2), np.float32))
 

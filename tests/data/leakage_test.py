@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ariigcn_jax.corpus import leakage, synthetic
+from ariigcn_jax.data import leakage, synthetic
 from ariigcn_jax.types import UNLABELED, UserError
 
 

@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from ariigcn_jax import corpus
+from ariigcn_jax import data as corpus
 from ariigcn_jax.types import UserError
 
 

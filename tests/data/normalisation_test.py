@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax.corpus import Normalisation, normalisation, synthetic
+from ariigcn_jax import data as corpora
+from ariigcn_jax.data import Normalisation, normalisation, synthetic
 from ariigcn_jax.types import Corpus, UserError
 
 SPLIT = np.array(["train", "train", "train", "valid", "test"])

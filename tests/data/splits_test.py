@@ -6,8 +6,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax.corpus import carve, splits
+from ariigcn_jax import data as corpora
+from ariigcn_jax.data import carve, splits
 from ariigcn_jax.types import UNLABELED, UserError
 
 NAMES = [f"dialogue_{i}" for i in range(40)]

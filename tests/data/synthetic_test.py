@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ariigcn_jax.corpus import generate
+from ariigcn_jax.data import generate
 from ariigcn_jax.types import UserError
 
 WIDTHS = {"text": 48, "audio": 24, "visual": 16}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ariigcn_jax.corpus import values
+from ariigcn_jax.data import values
 from ariigcn_jax.types import UserError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from runner_test import LIGHT, tiny
 
-from ariigcn_jax import runner
+from ariigcn_jax.runs import runner
 from ariigcn_jax.types import UNLABELED, UserError
 from experiments import ablate, run
 

@@ -6,20 +6,23 @@ import importlib
 import pathlib
 import shlex
 
-import builders
 import numpy as np
 import pytest
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import gan, objective, tasks, train
+from ariigcn_jax import data as corpora
+from ariigcn_jax.features import extract
+from ariigcn_jax.features.encoder import parse
+from ariigcn_jax.features.text import TextEncoder
+from ariigcn_jax.nn import gan
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.runs.workdir import flatten
+from ariigcn_jax.training import train
 from ariigcn_jax.types import UserError
-from ariigcn_jax.workdir import flatten
 from experiments import ablations, base, command, run
-from tools.features import extract
-from tools.features.encoder import parse
-from tools.features.text import TextEncoder
+from tests.support import builders
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = ("iemocap", "meld", "mosi", "mosei", "urfunny", "mustard", "synthetic")
 CORPUS = corpora.generate(dialogues=6, utterances=(2, 4), classes=3, widths={"text_a": 4, "audio": 3, "vocal_b_c": 2})
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "experiments" / "colab.ipynb"
 CELLS = json.loads(NOTEBOOK.read_text())["cells"]
 

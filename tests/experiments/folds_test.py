@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from runner_test import tiny
 
-from ariigcn_jax import tasks
+from ariigcn_jax.objective import tasks
 from ariigcn_jax.types import UserError
 from experiments import folds, run, study
 

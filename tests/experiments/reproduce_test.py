@@ -11,7 +11,7 @@ import pytest
 from kill_test import LIGHT
 from runner_test import tiny
 
-from ariigcn_jax import workdir
+from ariigcn_jax.runs import workdir
 from ariigcn_jax.types import UserError
 from experiments import base, command, reproduce, run
 

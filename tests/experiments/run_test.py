@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from runner_test import BOTH, EPOCHS, tiny
-from runs import assert_same_run, config_file, log_of, results_of
 
 from ariigcn_jax.types import UserError
 from experiments import base, command
+from tests.support.runs import assert_same_run, config_file, log_of, results_of
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 KILLED_AT = EPOCHS - 2
 PROGRAM = ["-m", "experiments.run"]
 # The same program, but killed once the epoch is in the log and before its checkpoint is begun.

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import tasks
+from ariigcn_jax import data as corpora
+from ariigcn_jax.objective import tasks
 from ariigcn_jax.types import UserError
 from experiments import ablations, run, study, synthetic
 

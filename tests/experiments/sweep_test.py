@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 from runner_test import tiny
 
-from ariigcn_jax import corpus as corpora
+from ariigcn_jax import data as corpora
 from ariigcn_jax.types import UserError
 from experiments import ablations, run, study, sweep, synthetic
 

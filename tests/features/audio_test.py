@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from media_builders import RATE, speak, speech_model, tone, write_wav
 
+from ariigcn_jax.features.audio import OpenSmile, SpeechModel
+from ariigcn_jax.features.manifest import Clip
+from ariigcn_jax.features.media import MediaError
 from ariigcn_jax.types import UserError
-from tools.features.audio import OpenSmile, SpeechModel
-from tools.features.manifest import Clip
-from tools.features.media import MediaError
+from tests.support.media import RATE, speak, speech_model, tone, write_wav
 
 pytest.importorskip("av", reason="the extra `audio` is not installed")
 

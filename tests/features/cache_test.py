@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ariigcn_jax.features.cache import Cache
+from ariigcn_jax.features.manifest import Clip
 from ariigcn_jax.types import UserError
-from tools.features.cache import Cache
-from tools.features.manifest import Clip
 
 IDENTITY = {"kind": "x", "layers": (1, 2)}
 
@@ -59,14 +59,14 @@ def test_vectors_are_found_in_a_later_run(tmp_path):
 def test_a_killed_run_loses_a_second_at_most(tmp_path):
     program = (
         "import sys, time, os, signal, pathlib, numpy as np\n"
-        "from tools.features.cache import Cache\n"
+        "from ariigcn_jax.features.cache import Cache\n"
         "cache = Cache(pathlib.Path(sys.argv[1]))\n"
         "cache.put('early', np.ones(3)); time.sleep(1.1)\n"
         "cache.put('middle', np.ones(3)); cache.put('late', np.ones(3))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     path = tmp_path / "cache.sqlite"
-    root = Path(__file__).parents[1]
+    root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", program, str(path)], cwd=root).returncode == -9
     with Cache(path) as cache:
         assert set(cache.get(["early", "middle", "late"])) == {"early", "middle"}

@@ -2,11 +2,11 @@
 
 import pytest
 
+from ariigcn_jax.features.audio import OpenSmile, SpeechModel, from_option
+from ariigcn_jax.features.encoder import parse
+from ariigcn_jax.features.text import TextEncoder
+from ariigcn_jax.features.visual import VisualEncoder
 from ariigcn_jax.types import UserError
-from tools.features.audio import OpenSmile, SpeechModel, from_option
-from tools.features.encoder import parse
-from tools.features.text import TextEncoder
-from tools.features.visual import VisualEncoder
 
 
 def test_options_are_read():

@@ -7,14 +7,25 @@ import sys
 
 import numpy as np
 import pytest
-from media_builders import face, image_model, speak, speech_model, text_model, tone, write_csv, write_video, write_wav
 
-import tools.features
-from ariigcn_jax.corpus import columnar, npz
+import ariigcn_jax.features
+from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import npz
+from ariigcn_jax.features import __main__ as command
+from ariigcn_jax.features import extract
+from ariigcn_jax.features.encoder import Encoder
 from ariigcn_jax.types import UserError
-from tools.features import __main__ as command
-from tools.features import extract
-from tools.features.encoder import Encoder
+from tests.support.media import (
+    face,
+    image_model,
+    speak,
+    speech_model,
+    text_model,
+    tone,
+    write_csv,
+    write_video,
+    write_wav,
+)
 
 ROWS = [
     {"dialogue_id": "a", "transcript": "one", "label": "glad", "split": "train"},
@@ -250,7 +261,7 @@ def test_long_texts_and_any_fields_name_can_be_written(letters, tmp_path, monkey
     with np.load(tmp_path / "more/mine.npz") as file:
         assert file.files[: len(fields)] == list(fields)
     columnar.write(npz.read(path), tmp_path / "folder")
-    monkeypatch.setattr("ariigcn_jax.corpus.fields._FIXED_WIDTH_BYTES", 0)
+    monkeypatch.setattr("ariigcn_jax.data.fields._FIXED_WIDTH_BYTES", 0)
     assert columnar.read_fields(tmp_path / "folder").arrays["transcript"].dtype == object
     assert extend(tmp_path / "folder", tmp_path / "long.npz", "--text", "m") == 0
     assert npz.read(tmp_path / "long.npz").transcript.tolist() == [" one ", "", "bad"]
@@ -337,6 +348,8 @@ def test_help_names_every_option(capsys):
 def test_errors_are_raised_to_a_caller(letters, tmp_path):
     write_csv(tmp_path / "dialogues.csv", ROWS)
     parser = argparse.ArgumentParser()
-    tools.features.add_arguments(parser)
+    ariigcn_jax.features.add_arguments(parser)
     with pytest.raises(UserError, match="Which features"):
-        tools.features.run(parser.parse_args(["--manifest", str(tmp_path / "dialogues.csv"), "--out", str(tmp_path)]))
+        ariigcn_jax.features.run(
+            parser.parse_args(["--manifest", str(tmp_path / "dialogues.csv"), "--out", str(tmp_path)])
+        )

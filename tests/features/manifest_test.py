@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from ariigcn_jax.features import manifest
+from ariigcn_jax.features.manifest import Clip
 from ariigcn_jax.types import UserError
-from tools.features import manifest
-from tools.features.manifest import Clip
 
 
 def read(tmp_path, text):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from media_builders import RATE, tone, write_video, write_wav
 
-from tools.features import media
-from tools.features.manifest import Clip
+from ariigcn_jax.features import media
+from ariigcn_jax.features.manifest import Clip
+from tests.support.media import RATE, tone, write_video, write_wav
 
 pytest.importorskip("av", reason="none of the extras `audio` and `visual` is installed")
 

@@ -6,10 +6,10 @@ import os
 import numpy as np
 import pytest
 
+from ariigcn_jax.features.encoder import Encoder
+from ariigcn_jax.features.media import MediaError
+from ariigcn_jax.features.parallel import Failure, encode
 from ariigcn_jax.types import UserError
-from tools.features.encoder import Encoder
-from tools.features.media import MediaError
-from tools.features.parallel import Failure, encode
 
 
 @dataclasses.dataclass(frozen=True)

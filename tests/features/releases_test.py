@@ -5,12 +5,12 @@ import pickle
 
 import numpy as np
 import pytest
-from media_builders import write_csv
 
+from ariigcn_jax.features import __main__ as command
+from ariigcn_jax.features import manifest
+from ariigcn_jax.features.manifest import Clip
 from ariigcn_jax.types import UserError
-from tools.features import __main__ as command
-from tools.features import manifest
-from tools.features.manifest import Clip
+from tests.support.media import write_csv
 
 
 def touch(*paths):
@@ -264,7 +264,7 @@ def urfunny(root, **changed):
 
 
 def test_urfunny(tmp_path, capsys):
-    pytest.importorskip("ariigcn_jax.corpus.unpickle", reason="the reader of pickles is not there")
+    pytest.importorskip("ariigcn_jax.data.readers.pickles", reason="the reader of pickles is not there")
     urfunny(tmp_path / "UR-FUNNY")
     found = read("urfunny", tmp_path / "UR-FUNNY")
     assert lists(found, "dialogue_id", "label", "label_names", "split") == [
@@ -280,7 +280,7 @@ def test_urfunny(tmp_path, capsys):
 
 
 def test_urfunny_of_another_version(tmp_path, capsys):
-    pytest.importorskip("ariigcn_jax.corpus.unpickle", reason="the reader of pickles is not there")
+    pytest.importorskip("ariigcn_jax.data.readers.pickles", reason="the reader of pickles is not there")
     urfunny(tmp_path / "UR-FUNNY", language_sdk={7: {"punchline_embedding_indexes": [1]}})
     arguments = ["manifest", "--release", "urfunny", str(tmp_path / "UR-FUNNY"), "--out", str(tmp_path / "m.csv")]
     assert command.main(arguments) == 1
@@ -313,6 +313,6 @@ def test_refusals_of_the_command(tmp_path, iemocap, mosi, capsys):
     assert "does not name splits" in capsys.readouterr().err
     write(mosi / "Labels/OpinionLevelSentiment.csv", "a,b,c\n")
     with pytest.raises(UserError, match="is not START,END,VIDEO,SEGMENT,SENTIMENT"):
-        from tools.features.releases import cmu
+        from ariigcn_jax.features.releases import cmu
 
         cmu.mosi_rows(mosi)

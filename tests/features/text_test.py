@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_builders import WORDS, text_model
 
-from ariigcn_jax import corpus as corpora
+from ariigcn_jax import data as corpora
+from ariigcn_jax.features import __main__ as command
+from ariigcn_jax.features import manifest
+from ariigcn_jax.features.text import TextEncoder
 from ariigcn_jax.types import UserError
-from tools.features import __main__ as command
-from tools.features import manifest
-from tools.features.text import TextEncoder
+from tests.support.media import WORDS, text_model
 
 pytest.importorskip("torch", reason="the extra `text` is not installed")
 

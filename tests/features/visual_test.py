@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from media_builders import face, image_model, write_video
 
+from ariigcn_jax.features.manifest import Clip
+from ariigcn_jax.features.media import MediaError
+from ariigcn_jax.features.visual import VisualEncoder, _detector
 from ariigcn_jax.types import UserError
-from tools.features.manifest import Clip
-from tools.features.media import MediaError
-from tools.features.visual import VisualEncoder, _detector
+from tests.support.media import face, image_model, write_video
 
 pytest.importorskip("cv2", reason="the extra `visual` is not installed")
 pytest.importorskip("av", reason="the extra `visual` is not installed")

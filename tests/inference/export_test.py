@@ -7,10 +7,10 @@ import sys
 import jax
 import numpy as np
 import pytest
-import runs
 
-from ariigcn_jax import export, model_card, standalone
-from ariigcn_jax.corpus import normalisation
+from ariigcn_jax.data import normalisation
+from ariigcn_jax.inference import export, model_card, standalone
+from tests.support import runs
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
 pytestmark = pytest.mark.usefixtures("quick_compilation")

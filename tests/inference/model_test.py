@@ -15,8 +15,8 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
 import ariigcn_jax
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import inference
+from ariigcn_jax import data as corpora
+from ariigcn_jax.inference import model as inference
 from ariigcn_jax.types import UserError
 from experiments import base, run
 

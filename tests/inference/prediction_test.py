@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-import runs
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax.prediction import strongest
+from ariigcn_jax import data as corpora
+from ariigcn_jax.inference.prediction import strongest
+from tests.support import runs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 TEMPERATURE = 2.0

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-import runs
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from ariigcn_jax.types import UserError
+from tests.support import runs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

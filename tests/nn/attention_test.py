@@ -4,14 +4,14 @@ import functools
 import math
 from typing import NamedTuple
 
-import builders
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax import attention, graph
+from ariigcn_jax.nn import attention, graph
 from ariigcn_jax.types import PADDING
+from tests.support import builders
 
 HEADS, WIDTH = 2, 2
 RELATIONS = len(graph.RELATIONS)

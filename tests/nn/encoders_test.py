@@ -2,13 +2,13 @@
 
 import functools
 
-import builders
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax import encoders
+from ariigcn_jax.nn import encoders
+from tests.support import builders
 
 D = 4
 

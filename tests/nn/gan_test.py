@@ -3,15 +3,16 @@
 import dataclasses
 import functools
 
-import builders
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from ariigcn_jax import gan, train
+from ariigcn_jax.nn import gan
+from ariigcn_jax.training import train
 from experiments import base
+from tests.support import builders
 
 CORPUS = builders.corpus([3, 2], builders.widths(3), missing=0.2)
 BATCH = builders.place(CORPUS, [[0], [1]], 3)

@@ -4,14 +4,15 @@ import dataclasses
 import re
 from pathlib import Path
 
-import builders
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax import graph
+from ariigcn_jax.data import packing
+from ariigcn_jax.nn import graph
 from ariigcn_jax.types import PADDING, UNLABELED
+from tests.support import builders
 
 # --- Packing ----------------------------------------------------------------------------------------------------------
 
@@ -44,7 +45,7 @@ def assert_holds(corpus, chosen, layout, rows):
 @pytest.mark.parametrize("batch_size", [1, 16, 1000])
 def test_every_dialogue_lies_whole_in_one_row(seed, batch_size):
     corpus = builders.corpus(realistic(seed, 40))
-    layout, rows = graph.pack(corpus, "train", batch_size)
+    layout, rows = packing.pack(corpus, "train", batch_size)
     assert layout.steps == max(1, round(40 / batch_size))
     assert_holds(corpus, range(40), layout, rows)
 
@@ -52,25 +53,25 @@ def test_every_dialogue_lies_whole_in_one_row(seed, batch_size):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("batch_size", [8, 16, 32])
 def test_realistic_rows_are_full(seed, batch_size):
-    _, rows = graph.pack(builders.corpus(realistic(seed), {"text": 1}), "train", batch_size)
+    _, rows = packing.pack(builders.corpus(realistic(seed), {"text": 1}), "train", batch_size)
     real = sum(u != PADDING for u in rows.utterance.ravel())
     share = real / rows.utterance[:-1].size
     assert share >= 0.85
-    np.testing.assert_allclose(graph.fill(rows), share)
+    np.testing.assert_allclose(packing.fill(rows), share)
 
 
 @pytest.mark.parametrize("lengths", [[5], [1], [1] * 7, [2, 9, 2]])
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_small_corpora(lengths, batch_size):
     corpus = builders.corpus(lengths)
-    layout, rows = graph.pack(corpus, "train", batch_size)
+    layout, rows = packing.pack(corpus, "train", batch_size)
     assert_holds(corpus, range(len(lengths)), layout, rows)
 
 
 def test_one_dialogue_has_no_padding():
-    layout, rows = graph.pack(builders.corpus([6]), "train", 16)
+    layout, rows = packing.pack(builders.corpus([6]), "train", 16)
     assert layout == (1, 1, 6)
-    assert graph.fill(rows) == 1
+    assert packing.fill(rows) == 1
 
 
 def test_packs_the_asked_split_alone():
@@ -78,14 +79,14 @@ def test_packs_the_asked_split_alone():
     corpus.split[corpus.dialogue == 1] = "valid"
     corpus.split[corpus.dialogue == 3] = "valid"
     for split, chosen in (("train", [0, 2, 4]), ("valid", [1, 3]), ("test", [])):
-        layout, rows = graph.pack(corpus, split, 2)
+        layout, rows = packing.pack(corpus, split, 2)
         assert_holds(corpus, chosen, layout, rows)
 
 
 def test_values_follow_their_utterance():
     corpus = builders.corpus([3, 4, 2, 6], missing=0.4, unlabeled=0.4)
     corpus.features["text"][~corpus.present["text"]] = 7.0  # what stands where a modality is missing must not pass
-    _, rows = graph.pack(corpus, "train", 2)
+    _, rows = packing.pack(corpus, "train", 2)
     assert not corpus.present["text"].all() and (corpus.label == UNLABELED).any()
     for place, u in np.ndenumerate(rows.utterance):
         assert rows.label[place] == (UNLABELED if u == PADDING else corpus.label[u])
@@ -98,7 +99,7 @@ def test_values_follow_their_utterance():
 
 
 def test_last_row_is_empty_and_rows_are_numbered():
-    _, rows = graph.pack(builders.corpus([4] * 9, missing=0.2), "train", 3)
+    _, rows = packing.pack(builders.corpus([4] * 9, missing=0.2), "train", 3)
     np.testing.assert_array_equal(rows.row, np.arange(len(rows.dialogue)))
     np.testing.assert_array_equal(rows.utterance[-1], PADDING)
     np.testing.assert_array_equal(rows.label[-1], UNLABELED)
@@ -107,7 +108,7 @@ def test_last_row_is_empty_and_rows_are_numbered():
 
 
 def test_dtypes_are_those_of_a_batch():
-    _, rows = graph.pack(builders.corpus([3, 2]), "train", 1)
+    _, rows = packing.pack(builders.corpus([3, 2]), "train", 1)
     for name in ("dialogue", "speaker", "label", "n_node", "row", "utterance"):
         assert getattr(rows, name).dtype == np.int32, name
     assert all(x.dtype == bool for x in rows.present.values())
@@ -116,7 +117,7 @@ def test_dtypes_are_those_of_a_batch():
 @pytest.mark.parametrize("seed", range(3))
 def test_fill_rows_uses_each_dialogue_once_and_overfills_no_row(seed):
     lengths = np.random.default_rng(seed).integers(0, 21, 50).tolist()
-    rows = graph.fill_rows(lengths, 20)
+    rows = packing.fill_rows(lengths, 20)
     assert sorted(index for row in rows for index in row) == list(range(50))
     assert max(sum(lengths[index] for index in row) for row in rows) <= 20
 
@@ -128,7 +129,7 @@ def test_fill_rows_uses_each_dialogue_once_and_overfills_no_row(seed):
 @pytest.mark.parametrize("before, after", [(0, 0), (2, 1), (0, 3)])
 def test_pieces_own_every_utterance_once_and_lie_with_all_that_it_hears(lengths, before, after):
     owners = [np.zeros(n, int) for n in lengths]
-    for d, first, begin, end, last in graph.pieces(lengths, 8, before, after):
+    for d, first, begin, end, last in packing.pieces(lengths, 8, before, after):
         owners[d][begin:end] += 1
         assert first == max(begin - before, 0) and last == min(end + after, lengths[d])
         assert last - first <= 8
@@ -140,7 +141,7 @@ def test_pieces_own_every_utterance_once_and_lie_with_all_that_it_hears(lengths,
 def test_nothing_is_cut_without_a_limit_or_a_window():
     corpus = builders.corpus([30, 5])
     for longest, reach in ((0, (1, 1)), (10, None)):
-        layout, rows = graph.pack(corpus, "train", 1, longest, reach)
+        layout, rows = packing.pack(corpus, "train", 1, longest, reach)
         assert_holds(corpus, [0, 1], layout, rows)
 
 
@@ -149,8 +150,8 @@ def test_context_of_a_piece_is_heard_and_not_counted():
     ratings = np.arange(78, dtype=np.float32).reshape(39, 2)
     ratings[3] = np.nan
     corpus = dataclasses.replace(corpus, ratings=ratings)
-    layout, where = graph.index(corpus, "train", 1, 10, (1, 1))
-    _, rows = graph.pack(corpus, "train", 1, 10, (1, 1))
+    layout, where = packing.index(corpus, "train", 1, 10, (1, 1))
+    _, rows = packing.pack(corpus, "train", 1, 10, (1, 1))
     assert layout.length <= 20
     counted = where.utterance[where.utterance != PADDING]
     assert sorted(counted) == list(range(39))
@@ -174,8 +175,8 @@ def test_context_of_a_piece_is_heard_and_not_counted():
 def test_one_huge_dialogue_among_small_ones_does_not_blow_up_the_padding(reach, share):
     """Steps of 16 dialogues in rows as long as the longest would compute 30 slots for an utterance."""
     corpus = builders.corpus([20_000, *[20] * 1000], {"text": 1})
-    layout, rows = graph.pack(corpus, "train", 16, 1024, reach)
-    assert graph.fill(rows) >= share
+    layout, rows = packing.pack(corpus, "train", 16, 1024, reach)
+    assert packing.fill(rows) >= share
     assert (layout.length <= 2048) == (reach is not None)
 
 
@@ -280,7 +281,7 @@ def test_one_utterance():
 def test_graph_of_packed_rows():
     """What pack makes is what conversation_graph needs, the empty row included."""
     corpus = builders.corpus([3, 1, 4, 2])
-    _, rows = graph.pack(corpus, "train", 2)
+    _, rows = packing.pack(corpus, "train", 2)
     g = graph.conversation_graph(rows, 1, 2)
     edges = unmasked(g)
     assert edges == loop_edges(rows, 1, 2)

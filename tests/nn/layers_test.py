@@ -3,14 +3,14 @@
 import functools
 import math
 
-import builders
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax import layers
+from ariigcn_jax.nn import layers
+from tests.support import builders
 
 KEY = jax.random.key(3)
 SHAPE = (7, 5)  # 35 entries: not a multiple of the four bytes of a word

@@ -2,14 +2,14 @@
 
 import functools
 
-import builders
 import jax
 import numpy as np
 import pytest
 
-from ariigcn_jax import gan
-from ariigcn_jax import model as modeling
+from ariigcn_jax.nn import gan
+from ariigcn_jax.nn import model as modeling
 from ariigcn_jax.types import UserError
+from tests.support import builders
 
 CORPUS = builders.corpus([3, 1, 4], missing=0.2, seed=1)
 BATCH = builders.place(CORPUS, [[0, 1], [2]], 5)

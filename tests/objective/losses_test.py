@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from ariigcn_jax import losses
+from ariigcn_jax.objective import losses
 
 check = functools.partial(check_grads, order=1, modes=("fwd", "rev"), atol=2e-2, rtol=2e-2)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from ariigcn_jax import metrics
+from ariigcn_jax.objective import metrics
 
 C = 5
 

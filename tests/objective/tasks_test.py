@@ -10,15 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from layout_files import conversations, dump, mmsa
 from sklearn.metrics import f1_score
 
 import ariigcn_jax
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import inference, losses, metrics, tasks, train
-from ariigcn_jax.corpus import columnar
+from ariigcn_jax import data as corpora
+from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.inference import model as inference
+from ariigcn_jax.objective import losses, metrics, tasks
+from ariigcn_jax.training import train
 from ariigcn_jax.types import UNLABELED, UserError
 from experiments import ablations, base, run
+from tests.support.layout_files import conversations, dump, mmsa
 from tools import predict, prepare
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -358,7 +360,7 @@ def test_trained_model_answers_in_the_task_s_terms(finished):
 
 def test_exported_model_answers_in_the_task_s_terms(finished, tmp_path):
     pytest.importorskip("safetensors", reason="safetensors is not installed (extra: export)")
-    from ariigcn_jax import export, standalone
+    from ariigcn_jax.inference import export, standalone
 
     task, _, corpus, folder, _ = finished
     model = ariigcn_jax.load(folder)

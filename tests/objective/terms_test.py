@@ -3,16 +3,19 @@
 import functools
 import math
 
-import builders
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from ariigcn_jax import gan, objective, tasks, train
+from ariigcn_jax.nn import gan
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.training import train
 from ariigcn_jax.types import UserError
 from experiments import base
+from tests.support import builders
 
 HYPER = {
     "cross_entropy": {"smoothing": 0.1},

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax import checkpoint
-from ariigcn_jax.checkpoint import Checkpoints
+from ariigcn_jax.runs import checkpoint
+from ariigcn_jax.runs.checkpoint import Checkpoints
 from ariigcn_jax.types import TrainState, UserError
 
 WIDTH = 3

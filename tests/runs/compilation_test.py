@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ariigcn_jax import compilation
+from ariigcn_jax.runs import compilation
 from ariigcn_jax.types import UserError
 
 PROGRAM = """

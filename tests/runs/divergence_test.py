@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from distributed_test import free_address
 from runner_test import LIGHT, tiny
-from runs import ROOT, config_file, on_devices
 
-from ariigcn_jax import divergence, losses, runner, train
+from ariigcn_jax.objective import losses
+from ariigcn_jax.runs import divergence, runner
+from ariigcn_jax.training import train
 from ariigcn_jax.types import UserError
 from experiments import run
+from tests.support.runs import ROOT, config_file, on_devices
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -92,7 +94,7 @@ def looped(state, batch):
     [
         (looped, 1.0, [1.0, 200.0], "exp in encoder_text"),
         (lambda s, b: jax.grad(lambda s: (s * b[0]) * b[0])(s), 1e-30, [1e25], "mul (backward pass)"),
-        (lambda s, b: losses.mse(s, b), 1e30, [1.0], "ariigcn_jax/losses.py:"),
+        (lambda s, b: losses.mse(s, b), 1e30, [1.0], "ariigcn_jax/objective/losses.py:"),
         (lambda s, b: s * b, 1.0, [2.0], "No operation gave it"),
         (lambda s, b: s * b, float("nan"), [1.0], "No operation made it"),
     ],

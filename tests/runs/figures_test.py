@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ariigcn_jax import figures
+from ariigcn_jax.runs import figures
 
 
 def rows(epochs, seeds, terms=3):
@@ -151,7 +151,7 @@ def test_global_state_of_matplotlib_stays():
     before = dict(matplotlib.rcParams)
     figures.confusion_matrix(np.eye(2), ["a", "b"], "test")
     assert dict(matplotlib.rcParams) == before
-    code = "import sys; import ariigcn_jax.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys; import ariigcn_jax.runs.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -23,9 +23,9 @@ from pathlib import Path
 import pytest
 from distributed_test import free_address, rows_of
 from runner_test import tiny
-from runs import assert_same_run, config_file
 
-from ariigcn_jax import checkpoint
+from ariigcn_jax.runs import checkpoint
+from tests.support.runs import assert_same_run, config_file
 
 FORKS = multiprocessing.get_context("forkserver")
 KILLS = int(os.environ.get("KILLS", "6"))
@@ -53,7 +53,9 @@ def forks(tmp_path_factory):
         patch.setenv("JAX_PLATFORMS", "cpu")
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         patch.setenv("ARIIGCN_CACHE", str(tmp_path_factory.mktemp("compiled")))
-        FORKS.set_forkserver_preload(["kill_test", "experiments.ablate", "ariigcn_jax.figures", "tensorboardX"])
+        FORKS.set_forkserver_preload(
+            ["tests.runs.kill_test", "experiments.ablate", "ariigcn_jax.runs.figures", "tensorboardX"]
+        )
         yield
 
 

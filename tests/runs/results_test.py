@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from ariigcn_jax import results, tasks, workdir
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs import results, workdir
 from ariigcn_jax.types import UNLABELED, Corpus
 
 NAMES = ("joy", "an|gry")

@@ -13,13 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from runs import assert_same_run
 
 import ariigcn_jax
-from ariigcn_jax import model_card, results, runner, seeds, train
+from ariigcn_jax.inference import model_card
+from ariigcn_jax.runs import results, runner
+from ariigcn_jax.runs.workdir import WorkDir
+from ariigcn_jax.training import seeds, train
 from ariigcn_jax.types import TrainState, UserError
-from ariigcn_jax.workdir import WorkDir
 from experiments import base, run
+from tests.support.runs import assert_same_run
 from tools.command import as_read
 
 EPOCHS = 5

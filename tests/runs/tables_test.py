@@ -4,7 +4,7 @@ import csv
 import io
 import re
 
-from ariigcn_jax import tables
+from ariigcn_jax.runs import tables
 
 HEADER = ["name", "Δ", "95 %"]
 ROWS = [["no_tgan|x", "−1.00 ± 2", "a, b"], ["full", "", '"q"']]

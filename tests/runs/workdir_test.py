@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from ariigcn_jax import workdir
+from ariigcn_jax.runs import workdir
 from ariigcn_jax.types import UserError
 
 CONFIG = {"num_epochs": 3, "seeds": (0, 1), "losses": {"iccl": {"weight": 0.1}, "imcl": {}}}

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax.model import Model
+from ariigcn_jax.nn.model import Model
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Outputs
 
 WIDTHS = {"text": 3, "audio": 2}

@@ -7,8 +7,8 @@ import struct
 
 import numpy as np
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax.corpus import columnar
+from ariigcn_jax import data as corpora
+from ariigcn_jax.data.readers import folder as columnar
 
 WIDTHS = {"text": 6, "audio": 4, "visual": 3}
 SPLITS = ("train", "valid", "test")
@@ -195,7 +195,7 @@ def dump(path, value, protocol=4):
 
 def every_layout(folder):
     """Name → path of a small corpus in each layout, for what has to hold for all of them."""
-    from ariigcn_jax.corpus.dialogue_tuples import LAYOUTS
+    from ariigcn_jax.data.readers.dialogue_tuples import LAYOUTS
 
     six, seven, three = conversations(), conversations(classes=7), conversations(classes=3)
     made = {}

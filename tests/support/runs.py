@@ -11,16 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from builders import batch, scattered
-from builders import corpus as make_corpus
 
 import ariigcn_jax
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import runner, train, workdir
-from ariigcn_jax.checkpoint import Checkpoints
+from ariigcn_jax import data as corpora
+from ariigcn_jax.runs import runner, workdir
+from ariigcn_jax.runs.checkpoint import Checkpoints
+from ariigcn_jax.training import train
 from experiments import base
+from tests.support.builders import batch, scattered
+from tests.support.builders import corpus as make_corpus
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 600
 WIDTHS = {"text": 3, "audio": 2}  # not in the order of the alphabet
 SMALL = {

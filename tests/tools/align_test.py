@@ -8,7 +8,7 @@ import pytest
 from ariigcn_jax.types import UserError
 from experiments import base, run
 from experiments.command import call
-from tests import builders
+from tests.support import builders
 from tools import align
 from tools.command import only, parser
 

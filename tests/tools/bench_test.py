@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax import graph, objective, train
+from ariigcn_jax.data import packing
+from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.training import train
 from ariigcn_jax.types import UserError
 from experiments import base
-from tests import builders
+from tests.support import builders
 from tools.bench import __main__, chart, clock, corpora, count, machine, reference, report, sections, training
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -48,7 +50,7 @@ def conversations(**options):
 
 def both(config, corpus):
     """The package's players, state and packed batch, and the reference with the same dialogues in one batch."""
-    layout, rows = graph.pack(corpus, "train", config.batch_size)
+    layout, rows = packing.pack(corpus, "train", config.batch_size)
     players = train.make_players(config, corpus, layout.steps)
     batch = jax.tree.map(jnp.asarray, rows)
     state = jax.jit(lambda b: train.init_state(players, b, jax.random.key(0)))(batch)
@@ -168,7 +170,7 @@ def test_count_is_near_that_of_the_compiler_where_nothing_is_padded():
     wide = {"model.hidden": 64, "model.contrast_width": 64, "model.gan.generator_hidden": 64}
     config = tiny(**wide, **{"model.gan.discriminator_hidden": 64, "model.graph.past": 1})
     corpus = builders.corpus([40] * 4, widths={"text": 300, "audio": 200, "visual": 100})
-    layout, rows = graph.pack(corpus, "train", config.batch_size)
+    layout, rows = packing.pack(corpus, "train", config.batch_size)
     assert (layout.steps, layout.rows, layout.length) == (1, 4, 40)
     traced = count.step_by_compiler(config, corpus, layout, rows, compile=False)["traced"]
     by_hand = count.total(count.training(config, count.shape(corpus, "train", 1, 1, 1)))

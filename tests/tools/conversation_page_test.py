@@ -6,8 +6,8 @@ import re
 import shutil
 
 import pytest
-import runs
 
+from tests.support import runs
 from tools import conversation_page
 
 pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")

@@ -1,9 +1,9 @@
 """tools.latency: measures all of it from end to end, and what a model that cannot stream leaves."""
 
 import pytest
-import runs
 
 from experiments.command import call
+from tests.support import runs
 from tools import latency
 
 

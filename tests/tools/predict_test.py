@@ -7,12 +7,12 @@ import types
 
 import numpy as np
 import pytest
-import runs
 
-from ariigcn_jax import corpus as corpora
+from ariigcn_jax import data as corpora
 from ariigcn_jax.types import UserError
 from experiments import base
 from experiments.command import call as call_command
+from tests.support import runs
 from tools import predict
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layout_files import conversations, dump, mmsa, tuple_elements
 
-from ariigcn_jax import corpus
-from ariigcn_jax.corpus.dialogue_tuples import LAYOUTS
+from ariigcn_jax import data as corpus
+from ariigcn_jax.data.readers.dialogue_tuples import LAYOUTS
+from tests.support.layout_files import conversations, dump, mmsa, tuple_elements
 from tools import prepare
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MELD = "MMGCN, MM-DFN: MELD"
 
 

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from layout_files import conversations
 
 from ariigcn_jax.types import UNLABELED
+from tests.support.layout_files import conversations
 from tools import quality
 
 
@@ -167,7 +167,8 @@ def test_rare_class():
 
 
 def test_small_and_memory_mapped_corpora_are_looked_at_too(tmp_path):
-    from ariigcn_jax.corpus import columnar, load
+    from ariigcn_jax.data import load
+    from ariigcn_jax.data.readers import folder as columnar
 
     small = clean(dialogues=3, utterances=(1, 1), valid=0.3, test=0.3)
     assert quality.examine(load(columnar.write(small, tmp_path / "made"))).text()

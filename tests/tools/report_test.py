@@ -11,11 +11,13 @@ import pytest
 
 pytest.importorskip("plotly", reason="the report is an extra: pip install 'ariigcn-jax[report]'")
 
-from ariigcn_jax import diagnostics, results, tasks
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs import results
+from ariigcn_jax.training import diagnostics
 from experiments import base
 from experiments.command import call
 from experiments.folds import MEAN
-from tests import builders
+from tests.support import builders
 from tools.report import __main__ as report
 from tools.report import dialogue, page
 from tools.report.runs import read

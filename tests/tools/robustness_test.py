@@ -7,12 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
-import runs
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import runner
+from ariigcn_jax import data as corpora
+from ariigcn_jax.runs import runner
 from experiments.command import call
 from experiments.run import load_corpus
+from tests.support import runs
 from tools import robustness
 
 WIDTHS = {"text": 3, "audio": 2, "visual": 4}

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import diagnostics, runner, seeds, train
-from ariigcn_jax.attention import SELF
-from ariigcn_jax.diagnostics import PATIENCE, Watch
+from ariigcn_jax import data as corpora
+from ariigcn_jax.nn.attention import SELF
+from ariigcn_jax.runs import runner
+from ariigcn_jax.training import diagnostics, seeds, train
+from ariigcn_jax.training.diagnostics import PATIENCE, Watch
 from ariigcn_jax.types import Outputs
 from experiments import base
-from tests import builders
+from tests.support import builders
 
 TINY = {
     "batch_size": 8,

@@ -21,7 +21,7 @@ from ariigcn_jax import parallel
 from ariigcn_jax.types import UserError
 from experiments import base, run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 300
 SOON_SECONDS = 20
 EPOCHS = 40

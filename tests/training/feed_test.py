@@ -3,15 +3,17 @@
 import dataclasses
 import threading
 
-import builders
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import graph, stream, train
+from ariigcn_jax import data as corpora
+from ariigcn_jax.data import packing
+from ariigcn_jax.training import feed as stream
+from ariigcn_jax.training import train
 from experiments import base
+from tests.support import builders
 
 TINY = {
     "num_epochs": 4,
@@ -75,7 +77,7 @@ def test_streamed_equals_on_the_device_and_resumes(tmp_path):
 
 def test_the_next_part_is_read_while_one_is_used():
     corpus = builders.corpus([3, 2, 4, 1])
-    layout, where = graph.index(corpus, "train", 1)
+    layout, where = packing.index(corpus, "train", 1)
     read, both = [], threading.Event()
 
     class Noted(stream.Stream):
@@ -95,9 +97,9 @@ def test_the_next_part_is_read_while_one_is_used():
 
 def test_steps_of_a_part_keep_two_of_them_within_the_limit():
     corpus = builders.corpus([6] * 10, {"text": 3})
-    layout, where = graph.index(corpus, "train", 2)
+    layout, where = packing.index(corpus, "train", 2)
     assert layout == (5, 2, 6)
-    part = graph.collect(corpus, where, np.arange(2))
+    part = packing.collect(corpus, where, np.arange(2))
     step = sum(np.asarray(x).nbytes for x in jax.tree.leaves(part.replace(n_node=None, row=None, features={})))
     step += part.features["text"].size * 4
     for steps in (1, 2, 4):

@@ -1,14 +1,14 @@
 """bfloat16 for the matrix products: close to float32, which everything that is kept or summed stays in."""
 
-import builders
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax import train
+from ariigcn_jax.training import train
 from ariigcn_jax.types import UserError
 from experiments import base
+from tests.support import builders
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 CORPUS = builders.corpus([5, 4, 3, 5], missing=0.1)

@@ -8,11 +8,13 @@ import jax
 import numpy as np
 import pytest
 from parallel_test import DEVICES, config_for
-from runs import on_devices
 
-from ariigcn_jax import parallel, runner, seeds
+from ariigcn_jax import parallel
+from ariigcn_jax.runs import runner
+from ariigcn_jax.training import seeds
 from ariigcn_jax.types import UserError
 from experiments import run
+from tests.support.runs import on_devices
 
 SEEDS = 3  # which the devices cannot share evenly
 EPOCHS = 2

@@ -9,8 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import graph, objective, train
+from ariigcn_jax import data as corpora
+from ariigcn_jax.data import packing
+from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.training import train
 from ariigcn_jax.types import UNLABELED, TrainState, UserError
 from experiments import base
 
@@ -137,7 +139,7 @@ def test_an_epoch_and_an_evaluation_lower_for_every_platform(experiment):
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_epoch_order_has_every_row_once_and_pads_with_the_empty_row(devices):
-    layout, key = graph.Layout(steps=4, rows=5, length=9), jax.random.key(0)
+    layout, key = packing.Layout(steps=4, rows=5, length=9), jax.random.key(0)
     orders = [np.asarray(train.epoch_order(key, jnp.int32(epoch), layout, devices)) for epoch in (0, 1, 0)]
     for order in orders:
         assert order.shape == (4, {1: 5, 2: 6, 4: 8}[devices])
@@ -150,7 +152,7 @@ def test_epoch_order_has_every_row_once_and_pads_with_the_empty_row(devices):
 
 
 def test_epochs_take_every_row_once_in_another_order(monkeypatch):
-    layout, batch = graph.pack(conversations(dialogues=30), "train", 4)
+    layout, batch = packing.pack(conversations(dialogues=30), "train", 4)
     assert layout.rows > 1 and layout.steps > 1
 
     def note_rows(players, state, batch, axis):
@@ -209,7 +211,7 @@ def distance(a, b):
 def test_step_equals_two_gradients_with_the_discriminators_first(wiring):
     corpus = conversations(missing=0.1)
     players = plain_players(wiring, corpus)
-    batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 20)[1])
+    batch = jax.tree.map(jnp.asarray, packing.pack(corpus, "train", 20)[1])
     state = jax.jit(lambda b: train.init_state(players, b, jax.random.key(0)))(batch)
     after, logs = jax.jit(lambda s, b: train.train_step(players, s, b, None))(state, batch)
     reference = jax.jit(lambda s, b, rate: reference_step(players, s, b, rate))
@@ -233,7 +235,7 @@ def test_summed_players_descend_one_loss_together(wiring):
     """One gradient of L_CLS + λ (L_G + L_D) for both, through the fakes and the real codes too."""
     corpus = conversations(missing=0.1)
     players = dataclasses.replace(plain_players(wiring, corpus), summed=True)
-    batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 20)[1])
+    batch = jax.tree.map(jnp.asarray, packing.pack(corpus, "train", 20)[1])
     state = jax.jit(lambda b: train.init_state(players, b, jax.random.key(0)))(batch)
     after, logs = jax.jit(lambda s, b: train.train_step(players, s, b, None))(state, batch)
 
@@ -288,7 +290,7 @@ def test_average_of_one_is_refused():
 def test_step_warns_of_nothing():
     corpus = conversations()
     players = plain_players("feature", corpus)
-    batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 20)[1])
+    batch = jax.tree.map(jnp.asarray, packing.pack(corpus, "train", 20)[1])
     state = jax.eval_shape(lambda b: train.init_state(players, b, jax.random.key(0)), batch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -308,7 +310,7 @@ def test_without_the_adversarial_term_there_is_no_second_player():
     config = tiny({"losses.adversarial.weight": 0})
     corpus = conversations()
     players = train.make_players(config, corpus, 1)
-    batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 3)[1])
+    batch = jax.tree.map(jnp.asarray, packing.pack(corpus, "train", 3)[1])
     state = jax.eval_shape(lambda b: train.init_state(players, b, jax.random.key(0)), batch)
     assert not jax.tree.leaves(state.discriminators)
     assert not any(name.startswith("generator") for name in state.params)
@@ -461,7 +463,7 @@ def test_options_that_cannot_be_built_are_named(changes, words):
 
 def test_modalities_are_dropped_at_their_rate_and_never_the_last_one():
     corpus = conversations(dialogues=80, missing=0.2)
-    batch = jax.tree.map(jnp.asarray, graph.pack(corpus, "train", 40)[1])
+    batch = jax.tree.map(jnp.asarray, packing.pack(corpus, "train", 40)[1])
     dropped = train.drop_modalities(jax.random.key(0), batch, (0.0, 0.5))
     had = np.stack([np.asarray(batch.present[m]) for m in corpus.modalities])
     left = np.stack([np.asarray(dropped.present[m]) for m in corpus.modalities])
@@ -482,7 +484,7 @@ def test_modalities_are_dropped_at_their_rate_and_never_the_last_one():
 
 
 def test_dialogues_lose_a_modality_as_a_whole():
-    batch = jax.tree.map(jnp.asarray, graph.pack(conversations(dialogues=80), "train", 40)[1])
+    batch = jax.tree.map(jnp.asarray, packing.pack(conversations(dialogues=80), "train", 40)[1])
     dropped = train.drop_modalities(jax.random.key(0), batch, (0.5, 0.0))
     left = np.stack([np.asarray(x) for x in dropped.present.values()], axis=-1)
     where = np.asarray(batch.row)[:, None] * left.shape[1] + np.asarray(batch.dialogue)

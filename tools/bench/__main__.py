@@ -35,7 +35,8 @@ def command(overrides: Sequence[str]) -> None:
     """Measures what the flags say."""
     import jax
 
-    from ariigcn_jax import compilation, objective, workdir
+    from ariigcn_jax.objective import terms as objective
+    from ariigcn_jax.runs import compilation, workdir
     from tools.bench import report, sections
 
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the probes need some of the device's memory

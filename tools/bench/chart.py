@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from ariigcn_jax.figures import LINE, MARK, QUIET
+from ariigcn_jax.runs.figures import LINE, MARK, QUIET
 
 Row = Mapping[str, Any]
 COLUMNS = 3

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ariigcn_jax import train
-from ariigcn_jax.graph import RELATIONS, WHOLE_DIALOGUE
+from ariigcn_jax.nn.graph import RELATIONS, WHOLE_DIALOGUE
+from ariigcn_jax.training import train
 from ariigcn_jax.types import Corpus, Modality
 from tools.bench import corpora
 

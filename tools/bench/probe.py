@@ -49,7 +49,7 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
     """What `run`'s process does: times it from its start on, then times epochs."""
     from ml_collections import ConfigDict
 
-    from ariigcn_jax import compilation
+    from ariigcn_jax.runs import compilation
     from experiments.run import load_corpus
     from tools.bench import corpora, machine, training
 

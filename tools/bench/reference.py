@@ -24,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ariigcn_jax import train
-from ariigcn_jax.encoders import Context
-from ariigcn_jax.graph import GraphsTuple, pad_with_graphs, segment_softmax, segment_sum
+from ariigcn_jax.nn.encoders import Context
+from ariigcn_jax.nn.graph import GraphsTuple, pad_with_graphs, segment_softmax, segment_sum
+from ariigcn_jax.training import train
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus, Modality, TrainState, UserError
 
 Pair = tuple[Modality, Modality]
@@ -228,7 +228,7 @@ def _attention(params: Any, nodes: Array, graph: GraphsTuple, present: Array, mo
 
 
 def forward(model: Any, params: Any, batch: PaddedBatch, key: Array | None) -> Result:
-    """The whole network of an `ariigcn_jax.model.Model` but the discriminators.
+    """The whole network of an `ariigcn_jax.nn.model.Model` but the discriminators.
 
     Args:
       model: its attributes are the options.

@@ -19,8 +19,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ariigcn_jax import compilation, graph, parallel, train
-from ariigcn_jax import seeds as ensembles
+from ariigcn_jax import parallel
+from ariigcn_jax.data import packing
+from ariigcn_jax.runs import compilation
+from ariigcn_jax.training import seeds as ensembles
+from ariigcn_jax.training import train
 from ariigcn_jax.types import Array, Batch, Corpus
 from tools.bench import clock, corpora, count, machine, probe, training
 from tools.bench.clock import Seconds
@@ -276,7 +279,7 @@ def latency(bench: Bench) -> list[Point]:
 
 def _latency(bench: Bench, utterances: int) -> Row:
     corpus = corpora.resized(bench.trainer.corpus, [utterances], [1])
-    rows = jax.tree.map(lambda x: x[:-1], graph.pack(corpus, "train", 1)[1])
+    rows = jax.tree.map(lambda x: x[:-1], packing.pack(corpus, "train", 1)[1])
     model = train.make_players(bench.config, corpus, 1).model.clone(generate=False, contrast=False, ratings=0)
     params = bench.trainer.experiment.init(bench.config.seed).weights
 

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ariigcn_jax import runner, seeds
+from ariigcn_jax.runs import runner
+from ariigcn_jax.training import seeds
 from ariigcn_jax.types import Corpus, UserError
 from tools.bench import clock, machine
 from tools.bench.clock import Seconds

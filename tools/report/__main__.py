@@ -18,9 +18,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ariigcn_jax import compilation
+from ariigcn_jax.runs import compilation
+from ariigcn_jax.runs.workdir import flatten, write_atomically
 from ariigcn_jax.types import UserError
-from ariigcn_jax.workdir import flatten, write_atomically
 from experiments.command import call
 from tools.command import conversations, parser
 
@@ -66,8 +66,8 @@ def command(options: argparse.Namespace) -> None:
 
 def _attention(options: argparse.Namespace) -> str:
     """The chosen conversations as every run's model sees them; what cannot be loaded is said."""
-    from ariigcn_jax import inference
-    from ariigcn_jax.workdir import CONFIG
+    from ariigcn_jax.inference import model as inference
+    from ariigcn_jax.runs.workdir import CONFIG
     from tools.report import dialogue, page
     from tools.report.runs import kind
 

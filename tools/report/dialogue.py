@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ariigcn_jax import graph
-from ariigcn_jax.inference import TrainedModel
+from ariigcn_jax.inference.model import TrainedModel
+from ariigcn_jax.nn import graph
 from ariigcn_jax.types import Corpus, Modality, Outputs, UserError
 from tools.command import only
 from tools.report import page

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax import runner
+from ariigcn_jax.runs import runner
+from ariigcn_jax.runs.workdir import CONFIG, ENVIRONMENT, METRICS, flatten
 from ariigcn_jax.types import UserError
-from ariigcn_jax.workdir import CONFIG, ENVIRONMENT, METRICS, flatten
 from tools.align import FILE as ALIGNMENT
 
 STUDIES = ("folds", "ablations", "sweep")  # each is known by the file <kind>.json in its folder

@@ -10,10 +10,12 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ariigcn_jax import diagnostics, results, tasks
-from ariigcn_jax.alignment import MEASURES
-from ariigcn_jax.figures import NOT_TERMS
-from ariigcn_jax.statistics import half_interval
+from ariigcn_jax.analysis.alignment import MEASURES
+from ariigcn_jax.analysis.statistics import half_interval
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs import results
+from ariigcn_jax.runs.figures import NOT_TERMS
+from ariigcn_jax.training import diagnostics
 from experiments.folds import MEAN, POOLED
 from tools.align import STAGE_TITLES
 from tools.report import page

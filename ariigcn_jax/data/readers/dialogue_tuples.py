@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.corpus import labels
-from ariigcn_jax.corpus.fields import Fields, count, text_array
-from ariigcn_jax.corpus.values import (
+from ariigcn_jax.data import labels
+from ariigcn_jax.data.fields import Fields, count, text_array
+from ariigcn_jax.data.values import (
     ShapeError,
     as_sequence,
     check_size,

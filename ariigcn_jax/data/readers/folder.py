@@ -36,10 +36,10 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.corpus import targets as truths
-from ariigcn_jax.corpus.fields import Fields, listed, text_array
-from ariigcn_jax.corpus.labels import MOST
-from ariigcn_jax.corpus.values import kind, load_array, short
+from ariigcn_jax.data import targets as truths
+from ariigcn_jax.data.fields import Fields, listed, text_array
+from ariigcn_jax.data.labels import MOST
+from ariigcn_jax.data.values import kind, load_array, short
 from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
 FORMAT, VERSION = "ariigcn-corpus", 1

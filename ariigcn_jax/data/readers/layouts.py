@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.corpus import columnar, dialogue_tuples, merbench, mmsa, npz, tables, unpickle
-from ariigcn_jax.corpus.fields import Fields, listed
-from ariigcn_jax.corpus.values import as_sequence, is_number, kind, short
+from ariigcn_jax.data.fields import Fields, listed
+from ariigcn_jax.data.readers import dialogue_tuples, merbench, mmsa, npz, tables
+from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import pickles as unpickle
+from ariigcn_jax.data.values import as_sequence, is_number, kind, short
 from ariigcn_jax.types import Modality, UserError
 
 LAYOUTS = """\

@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.corpus import labels, tables, unpickle
-from ariigcn_jax.corpus.fields import Fields, count, listed, text_array
-from ariigcn_jax.corpus.values import Rows, class_numbers, is_number, kind, load_array, short
+from ariigcn_jax.data import labels
+from ariigcn_jax.data.fields import Fields, count, listed, text_array
+from ariigcn_jax.data.readers import pickles as unpickle
+from ariigcn_jax.data.readers import tables
+from ariigcn_jax.data.values import Rows, class_numbers, is_number, kind, load_array, short
 from ariigcn_jax.types import UserError
 
 FEATURES = "features"

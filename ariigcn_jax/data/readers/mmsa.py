@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.corpus import labels
-from ariigcn_jax.corpus.fields import Fields, text_array
-from ariigcn_jax.corpus.values import ShapeError, as_sequence, check_size, class_numbers, kind, short, text
+from ariigcn_jax.data import labels
+from ariigcn_jax.data.fields import Fields, text_array
+from ariigcn_jax.data.values import ShapeError, as_sequence, check_size, class_numbers, kind, short, text
 from ariigcn_jax.types import UserError
 
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}

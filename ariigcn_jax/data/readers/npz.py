@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ariigcn_jax.corpus.fields import LAYOUT, PREFIXES, Fields, assemble, listed
-from ariigcn_jax.corpus.values import short
+from ariigcn_jax.data.fields import LAYOUT, PREFIXES, Fields, assemble, listed
+from ariigcn_jax.data.values import short
 from ariigcn_jax.types import Corpus, Modality, UserError
 
 _LARGE = 2**30  # bytes of an archive's arrays, from which

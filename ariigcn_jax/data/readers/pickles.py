@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from ariigcn_jax.corpus.values import short
+from ariigcn_jax.data.values import short
 from ariigcn_jax.types import UserError
 
 _BUFFER = 1 << 20

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.corpus import labels, targets
-from ariigcn_jax.corpus.fields import Fields, count, is_named_like_a_modality, listed, text_array
-from ariigcn_jax.corpus.values import Rows, ShapeError, is_integer, is_number, kind, load_array, short, text
+from ariigcn_jax.data import labels, targets
+from ariigcn_jax.data.fields import Fields, count, is_named_like_a_modality, listed, text_array
+from ariigcn_jax.data.values import Rows, ShapeError, is_integer, is_number, kind, load_array, short, text
 from ariigcn_jax.types import UserError
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")

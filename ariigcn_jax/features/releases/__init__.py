@@ -13,9 +13,9 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from ariigcn_jax.features import manifest
+from ariigcn_jax.features.releases import cmu, iemocap, meld, urfunny
 from ariigcn_jax.types import UserError
-from tools.features import manifest
-from tools.features.releases import cmu, iemocap, meld, urfunny
 
 RELEASES = {
     "iemocap": iemocap.rows,

@@ -16,9 +16,9 @@ import json
 import re
 from pathlib import Path
 
+from ariigcn_jax.features.packages import require
+from ariigcn_jax.features.releases.files import Row, existing, first, table, text
 from ariigcn_jax.types import UserError
-from tools.features.packages import require
-from tools.features.releases.files import Row, existing, first, table, text
 
 LABELS = ("negative", "neutral", "positive")
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")  # MOSEI's, each from 0 to 3

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ariigcn_jax.features.releases.files import Row, existing, text
 from ariigcn_jax.types import UserError
-from tools.features.releases.files import Row, existing, text
 
 LABELS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 _CODES = {"hap": 0, "sad": 1, "neu": 2, "ang": 3, "exc": 4, "fru": 5}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ariigcn_jax.features.releases.files import Row, first, table
 from ariigcn_jax.types import UserError
-from tools.features.releases.files import Row, first, table
 
 LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 SENTIMENTS = ("neutral", "positive", "negative")

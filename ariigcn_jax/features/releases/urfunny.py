@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.features.releases.files import Row, existing, first
 from ariigcn_jax.types import UserError
-from tools.features.releases.files import Row, existing, first
 
 LABELS = ("not_humorous", "humorous")
 _SPLITS = {"train": "train", "dev": "valid", "valid": "valid", "test": "test"}
@@ -43,7 +43,7 @@ def rows(root: Path) -> tuple[list[Row], list[str]]:
 
 
 def _pickle(root: Path, *names: str) -> Any:
-    from ariigcn_jax.corpus import unpickle
+    from ariigcn_jax.data.readers import pickles as unpickle
 
     path = first(root, *names)
     if path is None:

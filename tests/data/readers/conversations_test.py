@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from ariigcn_jax import corpus as corpora
-from ariigcn_jax import standalone
+from ariigcn_jax import data as corpora
+from ariigcn_jax.inference import standalone
 from ariigcn_jax.types import UserError
 
 LINES = [

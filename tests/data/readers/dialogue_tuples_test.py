@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from layout_files import conversations, dump, rows, tuple_elements
 
-from ariigcn_jax import corpus
-from ariigcn_jax.corpus import labels
-from ariigcn_jax.corpus.dialogue_tuples import LAYOUTS
+from ariigcn_jax import data as corpus
+from ariigcn_jax.data import labels
+from ariigcn_jax.data.readers.dialogue_tuples import LAYOUTS
 from ariigcn_jax.types import UNLABELED, UserError
+from tests.support.layout_files import conversations, dump, rows, tuple_elements
 
 IEMOCAP = "DialogueRNN, DialogueGCN, MMGCN, MM-DFN, COGMEN: IEMOCAP"
 RICH = "M3NET, SDT, GraphSmile, AGF-IB: IEMOCAP"

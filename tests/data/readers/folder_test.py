@@ -8,11 +8,11 @@ import os
 
 import numpy as np
 import pytest
-from layout_files import conversations
 
-from ariigcn_jax import corpus
-from ariigcn_jax.corpus import columnar
+from ariigcn_jax import data as corpus
+from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.types import UNLABELED, UserError
+from tests.support.layout_files import conversations
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import signal
 import time
 
 import pytest
-from layout_files import conversations, every_layout
 
-from ariigcn_jax import corpus
+from ariigcn_jax import data as corpus
 from ariigcn_jax.types import UserError
+from tests.support.layout_files import conversations, every_layout
 
 SECONDS = 30  # that one file may take
 INTERESTING = [
@@ -48,8 +48,8 @@ def originals(tmp_path_factory):
     folder = tmp_path_factory.mktemp("originals")
     with pytest.MonkeyPatch.context() as patch:
         small = dict(dialogues=5, utterances=(1, 2), widths={"text": 3, "audio": 2, "visual": 2})
-        patch.setattr("layout_files.WIDTHS", small["widths"])
-        patch.setattr("layout_files.conversations", lambda **options: conversations(**(small | options)))
+        patch.setattr("tests.support.layout_files.WIDTHS", small["widths"])
+        patch.setattr("tests.support.layout_files.conversations", lambda **options: conversations(**(small | options)))
         made = every_layout(folder)
     return [(name, path, _files(path)) for name, path in made.items()]
 

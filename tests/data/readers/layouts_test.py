@@ -7,12 +7,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from layout_files import WIDTHS, conversations, dump, every_layout, tuple_elements
 
-from ariigcn_jax import corpus
-from ariigcn_jax.corpus import layouts
-from ariigcn_jax.corpus.dialogue_tuples import LAYOUTS
+from ariigcn_jax import data as corpus
+from ariigcn_jax.data.readers import layouts
+from ariigcn_jax.data.readers.dialogue_tuples import LAYOUTS
 from ariigcn_jax.types import UserError
+from tests.support.layout_files import WIDTHS, conversations, dump, every_layout, tuple_elements
 
 NAMES = [*LAYOUTS, "Python 2", "MMSA", "MERBench npz", "MERBench csv", "csv", "wide csv", "tsv", "json", "jsonl"]
 NAMES += ["json dialogues", "tables by split", "npz", "own format"]

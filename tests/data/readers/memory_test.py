@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layout_files import conversations, dump, mmsa, tuple_elements
 
-from ariigcn_jax.corpus.dialogue_tuples import LAYOUTS
+from ariigcn_jax.data.readers.dialogue_tuples import LAYOUTS
+from tests.support.layout_files import conversations, dump, mmsa, tuple_elements
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 WIDTHS = {"text": 100, "audio": 1582, "visual": 342}  # IEMOCAP's in most published files
 FRAMES = 50
 READ = """
@@ -57,7 +57,7 @@ FORMS = {  # how the vectors are written, and about how many bytes each number t
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says there how much memory was taken")
 @pytest.mark.parametrize("form", FORMS)
 def test_peak_is_less_than_three_times_the_file(form, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("layout_files.WIDTHS", WIDTHS)
+    monkeypatch.setattr("tests.support.layout_files.WIDTHS", WIDTHS)
     make, number = FORMS[form]
     utterances = int(os.environ.get("PICKLE_MB", "60")) * 1e6 / (number * sum(WIDTHS.values()))
     corpus = conversations(dialogues=int(utterances / 20), utterances=(20, 20), classes=3, widths=WIDTHS)

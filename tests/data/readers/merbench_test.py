@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from layout_files import conversations, merbench
 
-from ariigcn_jax import corpus
-from ariigcn_jax.corpus import labels
-from ariigcn_jax.corpus.merbench import modality_name
+from ariigcn_jax import data as corpus
+from ariigcn_jax.data import labels
+from ariigcn_jax.data.readers.merbench import modality_name
 from ariigcn_jax.types import UserError
+from tests.support.layout_files import conversations, merbench
 
 
 @pytest.fixture

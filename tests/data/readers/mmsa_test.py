@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from layout_files import conversations, dump, mmsa
 
-from ariigcn_jax import corpus
+from ariigcn_jax import data as corpus
 from ariigcn_jax.types import UNLABELED, UserError
+from tests.support.layout_files import conversations, dump, mmsa
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from ariigcn_jax.corpus import carve, load, npz
+from ariigcn_jax.data import carve, load
+from ariigcn_jax.data.readers import npz
 from ariigcn_jax.types import UserError
 
 NAN, INF = float("nan"), float("inf")

@@ -10,10 +10,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from layout_files import python2
 
-from ariigcn_jax.corpus import unpickle
+from ariigcn_jax.data.readers import pickles as unpickle
 from ariigcn_jax.types import UserError
+from tests.support.layout_files import python2
 
 
 def read(data):

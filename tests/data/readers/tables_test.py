@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from ariigcn_jax import corpus
-from ariigcn_jax.corpus import tables
+from ariigcn_jax import data as corpus
+from ariigcn_jax.data.readers import tables
 from ariigcn_jax.types import UNLABELED, UserError
 
 HEAD = "Dialogue_ID,Utterance_ID,Speaker,Utterance,Emotion,split,text\n"

@@ -1,0 +1,219 @@
+"""Pack dialogues into rows of static shape (host, numpy): several dialogues share a row, so that little is padding."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus
+
+MOST_PADDING = 4  # slots that are computed for an utterance, at most, so that steps have the size asked for
+
+
+class Layout(NamedTuple):
+    """How a split is laid out: `steps` batches an epoch of `rows` rows of `length` slots."""
+
+    steps: int
+    rows: int
+    length: int
+
+
+class Index(NamedTuple):
+    """Which utterances lie where in the rows of a split (host, numpy); the features are not in it.
+
+    Attributes:
+      source: [rows, L] int32, index of the utterance in the corpus; PADDING at padding.
+      utterance: [rows, L] int32, the same, but PADDING at context: what a piece of a long dialogue hears around it.
+      dialogue: [rows, L] int32, number of the dialogue or piece inside its row; PADDING at padding.
+      n_node: [rows, S] int32, sizes of the row's graphs, its padding last.
+    """
+
+    source: np.ndarray
+    utterance: np.ndarray
+    dialogue: np.ndarray
+    n_node: np.ndarray
+
+
+def fill_rows(lengths: Sequence[int], length: int, most: int = 0) -> list[list[int]]:
+    """Distributes dialogues over rows by best fit, longest first.
+
+    Args:
+      lengths: utterances of each dialogue, each in [0, length].
+      length: slots of a row.
+      most: dialogues that a row may hold; 0 for any number.
+
+    Returns:
+      For each row the indices of its dialogues.
+    """
+    rows: list[list[int]] = []
+    open_rows: dict[int, list[int]] = {}  # free slots -> rows with just that many
+    sizes: list[int] = []  # the keys, sorted
+    for index in np.argsort(-np.asarray(lengths), kind="stable"):
+        size = int(lengths[index])
+        at = bisect.bisect_left(sizes, size)
+        if at < len(sizes):
+            free = sizes[at]
+            row = open_rows[free].pop()
+            if not open_rows[free]:
+                del open_rows[free], sizes[at]
+        else:
+            free, row = length, len(rows)
+            rows.append([])
+        rows[row].append(int(index))
+        if not most or len(rows[row]) < most:
+            if free - size not in open_rows:
+                bisect.insort(sizes, free - size)
+            open_rows.setdefault(free - size, []).append(row)
+    return rows
+
+
+def plan(lengths: Sequence[int], batch_size: int) -> tuple[Layout, list[list[int]]]:
+    """Chooses the row length with the least padding, and the rows of a step so that steps hold `batch_size` dialogues.
+
+    Where a step is less than one row, rows are filled less; but where rows are so long that steps of `batch_size`
+    would mean more than MOST_PADDING times as many slots as utterances, steps hold more dialogues instead.
+
+    Args:
+      lengths: utterances of each dialogue.
+      batch_size: dialogues per step, on average.
+
+    Returns:
+      The layout and the dialogues of each row (at most steps * rows rows; missing ones are empty).
+    """
+    longest, total = max(lengths, default=1), sum(lengths)
+    wanted = max(1, round(len(lengths) / batch_size))
+    best: tuple[int, Layout, list[list[int]]] | None = None
+    candidates = sorted({longest + round(longest * extra / 8) for extra in range(9)})
+    for length in candidates if len(lengths) > 1 else [longest]:
+        filled = fill_rows(lengths, length)
+        steps = min(wanted, max(len(filled), MOST_PADDING * total // max(length, 1), 1))
+        if steps > len(filled):
+            filled = fill_rows(lengths, length, -(-len(lengths) // steps))
+        layout = Layout(steps, -(-len(filled) // steps), length)
+        slots = layout.steps * layout.rows * layout.length
+        if best is None or slots < best[0]:
+            best = (slots, layout, filled)
+    assert best is not None
+    return best[1], best[2]
+
+
+def pieces(lengths: Sequence[int], longest: int, before: int, after: int) -> list[tuple[int, int, int, int, int]]:
+    """Cuts dialogues that are longer than `longest` into pieces of about equal size, each with what it can hear.
+
+    Every utterance is its own in one piece; there it gets what it would get in the whole dialogue.
+
+    Args:
+      lengths: utterances of each dialogue.
+      longest: slots that a piece and its context may take, more than before + after; 0 cuts nothing.
+      before: utterances before that an utterance can hear, through all layers.
+      after: utterances after.
+
+    Returns:
+      (dialogue, first, begin, end, last) for each piece: [begin, end) are its own, [first, last) are with its context.
+    """
+    cut = []
+    for index, size in enumerate(lengths):
+        count = -(-size // (longest - before - after)) if longest and size > longest else 1
+        own = -(-size // count)
+        for begin in range(0, max(size, 1), max(own, 1)):
+            end = min(begin + own, size)
+            cut.append((index, max(begin - before, 0), begin, end, min(end + after, size)))
+    return cut
+
+
+def index(
+    corpus: Corpus, split: str, batch_size: int, longest: int = 0, reach: tuple[int, int] | None = None
+) -> tuple[Layout, Index]:
+    """Lays out one split of a corpus.
+
+    Args:
+      corpus: the conversations.
+      split: "train", "valid" or "test".
+      batch_size: dialogues (and pieces of long ones) per step, on average (at least 1).
+      longest: slots of a row beyond which a dialogue is cut into pieces; 0 cuts none.
+      reach: utterances before and after that an utterance can hear, through all layers; None is the whole dialogue,
+        which is never cut.
+
+    Returns:
+      The layout, and where all utterances lie in its steps * rows + 1 rows. The last row is empty: what pads a batch.
+    """
+    chosen = np.flatnonzero(corpus.used(split))
+    starts = np.flatnonzero(np.diff(corpus.dialogue[chosen], prepend=-1))
+    members = np.split(chosen, starts[1:]) if len(chosen) else []
+    layout, cut, filled = _plan_pieces([len(m) for m in members], batch_size, longest, reach)
+    rows = layout.steps * layout.rows + 1
+    source, utterance, dialogue = (np.full((rows, layout.length), PADDING, np.int32) for _ in range(3))
+    n_node = np.zeros((rows, max((len(r) for r in filled), default=0) + 1), np.int32)
+    for row, contents in enumerate(filled):
+        at = 0
+        for number, piece in enumerate(contents):
+            member, first, begin, end, last = cut[piece]
+            size = last - first
+            source[row, at : at + size] = members[member][first:last]
+            utterance[row, at + begin - first : at + end - first] = members[member][begin:end]
+            dialogue[row, at : at + size] = number
+            n_node[row, number] = size
+            at += size
+    n_node[:, -1] = layout.length - n_node[:, :-1].sum(axis=1)
+    return layout, Index(source, utterance, dialogue, n_node)
+
+
+def _plan_pieces(
+    lengths: Sequence[int], batch_size: int, longest: int, reach: tuple[int, int] | None
+) -> tuple[Layout, list[tuple[int, int, int, int, int]], list[list[int]]]:
+    """`plan` over pieces; where dialogues are cut, at the length that needs the fewest slots."""
+    limits = [0]
+    if longest and reach and max(lengths, default=0) > longest:
+        least = 4 * sum(reach) + 1  # so that at most a third of what is computed is context
+        limits = [max(longest >> k, least) for k in range(5) if k == 0 or longest >> k >= least]
+    plans = []
+    for limit in limits:
+        cut = pieces(lengths, limit, *(reach or (0, 0)))
+        layout, filled = plan([last - first for _, first, _, _, last in cut], batch_size)
+        plans.append((layout, cut, filled))
+    return min(plans, key=lambda p: p[0].steps * p[0].rows * p[0].length)
+
+
+def pack(
+    corpus: Corpus, split: str, batch_size: int, longest: int = 0, reach: tuple[int, int] | None = None
+) -> tuple[Layout, Batch]:
+    """`index`, and all its rows as one numpy Batch."""
+    layout, where = index(corpus, split, batch_size, longest, reach)
+    return layout, collect(corpus, where, np.arange(len(where.source)))
+
+
+def collect(corpus: Corpus, where: Index, rows: np.ndarray) -> Batch:
+    """The rows with the numbers `rows` [n] as a numpy Batch; of the features only those are read."""
+    source, utterance = where.source[rows], where.utterance[rows]
+    real, counted = source != PADDING, utterance != PADDING
+    present = {m: corpus.present[m][source] & real for m in corpus.modalities}
+    features = {m: corpus.features[m][source] for m in corpus.modalities}
+    for m, x in features.items():
+        x[~present[m]] = 0
+    fields: dict[str, Any] = dict(
+        features=features,
+        present=present,
+        dialogue=where.dialogue[rows],
+        speaker=np.where(real, corpus.speaker[source], 0).astype(np.int32),
+        label=np.where(counted, corpus.label[source], UNLABELED).astype(np.int32),
+        n_node=where.n_node[rows],
+        row=np.asarray(rows, np.int32),
+        utterance=utterance,
+    )
+    if corpus.target is not None:
+        fields |= {"target": np.where(real[..., None], corpus.target[source], 0), "classes": corpus.num_classes}
+    if corpus.ratings is not None:
+        rated = counted & np.isfinite(corpus.ratings[source]).all(axis=-1)
+        fields |= {"rated": rated, "ratings": np.where(rated[..., None], corpus.ratings[source], 0)}
+    if corpus.part is not None:
+        fields["part"] = np.where(real, corpus.part[source], PADDING).astype(np.int32)
+    return Batch(**fields)
+
+
+def fill(batch: Batch | Index) -> float:
+    """Share of the computed nodes that are utterances on their own account (host, numpy), in [0, 1]; the row that pads
+    batches aside."""
+    return float(np.mean(np.asarray(batch.utterance[:-1]) != PADDING))

@@ -1,0 +1,1 @@
+"""The network's modules, in Flax linen; nothing else imports linen."""

@@ -1,0 +1,1 @@
+"""A run on the host: work directory, checkpoints, results, pictures."""

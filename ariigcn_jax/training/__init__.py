@@ -1,0 +1,1 @@
+"""Compiled training: steps, epochs, seeds, diagnostics."""
