@@ -2,7 +2,8 @@
 
 With --corpus in the place of --manifest the transcripts of a corpus are encoded, and the new fields stand beside those
 that it has. The manifest's columns are described by `ariigcn_jax/features/manifest.py`. Each of --text, --audio and
---visual names an encoder, as MODEL[,OPTION=VALUE]…, and can be given several times; every encoder becomes a field of its own:
+--visual names an encoder, as MODEL[,OPTION=VALUE]…, and can be given several times; every encoder becomes a
+field of its own:
 
     --text sentence-transformers/all-MiniLM-L6-v2     as that model pools and normalises
     --text roberta-large,pooling=cls,layers=-1/-2/-3/-4,combine=concat
