@@ -20,13 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ariigcn_jax.data import packing
 from ariigcn_jax.data.normalisation import CLIP, FLOOR
 from ariigcn_jax.inference import model_card
 from ariigcn_jax.inference.prediction import forward
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs.workdir import write_atomically
-from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, UserError
+from ariigcn_jax.types import Array, UserError
 
 if TYPE_CHECKING:
     from ariigcn_jax.inference.model import TrainedModel
@@ -141,16 +142,8 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
         x = jnp.concatenate([ranks, *copies], axis=-1)
         x = (x - weights[f"normalisation/{m}/mean"]) / weights[f"normalisation/{m}/scale"]
         features[m] = jnp.where(present[m][:, None], jnp.clip(x, -CLIP, CLIP), 0)
-    batch = Batch(
-        features={m: x[None] for m, x in features.items()},
-        present={m: x[None] for m, x in present.items()},
-        dialogue=jnp.where(real, 0, PADDING)[None],
-        speaker=jnp.where(real, speaker, 0)[None],
-        label=jnp.full_like(speaker, UNLABELED)[None],
-        n_node=jnp.stack([real.sum(), (~real).sum()])[None],
-        row=jnp.zeros(1, jnp.int32),
-        utterance=jnp.where(real, 0, PADDING)[None],
-    )
+    one: dict[str, Any] = jax.tree.map(lambda x: x[None], dict(features=features, present=present))
+    batch = packing.one_a_row(**one, speaker=speaker[None], real=real[None], xp=jnp)
     outputs = forward(network, model.task, model.members)(_nested(weights), batch)
     return tasks.get(model.task).read(outputs.logits[0] / weights["temperature"])
 

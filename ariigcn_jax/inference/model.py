@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,8 @@ from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import checkpoint, runner
 from ariigcn_jax.runs.workdir import CONFIG
 from ariigcn_jax.training import train
-from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus, Modality, Outputs, UserError
+from ariigcn_jax.types import UNLABELED, Array, Batch, Corpus, Modality, Outputs, UserError
 
-SHORTEST_ROW = 16  # slots; longer rows come in steps of at most a half, so that a new length seldom compiles anew
 BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more): bounds the memory of attention weights
 
 
@@ -201,16 +200,12 @@ class TrainedModel:
         Lengths and numbers of rows are rounded up, so that conversations of arbitrary lengths compile the forward pass
         a handful of times. `Batch.utterance` says which utterance is where.
         """
-        members = np.split(np.arange(len(corpus)), np.flatnonzero(np.diff(corpus.dialogue)) + 1)
-        length = _row_length(max(map(len, members)))
-        past, future = graph.window(self.model.past, self.model.future, length)
-        filled = packing.fill_rows([len(m) for m in members], length)
-        most = max(1, BATCH_EDGES // (length * (past + 1 + future)))
-        for first in range(0, len(filled), most):
-            rows = filled[first : first + most]
-            yield _pack(
-                corpus, [[members[d] for d in row] for row in rows], min(_power_of_two(len(rows)), most), length
-            )
+
+        def most_rows(length: int) -> int:
+            past, future = graph.window(self.model.past, self.model.future, length)
+            return BATCH_EDGES // (length * (past + 1 + future))
+
+        return packing.batches(corpus, most_rows)
 
 
 def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
@@ -330,7 +325,7 @@ def _choose_seed(path: Path, config: FrozenConfigDict, scores: np.ndarray, seed:
 
 def _check_params(path: Path, model: Model, members: int, params: Any, version: str) -> None:
     """Parameters against what the network wants, by name and shape."""
-    wanted = jax.eval_shape(lambda: model.init(jax.random.key(0), _nothing(model), False))["params"]
+    wanted = jax.eval_shape(lambda: model.init(jax.random.key(0), packing.empty(dict(model.widths)), False))["params"]
     if members > 1:
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), wanted)
     stored, expected = (
@@ -344,20 +339,6 @@ def _check_params(path: Path, model: Model, members: int, params: Any, version: 
         if version == __version__:
             raise UserError(f"{path}: {problem}. One of the two is of another run; copy the run's folder again.")
         raise _another_version(path, f"version {version}", problem)
-
-
-def _nothing(model: Model) -> Batch:
-    """A batch of one empty slot."""
-    return Batch(
-        features={m: jnp.zeros((1, 1, width)) for m, width in model.widths},
-        present={m: jnp.zeros((1, 1), bool) for m, _ in model.widths},
-        dialogue=jnp.full((1, 1), PADDING),
-        speaker=jnp.zeros((1, 1), jnp.int32),
-        label=jnp.full((1, 1), UNLABELED),
-        n_node=jnp.ones((1, 1), jnp.int32),
-        row=jnp.zeros(1, jnp.int32),
-        utterance=jnp.full((1, 1), PADDING),
-    )
 
 
 def _temperature(results: dict[str, Any] | None, index: int) -> float:
@@ -398,40 +379,3 @@ def _match_targets(corpus: Corpus, model: TrainedModel, label: np.ndarray) -> tu
         known = np.zeros(len(corpus), bool)
     label = np.where(known, np.maximum(label, 0), UNLABELED).astype(np.int32)
     return dataclasses.replace(corpus, task=model.task, target=target, target_names=names), label, notes
-
-
-def _power_of_two(least: int) -> int:
-    """The smallest one of at least `least`."""
-    return 1 << (least - 1).bit_length()
-
-
-def _row_length(longest: int) -> int:
-    """16, 24, 32, 48, 64, …: the first of at least `longest`."""
-    power = max(_power_of_two(longest), SHORTEST_ROW)
-    return power * 3 // 4 if longest <= power * 3 // 4 and power > SHORTEST_ROW else power
-
-
-def _pack(corpus: Corpus, rows: Sequence[Sequence[np.ndarray]], count: int, length: int) -> Batch:
-    """`count` rows of `length` slots, the first of which hold dialogues, each given by its utterances' numbers."""
-    utterance, dialogue = (np.full((count, length), PADDING, np.int32) for _ in range(2))
-    n_node = np.zeros((count, _power_of_two(1 + max(map(len, rows)))), np.int32)
-    for r, row in enumerate(rows):
-        end = 0
-        for number, members in enumerate(row):
-            place = slice(end, end := end + len(members))
-            utterance[r, place], dialogue[r, place] = members, number
-            n_node[r, number] = len(members)
-    n_node[:, -1] = length - n_node.sum(axis=1)
-    real = utterance != PADDING
-    present = {m: here[utterance] & real for m, here in corpus.present.items()}
-    fields: dict[str, Any] = dict(
-        features={m: np.where(present[m][..., None], x[utterance], np.float32(0)) for m, x in corpus.features.items()},
-        present=present,
-        dialogue=dialogue,
-        speaker=np.where(real, corpus.speaker[utterance], 0).astype(np.int32),
-        label=np.where(real, corpus.label[utterance], UNLABELED).astype(np.int32),
-        n_node=n_node,
-        row=np.arange(count, dtype=np.int32),
-        utterance=utterance,
-    )
-    return Batch(**fields)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from ariigcn_jax.data import packing
 from ariigcn_jax.data.normalisation import COPIES
 from ariigcn_jax.data.readers import conversations as conversations
 from ariigcn_jax.inference.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, answer, contributions, strongest
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
-from ariigcn_jax.types import PADDING, UNLABELED, Batch, Modality, UserError
+from ariigcn_jax.types import Batch, Modality, UserError
 
 if TYPE_CHECKING:
     from ariigcn_jax.inference.model import TrainedModel
@@ -187,19 +188,13 @@ class Stream:
             x = np.stack(list(arrays))
             return np.concatenate([x, np.zeros((rows - len(x), *x.shape[1:]), x.dtype)])
 
-        real = stack(heard.real for heard in chosen)
-        utterances = real.sum(axis=1)
-        fields: dict[str, Any] = dict(
-            features={m: stack(heard.features[m] for heard in chosen) for m in self._model.modalities},
-            present={m: stack(heard.present[m] for heard in chosen) for m in self._model.modalities},
-            dialogue=np.where(real, 0, PADDING).astype(np.int32),
+        modalities = self._model.modalities
+        return packing.one_a_row(
+            features={m: stack(heard.features[m] for heard in chosen) for m in modalities},
+            present={m: stack(heard.present[m] for heard in chosen) for m in modalities},
             speaker=stack(heard.speaker for heard in chosen),
-            label=np.full(real.shape, UNLABELED, np.int32),
-            n_node=np.stack([utterances, self.length - utterances], axis=1).astype(np.int32),
-            row=np.arange(rows, dtype=np.int32),
-            utterance=np.where(real, 0, PADDING).astype(np.int32),
+            real=stack(heard.real for heard in chosen),
         )
-        return Batch(**fields)
 
     def _result(
         self,
