@@ -39,9 +39,6 @@ def get_config() -> ConfigDict:
     config.data.speaker_normalised = ()  # beginnings of names: append a copy standardised within dialogue and speaker
     config.data.dialogue_normalised = ()  # beginnings of names: append a copy standardised within the dialogue
     config.data.ranked = ()  # beginnings of names: features, but not copies, become ranks among those of train
-    # MODALITY=SHARE each, of features that were made with the train labels: train and validation get the share of the
-    # classes' distance that is left in test, in [0, 1], and test's width (corpus/leakage.py)
-    config.data.leaky = ()
     config.data.only = ()  # beginnings of names: keep those of the modalities alone; () for all
     config.data.task = "classification"  # classification | regression | multilabel: what the label is (tasks.py)
     config.data.label = "label"  # field of the classes, scores or labels

@@ -18,8 +18,7 @@ from ml_collections import ConfigDict
 from ariigcn_jax.runs import checkpoint, runner
 from ariigcn_jax.runs import workdir as workdirs
 from ariigcn_jax.types import SPLITS, Corpus, UserError
-from experiments import base
-from experiments import run as experiment
+from experiments import base, session
 
 SHOWN = 12  # differences that are listed, the largest first
 
@@ -42,11 +41,11 @@ def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
     workdirs.read_json(run / runner.RESULTS)  # what is damaged is said before the training and not after it
     folder = _new_folder(run, workdir)
     config = _again(workdirs.read_json(run / workdirs.CONFIG))
-    corpus = experiment.load_corpus(config)
+    corpus = session.load(config)
     different = conditions(run, config, corpus)
     what = "other conditions (then → now):" if different else "the same options, code, versions, device and corpus."
     print("\n  ".join([f"{run} was made with {what}", *different]), flush=True)
-    experiment.execute(config, str(folder), corpus=corpus)
+    session.execute(config, str(folder), corpus=corpus)
     judge(run, folder, tolerance)
 
 

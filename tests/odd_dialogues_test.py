@@ -9,10 +9,9 @@ import pytest
 from runner_test import tiny
 
 from ariigcn_jax import data as corpora
-from ariigcn_jax.data import packing
+from ariigcn_jax.data import packing, prepare
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.nn import graph
-from ariigcn_jax.runs import runner
 from ariigcn_jax.training import train
 from ariigcn_jax.types import PADDING, UNLABELED
 from tests.support.layout_files import conversations
@@ -27,7 +26,7 @@ def generated(**options):
 def one_epoch(corpus, **changes):
     """The experiment after one epoch, and what it says of the test split; all that training holds must be finite."""
     config = tiny({"num_epochs": 1, **changes})
-    prepared, _ = runner.prepare(corpus)
+    prepared, _ = prepare.standardise(corpus)
     experiment = train.make(config, prepared)
     state, logs = experiment.epoch(experiment.init(0), experiment.data["train"])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, logs)))

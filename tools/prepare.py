@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from ariigcn_jax import data as corpora
-from ariigcn_jax.data.fields import Fields, assemble, is_named_like_a_modality, targets
+from ariigcn_jax.data.assemble import assemble, targets
+from ariigcn_jax.data.fields import Fields, is_named_like_a_modality
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.data.readers import layouts
 from ariigcn_jax.types import TASK_NAMES, Corpus, UserError

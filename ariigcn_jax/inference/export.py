@@ -20,8 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax.data import packing
-from ariigcn_jax.data.normalisation import CLIP, FLOOR
+from ariigcn_jax.data import packing, traced
 from ariigcn_jax.inference import model_card
 from ariigcn_jax.inference.prediction import forward
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
@@ -135,44 +134,14 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
     present = {m: conversation["present"][m] & real for m in model.modalities}
     features = {}
     for m in model.modalities:
+        names = ("mean", "scale", *(["quantiles"] if m in model.normalisation.quantiles else []))
+        statistics = {name: weights[f"normalisation/{m}/{name}"] for name in names}
         raw = conversation["features"][m]
-        groups = {"dialogue": jnp.zeros_like(speaker), "speaker": speaker}
-        copies = [_within(raw, groups[within], present[m]) for within in model.copies[m]]
-        ranks = _rank(raw, weights[f"normalisation/{m}/quantiles"]) if m in model.normalisation.quantiles else raw
-        x = jnp.concatenate([ranks, *copies], axis=-1)
-        x = (x - weights[f"normalisation/{m}/mean"]) / weights[f"normalisation/{m}/scale"]
-        features[m] = jnp.where(present[m][:, None], jnp.clip(x, -CLIP, CLIP), 0)
+        features[m] = traced.standardise(raw, present[m], speaker, model.copies[m], **statistics)
     one: dict[str, Any] = jax.tree.map(lambda x: x[None], dict(features=features, present=present))
     batch = packing.one_a_row(**one, speaker=speaker[None], real=real[None], xp=jnp)
     outputs = forward(network, model.task, model.members)(_nested(weights), batch)
     return tasks.get(model.task).read(outputs.logits[0] / weights["temperature"])
-
-
-def _rank(x: Array, quantiles: Array) -> Array:
-    """As `corpus.normalisation.rank`, traced: x [T, d] between quantiles [K, d]."""
-    last = len(quantiles) - 1
-
-    def one(x: Array, known: Array) -> Array:
-        low, high = (jnp.searchsorted(known, x, side) for side in ("left", "right"))
-        after = jnp.clip(low, 1, last)
-        start, end = known[after - 1], known[after]
-        between = after - 1 + (x - start) / jnp.maximum(end - start, jnp.finfo(x.dtype).tiny)
-        share = jnp.where(high > low, (low + high - 1) / 2, jnp.clip(between, 0, last)) / last
-        return jnp.where(known[0] == known[-1], 0.5, share)
-
-    return jax.vmap(one, in_axes=1, out_axes=1)(x, quantiles)
-
-
-def _within(x: Array, group: Array, present: Array) -> Array:
-    """As a copy of `corpus.normalisation.with_copies`, traced: x [T, d] standardised over each group's present rows."""
-    same = ((group[:, None] == group[None, :]) & present[:, None] & present[None, :]).astype(x.dtype)
-    share = same / jnp.maximum(same.sum(axis=1, keepdims=True), 1)
-    mean = jnp.matmul(share, x, precision="highest")
-    centred = x - mean
-    # A deviation is that of each row's own group, so squares of rows are averaged as they stand.
-    deviation = jnp.sqrt(jnp.matmul(share, jnp.square(centred), precision="highest"))
-    constant = deviation < FLOOR * (1 + jnp.abs(mean))  # relative too: float32 leaves a rest where float64 leaves none
-    return jnp.where(present[:, None], jnp.clip(centred / jnp.where(constant, 1, deviation), -CLIP, CLIP), 0)
 
 
 def _nested(weights: Mapping[str, Array]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A finished (or unfinished) run → the trained model, ready to be applied to conversations."""
+"""Load the trained model of a run, finished or not, and apply it to conversations."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from ariigcn_jax import __version__
-from ariigcn_jax.data import Normalisation, labels, normalisation, packing
-from ariigcn_jax.data.readers import conversations as conversations
+from ariigcn_jax.data import Normalisation, normalisation, packing, prepare
+from ariigcn_jax.data.readers import conversations
 from ariigcn_jax.inference.prediction import Prediction, explain, forward, predict
 from ariigcn_jax.inference.streaming import Stream
 from ariigcn_jax.nn import graph
@@ -25,7 +25,7 @@ from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import checkpoint, runner
 from ariigcn_jax.runs.workdir import CONFIG
 from ariigcn_jax.training import train
-from ariigcn_jax.types import UNLABELED, Array, Batch, Corpus, Modality, Outputs, UserError
+from ariigcn_jax.types import Array, Batch, Corpus, Modality, Outputs, UserError
 
 BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more): bounds the memory of attention weights
 
@@ -83,8 +83,7 @@ class TrainedModel:
     @property
     def raw_widths(self) -> dict[Modality, int]:
         """modality -> number of features as extracted, without copies."""
-        copies = self.copies
-        return {m: width // (1 + len(copies[m])) for m, width in self.widths.items()}
+        return normalisation.raw_widths(self.widths, self.config.data)
 
     def outputs(self, batch: Batch) -> Outputs:
         """The forward pass, compiled once for each shape of batch (see `batches`).
@@ -144,54 +143,15 @@ class TrainedModel:
         return jax.jit(functools.partial(explain, network, self.modalities, read), static_argnums=3)
 
     def prepare(self, corpus: Corpus) -> Corpus:
-        """Brings a corpus into the model's form.
-
-        Args:
-          corpus: as read, not standardised. Modalities that the model does not know are dropped, those that it knows
-            and the corpus lacks count as missing, and labels are matched by name; `notes` says so.
-
-        Returns:
-          The model's modalities in its order, standardised; the model's labels.
-
-        Raises:
-          UserError: a modality has another width, or none is known to the model.
-        """
-        if not set(corpus.modalities) & set(self.modalities):
-            raise UserError(
-                f"The corpus {corpus.name!r} has the modalities {', '.join(corpus.modalities)}, but this model knows "
-                f"only {', '.join(self.modalities)}. Name its features as in training."
-            )
-        for m, width in self.raw_widths.items():
-            if m in corpus.features and corpus.features[m].shape[1] != width:
-                raise UserError(
-                    f"{corpus.name}: {m} has {corpus.features[m].shape[1]} features an utterance, but this model was "
-                    f"trained on {width}. Give features of the same extractor as in training."
-                )
-        notes = list(corpus.notes)
-        if unknown := [m for m in corpus.modalities if m not in self.widths]:
-            notes.append(f"{', '.join(unknown)}: not used, the model was not trained on it")
-        if absent := [m for m in self.modalities if m not in corpus.features]:
-            notes.append(f"{', '.join(absent)}: missing, the model goes by the other modalities")
-        for m in self.modalities:
-            if m in corpus.features and (lacking := int((~corpus.present[m]).sum())):
-                notes.append(f"{m}: missing in {lacking} of {len(corpus)} utterances")
-        corpus = normalisation.with_copies(corpus, self.config.data)
-        here = {m: corpus.features[m] for m in self.modalities if m in corpus.features}
-        corpus = normalisation.apply(dataclasses.replace(corpus, features=here), self.normalisation)
-        count = len(corpus)
-        label, found = _match_labels(corpus, self.label_names, self.config.data.get("relabel", ""))
-        if self.task != "classification":
-            corpus, label, found = _match_targets(corpus, self, label)
-        return dataclasses.replace(
+        """Bring a corpus, as read, into the model's form: `data.prepare.match` with what this model was trained on."""
+        return prepare.match(
             corpus,
-            features={
-                m: corpus.features[m] if m in here else np.zeros((count, width), np.float32)
-                for m, width in self.widths.items()
-            },
-            present={m: corpus.present[m] if m in here else np.zeros(count, bool) for m in self.widths},
-            label=label,
+            self.config.data,
+            self.normalisation,
+            widths=self.widths,
+            task=self.task,
             label_names=self.label_names,
-            notes=(*notes, *found),
+            target_names=self.target_names,
         )
 
     def batches(self, corpus: Corpus) -> Iterator[Batch]:
@@ -325,7 +285,8 @@ def _choose_seed(path: Path, config: FrozenConfigDict, scores: np.ndarray, seed:
 
 def _check_params(path: Path, model: Model, members: int, params: Any, version: str) -> None:
     """Parameters against what the network wants, by name and shape."""
-    wanted = jax.eval_shape(lambda: model.init(jax.random.key(0), packing.empty(dict(model.widths)), False))["params"]
+    sample = packing.empty(dict(model.widths))
+    wanted = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch, False), sample)["params"]
     if members > 1:
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), wanted)
     stored, expected = (
@@ -345,37 +306,3 @@ def _temperature(results: dict[str, Any] | None, index: int) -> float:
     """What calibration on validation found; one number, or one for each seed."""
     stored = (results or {}).get("temperature", 1.0)
     return float(np.atleast_1d(stored)[index] if np.ndim(stored) else stored)
-
-
-def _match_labels(corpus: Corpus, names: tuple[str, ...], relabel: str) -> tuple[np.ndarray, list[str]]:
-    """Labels [U] in the model's numbering, by name after `relabel`; and what a user should be told."""
-    known = {name: index for index, name in enumerate(names)}
-    given, given_names = labels.relabel(corpus.label, corpus.label_names, relabel, partly=True)
-    table = np.array([known.get(name, UNLABELED) for name in given_names] + [UNLABELED], np.int32)
-    label = table[given]  # UNLABELED is the table's last
-    lost = sorted({given_names[c] for c in np.unique(given[(given >= 0) & (label < 0)])})
-    return label, [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"] if lost else []
-
-
-def _match_targets(corpus: Corpus, model: TrainedModel, label: np.ndarray) -> tuple[Corpus, np.ndarray, list[str]]:
-    """A corpus with scores or labels in the model's order, its `label`, and what a user should be told.
-
-    A label of the model that the corpus does not know applies to no utterance.
-    """
-    names, notes = model.target_names, []
-    target, known = np.zeros((len(corpus), len(names)), np.float32), corpus.label >= 0
-    given = corpus.target if corpus.task == model.task else None
-    if given is not None and model.task == "regression":
-        target = given[:, :1]
-    elif given is not None and {*names} & {*corpus.target_names}:
-        for o, name in enumerate(names):
-            if name in corpus.target_names:
-                target[:, o] = given[:, corpus.target_names.index(name)]
-        if lost := sorted({*corpus.target_names} - {*names}):
-            notes = [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"]
-    else:
-        if known.any():
-            notes = [f"labels: not those of data.task={model.task} that the model knows, left out of comparisons"]
-        known = np.zeros(len(corpus), bool)
-    label = np.where(known, np.maximum(label, 0), UNLABELED).astype(np.int32)
-    return dataclasses.replace(corpus, task=model.task, target=target, target_names=names), label, notes

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ariigcn_jax import __version__, parallel
 from ariigcn_jax import data as corpora
 from ariigcn_jax.analysis import calibration
-from ariigcn_jax.data import packing
+from ariigcn_jax.data import packing, prepare
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import divergence, figures, results, workdir
 from ariigcn_jax.runs.checkpoint import FOLDER, Checkpoints
@@ -49,12 +49,6 @@ class Progress:
     best_score: np.ndarray
 
 
-def prepare(corpus: Corpus) -> tuple[Corpus, corpora.Normalisation]:
-    """Standardises by the train split; says what was used."""
-    normalisation = corpora.normalisation.fit(corpus)
-    return corpora.normalisation.apply(corpus, normalisation), normalisation
-
-
 def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     """Trains, or resumes, or only reports what is finished.
 
@@ -74,7 +68,7 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
         raise UserError("eval.report_best_test=True needs eval.test=True: it reads the test split in every epoch.")
     described = describe(corpus)
     parallel.from_first(lambda: check_corpus(directory, described), otherwise=None)
-    corpus, normalisation = prepare(corpus)
+    corpus, normalisation = prepare.standardise(corpus)
     seeds = ensembles.make(config, corpus)
     _say_packing(seeds, corpus)
     checkpoints = Checkpoints(directory.path, config.checkpoint.keep)

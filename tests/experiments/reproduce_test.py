@@ -13,7 +13,7 @@ from runner_test import tiny
 
 from ariigcn_jax.runs import workdir
 from ariigcn_jax.types import UserError
-from experiments import base, command, reproduce, run
+from experiments import base, command, reproduce, session
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -27,7 +27,7 @@ def twice(tmp_path_factory):
     folder = tmp_path_factory.mktemp("twice")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
         patch.setattr(workdir, "_git_state", lambda: COMMIT)
-        run.execute(tiny(LIGHT | {"num_epochs": 2, "num_seeds": 2}), str(folder / "run"))
+        session.execute(tiny(LIGHT | {"num_epochs": 2, "num_seeds": 2}), str(folder / "run"))
         out.truncate(0)
         reproduce.reproduce(folder / "run", None, 0.0)
     (folder / "said.txt").write_text(out.getvalue())
@@ -47,7 +47,7 @@ def change(file, key, value):
 
 def conditions(folder):
     config = reproduce._again(json.loads((folder / "config.json").read_text()))
-    return reproduce.conditions(folder, config, run.load_corpus(config))
+    return reproduce.conditions(folder, config, session.load(config))
 
 
 def judged(twice, folder, capsys, tolerance=0.0):

@@ -18,7 +18,7 @@ import ariigcn_jax
 from ariigcn_jax import data as corpora
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.types import UserError
-from experiments import base, run
+from experiments import base, session
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -55,8 +55,8 @@ def folder(tmp_path_factory):
     corpus = corpus_of(tiny())
     corpus = dataclasses.replace(corpus, ratings=np.ones((len(corpus), 2), np.float32))
     with contextlib.redirect_stdout(io.StringIO()), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "load_corpus", lambda *_: corpus)
-        run.execute(tiny(), str(path))
+        patch.setattr(session, "load", lambda *_: corpus)
+        session.execute(tiny(), str(path))
     assert json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])["train"]["ratings"][0] < 1
     return path
 

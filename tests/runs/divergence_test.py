@@ -15,11 +15,12 @@ import pytest
 from distributed_test import free_address
 from runner_test import LIGHT, tiny
 
+from ariigcn_jax.data import prepare
 from ariigcn_jax.objective import losses
-from ariigcn_jax.runs import divergence, runner
+from ariigcn_jax.runs import divergence
 from ariigcn_jax.training import train
 from ariigcn_jax.types import UserError
-from experiments import run
+from experiments import session
 from tests.support.runs import ROOT, config_file, on_devices
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -40,7 +41,7 @@ def main(folder):
     said = {}
     for place, changes in PLACES.items():
         try:
-            run.execute(tiny(EXPLODES | changes), str(folder / place))
+            session.execute(tiny(EXPLODES | changes), str(folder / place))
         except UserError as error:
             said[place] = str(error)
     (folder / "said.json").write_text(json.dumps(said))
@@ -50,7 +51,7 @@ def main(folder):
 def trained():
     """The experiment of one loss term, its corpus and its state at the start."""
     config = tiny(LIGHT | {"losses.unimodal.weight": 0.0})
-    corpus, _ = runner.prepare(run.load_corpus(config))
+    corpus, _ = prepare.standardise(session.load(config))
     experiment = train.make(config, corpus)
     looks = jax.jit(experiment.step)  # traced once for all tests
     return dataclasses.replace(experiment, step=looks), corpus, experiment.init(0)

@@ -74,7 +74,7 @@ def _chosen(only: Sequence[str], known: Sequence[str], slow: Sequence[str]) -> l
 
 
 def _bench(config: Any, quick: bool, against: bool) -> Any:
-    from experiments.run import load_corpus
+    from experiments.session import load
     from tools.bench import corpora, sections
 
     if against and config.data.ratings:
@@ -83,7 +83,7 @@ def _bench(config: Any, quick: bool, against: bool) -> Any:
             config.data.ratings = ()
     with config.unlocked():
         config.data.cross_validation = False  # speed is one model's, of the splits that the file has
-    corpus = load_corpus(config)
+    corpus = load(config)
     if quick:
         with config.unlocked():
             config.update_from_flattened_dict(QUICK)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ariigcn_jax.runs import runner
+from ariigcn_jax.data import prepare
 from ariigcn_jax.training import seeds
 from ariigcn_jax.types import Corpus, UserError
 from tools.bench import clock, machine
@@ -46,7 +46,7 @@ class Trainer:
         """
         self.config = config.copy_and_resolve_references()
         self.config.update(num_seeds=num_seeds, members=1, seeds_by=way)
-        self.corpus = runner.prepare(corpus)[0]
+        self.corpus = prepare.standardise(corpus)[0]
         self.seeds = seeds.make(self.config, self.corpus)
         self.experiment = self.seeds.experiment
         self.states = self.seeds.init()

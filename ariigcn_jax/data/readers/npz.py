@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ariigcn_jax.data.fields import LAYOUT, PREFIXES, Fields, assemble, listed
+from ariigcn_jax.data.assemble import assemble
+from ariigcn_jax.data.fields import LAYOUT, PREFIXES, Fields, listed
 from ariigcn_jax.data.values import short
 from ariigcn_jax.types import Corpus, Modality, UserError
 
