@@ -8,12 +8,12 @@ import shutil
 
 import jax
 import pytest
-from kill_test import LIGHT
-from runner_test import tiny
 
 from ariigcn_jax.runs import workdir
 from ariigcn_jax.types import UserError
 from experiments import base, command, reproduce, run
+from tests.runs.kill_test import LIGHT
+from tests.runs.runner_test import tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -88,7 +88,7 @@ def test_allowed_difference_is_stored(tmp_path):
 
 def test_second_process_is_told_who_works_here(tmp_path):
     code = (
-        "import sys; from ariigcn_jax import workdir; workdir.environment = dict\n"
+        "import sys; from ariigcn_jax.runs import workdir; workdir.environment = dict\n"
         "workdir.open(sys.argv[1], 'toy', {}, tensorboard=False); print('open', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
@@ -125,7 +125,7 @@ def test_read_only_place(tmp_path, place):
     open_at(tmp_path / "run").close()
     before = snapshot(tmp_path)
     mount = "mount --bind run run && mount -o remount,bind,ro run || exit 77"
-    code = f"from ariigcn_jax import workdir; workdir.open({place!r}, 'toy', {CONFIG!r}, tensorboard=False)"
+    code = f"from ariigcn_jax.runs import workdir; workdir.open({place!r}, 'toy', {CONFIG!r}, tensorboard=False)"
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'{mount}; exec "$@"', "sh"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False}
