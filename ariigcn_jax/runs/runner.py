@@ -17,10 +17,11 @@ from ariigcn_jax import __version__, parallel
 from ariigcn_jax import data as corpora
 from ariigcn_jax.analysis import calibration
 from ariigcn_jax.data import packing
+from ariigcn_jax.files import json_safe
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import divergence, figures, results, workdir
 from ariigcn_jax.runs.checkpoint import FOLDER, Checkpoints
-from ariigcn_jax.runs.workdir import WorkDir, json_safe
+from ariigcn_jax.runs.workdir import WorkDir
 from ariigcn_jax.training import diagnostics, train
 from ariigcn_jax.training import seeds as ensembles
 from ariigcn_jax.training.seeds import Seeds

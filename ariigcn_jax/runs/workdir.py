@@ -19,18 +19,18 @@ import fcntl
 import importlib.metadata
 import importlib.util
 import json
-import math
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.files import explaining, flatten, json_safe, write_atomically
 from ariigcn_jax.types import UserError
 
 CONFIG, ENVIRONMENT, METRICS, LOCK = "config.json", "environment.json", "metrics.jsonl", ".lock"
@@ -78,7 +78,7 @@ class WorkDir:
         """
         row = {name: value for name, value in row.items() if name != "epoch"}
         line = json.dumps(json_safe({"epoch": epoch, **row}), allow_nan=False).encode() + b"\n"
-        with _writing(self.path / METRICS):
+        with explaining(self.path / METRICS):
             self._append(line)
             self._log_scalars(int(epoch), row)
 
@@ -204,7 +204,7 @@ def open(
     """
     if tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UserError("TensorBoard's log needs tensorboardX: install it, or switch the TensorBoard log off")
-    with _writing(Path(path or root)):
+    with explaining(Path(path or root)):
         folder = _existing_or_new(Path(path).expanduser()) if path else _fresh(Path(root).expanduser(), experiment)
         lock = _acquire(folder)
     try:
@@ -236,74 +236,6 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "device": {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)},
     }
-
-
-def write_atomically(path: str | Path, content: bytes) -> Path:
-    """Writes a file so that a reader, or a crash, sees the old content or the new one and nothing between.
-
-    Args:
-      path: the file; its folders are made.
-      content: what it will hold.
-
-    Returns:
-      The file's path.
-
-    Raises:
-      UserError: the disk is full, the place cannot be written, or it is a folder.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder. Name a file in it.")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as temporary:
-            temporary.write_bytes(content)
-    return path
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` when the block ends well, and is deleted when it does not.
-
-    Its folder must be there. What the operating system refuses is raised as it is.
-    """
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def json_safe(value: Any) -> Any:
-    """Plain JSON values: arrays and tuples become lists, keys text, paths text, NaN and infinity null."""
-    if isinstance(value, Mapping):
-        return {str(key): json_safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_safe(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "__array__"):
-        return json_safe(np.asarray(value).tolist())
-    raise TypeError(f"no JSON for {type(value).__name__}: {value!r}")
-
-
-def flatten(nested: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
-    """Leaves of nested dictionaries under joined keys, `{"a": {"b": 1}}` to `{"a.b": 1}`; an empty one is a leaf."""
-    flat = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat.update({f"{key}{separator}{name}": leaf for name, leaf in flatten(value, separator).items()})
-        else:
-            flat[str(key)] = value
-    return flat
 
 
 def _existing_or_new(folder: Path) -> Path:
@@ -444,15 +376,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turns what the operating system refuses into an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write {error.filename or path}: {error.strerror or error}; "
-            "free space or permission there, or choose another place"
-        ) from error

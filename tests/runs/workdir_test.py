@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from ariigcn_jax import files
 from ariigcn_jax.runs import workdir
 from ariigcn_jax.types import UserError
 
@@ -168,13 +169,13 @@ def test_folder_in_the_place_of_a_file_is_refused(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match=r"cannot write .*: it is a folder\. Name a file in it"):
-        workdir.write_atomically(place, b"x")
+        files.write_atomically(place, b"x")
 
 
 def test_write_that_breaks_off_leaves_the_old_file(tmp_path):
     path = tmp_path / "dialogues.npz"
     path.write_text("old")
-    with pytest.raises(RuntimeError), workdir.atomic(path) as temporary:
+    with pytest.raises(RuntimeError), files.atomic(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert [file.name for file in tmp_path.iterdir()] == ["dialogues.npz"] and path.read_text() == "old"
@@ -294,7 +295,7 @@ def test_written_files(tmp_path):
 
 def test_json_safe_refuses_what_it_cannot_keep():
     with pytest.raises(TypeError, match="function"):
-        workdir.json_safe({"a": lambda: None})
+        files.json_safe({"a": lambda: None})
 
 
 def test_environment(quick_environment):
