@@ -354,7 +354,7 @@ def _diverged(
     of = [f"seed {seeds.numbers[lost[0]]}"] if len(lost) > 1 else []
     of += [f"model {member} of {seeds.members}"] if seeds.members > 1 and fault else []
     others = f" (what follows is of {', '.join(of)})" if of else ""
-    parallel.meet()  # all of several processes find it, and in their own time
+    parallel.barrier()  # all of several processes find it, and in their own time
     return f"Training diverged in epoch {epoch}, seed {which}{others}. {found}\n{kept}"
 
 
