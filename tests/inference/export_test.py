@@ -114,7 +114,6 @@ def test_card_says_what_the_run_recorded(tmp_path):
     assert "Each graph layer hears 1 later utterance(s)" in text
     assert "Its context encoder reads the whole conversation" in text
     assert "Copies of features are standardised over the whole conversation" in text
-    assert "- Features of text knew the labels" in text
 
 
 def test_a_program_that_calls_outside_of_itself_is_not_loaded(tmp_path):

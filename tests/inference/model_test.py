@@ -177,12 +177,6 @@ def test_widths_are_said_as_a_user_gives_them(model):
     assert f"text: missing in 2 of {len(full)} utterances" in notes
 
 
-def test_a_run_from_before_an_option_is_used_with_its_default(copy):
-    for option in ("relabel", "ranked", "dialogue_normalised"):
-        change(copy / "config.json", lambda c, option=option: c["data"].pop(option))
-    assert ariigcn_jax.load(copy).prepare(corpus_of(tiny())).label_names
-
-
 def test_labels_are_matched_by_name(model):
     corpus = corpus_of(tiny())
     names = ("emotion_2", "boredom", "emotion_0")
@@ -209,7 +203,7 @@ def test_a_run_under_way_is_used_as_it_stands(copy):
 
 def test_a_damaged_checkpoint_is_named(copy):
     shutil.rmtree(copy / "checkpoints" / "2" / "best")
-    with pytest.raises(UserError, match=r"none of the checkpoints there is intact \(2: best/.* is not there\)"):
+    with pytest.raises(UserError, match=r"no checkpoint there is intact \(2: best/.* is missing\)"):
         ariigcn_jax.load(copy)
 
 
