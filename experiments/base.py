@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
     config.data.longest_row = 1024
     config.data.device_megabytes = 0.0  # of rows on a device at once; what exceeds it is streamed; 0 for no limit
     config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where no validation split is named
-    # Each of the members leaves out another part of train and validation, and alone is validated on it: no dialogue
+    # Each of the members leaves out another fold of train and validation, and alone is validated on it: no dialogue
     # but the test split's is kept from all, and each has a validation answer
     config.data.cross_validation = False
 

@@ -253,8 +253,8 @@ def collect(corpus: Corpus, where: Index, rows: np.ndarray) -> Batch:
     if corpus.ratings is not None:
         rated = counted & np.isfinite(corpus.ratings[source]).all(axis=-1)
         fields |= {"rated": rated, "ratings": np.where(rated[..., None], corpus.ratings[source], 0)}
-    if corpus.part is not None:
-        fields["part"] = np.where(real, corpus.part[source], PADDING).astype(np.int32)
+    if corpus.fold is not None:
+        fields["fold"] = np.where(real, corpus.fold[source], PADDING).astype(np.int32)
     return Batch(**fields)
 
 

@@ -48,7 +48,7 @@ def arrange(corpus: Corpus, data: Mapping[str, Any], members: int = 1, given: Co
         kept = splits.cross_validated(kept, members)
         count = len(np.unique(kept.dialogue[kept.training]))
         notes.append(
-            f"data.cross_validation: each of the {members} models leaves out another part of the {count} dialogues "
+            f"data.cross_validation: each of the {members} models leaves out another fold of the {count} dialogues "
             "that are not for testing, and is validated on it"
         )
     return dataclasses.replace(kept, notes=(*corpus.notes, *notes))

@@ -166,7 +166,7 @@ def carve(dialogue_ids: Iterable[str], fraction: float, salt: str) -> frozenset[
 
 
 def cross_validated(corpus: Corpus, models: int) -> Corpus:
-    """Deals the dialogues of train and validation to models, each of which leaves its own out of training and is
+    """Deal the dialogues of train and validation to models, each of which leaves its own out of training and is
     validated on them, so that nothing is held back from all.
 
     They are dealt in turn, those with a label first, in the order of the SHA-256 of their names (choice).
@@ -176,7 +176,7 @@ def cross_validated(corpus: Corpus, models: int) -> Corpus:
       models: K, how many, two at least.
 
     Returns:
-      The corpus with `part`; what is not the test split has the split "valid".
+      The corpus with `fold`; splits stay as they are.
 
     Raises:
       UserError: there are fewer labelled dialogues than models.
@@ -186,14 +186,14 @@ def cross_validated(corpus: Corpus, models: int) -> Corpus:
     if len(labelled) < models:
         raise UserError(
             f"data.cross_validation=True: {corpus.name} has {len(labelled)} labelled dialogue(s) to train and validate "
-            f"on, fewer than members={models}, each of which leaves out another part of them. Ask for fewer members."
+            f"on, fewer than members={models}, each of which leaves out a fold of them. Ask for fewer members."
         )
     names, first = corpus.dialogue_ids, set(labelled.tolist())
+    # "part" salts the hash since there are folds; another word would deal other folds
     order = sorted(dealt.tolist(), key=lambda d: (d not in first, _digest("part", names[d]), names[d]))
-    part = np.full(len(names), -1, np.int32)
-    part[order] = np.arange(len(order)) % models
-    split = np.where(corpus.split == "test", corpus.split, "valid")
-    return dataclasses.replace(corpus, split=split, part=part[corpus.dialogue])
+    fold = np.full(len(names), -1, np.int32)
+    fold[order] = np.arange(len(order)) % models
+    return dataclasses.replace(corpus, fold=fold[corpus.dialogue])
 
 
 def _digest(salt: str, name: str) -> str:

@@ -123,7 +123,7 @@ def _data(corpus: Mapping[str, Any]) -> str:
     apart = "no conversation is in two splits"
     if corpus["cross_validation"]:
         apart = (
-            "no conversation of the test split is in another. Each network left another part of the others out of "
+            "no conversation of the test split is in another. Each network left another fold of the others out of "
             "training, and validation is what it alone said of them"
         )
     return f"The corpus `{_line(corpus['name'])}`; {apart}.\n\n{table}"

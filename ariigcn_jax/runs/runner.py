@@ -107,7 +107,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "target_names": list(corpus.target_names),
         "ratings": 0 if corpus.ratings is None else corpus.ratings.shape[1],
         "splits": {split: count(corpus.used(split)) for split in SPLITS},
-        "cross_validation": corpus.part is not None,
+        "cross_validation": corpus.fold is not None,
         "digest": corpora.identity.digest(corpus),
     }
 
@@ -416,7 +416,7 @@ def _report(
 ) -> dict[str, Any]:
     """Reads the test split, once and if at all, from the chosen epochs; writes predictions, pictures, table and
     the table. `first` epochs were done by earlier starts."""
-    there = [s for s in SPLITS if np.any(corpus.split == s)]
+    there = [s for s in SPLITS if np.any(corpus.answered_as == s)]
     splits = [s for s in there if s != "test" or config.eval.test]
     labelled = "test" in splits and corpus.labelled("test").any()
     outcome = {s: seeds.evaluate(s, progress.best) for s in splits}
@@ -433,7 +433,7 @@ def _report(
         select=config.eval.select,
         epoch=config.eval.epoch,
         members=seeds.members,
-        cross_validation=corpus.part is not None,
+        cross_validation=corpus.fold is not None,
         selected_epochs=progress.best_epoch.tolist(),
         valid=_scores(seeds, "valid", outcome["valid"]),
         test=_scores(seeds, "test", outcome["test"]) if labelled else None,
@@ -497,7 +497,7 @@ def _speed(
     layout = experiment.layout["train"]
     nodes = int(corpus.training.sum()) * len(corpus.modalities)
     inside = timing["train"] + timing["evaluate"] + timing["diagnose"]
-    trained = nodes * config.num_seeds * (config.members if corpus.part is None else config.members - 1) * epochs
+    trained = nodes * config.num_seeds * (config.members if corpus.fold is None else config.members - 1) * epochs
     return {
         "nodes_per_epoch": nodes,
         "slots_per_epoch": layout.steps * layout.rows * layout.length * len(corpus.modalities),
@@ -520,7 +520,7 @@ def _temperature(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarra
     """Fitted on the validation split; 1 for a score, which has no probability."""
     if corpus.task == "regression":
         return 1.0
-    valid = corpus.split[utterance] == "valid"
+    valid = corpus.answered_as[utterance] == "valid"
     return calibration.fit_temperature(*_decisions(corpus, utterance[valid], probabilities[valid]))
 
 
@@ -537,7 +537,7 @@ def _calibration(
     answers: dict[str, list[np.ndarray]] = {"before": [], "after": []}
     labels = []
     for (utterance, probabilities), temperature in zip(found, temperatures, strict=True):
-        chosen = corpus.split[utterance] == split
+        chosen = corpus.answered_as[utterance] == split
         p, label = _decisions(corpus, utterance[chosen], probabilities[chosen])
         answers["before"].append(p)
         answers["after"].append(calibration.scale(p, temperature))

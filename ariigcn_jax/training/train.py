@@ -162,7 +162,7 @@ def traced_step(
     """
     key = jax.random.fold_in(state.key, state.step)
     rngs = {"dropout": key}
-    batch = without_part(batch, state.part)
+    batch = without_fold(batch, state.fold)
     if any(players.modality_dropout):
         batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
 
@@ -238,18 +238,18 @@ def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
     return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params)
 
 
-def without_part(batch: Batch, part: Any) -> Batch:
-    """A batch in which the dialogues of a part of the corpus have nothing that any loss or other dialogue would see.
+def without_fold(batch: Batch, fold: Any) -> Batch:
+    """A batch in which the dialogues of a fold of the corpus have nothing that any loss or other dialogue would see.
 
-    What stays of the part is in numbers of the whole corpus: the scale of features and `class_weights`.
+    What stays of the fold is in numbers of the whole corpus: the scale of features and `class_weights`.
 
     Args:
       batch: any.
-      part: [] int32, what is left out; or {} for nothing.
+      fold: [] int32, what is left out; or {} for nothing.
     """
-    if batch.part is None:
+    if batch.fold is None:
         return batch
-    kept = batch.part != part
+    kept = batch.fold != fold
     present = {m: here & kept for m, here in batch.present.items()}
     return batch.replace(
         features={m: jnp.where(present[m][..., None], x, 0) for m, x in batch.features.items()},
@@ -393,9 +393,9 @@ def diagnose(
     """
     key = jax.random.fold_in(jax.random.fold_in(state.key, jnp.int32(-3)), state.step)
     count = layout.steps * layout.rows
-    shown = rows.real if rows.part is None else rows.real & (rows.part != state.part)
+    shown = rows.real if rows.fold is None else rows.real & (rows.fold != state.fold)
     preference = jax.random.uniform(key, (count,)) + shown.any(axis=1)[:count]  # an empty row has nothing to show
-    batch = without_part(take_rows(rows, jax.lax.top_k(preference, max(1, layout.rows // 4))[1]), state.part)
+    batch = without_fold(take_rows(rows, jax.lax.top_k(preference, max(1, layout.rows // 4))[1]), state.fold)
     if any(players.modality_dropout):
         batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
     shared = {name: x for name, x in state.params.items() if name.startswith("encoder_")}
@@ -506,8 +506,8 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
 
     def init(seed: int) -> TrainState:
         state = fresh(sample, jax.random.key(seed))
-        if corpus.part is not None:
-            state = state.replace(part=jnp.int32(seed % config.members))
+        if corpus.fold is not None:
+            state = state.replace(fold=jnp.int32(seed % config.members))
         return parallel.replicate(state, num_devices)
 
     def epoch(state: TrainState, rows: Batch) -> tuple[TrainState, Logs]:
@@ -640,7 +640,7 @@ def make_optimizer(options: Any, num_epochs: int, steps: int) -> optax.GradientT
 
 def class_weights(corpus: Corpus) -> np.ndarray:
     """Inverse frequency of each class among labelled train utterances, 1 on average over them; 0 for absent classes:
-    [C]. Where models leave out parts, of all parts: the one thing that a model knows of its own's labels."""
+    [C]. Where models leave out folds, of all folds: the one thing that a model knows of its own's labels."""
     labels = corpus.label[corpus.training & (corpus.label >= 0)]
     counts = np.bincount(labels, minlength=corpus.num_classes)
     there = counts > 0
@@ -705,7 +705,7 @@ def check(config: Any) -> None:
             raise UserError(f"{path}={value} must be at least {least}.")
     if config.data.cross_validation and config.members < 2:
         raise UserError(
-            "data.cross_validation=True takes two members at least, each of which leaves out another part of the "
+            "data.cross_validation=True takes two members at least, each of which leaves out a fold of the "
             "dialogues: set --config.members=5, or --config.data.cross_validation=false."
         )
     tasks.check(config.data.task, config.losses.to_dict(), config.eval.select)

@@ -17,7 +17,7 @@ def test_dialogues_keep_every_column():
         transcript=np.array(list("uvwxyz"), object),
         target=np.arange(12.0).reshape(6, 2),
         ratings=np.arange(6.0)[:, None],
-        part=np.arange(6),
+        fold=np.arange(6),
     )
     made = dataclasses.replace(made, **columns)
     kept = choose.dialogues(made, np.array([True, False, True]))

@@ -59,7 +59,7 @@ def test_notes_say_what_was_arranged():
     assert arranged.notes == (
         "data.ranked names 'smell', but no modality begins so (there are text, audio)",
         "data.only keeps text of text, audio",
-        "data.cross_validation: each of the 2 models leaves out another part of the 3 dialogues that are not for "
+        "data.cross_validation: each of the 2 models leaves out another fold of the 3 dialogues that are not for "
         "testing, and is validated on it",
     )
     with pytest.raises(UserError, match=r"data\.ranked names 'smell', but no modality begins so"):

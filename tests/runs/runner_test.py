@@ -364,25 +364,26 @@ def test_members_are_validated_on_what_they_leave_out(tmp_path):
         "average of 3 models; valid: of the one that left the utterance out" in output and content["cross_validation"]
     )
     model, corpus = ariigcn_jax.load(tmp_path), session.load(tiny(changes))
-    assert set(corpus.split) == {"valid", "test"} and set(corpus.part[corpus.split == "valid"]) == {0, 1, 2}
+    out = corpus.split != "test"
+    assert set(corpus.split) == {"train", "valid", "test"} and set(corpus.fold[out]) == {0, 1, 2}
     members = [
         dataclasses.replace(model, members=1, params=jax.tree.map(lambda x: x[k], model.params))(corpus)  # noqa: B023
         for k in range(3)
     ]
     every = np.stack([found.probabilities for found in members])
-    mine = every[np.maximum(corpus.part, 0), np.arange(len(corpus))]
-    wanted = np.where((corpus.split == "valid")[:, None], mine, model(corpus).probabilities)
+    mine = every[np.maximum(corpus.fold, 0), np.arange(len(corpus))]
+    wanted = np.where(out[:, None], mine, model(corpus).probabilities)
     with (tmp_path / "predictions" / "seed_2.csv").open() as file:
         rows = list(csv.DictReader(file))
     written = np.array([[float(row[f"p_{name}"]) for name in corpus.label_names] for row in rows])
-    assert [row["split"] for row in rows] == corpus.split.tolist()
+    assert [row["split"] for row in rows] == np.where(out, "valid", "test").tolist()
     np.testing.assert_allclose(written, wanted, atol=2e-6)
-    chosen = (corpus.split == "valid") & (corpus.label >= 0)
+    chosen = out & (corpus.label >= 0)
     assert content["valid"]["accuracy"]["mean"] == pytest.approx((wanted.argmax(1) == corpus.label)[chosen].mean())
     described = json.loads((tmp_path / "corpus.json").read_text())
     assert described["splits"]["train"] == described["splits"]["valid"] and described["cross_validation"]
     card = model_card.text(model, None)
-    assert "Each network left another part" in card and "calibrated on validation of single networks" in card
+    assert "Each network left another fold" in card and "calibrated on validation of single networks" in card
     with pytest.raises(UserError, match="most of its 3 models were trained"):
         as_read(model, "valid")
     assert as_read(model, "train").utterance_ids == tuple(
