@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ariigcn_jax import __version__
 from ariigcn_jax.data import Normalisation, normalisation, packing, prepare
 from ariigcn_jax.data.readers import conversations
 from ariigcn_jax.inference.prediction import Prediction, explain, forward, predict
@@ -22,7 +21,7 @@ from ariigcn_jax.inference.streaming import Stream
 from ariigcn_jax.nn import graph
 from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
-from ariigcn_jax.runs import checkpoint, runner
+from ariigcn_jax.runs import checkpoint, runner, version
 from ariigcn_jax.runs.workdir import CONFIG
 from ariigcn_jax.training import train
 from ariigcn_jax.types import Array, Batch, Corpus, Modality, Outputs, UserError
@@ -32,7 +31,7 @@ BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more):
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """The model of a run's chosen epoch; made by `load`.
+    """Hold the model of a run's chosen epoch; made by `load`.
 
     Attributes:
       path: the run's work directory.
@@ -68,7 +67,7 @@ class TrainedModel:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """O names: of the classes, of the score, or of the labels."""
+        """Return O names: of the classes, of the score, or of the labels."""
         return self.target_names or self.label_names
 
     @property
@@ -77,16 +76,16 @@ class TrainedModel:
 
     @property
     def copies(self) -> dict[Modality, tuple[str, ...]]:
-        """modality -> within what the copies of its features are standardised that follow them."""
+        """Return modality -> within what the copies of its features are standardised that follow them."""
         return {m: normalisation.copies(m, self.config.data) for m in self.modalities}
 
     @property
     def raw_widths(self) -> dict[Modality, int]:
-        """modality -> number of features as extracted, without copies."""
+        """Return modality -> number of features as extracted, without copies."""
         return normalisation.raw_widths(self.widths, self.config.data)
 
     def outputs(self, batch: Batch) -> Outputs:
-        """The forward pass, compiled once for each shape of batch (see `batches`).
+        """Run the forward pass, compiled once for each shape of batch (see `batches`).
 
         Args:
           batch: packed from a corpus that went through `prepare`.
@@ -102,10 +101,10 @@ class TrainedModel:
         return jax.jit(forward(self.model, self.task, self.members))
 
     def __call__(self, conversation: Corpus | Iterable[conversations.Utterance]) -> Prediction:
-        """Predicts the emotion of every utterance.
+        """Predict the emotion of every utterance.
 
         Args:
-          conversation: utterances in time order, as in `corpus.conversation`; or a corpus, as read.
+          conversation: utterances in time order, as in `readers.conversations`; or a corpus, as read.
 
         Returns:
           Probabilities, what each modality contributed, and attention.
@@ -118,7 +117,7 @@ class TrainedModel:
         return predict(self, conversation)
 
     def stream(self, *, explain: bool = False) -> Stream:
-        """Predicts conversations while they go on.
+        """Predict conversations while they go on.
 
         Args:
           explain: whether contributions of the modalities and attended utterances are wanted too (a forward pass for
@@ -133,7 +132,7 @@ class TrainedModel:
         return Stream(self, explain)
 
     def explained(self, batch: Batch, removal: bool) -> tuple[Array, dict[Modality, Array]]:
-        """`prediction.explain` of this model, compiled once for each shape of batch."""
+        """Run `prediction.explain` of this model, compiled once for each shape of batch."""
         return self._explain(self.params, self.temperature, batch, removal)
 
     @functools.cached_property
@@ -155,7 +154,7 @@ class TrainedModel:
         )
 
     def batches(self, corpus: Corpus) -> Iterator[Batch]:
-        """Packs a corpus that went through `prepare` into batches of few different shapes, all splits together.
+        """Pack a corpus that went through `prepare` into batches of few different shapes, all splits together.
 
         Lengths and numbers of rows are rounded up, so that conversations of arbitrary lengths compile the forward pass
         a handful of times. `Batch.utterance` says which utterance is where.
@@ -169,7 +168,7 @@ class TrainedModel:
 
 
 def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
-    """Loads the trained model of a run; changes nothing there, and the run may be under way.
+    """Load the trained model of a run; change nothing there. The run may be under way.
 
     Args:
       run: the run's work directory.
@@ -186,18 +185,21 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     if not (path / CONFIG).is_file():
         what = "is not the folder of a run" if path.is_dir() else "there is no such folder"
         raise UserError(f"{path}: {what}. Give the work directory of a run: what --workdir named, or one under runs/.")
+    version.check(path)
     best, data = checkpoint.read_best(path)
-    described = _described(path)
+    if not (path / runner.CORPUS).exists():
+        raise version.refusal(path, None)
+    described = _read_json(path / runner.CORPUS)
     config = FrozenConfigDict(_read_json(path / CONFIG))
     widths = {m["name"]: int(m["width"]) for m in described["modalities"]}
     label_names = tuple(described["label_names"])
     model = _rebuild(path, config, widths, described)
     task, target_names = described["task"], tuple(described["target_names"])
     index, seed = _choose_seed(path, config, best["score"], seed)
-    members = config.get("members", 1)  # which runs of before there were several do not say
+    members = config.members
     mine = index if members == 1 else slice(index * members, (index + 1) * members)
     params = jax.tree.map(lambda x: jnp.asarray(x[mine]), best["params"])
-    _check_params(path, model, members, params, described["version"])
+    _check_params(path, model, members, params)
     results = _read_json(path / runner.RESULTS) if (path / runner.RESULTS).exists() else None
     return TrainedModel(
         path=path,
@@ -227,26 +229,8 @@ def _read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _described(path: Path) -> dict[str, Any]:
-    """corpus.json; refuses that of another version."""
-    if not (path / runner.CORPUS).exists():
-        raise _another_version(path, "an earlier version", f"it has no {runner.CORPUS}")
-    content = _read_json(path / runner.CORPUS)
-    if content.get("format") != runner.FORMAT:
-        problem = f"its {runner.CORPUS} has the format {content.get('format')}, and {runner.FORMAT} is read here"
-        raise _another_version(path, f"version {content.get('version')}", problem)
-    return content
-
-
-def _another_version(path: Path, version: str, problem: str) -> UserError:
-    return UserError(
-        f"{path}: this run was made by {version} of ariigcn_jax, and this is version {__version__}: {problem}. Use the "
-        "version that made it (environment.json in its folder names the commit), or train again."
-    )
-
-
 def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], described: Mapping[str, Any]) -> Model:
-    """The network as training built it, from a corpus of no utterances that is `described` in corpus.json."""
+    """Build the network as training did, from a corpus of no utterances that is `described` in corpus.json."""
     target_names, ratings = tuple(described["target_names"]), int(described["ratings"])
     nobody = Corpus(
         name="",
@@ -268,8 +252,9 @@ def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], 
         return train.make_players(ConfigDict(config), nobody, steps=1).model
     except (AttributeError, KeyError, TypeError) as error:
         problem = str(error).splitlines()[0].strip("\"'") if str(error) else type(error).__name__
-        version = f"version {described['version']}"
-        raise _another_version(path, version, f"its options do not fit ({problem})") from error
+        raise UserError(
+            f"{path}: the options in its {CONFIG} do not fit this version ({problem}). Copy the run's folder again."
+        ) from error
 
 
 def _choose_seed(path: Path, config: FrozenConfigDict, scores: np.ndarray, seed: int | None) -> tuple[int, int]:
@@ -283,8 +268,8 @@ def _choose_seed(path: Path, config: FrozenConfigDict, scores: np.ndarray, seed:
     return index, seeds[index]
 
 
-def _check_params(path: Path, model: Model, members: int, params: Any, version: str) -> None:
-    """Parameters against what the network wants, by name and shape."""
+def _check_params(path: Path, model: Model, members: int, params: Any) -> None:
+    """Check parameters against what the network needs, by name and shape."""
     sample = packing.empty(dict(model.widths))
     wanted = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch, False), sample)["params"]
     if members > 1:
@@ -297,12 +282,10 @@ def _check_params(path: Path, model: Model, members: int, params: Any, version: 
     if different:
         has, takes = (shapes.get(different[0], "not there") for shapes in (stored, expected))
         problem = f"its parameters differ, {different[0]} for one: {has} in the checkpoint, {takes} by its {CONFIG}"
-        if version == __version__:
-            raise UserError(f"{path}: {problem}. One of the two is of another run; copy the run's folder again.")
-        raise _another_version(path, f"version {version}", problem)
+        raise UserError(f"{path}: {problem}. One of the two is of another run; copy the run's folder again.")
 
 
 def _temperature(results: dict[str, Any] | None, index: int) -> float:
-    """What calibration on validation found; one number, or one for each seed."""
+    """Return what calibration on validation found, one number or one for each seed."""
     stored = (results or {}).get("temperature", 1.0)
     return float(np.atleast_1d(stored)[index] if np.ndim(stored) else stored)

@@ -21,6 +21,7 @@ from ariigcn_jax.files import json_safe
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import divergence, figures, results, workdir
 from ariigcn_jax.runs.checkpoint import FOLDER, Checkpoints
+from ariigcn_jax.runs.version import CORPUS, FORMAT
 from ariigcn_jax.runs.workdir import WorkDir
 from ariigcn_jax.training import diagnostics, train
 from ariigcn_jax.training import seeds as ensembles
@@ -28,7 +29,6 @@ from ariigcn_jax.training.seeds import Seeds
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
 
 RESULTS, TABLE = workdir.RESULTS, "results.md"
-CORPUS, FORMAT = "corpus.json", 3  # what using the model takes besides config and checkpoint, and its version
 
 
 @dataclasses.dataclass
