@@ -166,7 +166,7 @@ def test_commands_are_found_behind_set_up_variables_and_continuations():
 
 
 def test_anchors_are_those_of_github():
-    assert anchors("# A `b.c`, d\n```bash\n# no heading\n```\n## E_f − 1\n") == {"a-bc-d", "e_f--1"}
+    assert anchors("# A-b `b.c`, d\n```bash\n# no heading\n```\n## E_f − 1\n") == {"a-b-bc-d", "e_f--1"}
 
 
 @pytest.mark.parametrize(
