@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ariigcn_jax.files import write_atomically
 from ariigcn_jax.runs import results, tables
-from ariigcn_jax.runs.workdir import ENVIRONMENT, RESULTS, read_json, write_atomically
+from ariigcn_jax.runs.workdir import ENVIRONMENT, RESULTS, read_json
 from ariigcn_jax.types import UserError
 from experiments.command import call
 
