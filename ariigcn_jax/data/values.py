@@ -15,6 +15,10 @@ from ariigcn_jax.types import UserError
 _SLACK = 256 * 2**20
 _MOST_TIMES = 16  # a file's size; float16 takes twice as much in memory, and one row for all silent clips some more
 
+_VALUE = 64  # bytes that a reader takes for each value in a container
+_DEEPEST = 100  # containers inside one another
+_MOST_BITS = 8192  # of an integer
+
 
 class ShapeError(ValueError):
     """A value that is no vector, said without its place."""
@@ -169,6 +173,41 @@ def check_size(needed: int, file_size: int, what: str) -> None:
             f"{what}: would take {needed / 1e9:,.1f} GB, from a file of {file_size / 1e6:,.1f} MB: the same arrays are "
             "repeated over and over. It is damaged or made to fill the memory."
         )
+
+
+def check_repeats(value: Any, file_size: int, what: str) -> None:
+    """Raise where a walk through a value would take far longer than its file explains, as parts of it are repeated.
+
+    Args:
+      value: containers of containers, text, numbers and arrays.
+      file_size: bytes of the file that it comes from.
+      what: how messages call the file.
+
+    Raises:
+      UserError: it would be far larger than the file if each repeated part was written out.
+      ValueError: a container is inside itself or too deep inside others, or an integer has too many digits.
+    """
+    whole: dict[int, int] = {}  # id of a container → its bytes with each repeated part written out
+    once = 0
+
+    def measure(part: Any, depth: int) -> int:
+        nonlocal once
+        if isinstance(part, np.ndarray) and not part.dtype.hasobject:
+            return part.nbytes + 16 * max(part.shape, default=0)
+        if not isinstance(part, list | tuple | set | frozenset | dict | np.ndarray):
+            if isinstance(part, int) and part.bit_length() > _MOST_BITS:
+                raise ValueError("an integer of too many digits")
+            return len(part) if isinstance(part, str | bytes | bytearray) else 0
+        if id(part) not in whole:
+            if depth > _DEEPEST:
+                raise ValueError(f"containers more than {_DEEPEST} deep inside one another, or inside themselves")
+            inner = part.ravel().tolist() if isinstance(part, np.ndarray) else [*part]
+            inner += part.values() if isinstance(part, dict) else ()
+            once += _VALUE * len(inner)
+            whole[id(part)] = _VALUE * len(inner) + sum(measure(p, depth + 1) for p in inner)
+        return whole[id(part)]
+
+    check_size(measure(value, 0), file_size + once, what)
 
 
 def class_numbers(values: Iterable[Any], what: str) -> np.ndarray:
