@@ -170,7 +170,7 @@ def check_size(needed: int, file_size: int, what: str) -> None:
     """Refuses what a file of its size cannot hold and only repetition makes so large."""
     if needed > _MOST_TIMES * file_size + _SLACK:
         raise UserError(
-            f"{what}: would take {needed / 1e9:,.1f} GB, from a file of {file_size / 1e6:,.1f} MB: the same arrays are "
+            f"{what}: would take {needed / 1e9:,.1f} GB, from a file of {file_size / 1e6:,.1f} MB: the same parts are "
             "repeated over and over. It is damaged or made to fill the memory."
         )
 
@@ -185,7 +185,7 @@ def check_repeats(value: Any, file_size: int, what: str) -> None:
 
     Raises:
       UserError: it would be far larger than the file if each repeated part was written out.
-      ValueError: a container is inside itself or too deep inside others, or an integer has too many digits.
+      ValueError: a container is inside itself, or too deep inside others, or an integer has too many digits.
     """
     whole: dict[int, int] = {}  # id of a container → its bytes with each repeated part written out
     once = 0
@@ -195,19 +195,30 @@ def check_repeats(value: Any, file_size: int, what: str) -> None:
         if isinstance(part, np.ndarray) and not part.dtype.hasobject:
             return part.nbytes + 16 * max(part.shape, default=0)
         if not isinstance(part, list | tuple | set | frozenset | dict | np.ndarray):
-            if isinstance(part, int) and part.bit_length() > _MOST_BITS:
-                raise ValueError("an integer of too many digits")
             return len(part) if isinstance(part, str | bytes | bytearray) else 0
-        if id(part) not in whole:
-            if depth > _DEEPEST:
-                raise ValueError(f"containers more than {_DEEPEST} deep inside one another, or inside themselves")
-            inner = part.ravel().tolist() if isinstance(part, np.ndarray) else [*part]
-            inner += part.values() if isinstance(part, dict) else ()
-            once += _VALUE * len(inner)
-            whole[id(part)] = _VALUE * len(inner) + sum(measure(p, depth + 1) for p in inner)
-        return whole[id(part)]
+        if id(part) in whole:
+            if not (size := whole[id(part)]):
+                raise ValueError("a container that is inside itself")
+            return size
+        if depth > _DEEPEST:
+            raise ValueError(f"containers more than {_DEEPEST} deep inside one another")
+        whole[id(part)] = 0  # being measured
+        inner = part.ravel().tolist() if isinstance(part, np.ndarray) else [*part]
+        inner += part.values() if isinstance(part, dict) else ()
+        once += _VALUE * (1 + len(inner))
+        size = _VALUE * (1 + len(inner))
+        for each in inner:
+            if type(each) is str:
+                size += len(each)
+            elif type(each) is int:
+                if each.bit_length() > _MOST_BITS:
+                    raise ValueError("an integer of too many digits")
+            elif each is not None and type(each) is not float:
+                size += measure(each, depth + 1)
+        whole[id(part)] = size
+        return size
 
-    check_size(measure(value, 0), file_size + once, what)
+    check_size(measure([value], 0) - once, file_size, what)
 
 
 def class_numbers(values: Iterable[Any], what: str) -> np.ndarray:

@@ -188,7 +188,7 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, file: BinaryIO, size: int):
         super().__init__(file, encoding="latin1")
         self._file = file
-        self._objects = _FREE_OBJECTS + size // _BYTES_AN_OBJECT  # that may still be made
+        self.objects = _FREE_OBJECTS + size // _BYTES_AN_OBJECT  # that may still be made
         self._keys = _MOST_KEYS_TOGETHER  # other than text that may still be hashed
         self._floats: dict[int, Any] = {}  # id of an array that stands for a list of floats → its key in the memo
 
@@ -244,8 +244,8 @@ class _Unpickler(pickle._Unpickler):
 
     def charge(self, objects: int = 1) -> None:
         """Count objects, or copies of 64 bytes; raise `ValueError` for more than the file's size explains."""
-        self._objects -= objects
-        if self._objects < 0:
+        self.objects -= objects
+        if self.objects < 0:
             raise ValueError("far more objects than a file of this size needs")
 
     def load_mark(self) -> None:
@@ -260,7 +260,9 @@ class _Unpickler(pickle._Unpickler):
             self._file.seek((not found) - len(block), os.SEEK_CUR)
         if not found:
             self.charge()
-            super().load_mark()  # type: ignore[misc]
+            self.metastack.append(self.stack)
+            self.stack = []
+            self.append = self.stack.append
             return
         key = next(reversed(self.memo), None)
         self._replace(np.concatenate(found).astype(np.float64), key)
@@ -333,7 +335,9 @@ def _counted(handler: Callable[[Any], None]) -> Callable[[Any], None]:
     """Count what an instruction makes."""
 
     def count(machine: _Unpickler) -> None:
-        machine.charge()
+        machine.objects -= 1
+        if machine.objects < 0:
+            machine.charge()
         handler(machine)
 
     return count
