@@ -149,7 +149,9 @@ def _read_labels(fields: Fields, parts: Sequence[Mapping[str, Any]], utterances:
         arrays["label"] = np.full(utterances, -1)
 
 
-def _read_modality(fields: Fields, key: str, parts: Sequence[dict[str, Any]], lengths: Sequence[int], size: int) -> None:
+def _read_modality(
+    fields: Fields, key: str, parts: Sequence[dict[str, Any]], lengths: Sequence[int], size: int
+) -> None:
     if any(key not in part for part in parts):
         return
     what = f"{fields.path}: {key}"

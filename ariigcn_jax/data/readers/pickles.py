@@ -104,7 +104,13 @@ class _DType:
 
 
 _SPEC = re.compile(r"[<>=|]?(?:[iu][1248]|f(?:2|4|8|16)|c(?:8|16)|b1|\?|O8?|[SU]\d{0,7}|[bBhHiIlLqQefdg])")
-_SCALARS = ("bool", "float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+_SCALARS = (
+    "bool",
+    "float16",
+    "float32",
+    "float64",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
 
 
 def _dtype(spec: Any, *_: Any) -> _DType:
@@ -177,7 +183,10 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 }
 
 
-class _Unpickler(pickle._Unpickler):
+_Machine: Any = pickle._Unpickler  # its attributes are not in the type stubs
+
+
+class _Unpickler(_Machine):
     """The standard library's machine; it neither imports nor calls, and counts what it makes.
 
     Args:
@@ -343,9 +352,11 @@ def _counted(handler: Callable[[Any], None]) -> Callable[[Any], None]:
     return count
 
 
-_COUNTED = "EMPTY_LIST EMPTY_DICT EMPTY_SET LIST DICT FROZENSET TUPLE TUPLE1 TUPLE2 TUPLE3 PUT BINPUT LONG_BINPUT MEMOIZE"
+_COUNTED = (
+    "EMPTY_LIST EMPTY_DICT EMPTY_SET LIST DICT FROZENSET TUPLE TUPLE1 TUPLE2 TUPLE3 PUT BINPUT LONG_BINPUT MEMOIZE"
+)
 _Unpickler.dispatch = {  # the library's table with the methods that are replaced above
-    code: getattr(_Unpickler, method.__name__) for code, method in pickle._Unpickler.dispatch.items()
+    code: getattr(_Unpickler, method.__name__) for code, method in _Machine.dispatch.items()
 }
 for _code in (getattr(pickle, name)[0] for name in _COUNTED.split()):
     _Unpickler.dispatch[_code] = _counted(_Unpickler.dispatch[_code])
