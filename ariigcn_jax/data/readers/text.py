@@ -12,7 +12,7 @@ from ariigcn_jax.data.values import short
 from ariigcn_jax.types import UserError
 
 _ENCODINGS = {"utf-8-sig": "", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
@@ -37,7 +37,7 @@ def start(path: Path, size: int = 4096) -> bytes:
 
 def encoding(path: Path) -> tuple[str, str]:
     """Return the first encoding that decodes a whole file, and its name for a note; "" for UTF-8."""
-    utf16 = {"utf-16": "UTF-16"} if start(path, 2) in _UTF16_MARKS else {}
+    utf16 = {"utf-16": "UTF-16"} if start(path, 2) in UTF16_MARKS else {}
     for codec, name in (utf16 | _ENCODINGS).items():
         with contextlib.suppress(UnicodeDecodeError), path.open(encoding=codec, newline="\n") as file:
             while file.read(2**20):
