@@ -20,7 +20,8 @@ import numpy as np
 from jax.extend import core
 
 from ariigcn_jax.data import packing
-from ariigcn_jax.training import train
+from ariigcn_jax.training.build import Experiment
+from ariigcn_jax.training.epoch import run_order
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, TrainState
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -51,12 +52,12 @@ class Fault(NamedTuple):
     batch: Batch
 
 
-def locate(experiment: train.Experiment, corpus: Corpus, state: TrainState) -> Fault | None:
+def locate(experiment: Experiment, corpus: Corpus, state: TrainState) -> Fault | None:
     """Makes an epoch's steps again and stops at the first that goes wrong.
 
     Args:
       experiment: of the run.
-      corpus: as `train.make` got it.
+      corpus: as `build.make` got it.
       state: of one seed before the epoch, on one device.
 
     Returns:
@@ -64,7 +65,7 @@ def locate(experiment: train.Experiment, corpus: Corpus, state: TrainState) -> F
     """
     look = jax.jit(functools.partial(_look, experiment.step))
     where, layout = experiment.index["train"], experiment.layout["train"]
-    for rows in np.asarray(train.run_order(state.key, state.step, layout, 1)):
+    for rows in np.asarray(run_order(state.key, state.step, layout, 1)):
         batch = packing.collect(corpus, where, rows)
         after, found = look(state, batch)
         found = jax.device_get(found)

@@ -17,7 +17,8 @@ from runner_test import LIGHT, tiny
 
 from ariigcn_jax.objective import losses
 from ariigcn_jax.runs import divergence, runner
-from ariigcn_jax.training import train
+from ariigcn_jax.training import build
+from ariigcn_jax.training.epoch import run_order
 from ariigcn_jax.types import UserError
 from experiments import run
 from tests.support.runs import ROOT, config_file, on_devices
@@ -51,7 +52,7 @@ def trained():
     """The experiment of one loss term, its corpus and its state at the start."""
     config = tiny(LIGHT | {"losses.unimodal.weight": 0.0})
     corpus, _ = runner.prepare(run.load_corpus(config))
-    experiment = train.make(config, corpus)
+    experiment = build.make(config, corpus)
     looks = jax.jit(experiment.step)  # traced once for all tests
     return dataclasses.replace(experiment, step=looks), corpus, experiment.init(0)
 
@@ -64,7 +65,7 @@ def test_one_dialogue_of_nan_is_named_with_its_step(trained):
     fault = divergence.locate(experiment, dataclasses.replace(corpus, features=features), state)
     name = corpus.dialogue_ids[corpus.dialogue[utterance]]
     assert fault.dialogues == (name,) and fault.among > 1
-    order = np.asarray(train.run_order(state.key, state.step, experiment.layout["train"], 1))
+    order = np.asarray(run_order(state.key, state.step, experiment.layout["train"], 1))
     row = np.flatnonzero((experiment.index["train"].source == utterance).any(axis=1))[0]
     assert fault.step == 1 + np.flatnonzero((order == row).any(axis=1))[0]
     assert fault.terms == ("emotion", "total") and "encoder_audio" in fault.gradients
