@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from distributed_test import free_address
 from runner_test import LIGHT, tiny
 
+from ariigcn_jax.data import packing
 from ariigcn_jax.objective import losses
 from ariigcn_jax.runs import divergence, runner
 from ariigcn_jax.training import build
@@ -84,16 +86,31 @@ def test_parameters_out_of_range_are_everybodys_fault_and_healthy_ones_nobodys(t
     assert "Lower optimizer.lr or losses.emotion.weight" in said and "in classifier" in said
 
 
+class Exponential(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return jnp.exp(nn.Dense(1, kernel_init=nn.initializers.ones)(x))
+
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Exponential(name="encoder_text")(x)
+
+
+def in_module(state, batch):
+    return state * Network().init_with_output(jax.random.key(0), batch[:, None])[0]
+
+
 def looped(state, batch):
-    with jax.named_scope("encoder_text"):
-        total, _ = jax.lax.scan(lambda carry, x: (carry + losses.mse(x, jnp.exp(x)[None]), None), 0.0, batch)
-    return state * total
+    return state * jax.lax.scan(lambda carry, x: (carry + losses.mse(x, jnp.exp(x)[None]), None), 0.0, batch)[0]
 
 
 @pytest.mark.parametrize(
     ("step", "state", "batch", "said"),
     [
-        (looped, 1.0, [1.0, 200.0], "exp in encoder_text"),
+        (in_module, 1.0, [1.0, 200.0], "is exp in encoder_text."),
+        (looped, 1.0, [1.0, 200.0], "is exp."),
         (lambda s, b: jax.grad(lambda s: (s * b[0]) * b[0])(s), 1e-30, [1e25], "mul (backward pass)"),
         (lambda s, b: losses.mse(s, b), 1e30, [1.0], "ariigcn_jax/objective/losses.py:"),
         (lambda s, b: s * b, 1.0, [2.0], "No operation gave it"),
@@ -102,6 +119,12 @@ def looped(state, batch):
 )
 def test_the_operation_is_named(step, state, batch, said):
     assert said in divergence.operation(step, jnp.asarray(state), jnp.asarray(batch))
+
+
+def test_a_healthy_step_has_no_such_operation(trained):
+    experiment, corpus, state = trained
+    batch = packing.collect(corpus, experiment.index["train"], np.arange(2))
+    assert "No operation gave it" in divergence.operation(experiment.step, state, batch)
 
 
 @pytest.fixture(scope="module")
