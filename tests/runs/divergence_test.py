@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from distributed_test import free_address
-from runner_test import LIGHT, tiny
 
 from ariigcn_jax.data import packing
 from ariigcn_jax.objective import losses
@@ -23,7 +21,9 @@ from ariigcn_jax.training import build
 from ariigcn_jax.training.epoch import run_order
 from ariigcn_jax.types import UserError
 from experiments import run
+from tests.runs.runner_test import LIGHT, tiny
 from tests.support.runs import ROOT, config_file, on_devices
+from tests.training.distributed_test import free_address
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
