@@ -7,8 +7,9 @@ that it has attributes for (`layers.options_of`).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -67,34 +68,27 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, train: bool) -> Outputs:
         """Run the network on packed dialogues; `train` turns dropout on."""
-        options = self.options
         codes = {
-            m: Encoder(**options_of(Encoder, options), name=f"encoder_{m}")(
+            m: Encoder(**options_of(Encoder, self.options), name=f"encoder_{m}")(
                 batch.features[m], batch.present[m], batch.row, train
             )
             for m in self.modalities
         }
         graphs = self._graphs(codes, batch, train)
         hidden = {m: steps[-1].nodes["hidden"].reshape(codes[m].shape) for m, steps in graphs.items()}
-        joined = nn.LayerNorm(epsilon=NORM_FLOOR)(jnp.concatenate(list(hidden.values()), axis=-1))
-        joined = Dropout(options.dropout)(joined, batch.row, train)
-        classifier = MLP(
-            options.hidden, self.description.outputs, options.dropout, options.precision, name="classifier"
-        )
-        inner = Inner(codes, hidden, joined)
-        made = {name: head(self, inner, batch, train) for name, head in HEADS.items() if name in self.further}
+        inner = Inner(self, codes, hidden, batch, train)
+        made = {name: head(inner) for name, head in HEADS.items() if name in self.further | {"logits"}}
         fields = {field.name for field in dataclasses.fields(Outputs)}
         return Outputs(
-            logits=classifier(joined, batch.row, train),
             codes=codes,
             hidden=hidden,
             attention={
-                m: jnp.stack([_weights(g) for g in steps]) for m, steps in graphs.items() if options.graph.layers
+                m: jnp.stack([_weights(g) for g in steps]) for m, steps in graphs.items() if self.options.graph.layers
             },
             attention_entropy={
                 m: jnp.stack([g.nodes["attention_entropy"].reshape(batch.dialogue.shape) for g in steps])
                 for m, steps in graphs.items()
-                if options.graph.layers
+                if self.options.graph.layers
             },
             extra={name: x for name, x in made.items() if name not in fields},
             **{name: x for name, x in made.items() if name in fields},
@@ -127,29 +121,72 @@ def _weights(graph: GraphsTuple) -> Array:
     return weights.reshape(graph.nodes["hidden"].shape[0], -1, weights.shape[-1])
 
 
-# --- Heads: what losses read beside the logits ------------------------------------------------------------------------
+# --- Heads: the outputs, made of codes and of what the graphs give ----------------------------------------------------
 
 
-class Inner(NamedTuple):
-    """What heads start from.
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    """What a head reads.
 
     Attributes:
+      model: whose head it is; says options and widths.
       codes: modality -> [R, L, D], the encoders' ξ.
       hidden: modality -> [R, L, D], the graph's output.
-      joined: [R, L, M D], hidden of all modalities, normed and dropped: what the classifier reads.
+      batch: packed rows.
+      train: whether dropout is on.
     """
 
+    model: Model
     codes: Mapping[Modality, Array]
     hidden: Mapping[Modality, Array]
-    joined: Array
+    batch: Batch
+    train: bool
+
+    @functools.cached_property
+    def joined(self) -> Array:
+        """[R, L, M D], the modalities' `hidden` side by side, normed and dropped: what the classifier reads."""
+        x = nn.LayerNorm(epsilon=NORM_FLOOR)(jnp.concatenate(list(self.hidden.values()), axis=-1))
+        return Dropout(self.model.options.dropout)(x, self.batch.row, self.train)
 
 
-def generated(model: Model, inner: Inner, batch: Batch, train: bool) -> dict[gan.Pair, Array]:
+def contrast(inner: Inner) -> dict[Modality, Array]:
+    """Return unit vectors in the contrast space (choice: a two-layer head)."""
+    options = inner.model.options
+    heads = {
+        m: MLP(options.hidden, options.contrast_width, precision=options.precision, name=f"contrast_{m}")
+        for m in inner.hidden
+    }
+    return {m: unit(heads[m](h, inner.batch.row, inner.train)) for m, h in inner.hidden.items()}
+
+
+def logits(inner: Inner) -> Array:
+    """Return MLP([h^1 ‖ … ‖ h^M]) (paper)."""
+    options, outputs = inner.model.options, inner.model.description.outputs
+    classifier = MLP(options.hidden, outputs, options.dropout, options.precision, name="classifier")
+    return classifier(inner.joined, inner.batch.row, inner.train)
+
+
+def ratings(inner: Inner) -> Array:
+    """Return annotators' ratings as a linear function of what the classifier reads (choice)."""
+    return Dense(inner.model.description.ratings, name="ratings")(inner.joined)
+
+
+def unimodal(inner: Inner) -> dict[Modality, Array]:
+    """Return the logits of a linear classifier for each modality (choice): it keeps a strong modality from silencing a
+    weak one. One modality alone has none: it is what the classifier reads."""
+    if len(inner.hidden) < 2:
+        return {}
+    normed = {m: nn.LayerNorm(epsilon=NORM_FLOOR, name=f"unimodal_norm_{m}")(h) for m, h in inner.hidden.items()}
+    dropped = {m: Dropout(inner.model.options.dropout)(x, inner.batch.row, inner.train) for m, x in normed.items()}
+    return {m: Dense(inner.model.description.outputs, name=f"unimodal_{m}")(x) for m, x in dropped.items()}
+
+
+def generated(inner: Inner) -> dict[gan.Pair, Array]:
     """Return G_target(ξ^source) for each pair of different modalities (paper)."""
-    options, widths = model.options, dict(model.description.widths)
+    options, widths = inner.model.options, dict(inner.model.description.widths)
     made: dict[gan.Pair, Array] = {}
-    for target in model.modalities:
-        sources = [source for source, t in gan.pairs(model.modalities) if t == target]
+    for target in widths:
+        sources = [source for source, t in gan.pairs(inner.model.modalities) if t == target]
         if sources:
             generator = Generator(
                 hidden=options.gan.generator_hidden,
@@ -163,38 +200,14 @@ def generated(model: Model, inner: Inner, batch: Batch, train: bool) -> dict[gan
     return made
 
 
-def contrast(model: Model, inner: Inner, batch: Batch, train: bool) -> dict[Modality, Array]:
-    """Return unit vectors in the contrast space (choice: a two-layer head)."""
-    options = model.options
-    heads = {
-        m: MLP(options.hidden, options.contrast_width, precision=options.precision, name=f"contrast_{m}")
-        for m in inner.hidden
-    }
-    return {m: unit(heads[m](h, batch.row, train)) for m, h in inner.hidden.items()}
-
-
-def unimodal(model: Model, inner: Inner, batch: Batch, train: bool) -> dict[Modality, Array]:
-    """Return the logits of a linear classifier for each modality (choice): it keeps a strong modality from silencing a
-    weak one. One modality alone has none: it is what the classifier reads."""
-    if len(inner.hidden) < 2:
-        return {}
-    normed = {m: nn.LayerNorm(epsilon=NORM_FLOOR, name=f"unimodal_norm_{m}")(h) for m, h in inner.hidden.items()}
-    dropped = {m: Dropout(model.options.dropout)(x, batch.row, train) for m, x in normed.items()}
-    return {m: Dense(model.description.outputs, name=f"unimodal_{m}")(x) for m, x in dropped.items()}
-
-
-def ratings(model: Model, inner: Inner, batch: Batch, train: bool) -> Array:
-    """Return annotators' ratings as a linear function of what the classifier reads (choice)."""
-    return Dense(model.description.ratings, name="ratings")(inner.joined)
-
-
-# Name of an output -> (model, what heads start from, batch, train) -> its arrays. An output that `Outputs` has no field
-# for is in `Outputs.extra`. A head is there where an active loss term needs its name.
-HEADS: dict[str, Callable[[Model, Inner, Batch, bool], Any]] = {
-    "generated": generated,
+# Name of an output -> its head. The logits are always made, another output where an active loss term needs its name.
+# What `Outputs` has no field for is in `Outputs.extra`.
+HEADS: dict[str, Callable[[Inner], Any]] = {
     "contrast": contrast,
-    "unimodal": unimodal,
+    "logits": logits,
     "ratings": ratings,
+    "unimodal": unimodal,
+    "generated": generated,
 }
 
 
