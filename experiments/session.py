@@ -57,7 +57,7 @@ def read(config: Any) -> Corpus:
         return corpora.generate(**data.generate.to_dict(), task=data.task)
     if not data.path and not data.name:
         raise UserError(
-            f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.LAYOUTS}"
+            f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.listing()}"
         )
     path = corpora.locate(data.path, data.name, data.wanted)
     try:
@@ -122,13 +122,12 @@ def execute(
         corpus = load(config, overrides)  # first, so that an error in the data is shown within a second or two
     from ariigcn_jax import parallel
     from ariigcn_jax.objective import terms
-    from ariigcn_jax.training import seeds, train
+    from ariigcn_jax.training import options, seeds
 
     terms.check_overrides(config.losses.to_dict(), overrides)
-    train.check(config)
-    train.check_corpus(config, corpus)
+    options.check(config, corpus.description)  # what cannot be built is said before a folder is made
+    options.check_corpus(config, corpus)
     seeds.check(config)
-    train.make_players(config, corpus, steps=1)  # what cannot be built is said before a folder is made
     if not config.distributed.coordinator:
         return _execute(config, corpus, workdir)
     parallel.join(**config.distributed.to_dict())

@@ -23,8 +23,8 @@ from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import checkpoint, runner, version
 from ariigcn_jax.runs.workdir import CONFIG
-from ariigcn_jax.training import train
-from ariigcn_jax.types import Array, Batch, Corpus, Modality, Outputs, UserError
+from ariigcn_jax.training import build
+from ariigcn_jax.types import Array, Batch, Corpus, Description, Modality, Outputs, UserError
 
 BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more): bounds the memory of attention weights
 
@@ -137,7 +137,7 @@ class TrainedModel:
 
     @functools.cached_property
     def _explain(self) -> Any:
-        lean = self.model.clone(generate=False, contrast=False, ratings=0)
+        lean = self.model.clone(further=frozenset())
         network, read = forward(lean, self.task, self.members), tasks.get(self.task).read
         return jax.jit(functools.partial(explain, network, self.modalities, read), static_argnums=3)
 
@@ -161,7 +161,8 @@ class TrainedModel:
         """
 
         def most_rows(length: int) -> int:
-            past, future = graph.window(self.model.past, self.model.future, length)
+            window = self.model.options.graph
+            past, future = graph.window(window.past, window.future, length)
             return BATCH_EDGES // (length * (past + 1 + future))
 
         return packing.batches(corpus, most_rows)
@@ -230,26 +231,11 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], described: Mapping[str, Any]) -> Model:
-    """Build the network as training did, from a corpus of no utterances that is `described` in corpus.json."""
-    target_names, ratings = tuple(described["target_names"]), int(described["ratings"])
-    nobody = Corpus(
-        name="",
-        features={m: np.zeros((0, width), np.float32) for m, width in widths.items()},
-        present={m: np.zeros(0, bool) for m in widths},
-        dialogue=np.zeros(0, np.int32),
-        speaker=np.zeros(0, np.int32),
-        label=np.zeros(0, np.int32),
-        split=np.zeros(0, str),
-        label_names=tuple(described["label_names"]),
-        dialogue_ids=(),
-        utterance_ids=(),
-        task=described["task"],
-        target=np.zeros((0, len(target_names)), np.float32) if target_names else None,
-        target_names=target_names,
-        ratings=np.zeros((0, ratings), np.float32) if ratings else None,
-    )
+    """Build the network as training built it, for what corpus.json describes."""
+    classes, outputs = len(described["label_names"]), len(described["target_names"] or described["label_names"])
+    description = Description(tuple(widths.items()), outputs, classes, int(described["ratings"]))
     try:
-        return train.make_players(ConfigDict(config), nobody, steps=1).model
+        return build.make_model(ConfigDict(config), description)
     except (AttributeError, KeyError, TypeError) as error:
         problem = str(error).splitlines()[0].strip("\"'") if str(error) else type(error).__name__
         raise UserError(
@@ -270,7 +256,7 @@ def _choose_seed(path: Path, config: FrozenConfigDict, scores: np.ndarray, seed:
 
 def _check_params(path: Path, model: Model, members: int, params: Any) -> None:
     """Check parameters against what the network needs, by name and shape."""
-    sample = packing.empty(dict(model.widths))
+    sample = packing.empty(dict(model.description.widths))
     wanted = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch, False), sample)["params"]
     if members > 1:
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), wanted)
