@@ -1,4 +1,4 @@
-"""Trains, evaluates and resumes one experiment:
+"""Train, evaluate and resume one experiment:
 
     python -m experiments.run --config=experiments/iemocap.py --config.seed=3 --workdir=runs/seed3
 

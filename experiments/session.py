@@ -1,4 +1,4 @@
-"""A config → its corpus, and a config → a finished run: what every command that trains or measures begins with."""
+"""Load the corpus of a config, and run a config: what every command that trains or measures begins with."""
 
 from __future__ import annotations
 

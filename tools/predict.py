@@ -1,4 +1,4 @@
-"""Emotions in conversations, by the model of a run:
+"""Predict emotions in conversations by the model of a run:
 
     python -m tools.predict --run runs/seed3 conversation.jsonl
     python -m tools.predict --run runs/seed3 corpus.npz --split test --format csv --out emotions.csv
@@ -199,7 +199,7 @@ def comma_separated(prediction: Prediction) -> str:
 
 
 def table(prediction: Prediction) -> str:
-    """For a terminal: a block for each dialogue."""
+    """Return a table for a terminal, a block for each dialogue."""
     from ariigcn_jax.objective import tasks
 
     header = ["turn", "speaker", "emotion", "prob.", "true", *prediction.corpus.modalities, "listened to (turn)"]

@@ -1,4 +1,4 @@
-"""A file on disk, or a generator's parameters → a Corpus → batches."""
+"""Read or generate a Corpus, prepare it, and pack it into batches."""
 
 from ariigcn_jax.data import choose, identity, labels, normalisation, prepare, splits, synthetic
 from ariigcn_jax.data.find import load, locate

@@ -1,4 +1,4 @@
-"""Fields of a file → a validated Corpus."""
+"""Validate the fields of a file and make them a Corpus."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def assemble(
     without: str = "",
     carved: bool = False,
 ) -> Corpus:
-    """Validates fields and makes them a corpus; what they must hold is in `LAYOUT`.
+    """Validate fields and make them a corpus; what they must hold is in `LAYOUT`.
 
     Args:
       archive: the fields; its notes grow, and float32 arrays of it may become the corpus's own.
@@ -106,7 +106,7 @@ def assemble(
 def _truth(
     archive: Fields, label: str, order: np.ndarray, task: str, relabel: str, training: bool
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[np.ndarray, tuple[str, ...]] | None]:
-    """[U] int32 labels (of other tasks 0 where there is a truth), class names, and targets with their names."""
+    """Return [U] int32 labels (of other tasks 0 where there is a truth), class names, and targets with their names."""
     if relabel and task != "classification":
         raise UserError(f"data.relabel={relabel} renames classes, and data.task={task} has none. Leave it out.")
     if not training and label not in archive.arrays:
@@ -119,7 +119,7 @@ def _truth(
 
 
 def _ratings(archive: Fields, names: Sequence[str], order: np.ndarray, train: np.ndarray) -> np.ndarray | None:
-    """[U, K] float32, with mean 0 and deviation 1 over the train split (choice), a row of NaN where one is lacking."""
+    """Return [U, K] float32, mean 0 and deviation 1 over train (choice), rows of NaN where one is missing."""
     columns = []
     if "_".join(names) in archive.arrays:  # all of them as the columns of one field
         names = ("_".join(names),)
@@ -145,7 +145,7 @@ def _ratings(archive: Fields, names: Sequence[str], order: np.ndarray, train: np
 
 
 def _order(archive: Fields) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """The order of rows that makes dialogues contiguous and sorted by turn, the sorted `dialogue`, and the names."""
+    """Return the order of rows that gathers dialogues and sorts them by turn, the sorted `dialogue`, and the names."""
     ids = archive.names("dialogue_id")
     if ids is None:
         raise archive.absent("dialogue_id", "Add it: [U] text or integers, the dialogue of each utterance")
@@ -163,7 +163,7 @@ def _order(archive: Fields) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
 
 
 def _by_turn(archive: Fields, dialogue: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """The order that sorts each dialogue by turn, and equal turns as they are in the file."""
+    """Return the order that sorts each dialogue by turn; equal turns stay as they are in the file."""
     if turn.dtype.kind not in "iuf" or not np.isfinite(turn).all():
         raise archive.refusal("turn", f"is {turn.dtype} or not finite", "It must hold numbers, or leave the field out")
     inside = dialogue[1:] == dialogue[:-1]
@@ -176,7 +176,7 @@ def _by_turn(archive: Fields, dialogue: np.ndarray, turn: np.ndarray) -> np.ndar
 
 
 def _by_appearance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers values by their first appearance: [U] int, and the values by number."""
+    """Number values by their first appearance: [U] int, and the values by number."""
     unique, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
     number = np.empty(len(order), np.int64)
@@ -220,7 +220,7 @@ def _label_names(archive: Fields, field: str, labels: np.ndarray) -> tuple[str, 
 
 
 def _speakers(archive: Fields, order: np.ndarray, dialogue: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """[U] int32, numbered inside each dialogue, and [U] names."""
+    """Return [U] int32, numbered inside each dialogue, and [U] names."""
     names = archive.names("speaker", order)
     if names is None:
         archive.note("there is no field `speaker`: every dialogue counts as the monologue of speaker 0")
@@ -243,8 +243,10 @@ def _carve(
     labelled: np.ndarray,
     fractions: dict[str, float],
 ) -> np.ndarray:
-    """[dialogues] str, "" for those that are not `kept`; carves out of the train dialogues what `given` lacks, which is
-    the file's, or `chosen`."""
+    """Return [dialogues] str, "" for those that are not `kept`.
+
+    What `given`, the splits of the file or of `chosen`, does not name is carved out of the train dialogues.
+    """
     split = np.where(kept, "train" if given is None else given, "")
     source = f"data.split={chosen}" if chosen else "the file" + (without and f" without {without}")
     # A dialogue without a label would be no validation at all.
@@ -263,7 +265,7 @@ def _carve(
 
 
 def _pick(customary: Sequence[str], candidates: list[str], fraction: float, name: str) -> tuple[frozenset[str], str]:
-    """The dialogues that are held out, and how they were chosen."""
+    """Return the dialogues that are held out, and how they were chosen."""
     hashed = splits.carve(candidates, fraction, name)
     if not customary:
         return hashed, "chosen by a hash of their names"
@@ -284,7 +286,7 @@ def _carved(name: str, picked: int, candidates: int, lacking: str, how: str) -> 
 def _kept(
     archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str], without: str
 ) -> np.ndarray:
-    """[dialogues] bool, those that are not left out."""
+    """Return [dialogues] bool, those that are not left out."""
     everything = np.ones(len(dialogue_ids), bool)
     if not without:
         return everything
@@ -302,7 +304,7 @@ def _held_out(
     among: np.ndarray,
     what: splits.HeldOut,
 ) -> np.ndarray:
-    """[dialogues] bool, of those `among` which are chosen."""
+    """Return [dialogues] bool, of those `among` which are chosen."""
     values = archive.names(what.field, order)
     if values is None:
         raise archive.absent(what.field, f"{what.option}={what.text} needs it; it may name another field")
@@ -316,7 +318,7 @@ def _held_out(
 def _chosen_splits(
     archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str], kept: np.ndarray, text: str
 ) -> np.ndarray:
-    """[dialogues] str, "test" for what the user holds out and "train" for all others; notes people who are in both."""
+    """Return [dialogues] str, "test" for what the user holds out, else "train"; note people who are in both."""
     held = _held_out(archive, order, dialogue, dialogue_ids, kept, splits.parse(text))
     archive.note(f"data.split={text}: {held.sum()} of {count(kept.sum(), 'dialogue')} became the test split")
     for field in splits.PEOPLE:
@@ -335,7 +337,7 @@ def _chosen_splits(
 def _given_splits(
     archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str]
 ) -> np.ndarray | None:
-    """[dialogues] str, or None where the file has no splits."""
+    """Return [dialogues] str, or None where the file has no splits."""
     values = archive.names("split", order)
     if values is None:
         return None
@@ -378,7 +380,7 @@ def _check_training(archive: Fields, label: str, without: str, corpus: Corpus) -
 
 
 def _training_notes(corpus: Corpus) -> list[str]:
-    """What training cannot learn from this corpus, and measuring cannot see."""
+    """Return notes on what this corpus cannot teach, and what cannot be measured on it."""
     train, labelled = corpus.split == "train", corpus.label != UNLABELED
     counts = np.bincount(corpus.label[train & labelled], minlength=corpus.num_classes)
     names = corpus.label_names
@@ -392,7 +394,7 @@ def _training_notes(corpus: Corpus) -> list[str]:
 
 
 def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
-    """The labels other than `label` that have names, and the scores of the sentiment, in the order of the corpus.
+    """Return the labels other than `label` that have names, and sentiment scores, in the corpus's order.
 
     Args:
       archive: the fields, as they were assembled.

@@ -1,4 +1,4 @@
-"""Parts of a corpus: some of its dialogues, or some of its modalities."""
+"""Choose some dialogues or some modalities of a corpus."""
 
 from __future__ import annotations
 

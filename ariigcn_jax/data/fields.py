@@ -1,4 +1,4 @@
-"""Named arrays with one row per utterance: what every layout's reader ends in, and `assemble` begins with."""
+"""Hold named arrays with one row per utterance: what every reader returns, and `assemble` takes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NAMED_LIKE_A_MODALITY = re.compile(rf"({'|'.join(PREFIXES)})(_.*)?(?<!_present)
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """The fields of a file.
+    """Hold the fields of a file.
 
     Attributes:
       path: the file.
@@ -70,7 +70,7 @@ class Fields:
         return self.refusal(field, f"is not there; the file has {listed([*self.arrays, *self.others])}", hint + remedy)
 
     def get(self, field: str) -> np.ndarray | None:
-        """The field's array; None where it is absent."""
+        """Return the field's array; None where it is absent."""
         if field in self.opaque:
             raise self.refusal(
                 field,
@@ -80,7 +80,7 @@ class Fields:
         return self.arrays.get(field)
 
     def column(self, field: str, order: np.ndarray | None = None) -> np.ndarray | None:
-        """[U]: the field, in the given order; None where it is absent."""
+        """Return [U], the field in the given order; None where it is absent."""
         values = self.get(field)
         if values is None:
             return None
@@ -90,7 +90,7 @@ class Fields:
         return values if order is None else values[order]
 
     def names(self, field: str, order: np.ndarray | None = None) -> np.ndarray | None:
-        """[U] str: the field, in the given order; None where it is absent."""
+        """Return [U] str, the field in the given order; None where it is absent."""
         values = self.column(field, order)
         if values is None or values.dtype.kind in "UO":  # object arrays of str come from `text_array` alone
             return values
@@ -106,7 +106,7 @@ class Fields:
 
 
 def text_array(values: Sequence[str]) -> np.ndarray:
-    """[U] str. Fixed width takes 4 bytes for each character of the longest one: long texts become objects (choice)."""
+    """Return [U] str; long texts become objects, as fixed width takes 4 bytes a character of the longest."""
     longest = max((len(v) for v in values), default=0)
     if 4 * longest * len(values) <= _FIXED_WIDTH_BYTES:
         return np.array(values, dtype=str)
@@ -116,17 +116,17 @@ def text_array(values: Sequence[str]) -> np.ndarray:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """`1 dialogue`, `2 dialogues`."""
+    """Return a count with its noun: `1 dialogue`, `2 dialogues`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def is_named_like_a_modality(field: str) -> bool:
-    """Whether a field is taken as a modality without being asked for."""
+    """Tell whether a field is taken as a modality without being asked for."""
     return _NAMED_LIKE_A_MODALITY.fullmatch(field) is not None
 
 
 def listed(fields: Sequence[str] | dict[str, np.ndarray] | np.ndarray) -> str:
-    """Names in backquotes, with commas between; the first ones of many, and the beginnings of long ones."""
+    """Return names in backquotes, joined by commas; the first of many, and the beginnings of long ones."""
     shown = ", ".join(f"`{short(field, 80)}`" for field in list(fields)[:40]) or "nothing"
     return f"{shown} and {len(fields) - 40} more" if len(fields) > 40 else shown
 

@@ -1,4 +1,4 @@
-"""Which fields of a file are modalities, and where an utterance has one."""
+"""Find the modalities among a file's fields, and which utterances have them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BLOCK_ROWS = 2048  # that are looked at together, so that a memory-mapped modal
 
 
 def choose(archive: Fields, modalities: Sequence[Modality], label: str, ratings: Sequence[str]) -> tuple[Modality, ...]:
-    """The fields that are the modalities; one of several labels is none, nor are ratings."""
+    """Return the fields that are modalities; a field of several labels is none, nor are ratings."""
     if modalities:
         return _named(archive, (modalities,) if isinstance(modalities, str) else tuple(modalities))
     for field in filter(is_named_like_a_modality, archive.opaque):
@@ -45,7 +45,7 @@ def choose(archive: Fields, modalities: Sequence[Modality], label: str, ratings:
 
 
 def _asked(names: Sequence[str]) -> str:
-    """How a user asks for modalities whose names say nothing."""
+    """Return how a user asks for modalities whose names say nothing."""
     shown = [short(name, 40) for name in names[:8]]
     quoted = ", ".join(f"'{name}'" for name in shown)
     return f'--config.data.modalities="({quoted},)" in training, --modalities={",".join(shown)} of tools.prepare'
@@ -82,7 +82,7 @@ def features(
 
 
 def _rows(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """[U, d] float32 in the given order; the array itself where that is what it is."""
+    """Return [U, d] float32 in the given order; the array itself if it is that already."""
     if np.array_equal(order, np.arange(len(order))):
         if values.dtype == np.float32:
             return values
@@ -96,7 +96,7 @@ def _rows(values: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def _zeroed(rows: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """The rows with zeros where they are missing; a copy only where rows that cannot be written hold something."""
+    """Set missing rows to zero; copy only where a read-only array has other values there."""
     missing = np.flatnonzero(~present)
     if rows.flags.writeable:
         rows[missing] = 0
@@ -106,12 +106,12 @@ def _zeroed(rows: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def _each_row(rows: np.ndarray, what: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """[U] bool: `what` of blocks of rows."""
+    """Return [U] bool, `what` of blocks of rows."""
     return np.concatenate([what(rows[i : i + _BLOCK_ROWS]) for i in range(0, len(rows), _BLOCK_ROWS)])
 
 
 def _present(archive: Fields, modality: Modality, rows: np.ndarray, order: np.ndarray, training: bool) -> np.ndarray:
-    """[U] bool. Zero rows are failed extractions unless the file says what is present (choice)."""
+    """Return [U] bool; zero rows are failed extractions unless the file says what is present (choice)."""
     given = _given_present(archive, modality, order)
     finite = _each_row(rows, lambda block: np.isfinite(block).all(axis=1))
     claimed = finite if given is None else finite | ~given

@@ -307,7 +307,7 @@ def _standardise(corpus: Corpus, normalisation: Normalisation, modality: Modalit
         )
     lazy = Standardised(features, corpus.present[modality], normalisation, modality)
     if isinstance(features, np.memmap):
-        return lazy  # type: ignore[return-value]  # quacks like an array where rows are read
+        return lazy  # type: ignore[return-value]  # indexed like an array where rows are read
     result = np.empty(features.shape, np.float32)
     for start in range(0, len(result), _CHUNK):
         result[start : start + _CHUNK] = lazy[start : start + _CHUNK]

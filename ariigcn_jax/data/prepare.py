@@ -1,4 +1,4 @@
-"""What happens to a corpus between reading and packing; pure functions of the corpus, options and statistics.
+"""Prepare a corpus between reading and packing: pure functions of the corpus, options and statistics.
 
     training          `arrange`, then `standardise` by what it is trained on
     a trained model   `match`, with the statistics of its training

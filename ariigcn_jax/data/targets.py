@@ -1,4 +1,4 @@
-"""The truth of each task: a field of a file → what is learnt, and the class that contrast and pictures go by.
+"""Read the truth of a task from a field: what is learnt, and the class that contrast and pictures use.
 
 A score is a number in [-3, 3]; its class is the nearest of the seven whole ones (choice). Several labels are a row of
 zeros and ones; the class of an utterance is the rarest of its labels in train, or "none" (choice): utterances of one
@@ -27,7 +27,7 @@ WRITABLE = "Labels are written with | between them: rename it, without |, ; or b
 
 
 def attach(corpus: Corpus, task: str, targets: np.ndarray, names: Sequence[str]) -> Corpus:
-    """The corpus with the truth of a task that does not classify.
+    """Return the corpus with the truth of a task that does not classify.
 
     Args:
       corpus: any; its labels are replaced.
@@ -52,7 +52,7 @@ def attach(corpus: Corpus, task: str, targets: np.ndarray, names: Sequence[str])
 
 
 def read(archive: Fields, field: str, order: np.ndarray, task: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """[U, O] float32 in the given order, with rows of NaN where there is no label; and O names.
+    """Return [U, O] float32 in the given order, with rows of NaN where there is no label; and O names.
 
     Args:
       archive: the fields of a file.
@@ -107,13 +107,13 @@ def _several(archive: Fields, field: str, values: np.ndarray, order: np.ndarray)
 
 
 def unwritable(names: Sequence[str]) -> str:
-    """What is wrong with a label's name that `parsed` would not read as `joined` wrote it; "" where all are right."""
+    """Return what is wrong with a label's name that `parsed` could not read again; "" where all are right."""
     wrong = [name for name in names if not name or name != name.strip() or _APART.search(name)]
     return f"has the name {wrong[0][:60]!r}" if wrong else ""
 
 
 def parsed(cells: Sequence[str], task: str, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A column of text as `read` wants it.
+    """Turn a column of text into what `read` takes.
 
     Args:
       cells: of a table; empty ones have no label. Labels stand between `|` or `;`, and "none" is none of them.
@@ -139,7 +139,7 @@ def parsed(cells: Sequence[str], task: str, names: Sequence[str] | None = None) 
 
 
 def joined(row: np.ndarray, names: Sequence[str]) -> str:
-    """A row of zeros and ones, or of probabilities, in words that `parsed` reads."""
+    """Return a row of zeros and ones, or of probabilities, in words that `parsed` reads."""
     return APART.join(name for name, value in zip(names, row, strict=True) if value > 0.5) or NONE
 
 

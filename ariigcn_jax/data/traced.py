@@ -1,4 +1,4 @@
-"""`normalisation` for one conversation in traced JAX, float32: what an exported model does to features."""
+"""Standardise one conversation in traced JAX, float32, as `normalisation` does: inside an exported model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained model → a folder that answers without this package.
+"""Export a trained model to a folder that answers without this package.
 
 model.stablehlo           the network by jax.export, for conversations of any number and length, on cpu, cuda and tpu
 parameters.safetensors    parameters, mean, scale and quantiles of the features, temperature
@@ -41,7 +41,7 @@ LONGEST = 512  # utterances of a conversation, where each hears all others
 def write(
     model: TrainedModel, folder: str | Path, *, longest: int = LONGEST, platforms: Sequence[str] = PLATFORMS
 ) -> Path:
-    """Writes the artefact.
+    """Write the artefact.
 
     Args:
       model: what to export.
@@ -93,7 +93,7 @@ def write(
 
 
 def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
-    """All numbers of the artefact by name: "params/…", "normalisation/<modality>/mean", "…/scale" and, of
+    """Return all numbers of the artefact by name: "params/…", "normalisation/<modality>/mean", "…/scale" and, of
     ranks, "…/quantiles", and "temperature".
 
     Generators and contrast heads, which no answer needs, are left out.
@@ -108,7 +108,7 @@ def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
 def lower(
     model: TrainedModel, network: Model, weights: Mapping[str, np.ndarray], platforms: Sequence[str]
 ) -> jax.export.Exported:
-    """(weights, input as `standalone.pack` makes it, for B conversations) -> answers [B, T, O]; B and T open."""
+    """Lower (weights, input of `standalone.pack` for B conversations) -> answers [B, T, O]; B and T stay open."""
     batch, length = jax.export.symbolic_shape("b, t", constraints=[f"t >= {_shortest(network)}"])
 
     def array(dtype: Any, *more: int) -> jax.ShapeDtypeStruct:
@@ -129,7 +129,7 @@ def lower(
 
 
 def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], conversation: Any) -> Array:
-    """Answers [T, O] of one conversation, as `tasks.Task.read` gives them."""
+    """Return answers [T, O] of one conversation, as `tasks.Task.read` gives them."""
     real, speaker = conversation["real"], conversation["speaker"]
     present = {m: conversation["present"][m] & real for m in model.modalities}
     features = {}
@@ -145,7 +145,7 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
 
 
 def _nested(weights: Mapping[str, Array]) -> dict[str, Any]:
-    """Parameters by name -> the tree that linen takes."""
+    """Return the tree of parameters that linen takes, of parameters by name."""
     tree: dict[str, Any] = {}
     for name, x in weights.items():
         if name.startswith("params/"):
@@ -158,7 +158,7 @@ def _nested(weights: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:
-    """The network in a form that leaves the length open, and the longest conversation where there is a limit.
+    """Return the network in a form for any length, and the longest conversation where there is a limit.
 
     The band kernel over blocks never asks how long a row is; a whole dialogue becomes a window that reaches as far.
     """
@@ -172,7 +172,7 @@ def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:
 
 
 def _shortest(network: Model) -> int:
-    """Fewest slots for which the window and a block fit into a row, whatever its length."""
+    """Return the fewest slots that a row must have for the window and a block."""
     window = network.options.graph
     least = max(window.past, window.future, window.block) + 1
     return -(-least // BLOCK) * BLOCK

@@ -1,4 +1,4 @@
-"""The model card of an exported model, written from what its run recorded."""
+"""Write the model card of an exported model from what its run recorded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def text(model: TrainedModel, longest: int | None) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
       model: the model, with its run.
@@ -58,7 +58,7 @@ def _read(model: TrainedModel, name: str) -> dict[str, Any]:
 
 
 def _line(name: object) -> str:
-    """A name from data on one line, without Markdown's or HTML's own signs."""
+    """Return a name from data on one line, without Markdown's or HTML's own signs."""
     clean = " ".join(str(name).split())
     for sign in ("\\", "|", "`", "*", "_", "[", "]", "#"):
         clean = clean.replace(sign, f"\\{sign}")
