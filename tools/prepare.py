@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from ariigcn_jax import data as corpora
+from ariigcn_jax.data import quality
 from ariigcn_jax.data.fields import Fields, assemble, is_named_like_a_modality, targets
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.data.readers import layouts
 from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
-from tools import quality
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
 
