@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ NARROW = 0.75  # of train's width along the classes' directions, below which tes
 FEWEST = 100  # utterances of train, and of test, from which widths are taken, and of train from which tails are
 SHARED = 0.5  # of a dialogue's longer utterances, found in a dialogue of another split, that make it a copy
 MOST_COPIES = 50  # of an utterance, above which it is a common phrase and no sign of a copied dialogue
-Contents = dict[str, Sequence[Any]]  # "transcript" or a modality -> a value an utterance, equal where they are; else empty
+Contents = dict[str, Sequence[Any]]  # "transcript" or a modality -> what tells utterances apart, empty where missing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,23 +49,15 @@ class Report:
         return "\n\n".join([*parts, f"To look at before training\n{found}"])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Scale:
-    """How the features of a modality are spread over the train split.
+class _Scale(NamedTuple):
+    """How the features of a modality are spread over the train split."""
 
-    Attributes:
-      middle, greatest: median and largest standard deviation of the features that are not constant.
-      low, high: least and greatest value.
-      constant: number of constant features.
-      tailed: share of the features with long tails; 0 for few utterances.
-    """
-
-    middle: float
-    greatest: float
-    low: float
-    high: float
-    constant: int
-    tailed: float
+    middle: float  # median standard deviation of the features that are not constant
+    greatest: float  # and the largest
+    low: float  # least value
+    high: float  # greatest value
+    constant: int  # number of constant features
+    tailed: float  # share of the features with long tails; 0 for few utterances
 
 
 def examine(corpus: Corpus) -> Report:

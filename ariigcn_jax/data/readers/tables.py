@@ -67,41 +67,34 @@ def _shards(paths: list[Path]) -> list[Path]:
     return paths if all(path.suffix.lower() == ".parquet" for path in paths) else paths[:1]
 
 
-def read_folder(folder: Path, label: str = "label", task: str = "classification") -> Fields:
-    """Return the fields of a folder with tables for each split; see `read_fields`."""
-    return _read(folder, recognise(folder), label, task)
-
-
 def read_fields(path: Path, label: str = "label", task: str = "classification") -> Fields:
-    """Return the fields of a table.
+    """Return the fields of a table, or of a folder with tables for each split.
 
     Args:
-      path: the file; its format is told from its content.
+      path: the file or folder; the format is told from the content.
       label: the column of the labels, text or numbers.
       task: what they are; names of several labels stand between `|` or `;`.
 
     Raises:
-      UserError: the file cannot be read, or a cell is not what its column is.
+      UserError: a file cannot be read, or a cell is not what its column is.
     """
-    return _read(path, {"": [path]}, label, task)
-
-
-def _read(place: Path, tables: dict[str, list[Path]], label: str, task: str) -> Fields:
     import pandas as pd
 
-    several = label if task == "multilabel" else ""
+    tables = recognise(path) if path.is_dir() else {"": [path]}
     frames, notes = [], []
-    for split, path in ((split, path) for split, paths in tables.items() for path in paths):
-        part, found = frame(path, several)
+    for split, file in ((split, file) for split, files in tables.items() for file in files):
+        part, found = frame(file, several=label if task == "multilabel" else "")
         frames.append(_apart(split, part) if split else part)
         notes += found
     table = pd.concat(frames, ignore_index=True)
-    del frames
-    fields = Fields(place, {})
-    files = [path for paths in tables.values() for path in paths]
     table = table.where(table.notna(), None)
-    columns.fill(fields, table, label, task, sum(path.stat().st_size for path in files))
-    what = f"tables: {', '.join(p.name for p in files)}" if place.is_dir() else f"a table of {count(len(table), 'row')}"
+    del frames, part
+    fields = Fields(path, {})
+    every = [file for files in tables.values() for file in files]
+    columns.fill(fields, table, label, task, sum(file.stat().st_size for file in every))
+    what = f"a table of {count(len(table), 'row')}"
+    if path.is_dir():
+        what = f"tables: {', '.join(file.name for file in every)}"
     fields.notes[:0] = [f"read as {what}", *notes]
     return fields
 
