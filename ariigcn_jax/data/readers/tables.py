@@ -234,7 +234,7 @@ def _numbers(cells: Sequence[str]) -> Any:
     """Return [d] float32 with NaN for blank cells; the cells where one is no number."""
     for number in (float, _number):  # the first is the fast one
         with contextlib.suppress(ValueError):
-            return np.array([*map(number, cells)], np.float32)
+            return np.fromiter(map(number, cells), np.float32, len(cells))
     return list(cells)
 
 
