@@ -34,7 +34,7 @@ VECTORS = (
     "`text_file` with paths of .npy files; a single number is [0.3]."
 )
 _LISTS = ("utterances", "turns", "dialogue", "conversation")  # where a JSON dialogue keeps its utterances
-_BLOCK = 8192  # rows that are made a frame together
+_BLOCK = 2048  # rows that are made a frame together
 _SPLIT = "train|validation|valid|val|dev|test"
 _SPLIT_FILE = re.compile(rf"({_SPLIT})(?![a-z]).*|.*[_\-.]({_SPLIT})", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.+?)[_.\[](\d{1,6})\]?")
@@ -154,8 +154,10 @@ def _csv_blocks(path: Path, codec: str, several: str, delimiter: str, notes: lis
                 raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")
             rows = _whole_rows(path, reader, len(names))
             while block := list(itertools.islice(rows, _BLOCK)):
-                cells = dict(zip(names, zip(*block, strict=True), strict=True))
-                yield cells if delimiter else _with_vectors(cells, groups, notes)
+                if delimiter:
+                    yield dict(zip(names, zip(*block, strict=True), strict=True))
+                else:
+                    yield _with_vectors(names, block, groups, notes)
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} cannot be read: {error}.") from None
     finally:
@@ -215,19 +217,22 @@ def _groups(names: Sequence[str], several: str) -> dict[str, list[str]]:
     }
 
 
-def _with_vectors(cells: Row, groups: dict[str, list[str]], notes: list[str]) -> Row:
-    """Return the columns with vectors as arrays, which take a fraction of their text."""
+def _with_vectors(names: Sequence[str], rows: list[list[str]], groups: dict[str, list[str]], notes: list[str]) -> Row:
+    """Return column -> its cells, with vectors as arrays, which take a fraction of their text."""
     commas = "numbers such as 1,5 were read with a decimal comma"
-    words = {name for field in columns.TEXTS if (name := columns.find(cells, field))}
+    place = {name: i for i, name in enumerate(names)}
     found: Row = {}
     for stem, members in groups.items():
-        rows = list(zip(*(cells.pop(name) for name in members), strict=True))
-        if commas not in notes and any("," in "".join(row) for row in rows):
+        places = [place.pop(name) for name in members]
+        vectors = [[row[i] for i in places] for row in rows]
+        if commas not in notes and any("," in "".join(cells) for cells in vectors):
             notes.append(commas)
-        found[stem] = [_numbers(row) if any(map(str.strip, row)) else None for row in rows]
-        if stem in cells:  # `text` beside text_0, …
-            found["transcript"] = cells.pop(stem)
-    return {name: cell if name in words else list(map(_cell, cell)) for name, cell in cells.items()} | found
+        found[stem] = [_numbers(cells) if any(map(str.strip, cells)) else None for cells in vectors]
+        if stem in place:  # `text` beside text_0, …
+            place["transcript"] = place.pop(stem)
+    words = {name for field in columns.TEXTS if (name := columns.find(place, field))}
+    single = {name: [row[i] if name in words else _cell(row[i]) for row in rows] for name, i in place.items()}
+    return single | found
 
 
 def _numbers(cells: Sequence[str]) -> Any:

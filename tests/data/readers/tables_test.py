@@ -80,6 +80,8 @@ def test_columns_passed_over_are_said(load):
 def test_one_numbered_column_of_a_modality_is_a_vector(load):
     read = load("dialogue_id,label,visual_0\na,0,1\na,1,3", valid_fraction=0, test_fraction=0)
     assert read.features["visual"].tolist() == [[1], [3]]
+    mixed = 'dialogue_id,label,visual_0,text,audio_0\na,0,1,"[1, 2]",5\na,1,3,"[1, 2]",5'
+    assert load(mixed, valid_fraction=0, test_fraction=0).modalities == ("text", "visual", "audio")
 
 
 def test_cell_that_is_nearly_a_vector_takes_no_time():
