@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax import data as corpora
+from ariigcn_jax import data
 from ariigcn_jax.data import quality
 from ariigcn_jax.data.fields import Fields, assemble, is_named_like_a_modality, targets
-from ariigcn_jax.data.readers import folder as columnar
-from ariigcn_jax.data.readers import layouts
+from ariigcn_jax.data.readers import folder, layouts
 from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
@@ -104,7 +103,7 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
-    place = corpora.locate(arguments.path)
+    place = data.locate(arguments.path)
     if place.is_file() and place.stat().st_size > LARGE:
         print(f"Reading {place}, {place.stat().st_size / 1e6:,.0f} MB …", file=sys.stderr, flush=True)
     modalities = tuple(m.strip() for m in arguments.modalities.split(",") if m.strip())
@@ -128,12 +127,12 @@ def _size(corpus: Corpus) -> str:
 
 def _convert(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output).expanduser()
-    columnar.check_place(output, arguments.overwrite)  # before minutes of reading
+    folder.check_place(output, arguments.overwrite)  # before minutes of reading
     fields, corpus = _read(arguments)
     if arguments.label_names:
         corpus = _renamed(corpus, [n.strip() for n in arguments.label_names.split(",")])
     others = {} if arguments.label != "label" else targets(fields, arguments.label)
-    columnar.write(corpus, output, targets=others, overwrite=arguments.overwrite)
+    folder.write(corpus, output, targets=others, overwrite=arguments.overwrite)
     _say_notes(corpus)
     print(f"{output}: {_size(corpus)}")
     task = "" if corpus.task == TASK_NAMES[0] else f":task_{corpus.task}"
