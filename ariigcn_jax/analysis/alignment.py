@@ -22,6 +22,7 @@ seen.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -164,6 +165,21 @@ def mmd2(k: np.ndarray, sides: np.ndarray) -> np.ndarray:
     total, quadratic = off.sum(), np.einsum("ib,ib->b", sides, off @ sides)
     within, across = (total + quadratic) / 2, (k.sum() - (np.diag(k).sum() + quadratic)) / 2
     return within / (half * (half - 1)) - across / half**2
+
+
+def mean_mmd2(vectors: Mapping[Modality, np.ndarray], present: Mapping[Modality, np.ndarray]) -> float:
+    """Return the mean MMD² over pairs of modalities, between the utterances that have both.
+
+    Args:
+      vectors: modality -> [U, D], of at least two modalities.
+      present: modality -> [U] bool.
+    """
+    values = []
+    for a, b in itertools.combinations(vectors, 2):
+        there = present[a] & present[b]
+        x, y = common_scale(vectors[a][there], vectors[b][there])
+        values.append(mmd2(kernel(x, y), np.repeat([[1.0], [-1.0]], len(x), axis=0))[0])
+    return float(np.mean(values))
 
 
 def permutation_test(
