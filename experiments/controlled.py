@@ -142,10 +142,10 @@ def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, f
     from sklearn.metrics import f1_score
 
     from ariigcn_jax.data import packing
-    from ariigcn_jax.training import train
+    from ariigcn_jax.training import build
 
-    experiment = train.make(config, corpus)
-    model = train.make_players(config, corpus, experiment.steps).model
+    experiment = build.make(config, corpus)
+    model = build.make_model(config, corpus.description)
     apply = jax.jit(lambda params, rows: model.apply({"params": params}, rows, False))
 
     def train_and_measure(corpus: Corpus, seed: int) -> dict[str, float]:

@@ -57,7 +57,7 @@ def align(run: Path, split: str) -> dict[str, Any]:
     projections: dict[str, Any] = {}
     for seed in tqdm(seeds(first), unit="seed", desc=f"{run}"):
         model = inference.load(run, seed=seed)
-        vectors = alignment.collect(*forward(model, corpus), corpus, model.model.wiring)
+        vectors = alignment.collect(*forward(model, corpus), corpus, model.model.options.gan.wiring)
         by_seed.append(alignment.measure(vectors))
         if not projections:
             projections = {stage: alignment.project(vectors, stage) for stage in PROJECTED}
