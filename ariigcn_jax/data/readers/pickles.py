@@ -154,15 +154,20 @@ def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
 
 
 def _check_text(array: np.ndarray) -> None:
-    if array.dtype.kind == "U":
-        array.tolist()  # raises ValueError for what is no character
+    """Raise `ValueError` for text whose numbers are no characters."""
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        characters = np.frombuffer(array.tobytes(), f"{array.dtype.str[0]}u4")
+        if characters.max() > sys.maxunicode:
+            raise ValueError("text of characters that do not exist")
 
 
 def _scalar(kind: Any, data: Any = b"") -> Any:
     """Stand for numpy's scalar."""
     if kind.dtype.hasobject or len(_bytes(data)) != kind.dtype.itemsize:
         raise ValueError("a numpy scalar of the wrong size")
-    return np.frombuffer(_bytes(data), kind.dtype)[0] if data else kind.dtype.type()
+    array = np.frombuffer(_bytes(data), kind.dtype) if data else np.zeros(1, kind.dtype)
+    _check_text(array)
+    return array[0]
 
 
 _BUILTINS: dict[str, Callable[..., Any]] = {  # each maker takes the machine first, which counts keys
