@@ -253,6 +253,7 @@ def test_what_would_take_for_ever_is_refused(name):
         signal.alarm(0)
     assert "truncated or damaged" in message or "repeated over and over" in message
     assert "TimeoutError" not in message
+    assert "far more objects" in message or not name.startswith("copies")  # while they are made, and not afterwards
 
 
 def test_repetition_in_measure_is_read(monkeypatch):
@@ -280,10 +281,9 @@ def test_numbers_as_keys():
     ],
 )
 def test_text_of_no_characters(value, letter, none):
-    for protocol in (2, 3, 5):
+    for protocol in (3, 5):
         data = pickle.dumps(value, protocol)
-        if letter in data:  # protocol 2 writes bytes as text
-            assert "do not exist" in refused(data.replace(letter, none))
+        assert letter in data and "do not exist" in refused(data.replace(letter, none))
 
 
 def test_nested_keys_do_not_take_for_ever():
