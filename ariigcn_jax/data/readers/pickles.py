@@ -29,7 +29,7 @@ _MOST_KEYS_TOGETHER = 200_000  # of all containers that are not text
 _BATCH = 1000  # values that pickle appends to a list at a time
 
 # Floats of a list: a mark, G and 8 bytes for each, and e; or a last one and a. Frame headers between them take 9 bytes.
-_FLOATS = re.compile(rb"(?:\x95.{8})?(?:\(((?:[G\x95].{8}){2,1001}+)e|(G.{8})a)", re.DOTALL)
+_FLOATS = re.compile(rb"(?:\x95.{8})?(?:\(((?:[G\x95].{8}){1,1001}+)e|(G.{8})a)", re.DOTALL)
 
 
 def load(path: str | Path) -> Any:

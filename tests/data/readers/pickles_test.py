@@ -91,8 +91,10 @@ def test_lists_of_floats(count):
         np.testing.assert_array_equal(row, values)
 
 
-def test_long_lists_of_floats_take_8_bytes_each():
-    assert read(pickle.dumps([0.5] * 1000, 2)).dtype == np.float64
+@pytest.mark.parametrize("count", [2, 1000, 1001, 30_000])
+def test_long_lists_of_floats_take_8_bytes_each(count):
+    assert read(pickle.dumps([0.5] * count, 2)).dtype == np.float64
+    assert read(pickle.dumps([[0.5] * count] * 2, 4))[1].dtype == np.float64
 
 
 def test_floats_among_others_and_in_what_cannot_change():
