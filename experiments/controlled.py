@@ -175,10 +175,10 @@ def compiled(config: Any, corpus: Corpus) -> Program:
     """The program of a config, for corpora of this one's shapes."""
     import jax
 
-    from ariigcn_jax.training import train
+    from ariigcn_jax.training import build
 
-    experiment = train.make(config, corpus)
-    model = train.make_players(config, corpus, experiment.steps).model
+    experiment = build.make(config, corpus)
+    model = build.make_model(config, corpus.description)
     apply = jax.jit(lambda params, rows: model.apply({"params": params}, rows, False))
     return Program(experiment, apply, config.num_epochs)
 
@@ -356,8 +356,8 @@ def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def command(options: argparse.Namespace) -> None:
     """Runs what the options say."""
+    from ariigcn_jax.files import write_atomically
     from ariigcn_jax.runs import compilation
-    from ariigcn_jax.runs.workdir import write_atomically
 
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("This takes scikit-learn, which is not installed: pip install -e '.[report]'")
