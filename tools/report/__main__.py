@@ -18,8 +18,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ariigcn_jax.files import write_atomically
 from ariigcn_jax.runs import compilation
-from ariigcn_jax.runs.workdir import CONFIG, write_atomically
+from ariigcn_jax.runs.workdir import CONFIG
 from ariigcn_jax.types import UserError
 from experiments.command import call
 from tools import html_page

@@ -13,9 +13,9 @@ import plotly.graph_objects as go
 import plotly.io
 from markupsafe import Markup
 
+from ariigcn_jax.files import flatten
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import results
-from ariigcn_jax.runs.workdir import flatten
 from ariigcn_jax.training import diagnostics
 from experiments import base
 from tools import html_page

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.files import flatten
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.objective.tasks import Task
 from ariigcn_jax.runs import results, runner
 from ariigcn_jax.runs.figures import NOT_TERMS
-from ariigcn_jax.runs.workdir import CONFIG, ENVIRONMENT, METRICS, flatten
+from ariigcn_jax.runs.workdir import CONFIG, ENVIRONMENT, METRICS
 from ariigcn_jax.training import diagnostics
 from ariigcn_jax.types import UserError
 from tools.align import FILE as ALIGNMENT
