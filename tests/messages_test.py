@@ -198,7 +198,7 @@ WRONG = [
     ("experiments.run", f"{PATH}good.npz --config.data.valid_fraction=2", "valid_fraction=2"),
     ("experiments.run", f"{PATH}good.npz --config.data.task=multilabel", "multilabel"),
     # the other commands that train
-    ("experiments.ablate", SYNTHETIC, "Which ablations"),
+    ("experiments.ablate", SYNTHETIC, "--ablations is missing"),
     ("experiments.ablate", f"{SYNTHETIC} --ablations=no_icll", "Did you mean no_i"),
     ("experiments.ablate", f"{SYNTHETIC} --ablations=no_iccl,no_iccl", "no_iccl.*twice"),
     ("experiments.ablate", f"{SYNTHETIC} --ablations=no_iccl --seeds=0", "seeds"),
