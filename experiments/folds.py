@@ -105,7 +105,7 @@ def rows(contents: study.Contents, tested: Mapping[str, int]) -> list[dict[str, 
     if task.overall is None:
         counts = np.sum([content["test"]["confusion"] for content in contents.values()], axis=0)
         pooled = results.summarise([task.by_class(of_seed) for of_seed in counts])
-        by_fold[POOLED] = study.per_seed(first | {"test": pooled}, "test")
+        by_fold[POOLED] = study.per_seed({**first, "test": pooled}, "test")
     total = sum(counted.values())
     return [
         {"fold": fold, "score": score, "utterances": counted.get(fold, total), **summary}
