@@ -51,13 +51,10 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.optimizer.schedule = "constant"
     config.optimizer.average = 0.95
     config.optimizer.weight_decay = 1.0
-    return base.finish(
-        config,
-        ablations,
-        text_layers={
-            "data.modalities": ("text_layers", "audio_egemaps", "vocal_prosody_disfluency"),
-            # With 64 the discriminator of the 1,536 features is right about 99 % of what they generate; sessions that
-            # are left out score the same (65.8 both; README).
-            "model.gan.generator_hidden": 256,
-        },
-    )
+    layered = {
+        "data.modalities": ("text_layers", "audio_egemaps", "vocal_prosody_disfluency"),
+        # With 64 the discriminator of the 1,536 features is right about 99 % of what they generate; sessions that are
+        # left out score the same (65.8 both).
+        "model.gan.generator_hidden": 256,
+    }
+    return base.finish(config, ablations, text_layers=base.text_layers("iemocap", layered))

@@ -29,14 +29,15 @@ def get_config(names: str = "") -> ConfigDict:
         "regression_labels, ...}, by --config.data.path=aligned_50.pkl, or any other file with numbers in [-3, 3] in "
         "the field that --config.data.label names. On generated conversations: --config=experiments/mosei.py:generated"
     )
-    return base.finish(
-        config,
-        names,
-        seed=0,
-        dialogues=150,
-        utterances=(2, 14),
-        speakers=1,
-        classes=7,
-        imbalance=0.0,
-        widths=dict(text=48, audio=37, vision=18),
+    generated = ConfigDict(
+        dict(
+            seed=0,
+            dialogues=150,
+            utterances=(2, 14),
+            speakers=1,
+            classes=7,
+            imbalance=0.0,
+            widths=dict(text=48, audio=37, vision=18),
+        )
     )
+    return base.finish(config, names, generated={"data.generate": generated})

@@ -22,18 +22,19 @@ def get_config(names: str = "") -> ConfigDict:
         "tools.features extract --manifest TABLE.csv` (README: From recordings to features) makes dialogues.npz, to be "
         "given by --config.data.path. On generated conversations: --config=experiments/mustard.py:generated"
     )
-    return base.finish(
-        config,
-        names,
-        seed=0,
-        dialogues=240,
-        utterances=(2, 8),
-        speakers=3,
-        classes=2,
-        inertia=0.5,
-        contagion=0.5,  # one who has not spoken yet takes over what was said, so the context is worth hearing
-        imbalance=0.0,
-        separation=1.0,
-        label_names=("literal", "sarcastic"),
-        last_only=True,
+    generated = ConfigDict(
+        dict(
+            seed=0,
+            dialogues=240,
+            utterances=(2, 8),
+            speakers=3,
+            classes=2,
+            inertia=0.5,
+            contagion=0.5,  # a new speaker takes over the emotion before, so that the context is worth hearing
+            imbalance=0.0,
+            separation=1.0,
+            label_names=("literal", "sarcastic"),
+            last_only=True,
+        )
     )
+    return base.finish(config, names, generated={"data.generate": generated})

@@ -106,7 +106,7 @@ def run(module, arguments, place, monkeypatch, capsys):
 
 WRONG = [
     # experiments.run: the configuration
-    ("experiments.run", "", "Which experiment"),
+    ("experiments.run", "", "--config is missing"),
     ("experiments.run", "--config=nowhere.py", "nowhere.py: there is no such file"),
     ("experiments.run", "--config nowhere.py", "nowhere.py: there is no such file"),
     ("experiments.run", "--config=empty_folder", "empty_folder"),
