@@ -153,8 +153,8 @@ def text_layers(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
       changes: what else the experiment changes then, dotted key -> value.
     """
     wanted = (
-        f"layers/{name}.npz is {name}.npz with one field more, `text_layers`: its transcripts through the last four\n"
-        "layers of MiniLM (README: More of the same text encoder). This makes it, with the extra `text`; where\n"
+        f"layers/{name}.npz is {name}.npz with one field more, `text_layers`: the last four layers of MiniLM over its\n"
+        "transcripts (experiments/RESULTS.md). The command below makes it and needs the extra `text`. Where\n"
         f"{name}.npz lies elsewhere, give its path, and the folder layers/ beside it:\n\n"
         f"    python -m tools.features extract --corpus data/{name}.npz --text {MINILM},name=text_layers,"
         "layers=-1/-2/-3/-4,combine=concat --out data/layers/"
