@@ -1,4 +1,4 @@
-"""MUStARD: whether an utterance of a sitcom is sarcastic. The turns before it, of several speakers, are its context.
+"""Learns MUStARD: whether an utterance of a sitcom is sarcastic. The turns before it, of several speakers, are its context.
 
 python -m experiments.run --config=experiments/mustard.py --config.data.path=mustard/dialogues.npz
 python -m experiments.run --config=experiments/mustard.py:generated
@@ -10,7 +10,7 @@ from experiments import base
 
 
 def get_config(names: str = "") -> ConfigDict:
-    """The MUStARD experiment."""
+    """Return the MUStARD experiment."""
     config = base.get_config()
     config.experiment = "mustard"
     config.num_epochs = 20

@@ -1,4 +1,4 @@
-"""UR-FUNNY: whether a punchline is humorous. The sentences before it are its context: in the graph, without a label.
+"""Learns UR-FUNNY: whether a punchline is humorous. The sentences before it are its context: in the graph, without a label.
 
 python -m tools.features manifest --release urfunny urfunny2 --out punchlines.csv
 python -m tools.features extract --manifest punchlines.csv --out urfunny/ --audio eGeMAPSv02
@@ -12,13 +12,13 @@ from experiments import base
 
 
 def get_config(names: str = "") -> ConfigDict:
-    """The UR-FUNNY experiment."""
+    """Return the UR-FUNNY experiment."""
     config = base.get_config()
     config.experiment = "urfunny"
     config.num_epochs = 20
     config.batch_size = 32
     config.data.name = "urfunny"
-    config.eval.select = "accuracy"  # what this corpus's papers report; its classes are balanced
+    config.eval.select = "accuracy"  # as this corpus's papers report; its classes are balanced
     config.data.wanted = (
         "UR-FUNNY V2 comes as videos and pickles of words: `python -m tools.features manifest --release urfunny` and "
         "`... extract` (tools/README.md: tools.features) make dialogues.npz of it, to be given by "
