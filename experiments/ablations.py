@@ -204,9 +204,8 @@ def override(config: Any, changes: Mapping[str, Any]) -> None:
         try:
             config.update_from_flattened_dict({key: value})
         except KeyError as error:
-            raise UserError(
-                f"The config has no option {key}.{nearest(key, flatten(config.to_dict()))} experiments/base.py lists them."
-            ) from error
+            meant = nearest(key, flatten(config.to_dict()))
+            raise UserError(f"The config has no option {key}.{meant} experiments/base.py lists them.") from error
         except TypeError as error:
             leaves = flatten(config.to_dict())
             kind = f"of type {type(leaves[key]).__name__}" if key in leaves else "a group of options"

@@ -2,7 +2,7 @@
 
 python -m experiments.run --config=experiments/iemocap.py --config.num_seeds=10
 
-Names behind this file, and test weighted F1 with eGeMAPS audio, prosody and frozen MiniLM text, on two shared CPU cores:
+Names behind this file, and test weighted F1 with frozen MiniLM text, eGeMAPS audio and prosody; two shared CPU cores:
 
     ten models, cross-validated         69.49 ± 0.44   10 seeds            commit 1cf3218
     single                              66.53 ± 0.75   10 seeds            commit 1cf3218

@@ -1,4 +1,4 @@
-"""Learns MUStARD: whether an utterance of a sitcom is sarcastic. The turns before it, of several speakers, are its context.
+"""Learns MUStARD: whether an utterance of a sitcom is sarcastic. The turns before it are its context.
 
 python -m experiments.run --config=experiments/mustard.py --config.data.path=mustard/dialogues.npz
 python -m experiments.run --config=experiments/mustard.py:generated

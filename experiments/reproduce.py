@@ -101,7 +101,7 @@ def judge(run: Path, folder: Path, tolerance: float) -> None:
 
 
 def _again(stored: Mapping[str, Any]) -> ConfigDict:
-    """Return the config of a config.json, with defaults for newer options, for one process and this machine's devices."""
+    """Return the config of a config.json, with defaults for newer options, for one process and the devices here."""
 
     def tupled(value: Any) -> Any:
         if isinstance(value, Mapping):

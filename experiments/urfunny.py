@@ -1,4 +1,4 @@
-"""Learns UR-FUNNY: whether a punchline is humorous. The sentences before it are its context: in the graph, without a label.
+"""Learns UR-FUNNY: whether a punchline is humorous. The sentences before it are its context.
 
 python -m tools.features manifest --release urfunny urfunny2 --out punchlines.csv
 python -m tools.features extract --manifest punchlines.csv --out urfunny/ --audio eGeMAPSv02
