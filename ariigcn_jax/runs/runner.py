@@ -22,7 +22,7 @@ from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import divergence, figures, results, workdir
 from ariigcn_jax.runs.checkpoint import FOLDER, Checkpoints
 from ariigcn_jax.runs.workdir import WorkDir
-from ariigcn_jax.training import diagnostics, train
+from ariigcn_jax.training import build, diagnostics
 from ariigcn_jax.training import seeds as ensembles
 from ariigcn_jax.training.seeds import Seeds
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
@@ -492,7 +492,7 @@ def _best_test(rows: Sequence[dict[str, Any]], config: Any) -> tuple[list[int], 
 
 
 def _speed(
-    experiment: train.Experiment,
+    experiment: build.Experiment,
     corpus: Corpus,
     config: Any,
     epochs: int,
@@ -513,7 +513,7 @@ def _speed(
 
 
 def _predicted(
-    experiment: train.Experiment, corpus: Corpus, outcome: dict[str, Any], seed: int
+    experiment: build.Experiment, corpus: Corpus, outcome: dict[str, Any], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers [n] of the utterances that were evaluated, and their probabilities or scores [n, O] as trained."""
     parts = [(experiment.index[s].utterance[:-1], outcome[s]["probabilities"][seed]) for s in outcome]

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ariigcn_jax.nn import gan
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.objective import terms as objective
-from ariigcn_jax.training import train
+from ariigcn_jax.training import build as building
 from ariigcn_jax.types import UserError
 from experiments import base
 from tests.support import builders
@@ -444,7 +444,7 @@ def players(**weights):
     config.model.hidden, config.model.contrast_width, config.model.graph.layers = 4, 2, 0
     for slot, weight in weights.items():
         config.losses[slot].weight = float(weight)
-    return train.make_players(config, CORPUS, 1)
+    return building.make_players(config, CORPUS.description, 1)
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,10 @@ def players(**weights):
 )
 def test_weight_zero_removes_what_only_the_term_needs(weights, gone):
     model = players(**weights).model
-    assert (model.generate, model.contrast) == ("generator" not in gone, "contrast" not in gone)
+    assert ("generated" in model.further, "contrast" in model.further) == (
+        "generator" not in gone,
+        "contrast" not in gone,
+    )
     batch = builders.place(CORPUS, [[0]], 3)
     params = jax.eval_shape(lambda b: model.init(jax.random.key(0), b, True), batch)["params"]
     for part in ("generator", "contrast"):
