@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import types
 
 import numpy as np
 import pytest
@@ -295,6 +296,19 @@ def conversation(**changes):
         attention={("text", 0): weights, ("audio", 0): weights.T},
     )
     return dialogue.Conversation(**fields | changes)
+
+
+def test_windows_of_weights_become_square_matrices():
+    options = types.SimpleNamespace(graph=types.SimpleNamespace(past=1, future=2))
+    model = types.SimpleNamespace(model=types.SimpleNamespace(options=options), modalities=("audio", "text"))
+    weights = np.random.default_rng(0).uniform(size=(2, 8, 4, 3))  # layers, slots, window, heads
+    found = dialogue._square(types.SimpleNamespace(attention={"text": weights}), model, count=5, length=8)
+    assert list(found) == [("text", 0), ("text", 1)]
+    for layer in range(2):
+        for receiver, sender in np.ndindex(5, 5):
+            slot = sender - receiver + 1
+            expected = weights[layer, receiver, slot].mean() if 0 <= slot < 4 else 0
+            assert found["text", layer][receiver, sender] == pytest.approx(expected)
 
 
 def test_lines_are_the_strong_edges_from_sender_to_receiver():
