@@ -24,7 +24,7 @@ import shlex
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -43,19 +43,12 @@ from experiments.run import load_corpus
 Settings = Mapping[tuple[Any, ...], Mapping[str, Any]]  # one value for each axis -> content of the run's results.json
 
 
-@dataclasses.dataclass(frozen=True)
-class Ready:
-    """A ready-made sweep.
-
-    Attributes:
-      words: what is varied.
-      grid: as for --grid.
-      fixed: options that it needs.
-    """
+class Ready(NamedTuple):
+    """A ready-made sweep: what is varied, the values as for --grid, and options that it needs."""
 
     words: str
     grid: str
-    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, Any] = {}
 
 
 def _contrast(option: str, values: str) -> str:
