@@ -4,11 +4,10 @@ import re
 
 import pytest
 
-jinja2 = pytest.importorskip("jinja2", reason="jinja2 is not installed (extra: report)")
-pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
-
 from tools import html_page
 
+jinja2 = pytest.importorskip("jinja2", reason="jinja2 is not installed (extra: report)")
+pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
 EVIL = "</p></script><img src=x onerror='1'>"
 
 
