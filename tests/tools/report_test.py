@@ -209,7 +209,7 @@ def test_browser_draws_every_chart_without_complaint(written, tmp_path):
     command += ["--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'browser'}"]
     done = subprocess.run([*command, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=300)
     charts = text.count('class="plotly-graph-div"')
-    assert charts > 20
+    assert charts == 16
     assert len(re.findall(r'class="plot-container', done.stdout)) == charts
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
 
