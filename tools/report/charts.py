@@ -53,13 +53,7 @@ def _axis(metric: str) -> tuple[float, dict[str, Any]]:
 
 
 def chart(title: str, height: int = 300, **layout: Any) -> go.Figure:
-    """Return an empty chart.
-
-    Args:
-      title: plain words.
-      height: pixels.
-      **layout: further layout, as plotly takes it.
-    """
+    """Return an empty chart of a height in pixels; further layout as plotly takes it."""
     figure = go.Figure()
     figure.update_layout(
         template="plotly_white",

@@ -62,15 +62,9 @@ def render(runs: Sequence[Run], studies: Sequence[Study], attention: Sequence[Dr
         attention=attention,
         split=split,
         charts=charts,
-        signatures=diagnostics.SIGNATURES,
-        patience=diagnostics.PATIENCE,
-        mean=charts.mean,
-        title_of=charts.title_of,
-        lower=charts.lower,
-        unit=results.unit,
-        over_seeds=over_seeds,
         compared=compared,
-        p_values=p_values,
+        diagnostics=diagnostics,
+        results=results,
     )
 
 
@@ -114,21 +108,9 @@ def different_options(runs: Sequence[Run]) -> dict[str, list[str]]:
     return {key: values for key, values in found.items() if len(set(values)) > 1}
 
 
-def over_seeds(seeds: Sequence[int]) -> str:
-    """Say what ± means."""
-    if len(seeds) == 1:
-        return "One seed, so without an interval"
-    return f"{len(seeds)} seeds; ± is half the 95 % interval of the mean over them (Student's t)"
-
-
 def compared(row: Mapping[str, Any], select: str) -> list[str]:
     """Return the cells of an ablation's difference from the full model: the mean, its interval, p, and p corrected."""
     if row.get("difference") is None:
         return [""] * 4
     values = ["–" if row.get(k) is None else f"{row[k]:.3f}" for k in ("p", "corrected")]
     return [*tasks.difference(select, row["difference"], row.get("low"), row.get("high")), *values]
-
-
-def p_values(values: Sequence[float]) -> str:
-    """Return the p of a single seed, or the range of several."""
-    return " to ".join(dict.fromkeys(f"{p:.3f}" for p in (min(values), max(values))))
