@@ -102,9 +102,9 @@ def rows(contents: study.Contents, tested: Mapping[str, int]) -> list[dict[str, 
         mean[score] = (values * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
     counted = {split: tested[split] for split in contents}
     by_fold[MEAN] = mean
-    if task.overall is None:
-        counts = np.sum([content["test"]["confusion"] for content in contents.values()], axis=0)
-        pooled = results.summarise([task.by_class(of_seed) for of_seed in counts])
+    counts = np.sum([content["test"]["confusion"] for content in contents.values()], axis=0)
+    pooled = results.summarise([task.by_class(of_seed) for of_seed in counts])
+    if pooled.keys() >= set(study.scores(first)):
         by_fold[POOLED] = study.per_seed({**first, "test": pooled}, "test")
     total = sum(counted.values())
     return [
@@ -140,7 +140,7 @@ def caption(contents: study.Contents, found: Sequence[Mapping[str, Any]]) -> str
         f"{results.which_epoch(first)}; mean ± std over {len(first['seeds'])} seed(s), {results.unit(task)}. "
         f"{MEAN}: seed by seed, each fold counts the same (in a class's F1 each that tests the class); the folds' "
         f"{task.metrics[select].title} has the standard deviation {spread}."
-        + (f" {POOLED}: the folds' confusion matrices added up." if task.overall is None else "")
+        + (f" {POOLED}: the folds' confusion matrices added up." if any(row["fold"] == POOLED for row in found) else "")
     )
 
 
