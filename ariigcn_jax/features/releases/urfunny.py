@@ -1,4 +1,4 @@
-"""UR-FUNNY V2: language_sdk.pkl, humor_label_sdk.pkl, data_folds.pkl, and clips <id>.mp4.
+"""Read UR-FUNNY V2: language_sdk.pkl, humor_label_sdk.pkl, data_folds.pkl, and clips <id>.mp4.
 
 Every clip is a dialogue of one speaker: the context's sentences, which have no label, and the punchline, which is
 humorous or not. A sentence lasts from its first word to its last, counted from the clip's first word (choice).
