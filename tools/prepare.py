@@ -1,4 +1,4 @@
-"""Prepares conversations for training: converts, inspects and validates a corpus of any layout that can be read.
+"""Prepare conversations for training: convert, inspect and validate a corpus of any layout that can be read.
 
     python -m tools.prepare inspect PATH            what is in it, and what should be looked at before training
     python -m tools.prepare convert IN OUT          any layout → a folder of the project's own format
@@ -15,29 +15,29 @@ import dataclasses
 import importlib.util
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ariigcn_jax import data as corpora
+from ariigcn_jax import data
+from ariigcn_jax.data import quality
 from ariigcn_jax.data.fields import Fields, assemble, is_named_like_a_modality, targets
-from ariigcn_jax.data.readers import folder as columnar
-from ariigcn_jax.data.readers import layouts
+from ariigcn_jax.data.readers import folder, layouts
 from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
-from tools import quality
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs a command.
+    """Run a command.
 
     Args:
       argv: the program and its arguments.
 
     Returns:
-      The exit status: 0, 1 after a UserError, 2 for arguments that make no sense, 130 after an interruption.
+      The exit status: 0, 1 after a UserError, 2 for wrong arguments, 130 after an interruption.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = _parser(argv[1:2]).parse_args(argv[1:])
@@ -62,41 +62,32 @@ def _parser(command: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    convert = commands.add_parser("convert", help="any layout → a folder of the project's own format")
-    convert.add_argument("input", metavar="IN", help="a file or folder")
+
+    def reader(name: str, what: str, run: Callable[[argparse.Namespace], None], path: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=what)
+        made.set_defaults(run=run)
+        made.add_argument("path", metavar=path, help="a file or folder")
+        add = made.add_argument
+        add("--label", default="label", help="field of the classes, e.g. sentiment (default: label)")
+        add("--task", choices=TASK_NAMES, default=TASK_NAMES[0], help=f"what it holds (default: {TASK_NAMES[0]})")
+        add("--modalities", default="", metavar="A,B,…", help="fields to take; by default all that look like features")
+        shares: dict[str, Any] = dict(type=float, metavar="SHARE")
+        add(
+            "--valid-fraction",
+            default=0.1,
+            help="of the train dialogues, if no split is valid (default: 0.1)",
+            **shares,
+        )
+        add("--test-fraction", default=0.2, help="of all dialogues, if there are no splits (default: 0.2)", **shares)
+        return made
+
+    convert = reader("convert", "any layout → a folder of the project's own format", _convert, "IN")
     convert.add_argument("output", metavar="OUT", help="the folder to make")
     convert.add_argument("--overwrite", action="store_true", help="replace a corpus that is there already")
     convert.add_argument("--name", help="what the corpus is called; by default as the file")
     convert.add_argument("--label-names", metavar="A,B,…", help="names of the classes 0, 1, …")
-    convert.set_defaults(run=_convert)
-    inspect = commands.add_parser("inspect", help="what is in a corpus, and what should be looked at before training")
-    inspect.add_argument("path", metavar="PATH", help="a file or folder")
-    inspect.set_defaults(run=_inspect)
-    validate = commands.add_parser("validate", help="whether training could use a corpus")
-    validate.add_argument("path", metavar="PATH", help="a file or folder")
-    validate.set_defaults(run=_validate)
-    for reader in (convert, inspect, validate):
-        reader.add_argument("--label", default="label", help="field of the classes, e.g. sentiment (default: label)")
-        reader.add_argument(
-            "--task", choices=TASK_NAMES, default=TASK_NAMES[0], help="what that field holds (default: classification)"
-        )
-        reader.add_argument(
-            "--modalities", default="", metavar="A,B,…", help="fields to take; by default all that look like features"
-        )
-        reader.add_argument(
-            "--valid-fraction",
-            type=float,
-            default=0.1,
-            metavar="SHARE",
-            help="of the train dialogues, where no validation split is named (default: 0.1)",
-        )
-        reader.add_argument(
-            "--test-fraction",
-            type=float,
-            default=0.2,
-            metavar="SHARE",
-            help="of all dialogues, where no splits are named at all (default: 0.2)",
-        )
+    reader("inspect", "what is in a corpus, and what should be looked at before training", _inspect, "PATH")
+    reader("validate", "whether training could use a corpus", _validate, "PATH")
     features = commands.add_parser("features", help="wav, video and transcripts → features")
     if list(command) == ["features"]:  # its libraries are heavy, so only then
         _add_features(features)
@@ -111,22 +102,15 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=module.run)
 
 
-def _read(path: str, arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
-    place = corpora.locate(path)
+def _read(arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
+    place = data.locate(arguments.path)
     if place.is_file() and place.stat().st_size > LARGE:
         print(f"Reading {place}, {place.stat().st_size / 1e6:,.0f} MB …", file=sys.stderr, flush=True)
     modalities = tuple(m.strip() for m in arguments.modalities.split(",") if m.strip())
-    fields = layouts.read_fields(place, modalities=modalities, label=arguments.label, task=arguments.task)
-    corpus = assemble(
-        fields,
-        name=getattr(arguments, "name", None),
-        modalities=modalities,
-        label=arguments.label,
-        valid_fraction=arguments.valid_fraction,
-        test_fraction=arguments.test_fraction,
-        task=arguments.task,
-    )
-    return fields, corpus
+    chosen: dict[str, Any] = dict(modalities=modalities, label=arguments.label, task=arguments.task)
+    fields = layouts.read_fields(place, **chosen)
+    shares = dict(valid_fraction=arguments.valid_fraction, test_fraction=arguments.test_fraction)
+    return fields, assemble(fields, name=getattr(arguments, "name", None), **chosen, **shares)
 
 
 def _say_notes(corpus: Corpus) -> None:
@@ -137,32 +121,25 @@ def _say_notes(corpus: Corpus) -> None:
 def _size(corpus: Corpus) -> str:
     modalities = ", ".join(f"{m} {d}" for m, d in corpus.widths.items())
     what = {"regression": "a score", "multilabel": f"{len(corpus.target_names)} labels"}
-    return (
-        f"{len(corpus):,} utterances in {len(corpus.dialogue_ids):,} dialogues, "
-        f"{what.get(corpus.task, f'{corpus.num_classes} classes')}, "
-        f"modalities {modalities}"
-    )
+    labels = what.get(corpus.task, f"{corpus.num_classes} classes")
+    return f"{len(corpus):,} utterances in {len(corpus.dialogue_ids):,} dialogues, {labels}, modalities {modalities}"
 
 
 def _convert(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output).expanduser()
-    columnar.check_place(output, arguments.overwrite)  # before minutes of reading
-    fields, corpus = _read(arguments.input, arguments)
+    folder.check_place(output, arguments.overwrite)  # before minutes of reading
+    fields, corpus = _read(arguments)
     if arguments.label_names:
         corpus = _renamed(corpus, [n.strip() for n in arguments.label_names.split(",")])
     others = {} if arguments.label != "label" else targets(fields, arguments.label)
-    columnar.write(corpus, output, targets=others, overwrite=arguments.overwrite)
+    folder.write(corpus, output, targets=others, overwrite=arguments.overwrite)
     _say_notes(corpus)
     print(f"{output}: {_size(corpus)}")
-    name = "" if corpus.task == TASK_NAMES[0] else f":task_{corpus.task}"
-    chosen = (
-        ""
-        if all(map(is_named_like_a_modality, corpus.modalities))
-        else f' --config.data.modalities="{corpus.modalities}"'
-    )
-    print(
-        f"Train on it: python -m experiments.run --config=experiments/own.py{name} --config.data.path={output}{chosen}"
-    )
+    task = "" if corpus.task == TASK_NAMES[0] else f":task_{corpus.task}"
+    options = f"--config=experiments/own.py{task} --config.data.path={output}"
+    if not all(map(is_named_like_a_modality, corpus.modalities)):
+        options += f' --config.data.modalities="{corpus.modalities}"'
+    print(f"Train on it: python -m experiments.run {options}")
 
 
 def _renamed(corpus: Corpus, names: list[str]) -> Corpus:
@@ -174,7 +151,7 @@ def _renamed(corpus: Corpus, names: list[str]) -> Corpus:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    _, corpus = _read(arguments.path, arguments)
+    _, corpus = _read(arguments)
     print(f"{corpus.name}: {_size(corpus)}\n")
     print(quality.examine(corpus).text())
     if corpus.notes:
@@ -182,7 +159,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _validate(arguments: argparse.Namespace) -> None:
-    fields, corpus = _read(arguments.path, arguments)
+    fields, corpus = _read(arguments)
     for modality, rows in corpus.features.items():
         if not all(np.isfinite(rows[i : i + 4096]).all() for i in range(0, len(rows), 4096)):
             raise UserError(f"{fields.path}: {modality} is not finite.")

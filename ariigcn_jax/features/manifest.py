@@ -36,7 +36,7 @@ import numpy as np
 from ariigcn_jax.data import locate
 from ariigcn_jax.data.fields import listed
 from ariigcn_jax.data.readers import folder as columnar
-from ariigcn_jax.data.readers import npz
+from ariigcn_jax.data.readers import layouts
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.types import SPLITS, UNLABELED, UserError
 
@@ -130,15 +130,12 @@ def of_corpus(path: str | Path) -> Manifest:
     if not path:
         raise UserError("--corpus names nothing. Give an .npz file, or a folder that convert wrote.")
     place = locate(path)
-    if columnar.recognise(place):
-        corpus = columnar.read_fields(place)
-    elif place.suffix == ".npz" or zipfile.is_zipfile(place):
-        corpus = npz.read_fields(place)
-    else:
+    if not columnar.recognise(place) and place.suffix != ".npz" and not zipfile.is_zipfile(place):
         raise UserError(
             f"{place}: is no .npz file and no folder that convert wrote, and fields can be added to these alone. "
             f"Convert it first: python -m tools.prepare convert {place} OUT"
         )
+    corpus = layouts.read_fields(place)
     dialogues = corpus.names("dialogue_id")
     if dialogues is None:
         raise corpus.absent("dialogue_id", "Add it: [U] text or integers, the dialogue of each utterance")

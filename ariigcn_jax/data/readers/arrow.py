@@ -29,7 +29,8 @@ def saved(folder: Path) -> dict[str, list[Path]]:
         return {place.name: files for place in sorted(folder.iterdir()) if (files := saved(place).get(""))}
     if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
         return {}
-    return {"": [path for path in sorted(folder.glob("*.arrow")) if not path.name.startswith("cache-")]}
+    files = [path for path in sorted(folder.glob("*.arrow")) if not path.name.startswith("cache-")]
+    return {"": files} if files else {}
 
 
 def read(path: Path) -> pd.DataFrame:

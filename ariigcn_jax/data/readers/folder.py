@@ -26,16 +26,17 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ariigcn_jax import files
 from ariigcn_jax.data import targets as truths
 from ariigcn_jax.data.fields import Fields, listed, text_array
 from ariigcn_jax.data.labels import MOST
-from ariigcn_jax.data.readers import tables, text
+from ariigcn_jax.data.readers import tables
 from ariigcn_jax.data.values import kind, load_array, short
 from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
@@ -106,16 +107,12 @@ def write(
     check_place(folder, overwrite)
     temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        _write_into(corpus, temporary, {"label": _truth(corpus), **(targets or {})})
-        _replace(temporary, folder)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written: {error.strerror or error}. Free space or permission there, or choose "
-            "another place."
-        ) from error
+        with files.explaining(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            _write_into(corpus, temporary, {"label": _truth(corpus), **(targets or {})})
+            _replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -147,8 +144,6 @@ def _read_schema(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _LARGEST_SCHEMA:
             raise UserError(f"{path}: {path.stat().st_size:,} bytes is no schema.")
         schema = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise text.unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no JSON: {short(error)}. Write it again.") from None
     if not isinstance(schema, dict) or schema.get("format") != FORMAT:
@@ -190,23 +185,21 @@ def _is_texts(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
-_NEEDS = {  # key of a schema -> what it must be, as a test and in words
-    "version": (_is_count, f"{VERSION}"),
+def _all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+
+
+_NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # key of a schema -> what it must be, as a test and in words
+    "version": (_is_count, str(VERSION)),
     "utterances": (_is_count, "their number, at least 1"),
-    "table": (lambda v: _is_file(v, ".csv", ".jsonl"), "the name of a .csv or .jsonl file in the folder"),
-    "name": (lambda v: isinstance(v, str), "text"),
-    "targets": (
-        lambda v: isinstance(v, dict) and all(map(_is_target, v.values())),
-        '{"label": {"classes": [names, each once]}}, or "labels" alike, or "scores": [-3, 3]',
-    ),
+    "table": (lambda value: _is_file(value, ".csv", ".jsonl"), "the name of a .csv or .jsonl file in the folder"),
+    "name": (lambda value: isinstance(value, str), "text"),
+    "targets": (_all(_is_target), '{"label": {"classes": [names, each once]}}, or "labels", or "scores": [-3, 3]'),
     "modalities": (
-        lambda v: isinstance(v, dict) and v and all(map(_is_modality, v.values())),
+        lambda value: bool(value) and _all(_is_modality)(value),
         '{"text": {"file": "text.npy", "width": 768}}, at least one',
     ),
-    "checksums": (
-        lambda v: isinstance(v, dict) and all(isinstance(s, str) and s.startswith("sha256:") for s in v.values()),
-        '{"text.npy": "sha256:…"}',
-    ),
+    "checksums": (_all(lambda sum: isinstance(sum, str) and sum.startswith("sha256:")), '{"text.npy": "sha256:…"}'),
     "notes": (_is_texts, "a list of texts"),
 }
 
@@ -224,11 +217,8 @@ def _verify(folder: Path, schema: Mapping[str, Any]) -> None:
 
 def checksum(path: Path) -> str:
     """Return a file's SHA-256, as a schema has it."""
-    try:
-        with path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except OSError as error:
-        raise text.unreadable(path, error) from None
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _cell(value: Any) -> str:
@@ -294,15 +284,15 @@ def _target(values: np.ndarray, names: tuple[str, ...]) -> tuple[dict[str, Any],
 
 
 def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, Target]) -> None:
-    files = {m: f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', m)}.npy" for m in corpus.modalities}
-    if len(set(files.values())) < len(files):
-        files = {m: f"modality{i}.npy" for i, m in enumerate(corpus.modalities)}
     for name, (_, classes) in targets.items():
         if "" in classes:
             raise UserError(f"the target {name!r} has a class without a name, which means no label in this format.")
     described = {name: _target(np.asarray(values), names) for name, (values, names) in targets.items()}
     _write_table(corpus, folder / TABLE, {name: cells for name, (_, cells) in described.items()})
-    for modality, file in files.items():
+    arrays = {m: f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', m)}.npy" for m in corpus.modalities}
+    if len(set(arrays.values())) < len(arrays):
+        arrays = {m: f"modality{i}.npy" for i, m in enumerate(corpus.modalities)}
+    for modality, file in arrays.items():
         _write_array(folder / file, corpus.features[modality])
     schema = {
         "format": FORMAT,
@@ -311,8 +301,8 @@ def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, Target]) -> 
         "utterances": len(corpus),
         "table": TABLE,
         "targets": {name: entry for name, (entry, _) in described.items()},
-        "modalities": {m: {"file": files[m], "width": corpus.widths[m]} for m in corpus.modalities},
-        "checksums": {name: checksum(folder / name) for name in (TABLE, *files.values())},
+        "modalities": {m: {"file": arrays[m], "width": corpus.widths[m]} for m in corpus.modalities},
+        "checksums": {name: checksum(folder / name) for name in (TABLE, *arrays.values())},
         "notes": list(corpus.notes),
     }
     (folder / SCHEMA).write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import re
 import zipfile
 from collections.abc import Callable, Sequence
@@ -122,11 +123,6 @@ def _is_table(source: Source) -> bool:
     return arrow.recognise(source.start) or not (source.is_pickle or _named(source))
 
 
-def _read_table(source: Source) -> Fields:
-    read = tables.read_folder if source.path.is_dir() else tables.read_fields
-    return read(source.path, source.label, source.task)
-
-
 def _merbench(source: Source) -> Path:
     """Return the folder of MERBench that a source may be, or be the label.npz of."""
     labels = source.start.startswith(b"PK") and source.path.name.startswith("label")
@@ -144,7 +140,7 @@ READERS: dict[str, Layout] = {
         "tables: .csv, .tsv, .json, .jsonl, Parquet, Arrow, one row an utterance; or folders with train, dev and\n"
         "  test tables, or of Hugging Face's save_to_disk",
         _is_table,
-        _read_table,
+        lambda source: tables.read_fields(source.path, source.label, source.task),
     ),
     "npz": Layout(
         ".npz of plain arrays, one row an utterance",
@@ -198,15 +194,13 @@ def read_fields(
       UserError: it is of no layout that is known (says what was found and how to convert), or cannot be read.
     """
     source = Source(path, modalities, label, task)
-    if not path.is_dir() and not source.start:
-        raise UserError(f"{path}: the file is empty. Copy it again.")
-    try:
+    with text.reading(path):
+        if not path.is_dir() and not source.start:
+            raise UserError(f"{path}: the file is empty. Copy it again.")
         layout = next((one for one in reversed(READERS.values()) if one.recognise(source)), None)
         if layout is None:
             raise _refusal(source)
         fields = layout.read(source)
-    except OSError as error:
-        raise text.unreadable(path, error) from None
     if layout is not READERS["npz"] and not any(array.ndim >= 2 for array in fields.arrays.values()):
         found = "".join(f" {note[:1].upper()}{note[1:]}." for note in fields.notes)
         raise UserError(
@@ -260,55 +254,40 @@ def _refusal(source: Source) -> UserError:
 
 
 def describe(value: Any, depth: int = 0) -> str:
-    """What a container holds: types, lengths and widths, two levels deep.
+    """Return what a container holds: types, lengths and widths, in a text whose length does not depend on the file's.
 
     Args:
       value: what was read.
-      depth: how deep it lies in the whole.
-
-    Returns:
-      Lines of text, of a length that does not depend on the file's.
+      depth: how deep it lies in the whole; below two levels the first item stands for all.
     """
-    lines = _described(value, depth).split("\n")
-    shown = [short(line, 120) for line in lines[:_MOST_LINES]]
-    return "\n".join(shown + (["  …"] if len(lines) > _MOST_LINES else []))
+    named = isinstance(value, dict)
+    if not named and not isinstance(value, list | tuple):
+        return kind(value)
+    lines = [f"a {'dictionary' if named else type(value).__name__} of {len(value)}:"]
+    for key, inner in itertools.islice(value.items() if named else enumerate(value), 16):
+        name = repr(str(key)[:40]) if named else str(key)
+        # tables of a few names, or of dictionaries, such as the splits of a corpus, are shown one level deeper
+        shown = isinstance(inner, dict) and inner and (len(inner) < 13 or isinstance(_first(inner), dict))
+        lines.append(f"{name}: {describe(inner, depth + 1) if depth < 1 and shown else _nested(inner)}")
+    if len(value) > 16:
+        lines.append(f"… and {len(value) - 16} more")
+    lines = "\n".join(lines).replace("\n", "\n  ").split("\n")  # one of an inner container is several
+    return "\n".join([short(line, 120) for line in lines[:_MOST_LINES]] + ["  …"] * (len(lines) > _MOST_LINES))
 
 
-def _described(value: Any, depth: int) -> str:
-    indent = "\n" + "  " * (depth + 1)
-    if isinstance(value, dict):
-        keys = list(value)[:12]
-        shown = "".join(f"{indent}{str(k)[:40]!r}: {_inner(value[k], depth)}" for k in keys)
-        more = f"{indent}… and {len(value) - 12} more" if len(value) > 12 else ""
-        return f"a dictionary of {len(value)}:{shown}{more}"
-    if isinstance(value, list | tuple):
-        shown = "".join(f"{indent}{i}: {_inner(v, depth)}" for i, v in enumerate(value[:16]))
-        more = f"{indent}… and {len(value) - 16} more" if len(value) > 16 else ""
-        return f"a {type(value).__name__} of {len(value)}:{shown}{more}"
-    return kind(value)
-
-
-def _inner(value: Any, depth: int) -> str:
-    if depth < 1 and isinstance(value, dict) and value and all(isinstance(v, dict) for v in list(value.values())[:3]):
-        return _described(value, depth + 1)
-    if depth < 1 and isinstance(value, dict) and all(isinstance(k, str) for k in list(value)[:3]) and len(value) < 13:
-        return _described(value, depth + 1)
-    if isinstance(value, dict) and value:
-        key, first = next(iter(value.items()))
-        return f"dictionary of {len(value)}, such as {str(key)[:40]!r}: {_nested(first)}"
-    return _nested(value)
+def _first(value: Any) -> Any:
+    return next(iter(value.values()))
 
 
 def _nested(value: Any) -> str:
-    """`list of 5 of list of 100 of float`."""
-    words = []
-    for _ in range(4):
-        words.append(kind(value))
-        inner = as_sequence(value)
-        if inner is None or not len(inner) or (isinstance(inner, np.ndarray) and inner.dtype.kind != "O"):
+    """Return the likes of `list of 5 of list of 100 of float`, or `dictionary of 7, such as 'd1': list of 5 of str`."""
+    if isinstance(value, dict) and value:
+        about = kind(_first(value)) if isinstance(_first(value), dict) else _nested(_first(value))
+        return f"dictionary of {len(value)}, such as {str(next(iter(value)))[:40]!r}: {about}"
+    words = [kind(value)]
+    while len(words) < 4 and (inner := as_sequence(value)) is not None and len(inner):
+        if isinstance(inner, np.ndarray) and inner.dtype.kind != "O":
             break
         value = inner[0]
-        if is_number(value):
-            words.append(type(value).__name__)
-            break
+        words.append(type(value).__name__ if is_number(value) else kind(value))
     return " of ".join(words)

@@ -24,7 +24,9 @@ def read_fields(path: str | Path) -> Fields:
       UserError: the file cannot be opened, or is no archive of arrays.
     """
     path = Path(path)
-    if not text.start(path, 2) == b"PK":
+    with text.reading(path):
+        start = text.start(path, 2)
+    if start != b"PK":
         raise UserError(
             f"{path}: this is not an .npz file. Convert it with numpy.savez to one with these fields:\n{LAYOUT}"
         )

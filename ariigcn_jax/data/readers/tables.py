@@ -34,7 +34,7 @@ VECTORS = (
     "`text_file` with paths of .npy files; a single number is [0.3]."
 )
 _LISTS = ("utterances", "turns", "dialogue", "conversation")  # where a JSON dialogue keeps its utterances
-_BLOCK = 8192  # rows that are made a frame together
+_BLOCK = 2048  # rows that are made a frame together
 _SPLIT = "train|validation|valid|val|dev|test"
 _SPLIT_FILE = re.compile(rf"({_SPLIT})(?![a-z]).*|.*[_\-.]({_SPLIT})", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.+?)[_.\[](\d{1,6})\]?")
@@ -67,41 +67,34 @@ def _shards(paths: list[Path]) -> list[Path]:
     return paths if all(path.suffix.lower() == ".parquet" for path in paths) else paths[:1]
 
 
-def read_folder(folder: Path, label: str = "label", task: str = "classification") -> Fields:
-    """Return the fields of a folder with tables for each split; see `read_fields`."""
-    return _read(folder, recognise(folder), label, task)
-
-
 def read_fields(path: Path, label: str = "label", task: str = "classification") -> Fields:
-    """Return the fields of a table.
+    """Return the fields of a table, or of a folder with tables for each split.
 
     Args:
-      path: the file; its format is told from its content.
+      path: the file or folder; the format is told from the content.
       label: the column of the labels, text or numbers.
       task: what they are; names of several labels stand between `|` or `;`.
 
     Raises:
-      UserError: the file cannot be read, or a cell is not what its column is.
+      UserError: a file cannot be read, or a cell is not what its column is.
     """
-    return _read(path, {"": [path]}, label, task)
-
-
-def _read(place: Path, tables: dict[str, list[Path]], label: str, task: str) -> Fields:
     import pandas as pd
 
-    several = label if task == "multilabel" else ""
+    tables = recognise(path) if path.is_dir() else {"": [path]}
     frames, notes = [], []
-    for split, path in ((split, path) for split, paths in tables.items() for path in paths):
-        part, found = frame(path, several)
+    for split, file in ((split, file) for split, files in tables.items() for file in files):
+        part, found = frame(file, several=label if task == "multilabel" else "")
         frames.append(_apart(split, part) if split else part)
         notes += found
     table = pd.concat(frames, ignore_index=True)
-    del frames
-    fields = Fields(place, {})
-    files = [path for paths in tables.values() for path in paths]
     table = table.where(table.notna(), None)
-    columns.fill(fields, table, label, task, sum(path.stat().st_size for path in files))
-    what = f"tables: {', '.join(p.name for p in files)}" if place.is_dir() else f"a table of {count(len(table), 'row')}"
+    del frames, part
+    fields = Fields(path, {})
+    every = [file for files in tables.values() for file in files]
+    columns.fill(fields, table, label, task, sum(file.stat().st_size for file in every))
+    what = f"a table of {count(len(table), 'row')}"
+    if path.is_dir():
+        what = f"tables: {', '.join(file.name for file in every)}"
     fields.notes[:0] = [f"read as {what}", *notes]
     return fields
 
@@ -161,8 +154,10 @@ def _csv_blocks(path: Path, codec: str, several: str, delimiter: str, notes: lis
                 raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")
             rows = _whole_rows(path, reader, len(names))
             while block := list(itertools.islice(rows, _BLOCK)):
-                cells = dict(zip(names, zip(*block, strict=True), strict=True))
-                yield cells if delimiter else _with_vectors(cells, groups, notes)
+                if delimiter:
+                    yield dict(zip(names, zip(*block, strict=True), strict=True))
+                else:
+                    yield _with_vectors(names, block, groups, notes)
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} cannot be read: {error}.") from None
     finally:
@@ -222,26 +217,29 @@ def _groups(names: Sequence[str], several: str) -> dict[str, list[str]]:
     }
 
 
-def _with_vectors(cells: Row, groups: dict[str, list[str]], notes: list[str]) -> Row:
-    """Return the columns with vectors as arrays, which take a fraction of their text."""
+def _with_vectors(names: Sequence[str], rows: list[list[str]], groups: dict[str, list[str]], notes: list[str]) -> Row:
+    """Return column -> its cells, with vectors as arrays, which take a fraction of their text."""
     commas = "numbers such as 1,5 were read with a decimal comma"
-    words = {name for field in columns.TEXTS if (name := columns.find(cells, field))}
+    place = {name: i for i, name in enumerate(names)}
     found: Row = {}
     for stem, members in groups.items():
-        rows = list(zip(*(cells.pop(name) for name in members), strict=True))
-        if commas not in notes and any("," in "".join(row) for row in rows):
+        places = [place.pop(name) for name in members]
+        vectors = [[row[i] for i in places] for row in rows]
+        if commas not in notes and any("," in "".join(cells) for cells in vectors):
             notes.append(commas)
-        found[stem] = [_numbers(row) if any(map(str.strip, row)) else None for row in rows]
-        if stem in cells:  # `text` beside text_0, …
-            found["transcript"] = cells.pop(stem)
-    return {name: cell if name in words else list(map(_cell, cell)) for name, cell in cells.items()} | found
+        found[stem] = [_numbers(cells) if any(map(str.strip, cells)) else None for cells in vectors]
+        if stem in place:  # `text` beside text_0, …
+            place["transcript"] = place.pop(stem)
+    words = {name for field in columns.TEXTS if (name := columns.find(place, field))}
+    single = {name: [row[i] if name in words else _cell(row[i]) for row in rows] for name, i in place.items()}
+    return single | found
 
 
 def _numbers(cells: Sequence[str]) -> Any:
     """Return [d] float32 with NaN for blank cells; the cells where one is no number."""
     for number in (float, _number):  # the first is the fast one
         with contextlib.suppress(ValueError):
-            return np.array([*map(number, cells)], np.float32)
+            return np.fromiter(map(number, cells), np.float32, len(cells))
     return list(cells)
 
 

@@ -11,28 +11,23 @@ from typing import Any
 from ariigcn_jax.data.values import short
 from ariigcn_jax.types import UserError
 
-_ENCODINGS = {"utf-8-sig": "", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_ENCODINGS = {"utf-8-sig": "", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
 
 
-def unreadable(path: Path, error: Exception) -> UserError:
-    """Return the error of a file that the system does not let us read."""
-    return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or short(error)}.")
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system into a UserError that names the file, which is `path` or one in it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or path}: cannot be read: {error.strerror or error}.") from None
 
 
 def start(path: Path, size: int = 4096) -> bytes:
-    """Return the first bytes of a file.
-
-    Raises:
-      UserError: it cannot be opened.
-    """
-    try:
-        with path.open("rb") as file:
-            return file.read(size)
-    except PermissionError:
-        raise UserError(f"{path}: no permission to read this file. Change its permissions or its owner.") from None
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
+    """Return the first bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def encoding(path: Path) -> tuple[str, str]:
@@ -51,26 +46,16 @@ def json_lines(path: Path, codec: str = "utf-8-sig") -> Iterator[tuple[int, Any]
 
     Lines end at line feeds alone: U+2028 may stand in a JSON string.
 
-    Args:
-      path: a file with one JSON value a line.
-      codec: its encoding.
-
     Raises:
       UserError: the file cannot be read, or a line is not JSON.
     """
+    number = 0
     try:
-        with path.open(encoding=codec, newline="\n") as file:
+        with reading(path), path.open(encoding=codec, newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, _value(path, number, line)
+                    yield number, json.loads(line)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot be read as text: {error}.") from None
-    except OSError as error:
-        raise unreadable(path, error) from None
-
-
-def _value(path: Path, number: int, line: str) -> Any:
-    try:
-        return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: line {number} is not JSON: {short(error)}.") from None

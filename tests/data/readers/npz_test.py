@@ -539,7 +539,7 @@ def test_permission_denied(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    assert said(tmp_path / "toy.npz") == "no permission to read this file. Change its permissions or its owner."
+    assert said(tmp_path / "toy.npz") == "cannot be read: Permission denied."
 
 
 def test_file_that_cannot_be_read(tmp_path):

@@ -1,7 +1,10 @@
 """Tables: what columns are called, what cells hold, and what is said of a table that cannot be read."""
 
 import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from ariigcn_jax import data as corpus
 from ariigcn_jax.data.readers import columns, tables
 from ariigcn_jax.types import UNLABELED, UserError
 
+ROOT = Path(__file__).resolve().parents[3]
 HEAD = "Dialogue_ID,Utterance_ID,Speaker,Utterance,Emotion,split,text\n"
 ROWS = ['0,1,Joey,"well, hi",joy,train,"[1, 2.5]"', "0,0,Ross,so,anger,train,3 -4e-1", "1,0,Joey,,,test,5;6"]
 
@@ -76,6 +80,8 @@ def test_columns_passed_over_are_said(load):
 def test_one_numbered_column_of_a_modality_is_a_vector(load):
     read = load("dialogue_id,label,visual_0\na,0,1\na,1,3", valid_fraction=0, test_fraction=0)
     assert read.features["visual"].tolist() == [[1], [3]]
+    mixed = 'dialogue_id,label,visual_0,text,audio_0\na,0,1,"[1, 2]",5\na,1,3,"[1, 2]",5'
+    assert load(mixed, valid_fraction=0, test_fraction=0).modalities == ("text", "visual", "audio")
 
 
 def test_cell_that_is_nearly_a_vector_takes_no_time():
@@ -270,3 +276,30 @@ def test_further_columns_take_no_name_that_has_a_meaning(load):
     read = load("\n".join(["dialogue_id,label,speaker,Speaker,label_names,text_present,audio_length,text", *rows]))
     assert read.label_names == ("x", "y") and set(read.speaker_names) == {"Ann"} and read.present["text"].all()
     assert not any("reshape" in note for note in read.notes)
+
+
+def test_other_layouts_do_not_wait_for_pandas(tmp_path):
+    np.savez(tmp_path / "x.npz", dialogue_id=["a"], label=[0], text=np.ones((1, 2)))
+    code = (
+        "import sys; from ariigcn_jax import data; data.load(sys.argv[1], training=False); print(sorted(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "x.npz")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "'ariigcn_jax.data.readers.tables'" in done.stdout
+    assert "'pandas'" not in done.stdout and "'pyarrow'" not in done.stdout
+
+
+def test_lines_are_numbered_as_an_editor_numbers_them(refused):
+    assert "line 4 is not JSON" in refused('{"a": 1}\n\n{"a": 1}\n{"a": \n')
+    assert "line 5 has 1 cell" in refused('dialogue_id,text\na,"1\n2"\n\nb\n')
+
+
+def test_ids_stay_as_they_are_written(load):
+    read = load('dialogue_id,id,label,text\n007,1e3,None,"[1, 2]"\n007,NA,null,"[3, 4]"\n08,,nan,"[5, 6]"\n'
+                '08,10000000000000001,x,"[5, 6]"\n', valid_fraction=0, test_fraction=0)  # fmt: skip
+    assert read.dialogue_ids == ("007", "08") and read.utterance_ids == ("1e3", "NA", "", "10000000000000001")
+    assert [read.label_names[label] for label in read.label] == ["None", "null", "nan", "x"]
+    rows = [{"dialogue_id": "007", "id": 10**16 + 1, "label": "NA", "text": [1]}, {"id": None, "dialogue_id": 8}]
+    read = load("\n".join(map(json.dumps, rows)) + "\n", training=False)
+    assert read.dialogue_ids == ("007", "8") and read.utterance_ids == ("10000000000000001", "")
+    assert read.label_names == ("NA",) and read.label.tolist() == [0, UNLABELED]

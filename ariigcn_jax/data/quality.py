@@ -1,4 +1,4 @@
-"""What a look at a corpus shows before anything is trained on it: sizes, labels, gaps, leaks, and signs of noise."""
+"""Examine a corpus before training: sizes, labels, missing features, leaks between splits, signs of wrong labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,13 +19,15 @@ from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality
 FLOOR = 1e-6  # standard deviation of a constant feature
 WIDE = 1e3  # largest scale of a modality's features over its median scale, above which one calls it unscaled
 TAILED = 10.0  # kurtosis (3 for a Gaussian) above which a feature has a long tail
-MANY_TAILED = 0.1  # of a modality's features, above which that is told
+MANY_TAILED = 0.1  # share of a modality's features with long tails, above which that is told
 FEW_WORDS = 4  # shorter utterances ("okay", "what?") repeat for good reasons
 NEIGHBOURS = 10
 MOST_ROWS = 4000  # of train, drawn once, whose neighbours are looked at
 NARROW = 0.75  # of train's width along the classes' directions, below which test's is told
 FEWEST = 100  # utterances of train, and of test, from which widths are taken, and of train from which tails are
 SHARED = 0.5  # of a dialogue's longer utterances, found in a dialogue of another split, that make it a copy
+MOST_COPIES = 50  # of an utterance, above which it is a common phrase and no sign of a copied dialogue
+Contents = dict[str, Sequence[Any]]  # "transcript" or a modality -> what tells utterances apart, empty where missing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Report:
     """What was found.
 
     Attributes:
-      tables: title -> lines of cells, the first the head.
+      tables: title -> rows of cells, the first row the head.
       findings: what should be looked at before training; () if nothing.
     """
 
@@ -41,35 +43,42 @@ class Report:
     findings: tuple[str, ...]
 
     def text(self) -> str:
-        """The tables, aligned, then the findings."""
+        """Return the tables, aligned, and the findings."""
         parts = [f"{title}\n{_aligned(rows)}" for title, rows in self.tables.items()]
         found = "\n".join(f"  - {finding}" for finding in self.findings) or "  nothing"
         return "\n\n".join([*parts, f"To look at before training\n{found}"])
 
 
+class _Scale(NamedTuple):
+    """How the features of a modality are spread over the train split."""
+
+    middle: float  # median standard deviation of the features that are not constant
+    greatest: float  # and the largest
+    low: float  # least value
+    high: float  # greatest value
+    constant: int  # number of constant features
+    tailed: float  # share of the features with long tails; 0 for few utterances
+
+
 def examine(corpus: Corpus) -> Report:
-    """Looks at a corpus as it is read, not standardised.
-
-    Args:
-      corpus: any corpus.
-
-    Returns:
-      The report.
-    """
+    """Examine a corpus as it is read, not standardised."""
     splits = [s for s in SPLITS if s in corpus.split]
+    scales = {modality: _scale(corpus, modality) for modality in corpus.modalities}
+    contents: Contents = {} if corpus.transcript is None else {"transcript": _words(corpus.transcript)}
+    contents |= {modality: _prints(corpus, modality) for modality in corpus.modalities}
     tables = {
         "Splits": _sizes(corpus, splits),
         "Labels (share of the labelled utterances)": _labels(corpus, splits),
-        "Modalities": _modalities(corpus, splits),
+        "Modalities": _modalities(corpus, splits, scales),
     }
     findings = [
         *_split_findings(corpus, splits),
-        *_feature_findings(corpus),
+        *_feature_findings(corpus, scales),
         *_made_with_labels(corpus),
-        *_duplicates(corpus),
+        *_duplicates(corpus, contents),
         *_shared_speakers(corpus, splits),
-        *_copied_dialogues(corpus),
-        *_contradictions(corpus),
+        *_copied_dialogues(corpus, contents),
+        *_contradictions(corpus, contents),
         *_odd_neighbours(corpus),
     ]
     return Report(tables, tuple(findings))
@@ -116,7 +125,7 @@ def _labels(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
 
 
 def _counts(corpus: Corpus, chosen: np.ndarray) -> np.ndarray:
-    """[classes] int, utterances with each of `label_names`; one of several labels counts for each of them."""
+    """Return the number of utterances with each of `label_names` [C]; one of several labels counts for each."""
     known = chosen & (corpus.label != UNLABELED)
     if corpus.task == "multilabel" and corpus.target is not None:
         truth = corpus.target[known] > 0.5
@@ -124,29 +133,30 @@ def _counts(corpus: Corpus, chosen: np.ndarray) -> np.ndarray:
     return np.bincount(corpus.label[known], minlength=corpus.num_classes)
 
 
-def _modalities(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
+def _modalities(corpus: Corpus, splits: Sequence[str], scales: dict[Modality, _Scale]) -> list[list[str]]:
     head = ["", "width", *(f"missing in {s}" for s in splits), "constant", "least", "greatest", "median deviation"]
     rows = [head]
-    for modality, (mean_scale, low, high, constant) in {m: _scale(corpus, m) for m in corpus.modalities}.items():
+    for modality, scale in scales.items():
         gaps = [f"{(~corpus.present[modality][corpus.split == s]).sum():,}" for s in splits]
-        numbers = [f"{constant}", f"{low:.3g}", f"{high:.3g}", f"{mean_scale:.3g}"]
-        rows.append([modality, str(corpus.widths[modality]), *gaps, *numbers])
+        numbers = [f"{number:.3g}" for number in (scale.low, scale.high, scale.middle)]
+        rows.append([modality, str(corpus.widths[modality]), *gaps, str(scale.constant), *numbers])
     return rows
 
 
-def _train_rows(corpus: Corpus, modality: Modality) -> np.ndarray:
-    return np.asarray(corpus.features[modality][(corpus.split == "train") & corpus.present[modality]], np.float64)
-
-
-def _scale(corpus: Corpus, modality: Modality) -> tuple[float, float, float, int]:
-    """Median deviation of the features that vary, least and greatest value, and the number of constant features."""
-    rows = _train_rows(corpus, modality)
+def _scale(corpus: Corpus, modality: Modality) -> _Scale:
+    train = (corpus.split == "train") & corpus.present[modality]
+    rows = np.asarray(corpus.features[modality][train], np.float64)
     if not len(rows):
-        return 0.0, 0.0, 0.0, corpus.widths[modality]
+        return _Scale(0, 0, 0, 0, corpus.widths[modality], 0)
     deviation = rows.std(axis=0)
     varying = deviation[deviation >= FLOOR]
-    middle = float(np.median(varying)) if len(varying) else 0.0
-    return middle, float(rows.min()), float(rows.max()), int((deviation < FLOOR).sum())
+    tailed = 0.0
+    if len(rows) >= FEWEST:
+        standard = (rows - rows.mean(axis=0)) / np.where(deviation < FLOOR, np.inf, deviation)
+        tailed = float(((standard**4).mean(axis=0) > TAILED).mean())
+    middle, greatest = (float(np.median(varying)), float(varying.max())) if len(varying) else (0.0, 0.0)
+    constant = len(deviation) - len(varying)
+    return _Scale(middle, greatest, float(rows.min()), float(rows.max()), constant, tailed)
 
 
 def _split_findings(corpus: Corpus, splits: Sequence[str]) -> list[str]:
@@ -155,7 +165,7 @@ def _split_findings(corpus: Corpus, splits: Sequence[str]) -> list[str]:
         counts = _counts(corpus, corpus.split == split)
         if nothing := [n for n, c in zip(corpus.label_names, counts, strict=True) if not c]:
             found.append(f"no {split} utterance is labelled {', '.join(nothing)}")
-    classes = corpus.task == "classification"  # what options do about classes, they do for no other task
+    classes = corpus.task == "classification"  # other tasks have no options for their classes
     train = _counts(corpus, corpus.split == "train")
     if train.any() and 0 < train.min() < train.max() / 20:
         rare = corpus.label_names[int(train.argmin())]
@@ -176,22 +186,16 @@ def _split_findings(corpus: Corpus, splits: Sequence[str]) -> list[str]:
     return found
 
 
-def _feature_findings(corpus: Corpus) -> list[str]:
+def _feature_findings(corpus: Corpus, scales: dict[Modality, _Scale]) -> list[str]:
     found = []
-    tailed = []
-    for modality, width in corpus.widths.items():
-        middle, _, _, constant = _scale(corpus, modality)
-        if constant:
-            found.append(f"{modality}: {constant} of {width} features are constant in train and carry nothing")
-        rows = _train_rows(corpus, modality)
-        deviation = rows.std(axis=0)
-        greatest = deviation.max(initial=0)
-        if len(rows) >= FEWEST and (_kurtosis(rows, deviation) > TAILED).sum() > MANY_TAILED * width:
-            tailed.append(modality)
-        if middle and greatest > WIDE * middle:
+    for modality, scale in scales.items():
+        if scale.constant:
+            width = corpus.widths[modality]
+            found.append(f"{modality}: {scale.constant} of {width} features are constant in train and carry nothing")
+        if scale.middle and scale.greatest > WIDE * scale.middle:
             found.append(
-                f"{modality}: unscaled, one feature's deviation is {greatest / middle:,.0f} times the median's; "
-                "training standardises each feature by the train split, other codes may not"
+                f"{modality}: unscaled, one feature's deviation is {scale.greatest / scale.middle:,.0f} times the "
+                "median's; training standardises each feature by the train split, other codes may not"
             )
         gaps = ~corpus.present[modality]
         if gaps.any():
@@ -200,26 +204,18 @@ def _feature_findings(corpus: Corpus) -> list[str]:
             if rates and max(rates) > 2 * min(rates) + 0.02:
                 words += f", and unevenly: {100 * min(rates):.0f} to {100 * max(rates):.0f} % by class"
             found.append(words)
-    if tailed:
-        names = ",".join(repr(modality) for modality in tailed) + ("," if len(tailed) == 1 else "")
+    if tailed := [modality for modality, scale in scales.items() if scale.tailed > MANY_TAILED]:
         found.append(
             f"{', '.join(tailed)}: some features have long tails (kurtosis above {TAILED:g}): a few utterances lie far "
-            f'from the rest; --config.data.ranked="({names})" makes ranks of them, which may help'
+            f'from the rest; --config.data.ranked="{tuple(tailed)}" makes ranks of them, which may help'
         )
     return found
 
 
-def _kurtosis(rows: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """[d] fourth moment of rows [U, d], U >= 1, over the square of their variance; 0 for constant features."""
-    squares = np.square((rows - rows.mean(axis=0)) / np.where(deviation < FLOOR, np.inf, deviation))
-    return np.square(squares).mean(axis=0)
-
-
 def _made_with_labels(corpus: Corpus) -> list[str]:
-    """Modalities in which test is much narrower than train along the directions that tell the train labels apart.
+    """Return the modalities in which test is much narrower than train along the directions that separate the classes.
 
-    An extractor that was trained on the train labels spreads the classes of train further apart than it can those of
-    test.
+    An extractor that was trained on the train labels separates the classes of train further than those of test.
     """
     found = []
     for modality in corpus.modalities:
@@ -232,21 +228,19 @@ def _made_with_labels(corpus: Corpus) -> list[str]:
                 f"{modality}: along what tells the train labels apart, test is {ratio:.2f} times as wide as "
                 "train. Features that were made with the train labels look so (as do recordings of another kind, or "
                 "other shares of the labels): then validation dialogues out of train score better than new ones ever "
-                "will, and cannot choose; --config.data.leaky trains on what is as unsure as test"
+                "will, and cannot choose"
             )
     return found
 
 
-def _words(corpus: Corpus) -> list[str]:
-    """Each utterance's words without case and punctuation; "" where they are few."""
-    if corpus.transcript is None:
-        return [""] * len(corpus)
-    plain = [" ".join(re.findall(r"\w+", str(text).lower())) for text in corpus.transcript]
+def _words(transcript: np.ndarray) -> list[str]:
+    """Return each utterance's words without case and punctuation; "" where they are few."""
+    plain = [" ".join(re.findall(r"\w+", str(text).lower())) for text in transcript]
     return [words if words.count(" ") >= FEW_WORDS - 1 else "" for words in plain]
 
 
 def _prints(corpus: Corpus, modality: Modality) -> list[bytes]:
-    """A fingerprint of each utterance's features; b"" where they are missing."""
+    """Return a fingerprint of each utterance's features; b"" where they are missing."""
     rows = corpus.features[modality]
     return [
         hashlib.blake2b(np.ascontiguousarray(rows[i]).tobytes(), digest_size=12).digest() if here else b""
@@ -255,7 +249,7 @@ def _prints(corpus: Corpus, modality: Modality) -> list[bytes]:
 
 
 def _groups(values: Sequence[Any]) -> list[list[int]]:
-    """Rows with the same value, where there are several; empty values are none."""
+    """Return the rows of each value that comes several times; empty values do not count."""
     places: dict[Any, list[int]] = collections.defaultdict(list)
     for row, value in enumerate(values):
         if value:
@@ -263,22 +257,18 @@ def _groups(values: Sequence[Any]) -> list[list[int]]:
     return [rows for rows in places.values() if len(rows) > 1]
 
 
-def _duplicates(corpus: Corpus) -> list[str]:
+def _duplicates(corpus: Corpus, contents: Contents) -> list[str]:
     found = []
-    sources: dict[str, Sequence[str] | Sequence[bytes]] = {m: _prints(corpus, m) for m in corpus.modalities}
-    if corpus.transcript is not None:
-        sources = {f"transcript ({FEW_WORDS} words or more)": _words(corpus), **sources}
-    for source, values in sources.items():
+    for source, values in contents.items():
         groups = _groups(values)
         if not groups:
             continue
-        copies = sum(len(g) - 1 for g in groups)
-        leaks = sum(len({str(corpus.split[i]) for i in g}) > 1 for g in groups)
-        words = f"{source}: {count(copies, 'utterance is', 'utterances are')} the same as an earlier one"
-        if leaks:
-            tests = sum(
-                sum(corpus.split[i] == "test" for i in g) for g in groups if any(corpus.split[i] == "train" for i in g)
-            )
+        copies = sum(len(rows) - 1 for rows in groups)
+        name = f"transcript ({FEW_WORDS} words or more)" if source == "transcript" else source
+        words = f"{name}: {count(copies, 'utterance is', 'utterances are')} the same as an earlier one"
+        splits = [corpus.split[rows].tolist() for rows in groups]
+        if leaks := sum(len(set(inside)) > 1 for inside in splits):
+            tests = sum(inside.count("test") for inside in splits if "train" in inside)
             words += f"; {count(leaks, 'group')} of them in several splits, {tests:,} test utterances seen in train"
         found.append(words)
     return found
@@ -297,51 +287,45 @@ def _shared_speakers(corpus: Corpus, splits: Sequence[str]) -> list[str]:
     return found
 
 
-def _copied_dialogues(corpus: Corpus) -> list[str]:
-    """Dialogues most of whose longer utterances also make up a dialogue of another split."""
-    values: Sequence[str] | Sequence[bytes] = _words(corpus)
+def _copied_dialogues(corpus: Corpus, contents: Contents) -> list[str]:
+    """Return how many dialogues share most of their longer utterances with a dialogue of another split."""
+    values = contents.get("transcript", ())
     if not any(values):
-        values = _prints(corpus, corpus.modalities[0])
+        values = contents[corpus.modalities[0]]
     counted = np.bincount(corpus.dialogue[[bool(v) for v in values]], minlength=len(corpus.dialogue_ids))
     shared: collections.Counter[tuple[int, int]] = collections.Counter()
     for rows in _groups(values):
-        if len(rows) > 50:  # a phrase of the trade, not a copy
+        if len(rows) > MOST_COPIES:
             continue
         where = {int(corpus.dialogue[i]): str(corpus.split[i]) for i in rows}
-        for one, other in itertools.combinations(sorted(where), 2):
-            if where[one] != where[other]:
-                shared[one, other] += 1
-    copies = [
-        (corpus.dialogue_ids[a], corpus.dialogue_ids[b])
-        for (a, b), n in shared.items()
-        if n >= 3 and n >= SHARED * min(counted[a], counted[b])
-    ]
+        pairs = itertools.combinations(sorted(where), 2)
+        shared.update((one, other) for one, other in pairs if where[one] != where[other])
+    copies = [(a, b) for (a, b), n in shared.items() if n >= 3 and n >= SHARED * min(counted[a], counted[b])]
     if not copies:
         return []
-    example = " and ".join(copies[0])
+    example = " and ".join(corpus.dialogue_ids[d] for d in copies[0])
     words = count(len(copies), "pair of dialogues", "pairs of dialogues")
     return [f"{words} in different splits are copies for the most part, such as {example}"]
 
 
-def _contradictions(corpus: Corpus) -> list[str]:
-    """The same words, or the same features, under different labels."""
+def _contradictions(corpus: Corpus, contents: Contents) -> list[str]:
+    """Return how often the same words, or the same features, have different labels."""
     found = []
-    sources: dict[str, Sequence[str] | Sequence[bytes]] = {"words": _words(corpus)}
-    sources |= {f"{m} features": _prints(corpus, m) for m in corpus.modalities}
-    for source, values in sources.items():
+    for source, values in contents.items():
         labelled = [v if label != UNLABELED else v[:0] for v, label in zip(values, corpus.label.tolist(), strict=True)]
         groups = _groups(labelled)
-        mixed = [g for g in groups if len({int(corpus.label[i]) for i in g}) > 1]
+        mixed = [rows for rows in groups if len(set(corpus.label[rows].tolist())) > 1]
         if mixed:
+            name = "words" if source == "transcript" else f"{source} features"
             found.append(
-                f"label noise: {len(mixed):,} of {len(groups):,} groups of utterances with the same {source} have "
+                f"label noise: {len(mixed):,} of {len(groups):,} groups of utterances with the same {name} have "
                 f"different labels, such as {corpus.utterance_ids[mixed[0][0]]} and {corpus.utterance_ids[mixed[0][1]]}"
             )
     return found
 
 
 def _odd_neighbours(corpus: Corpus) -> list[str]:
-    """Labels that all of an utterance's nearest neighbours in the train split contradict with one voice."""
+    """Return whether neighbours in the train split have the same labels, and labels that all but one contradict."""
     rows = np.flatnonzero((corpus.split == "train") & (corpus.label != UNLABELED))
     if len(rows) < 10 * NEIGHBOURS:
         return []
@@ -372,6 +356,6 @@ def _odd_neighbours(corpus: Corpus) -> list[str]:
         shown = ", ".join(corpus.utterance_ids[i] for i in against[:5])
         found.append(
             f"label noise: {len(against):,} of {len(rows):,} train utterances have a label that at least "
-            f"{NEIGHBOURS - 1} of their {NEIGHBOURS} nearest neighbours contradict with one voice, such as {shown}"
+            f"{NEIGHBOURS - 1} of their {NEIGHBOURS} nearest neighbours contradict in the same way, such as {shown}"
         )
     return found

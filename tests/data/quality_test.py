@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ariigcn_jax.data import quality
 from ariigcn_jax.types import UNLABELED
 from tests.support.layout_files import conversations
-from tools import quality
 
 
 def clean(**options):
