@@ -1,4 +1,4 @@
-"""Trains the full model and ablations of it with the same seeds, and says what each one costs:
+"""Trains the full model and ablations of it with the same seeds, and tells what each one costs:
 
     python -m experiments.ablate --config=experiments/iemocap.py:single --ablations=no_tgan,no_iccl,no_imcl --seeds=10
 
@@ -8,7 +8,7 @@ changes the full model, and with it every ablation.
 Each run is a work directory below --workdir. The same command resumes where it stopped; a longer list of ablations adds
 the new ones. The seeds of one ablation share one compilation, and all processes the compilation cache.
 
-What comes out: ablations.md, .csv, .tex, .json and .png, with the difference from the full model seed by seed.
+The results are ablations.md, .csv, .tex, .json and .png, with the difference from the full model seed by seed.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ from typing import Any
 
 from absl import flags
 
+from ariigcn_jax.analysis import statistics
 from ariigcn_jax.data import normalisation
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.runs import figures, results
 from ariigcn_jax.types import Corpus, UserError
-from experiments import ablations
-from experiments.command import define_config, flag, main
-from experiments.session import MAY_DIFFER, load
+from experiments import ablations, study
+from experiments.command import flag, main
+from experiments.session import load
 
 FULL = "full"
 
 
 def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any]:
-    """The full model and every ablation as configs.
+    """Return the full model and every ablation as configs.
 
     Args:
       config: of the full model.
@@ -42,9 +46,6 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
     Raises:
       UserError: an ablation is unknown, cannot be built, or changes nothing.
     """
-    from ariigcn_jax.objective import terms as objective
-    from experiments import study
-
     if twice := [name for name in names if list(names).count(name) > 1]:
         raise UserError(f"--ablations names {twice[0]} twice. Leave one of them out.")
     configs = {FULL: config}
@@ -67,16 +68,17 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
         study.check(changed, corpus, ())
         configs[name] = changed
     if len(configs) == 1:
-        raise UserError("Which ablations? For example --ablations=no_tgan,no_iccl,no_imcl or --ablations=components")
+        raise UserError("--ablations is missing, for example --ablations=no_tgan,no_iccl,no_imcl or =components.")
     study.check(config, corpus, ())
     return configs
 
 
 def _effective(config: Any, corpus: Any) -> dict[str, Any]:
-    """The options that count on a corpus: no hyper-parameter of a loss that is not taken, and none about ratings,
-    other modalities, or copies and ranks of modalities that the corpus does not have."""
-    from ariigcn_jax.objective import terms as objective
+    """Return the options that have an effect on a corpus.
 
+    Left out are hyper-parameters that a loss does not take, and options about ratings, other modalities, or copies and
+    ranks of modalities where the corpus has none.
+    """
     options: dict[str, Any] = config.to_dict()
     for slot, loss in options["losses"].items():
         if loss["fn"] in objective.TERMS[slot]:  # another is refused where the model is built
@@ -96,34 +98,30 @@ def _effective(config: Any, corpus: Any) -> dict[str, Any]:
     return options
 
 
-def rows(contents: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every score of every run, and its difference from the full model's.
+def rows(contents: study.Contents) -> list[dict[str, Any]]:
+    """Return every score of every run, and its difference from the full model's.
 
     Args:
-      contents: name -> content of results.json; the full model is there, and all have the same seeds.
+      contents: name -> content of results.json; the full model is among them, and all have the same seeds.
 
     Returns:
-      For each split, score and run a dictionary: ablation, split, score, mean, std, per_seed, and but for the full
-      model difference, low, high, p, corrected (over the ablations, for this score); on validation only of those that
-      are validated as the full model is (`data.cross_validation`).
+      For each split, score and run a dictionary: ablation, split, score, mean, std, per_seed; and for an ablation
+      difference, low, high, p, corrected (over the ablations, for this score). On validation an ablation has these only
+      if it was validated as the full model was (`data.cross_validation`).
     """
-    from ariigcn_jax.analysis import statistics
-    from experiments import study
-
     found = []
     full = contents[FULL]
-    scores = [(name, None) for name in study.scores(full)] + [("class_f1", k) for k in range(len(full["label_names"]))]
     for split in ("test", "valid"):
-        for score, index in scores:
-            title = score if index is None else f"f1 of {full['label_names'][index]}"
-            summaries = {name: _element(content[split][score], index) for name, content in contents.items()}
-            alike = [
-                n for n in contents if n != FULL and (split == "test" or _validated(contents[n]) == _validated(full))
-            ]
-            others = {name: summaries[name]["per_seed"] for name in alike}
-            differences = statistics.compare(summaries[FULL]["per_seed"], others)
-            for name, summary in summaries.items():
-                row = {"ablation": name, "split": split, "score": title, **summary}
+        values = {name: study.per_seed(content, split) for name, content in contents.items()}
+        alike = [
+            name for name, content in contents.items() if split == "test" or _validated(content) == _validated(full)
+        ]
+        for score in values[FULL]:
+            scores = {name: of_run[score] for name, of_run in values.items()}
+            others = {name: scores[name] for name in alike if name != FULL}
+            differences = statistics.compare(scores[FULL], others)
+            for name, summary in study.summarise(scores).items():
+                row = {"ablation": name, "split": split, "score": score, **summary}
                 if name in differences:
                     difference = differences[name].to_dict()
                     row |= {"difference": difference.pop("mean"), **difference, "per_seed": summary["per_seed"]}
@@ -132,126 +130,75 @@ def rows(contents: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _validated(content: Mapping[str, Any]) -> int:
-    """What validation scores are of: single members, each on the part that it left out of so many; 0 for the run's
-    answers to one validation split."""
+    """Return what validation scores are of: so many single members, each on a fold of its own, or 0 for the average of
+    all members on one validation split."""
     return content["members"] if content.get("cross_validation") else 0
 
 
-def _element(summary: Mapping[str, Any], index: int | None) -> dict[str, Any]:
-    if index is None:
-        return {key: summary[key] for key in ("mean", "std", "per_seed")}
-    return {
-        "mean": summary["mean"][index],
-        "std": summary["std"][index],
-        "per_seed": [seed[index] for seed in summary["per_seed"]],
-    }
-
-
-def table(
-    contents: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
-) -> tuple[list[str], list[list[str]]]:
-    """Header and cells for people: scores in percent, differences in points; a metric that is no share as it is."""
-    from ariigcn_jax.runs import results
-    from experiments import study
-
-    select = contents[FULL]["select"]
-    titles = {name: metric.title for name, metric in results.task_of(contents[FULL]).metrics.items()}
-    others = [score for score in study.scores(contents[FULL]) if score != select]
+def table(contents: study.Contents, found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the header and the rows for people: scores in percent, or in the unit of a metric that is no share."""
+    titles = study.titles(contents[FULL])
+    select, *others = titles
     header = ["ablation", titles[select], "Δ", "95 % interval", "p", "p (Holm)"]
     header += [*(titles[score] for score in others), f"valid {titles[select]}"]
-    main_rows = {row["ablation"]: row for row in found if row["split"] == "test" and row["score"] == select}
-    cells = [
-        [
-            name,
-            results.number(content["test"][select], select),
-            *_compared(main_rows[name], select),
-            *(results.number(content["test"][score], score) for score in others),
-            results.number(content["valid"][select], select),
-        ]
-        for name, content in contents.items()
-    ]
-    return header, cells
+    by_name = {row["ablation"]: row for row in found if (row["split"], row["score"]) == ("test", select)}
+    lines = [header]
+    for name, content in contents.items():
+        row, compared = by_name[name], ["", "", "", ""]
+        if "difference" in row:
+            compared = tasks.difference(select, row["difference"], row["low"], row["high"])
+            compared += [study.p_value(row["p"]), study.p_value(row["corrected"])]
+        after = [results.number(content["test"][score], score) for score in others]
+        valid = results.number(content["valid"][select], select)
+        lines.append([name, results.number(content["test"][select], select), *compared, *after, valid])
+    return lines
 
 
-def _compared(row: Mapping[str, Any], select: str) -> list[str]:
-    from ariigcn_jax.objective import tasks
-    from experiments import study
-
-    if "difference" not in row:
-        return ["", "", "", ""]
-    tests = [study.p_value(row["p"]), study.p_value(row["corrected"])]
-    return [*tasks.difference(select, row["difference"], row["low"], row["high"]), *tests]
-
-
-def caption(contents: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the table's numbers are."""
-    from ariigcn_jax.objective import tasks
-    from ariigcn_jax.runs import results
-
-    count, tests = len(contents[FULL]["seeds"]), len(contents) - 1
-    unit = results.unit(results.task_of(contents[FULL]))
-    validated = {_validated(content) for content in contents.values()}
-    unlike = " Validation scores differ in what they are of (data.cross_validation)." if len(validated) > 1 else ""
-    unpaired = (
-        " Seeds of runs with other numbers of models begin otherwise: they are paired in name only."
-        if len({content.get("members", 1) for content in contents.values()}) > 1
-        else ""
+def caption(contents: study.Contents) -> str:
+    """Return what the table's numbers are."""
+    full = contents[FULL]
+    words = (
+        f"{full['experiment']}: test split, {results.which_epoch(full)}; mean ± std of {len(full['seeds'])} seed(s), "
+        f"{results.unit(results.task_of(full))}. Δ: ablation − full model, seed by seed, in "
+        f"{tasks.difference_unit(full['select'])}; interval: studentised bootstrap over seeds. p: paired t-test, and "
+        f"after Holm's correction for {len(contents) - 1} ablation(s). Seeds vary, the corpus and its splits do not."
     )
-    points = tasks.difference_unit(contents[FULL]["select"])
-    return (
-        f"{contents[FULL]['experiment']}: test split, {results.which_epoch(contents[FULL])}; mean ± std of {count} "
-        f"seed(s), {unit}. Δ: ablation − full model, seed by seed, in {points}; interval: studentised bootstrap over "
-        "seeds. "
-        f"p: paired t-test, and after Holm's correction for {tests} ablation(s). Seeds vary, the corpus and its splits "
-        f"do not.{unlike}{unpaired}"
-    )
+    if len({_validated(content) for content in contents.values()}) > 1:
+        words += " Validation scores differ in what they are of (data.cross_validation)."
+    if len({content.get("members", 1) for content in contents.values()}) > 1:
+        words += " Runs with different numbers of models start from different seeds: they are paired in name only."
+    return words
 
 
-def write(contents: Mapping[str, Mapping[str, Any]], directory: Any) -> str:
-    """Writes the tables and the picture into an open work directory; returns the table as Markdown."""
-    from ariigcn_jax.objective import tasks
-    from ariigcn_jax.runs import figures, tables
-
-    found = rows(contents)
-    header, cells = table(contents, found)
-    words, select = caption(contents), contents[FULL]["select"]
-    text = f"{tables.markdown(header, cells)}\n\n{words}\n"
-    directory.write_text("ablations.md", text)
-    directory.write_text("ablations.tex", tables.latex(header, cells, words))
-    columns = ["ablation", "split", "score", "mean", "std", "difference", "low", "high", "p", "corrected"]
-    seeds = contents[FULL]["seeds"]
-    directory.write_text(
-        "ablations.csv",
-        tables.comma_separated(
-            [*columns, *(f"seed_{seed}" for seed in seeds)],
-            [[*(row.get(column, "") for column in columns), *row["per_seed"]] for row in found],
-        ),
-    )
-    directory.write_json("ablations.json", {"seeds": seeds, "select": select, "rows": found})
+def write(contents: study.Contents, directory: Any) -> str:
+    """Write the tables and the picture into an open work directory; return what to print."""
+    if FULL not in contents or len(contents) == 1:
+        return ""
+    full, found = contents[FULL], rows(contents)
+    select, seeds = full["select"], full["seeds"]
     drawn = {
         row["ablation"]: row
         for row in found
-        if row["split"] == "test" and row["score"] == select and row["ablation"] != FULL
+        if (row["split"], row["score"]) == ("test", select) and row["ablation"] != FULL
     }
-    if drawn:
-        full = contents[FULL]["test"][select]["per_seed"]
-        title = f"{contents[FULL]['experiment']}: test {select}, difference from the full model"
-        directory.write_bytes(
-            "ablations.png", figures.differences(drawn, full, title, scale=tasks.METRICS[select].scale)
-        )
-    return text
+    title = f"{full['experiment']}: test {select}, difference from the full model"
+    columns = ["ablation", "split", "score", "mean", "std", "difference", "low", "high", "p", "corrected"]
+    return study.write_tables(
+        directory,
+        "ablations",
+        cells=table(contents, found),
+        caption=caption(contents),
+        csv=[[*columns, *(f"seed_{seed}" for seed in seeds)]]
+        + [[*(row.get(column, "") for column in columns), *row["per_seed"]] for row in found],
+        content={"seeds": seeds, "select": select, "rows": found},
+        picture=figures.differences(drawn, full["test"][select]["per_seed"], title, scale=study.scale(full)),
+    )
 
 
 def command(overrides: Sequence[str]) -> None:
-    """Runs what the flags say."""
-    config = flag("config")
-    if flag("seeds") or "num_seeds" not in overrides:
-        config.num_seeds = flag("seeds") or 10
+    """Run what the flags say."""
+    config = study.config_of_flags(10, overrides)
     corpus = load(config, overrides)
-    from ariigcn_jax.objective import terms as objective
-    from ariigcn_jax.runs import workdir as workdirs
-    from experiments import study
-
     objective.check_overrides(config.losses.to_dict(), overrides)
     if not config.eval.test:
         raise UserError("The table is of the test split: leave eval.test=True. experiments.sweep looks at validation.")
@@ -260,23 +207,12 @@ def command(overrides: Sequence[str]) -> None:
             f"The table is of the test split, and the corpus {corpus.name!r} has no labelled utterance in it. "
             "--config.data.split=fold1of5 holds a fifth of the dialogues out; experiments.sweep looks at validation."
         )
-    configs = variants(config, flag("ablations"), corpus)
-    name = f"{config.experiment}-ablate"
-    with workdirs.open(flag("workdir"), name, config.to_dict(), may_differ=MAY_DIFFER) as directory:
-        print(f"{directory.path}: {len(configs)} runs of {config.num_seeds} seed(s)", flush=True)
-        contents, failures = study.run_all(configs, directory.path)
-        if FULL in contents and len(contents) > 1:
-            print(f"\n{write(contents, directory)}\n{directory.path}: ablations.md, .csv, .tex, .json, .png")
-        study.complain(failures, directory.path)
+    study.carry_out("ablate", config, variants(config, flag("ablations"), corpus), write)
 
 
 if __name__ == "__main__":
-    define_config()
+    study.define_flags(seeds=10)
     flags.DEFINE_list(
         "ablations", [], "what to take out: names of experiments/ablations.py, groups of them, or name+name"
     )
-    flags.DEFINE_integer(
-        "seeds", None, "seeds of each run, config.seed and those after it; 10 by default", lower_bound=1
-    )
-    flags.DEFINE_string("workdir", None, "folder of all runs, made or resumed; by default a new one under runs/")
     sys.exit(main(command, __doc__, sys.argv))

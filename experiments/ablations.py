@@ -1,13 +1,13 @@
-"""Ablations: what to take out of the model or to swap in it, as data in the command line's vocabulary.
+"""Lists the ablations: options that take parts out of the model or swap them, under names for the command line.
 
     python -m experiments.run --config=experiments/iemocap.py:no_tgan+no_imcl
     python -m experiments.ablate --config=experiments/iemocap.py:single --ablations=no_tgan,no_imcl,no_tgan+no_imcl
 
-A name stands for the options that it changes; `+` joins names. What is learnt, `task_…`, is laid below the others: in
-task_regression+regression_mse the loss is that of regression_mse. An entry of one's own is one line of ABLATIONS.
+A name stands for the options that it changes; `+` joins names. Other names override a task's options (`task_…`): in
+task_regression+regression_mse the loss is that of regression_mse. To add an ablation, add a line to ABLATIONS.
 
-Which modalities there are depends on the corpus, so those ablations are a pattern: `only_` and the beginnings of the
-names of those to keep, as in `only_text` and `only_text_audio`.
+Modalities depend on the corpus, so their ablations are a pattern: `only_` and the beginnings of the names of those to
+keep, as in `only_text` and `only_text_audio`.
 """
 
 from __future__ import annotations
@@ -17,40 +17,37 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ariigcn_jax.files import flatten
 from ariigcn_jax.types import UserError
 
 ONLY, TASK = "only_", "task_"
 SINGLE: dict[str, Any] = {"members": 1, "data.cross_validation": False}
-# What is ours beside the paper's parts: one by one here, all of it in `paper`
+# Our additions to the paper's parts, one by one; `paper` takes all of them out
 ADDITIONS: dict[str, dict[str, Any]] = {
     "no_unimodal": {"losses.unimodal.weight": 0.0},
     "no_ratings": {"losses.ratings.weight": 0.0},
-    # features as ranks
     "no_ranked": {"data.ranked": ()},
-    # copies of features standardised within the dialogue, or within it and the speaker
     "no_copies": {"data.speaker_normalised": (), "data.dialogue_normalised": ()},
-    # modalities and features that go missing in training
     "no_modality_dropout": {"model.modality_dropout": 0.0, "model.dialogue_dropout": 0.0},
     "no_input_dropout": {"model.input_dropout": 0.0},
     # focal loss without its exponent is cross entropy
     "no_focal": {"losses.emotion.gamma": 0.0},
-    # the context behind the encoders
     "no_context": {"model.context": "none"},
-    # the parameters themselves in place of their moving average, so at a rate that falls to 0
+    # without an average, the rate has to fall to 0
     "no_average": {"optimizer.average": 0.0, "optimizer.schedule": "cosine"},
 }
 PAPER = SINGLE | {key: value for part in ADDITIONS.values() for key, value in part.items()}
-# No auxiliary loss: encoders, graph and classifier with its own loss
+# Encoders, graph and classifier with the classifier's own loss
 NO_AUXILIARY = {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")}
-# What `paper` is held against: its encoders and classifier alone, and one way to hear the conversation, or none
+# Baselines for `paper`: its encoders and classifier, with one kind of context or none
 BASELINES: dict[str, dict[str, Any]] = {
     "utterance_mlp": PAPER | NO_AUXILIARY | {"model.graph.layers": 0},
     "contextual_gru": PAPER | NO_AUXILIARY | {"model.graph.layers": 0, "model.context": "gru"},
     "windowed_attention": PAPER | NO_AUXILIARY,
 }
-# Names that set options of losses which not every experiment takes
+# Names whose options may have no effect on some losses, which is no error
 WHOLE: dict[str, dict[str, Any]] = {"paper": PAPER, **BASELINES}
-# Names that are no ablations, with the experiments whose files know them (base.finish)
+# Names that belong to experiments' files and are no ablations (base.finish)
 OF_FILES = {"generated": "mosei, mustard and urfunny", "text_layers": "iemocap, meld and mosi"}
 ABLATIONS: dict[str, dict[str, Any]] = {
     # The paper's components
@@ -65,17 +62,17 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     # One model, or the answers of five averaged
     "single": SINGLE,
     "ensemble": {"members": 5},
-    # Each of several models leaves out another part of train and validation, or all the same validation split
+    # Each of several models is validated on a fold of its own, or all on the same validation split
     "cross_validation": {"data.cross_validation": True},
     "no_cross_validation": {"data.cross_validation": False},
     # The graph
     "no_graph": {"model.graph.layers": 0},
-    # a copy standardised by speaker knows who speaks
+    # copies standardised by speaker depend on who speaks
     "no_speaker": {"model.speakers": 0, "model.graph.speaker_relations": False, "data.speaker_normalised": ()},
     "no_edge_attention": {"model.graph.score": "uniform"},
     "dot_attention": {"model.graph.score": "dot"},
     "complete_graph": {"model.graph.past": -1, "model.graph.future": -1},
-    # a context would hear the whole dialogue, and copies are standardised over all of it
+    # a context and copies standardised over the dialogue would see later utterances
     "causal_graph": {
         "model.graph.future": 0,
         "model.context": "none",
@@ -85,7 +82,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     # The functions of the loss slots
     "emotion_cross_entropy": {"losses.emotion.fn": "cross_entropy"},
     "emotion_weighted_cross_entropy": {"losses.emotion.fn": "weighted_cross_entropy"},
-    "emotion_focal": {"losses.emotion.fn": "focal", "losses.emotion.gamma": 2.0},  # as it was published
+    "emotion_focal": {"losses.emotion.fn": "focal", "losses.emotion.gamma": 2.0},  # the published γ
     "regression_l1": {"losses.emotion.fn": "l1", "losses.unimodal.fn": "l1"},
     "regression_mse": {"losses.emotion.fn": "mse", "losses.unimodal.fn": "mse"},
     "regression_huber": {"losses.emotion.fn": "huber", "losses.unimodal.fn": "huber"},
@@ -105,7 +102,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gan_feature": {"model.gan.wiring": "feature"},
     "gan_latent": {"model.gan.wiring": "latent"},
     "gan_summed": {"discriminator.game": "summed"},
-    # As the journal version's code has it: on codes, both players' losses added up under one optimizer
+    # As in the journal version's code: on codes, with both players' losses added up under one optimizer
     "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},
     # IEMOCAP's other protocol: four emotions, and frustration is context without a label
     "four_way": {"data.relabel": "excited=happy,frustrated="},
@@ -129,7 +126,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
         "eval.select": "micro_f1",
     },
 }
-# Names for several; `modalities`, each kind alone and each pair of kinds, follows from the corpus.
+# Names for several ablations. `modalities`, each kind alone and each pair of kinds, follows from the corpus.
 GROUPS: dict[str, tuple[str, ...]] = {
     "components": tuple(
         f"no_{part}" for part in ("tgan", "iccl", "imcl", "contrast", "unimodal", "ratings", "auxiliary", "graph")
@@ -141,18 +138,18 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "gan": tuple(name for name in ABLATIONS if name.startswith("gan_")),
 }
 MODALITIES = "modalities"
-# Options with which scores are of something else, and have no difference from those without.
+# Options that change what is measured, so that scores with and without cannot be compared
 MEASURED = ("data.task", "data.label", "data.relabel", "data.split", "data.without")
 
 
 def options(names: str) -> dict[str, Any]:
-    """What ablations change.
+    """Return the options that ablations change.
 
     Args:
       names: names joined by `+`; "" changes nothing.
 
     Returns:
-      Dotted key of the config -> value. A task's options give way to those of other names.
+      Dotted key of the config -> value. Other names override a task's options.
 
     Raises:
       UserError: an unknown name, or two that want different values of one option.
@@ -163,7 +160,7 @@ def options(names: str) -> dict[str, Any]:
 
 
 def _joined(names: Iterable[str]) -> dict[str, Any]:
-    """What names change that stand beside each other."""
+    """Return the options of names that may not contradict each other."""
     changes: dict[str, Any] = {}
     owner: dict[str, str] = {}
     for name in names:
@@ -178,7 +175,7 @@ def _joined(names: Iterable[str]) -> dict[str, Any]:
 
 
 def apply(config: Any, names: str) -> None:
-    """Changes a config's options, locked or not, and adds the ablations to the experiment's name.
+    """Change a config's options, locked or not, and add the ablations to the experiment's name.
 
     Args:
       config: as `experiments.base.get_config`.
@@ -193,7 +190,7 @@ def apply(config: Any, names: str) -> None:
 
 
 def override(config: Any, changes: Mapping[str, Any]) -> None:
-    """Changes options that a config has; one that it has not is an error, or a typo would measure nothing.
+    """Change options of a config; an option that it does not have is an error, or a typo would measure nothing.
 
     Args:
       config: as `experiments.base.get_config`; locked from here on.
@@ -207,22 +204,21 @@ def override(config: Any, changes: Mapping[str, Any]) -> None:
         try:
             config.update_from_flattened_dict({key: value})
         except KeyError as error:
-            raise UserError(
-                f"The config has no option {key}.{nearest(key, _leaves(config))} experiments/base.py has them all."
-            ) from error
+            meant = nearest(key, flatten(config.to_dict()))
+            raise UserError(f"The config has no option {key}.{meant} experiments/base.py lists them.") from error
         except TypeError as error:
-            leaves = _leaves(config)
+            leaves = flatten(config.to_dict())
             kind = f"of type {type(leaves[key]).__name__}" if key in leaves else "a group of options"
             raise UserError(f"{key} cannot be {value!r}: it is {kind}.") from error
 
 
 def expand(names: Iterable[str], modalities: Sequence[str]) -> list[str]:
-    """Names with each group in place of its name, each once, in order.
+    """Return ablations with each group's members in its place, each once, in order.
 
     Args:
       names: ablations and groups.
-      modalities: names of the corpus' modalities, for the group `modalities`. What stands before the first underscore
-        is a modality's kind.
+      modalities: names of the corpus's modalities, for the group `modalities`. The part before the first underscore is
+        a modality's kind.
 
     Raises:
       UserError: an unknown name.
@@ -254,12 +250,6 @@ def _changes(name: str) -> dict[str, Any]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """ " Did you mean …?", with the known word that is most like another; "" where none is like it."""
+    """Return " Did you mean …?" with the known word that is most like another; "" where none is like it."""
     close = difflib.get_close_matches(word, list(known), 1)
     return f" Did you mean {close[0]}?" if close else ""
-
-
-def _leaves(config: Any) -> dict[str, Any]:
-    from ariigcn_jax.files import flatten
-
-    return flatten(config.to_dict())

@@ -1,10 +1,11 @@
-"""Every default, once. An experiment's file changes what it needs; the command line changes the rest.
+"""Holds every default, once. An experiment's file changes what it needs; the command line changes the rest.
 
 --config.losses.iccl.weight=0       removes a term, and its compute
 --config.losses.imcl.fn=margin      swaps one
 --config=FILE:no_tgan+no_imcl       takes parts out by name (ablations.py)
 """
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from experiments import ablations
 
 
 def get_config() -> ConfigDict:
-    """All options, each with its unit and legal values."""
+    """Return all options, each with its unit and legal values."""
     config = ConfigDict()
     config.experiment = "base"  # name in logs and of the work directory
     config.seed = 0  # of parameters, order and dropout; seeds seed .. seed + num_seeds - 1 are run
@@ -138,45 +139,41 @@ def get_config() -> ConfigDict:
     return config
 
 
-GENERATED, TEXT_LAYERS = "generated", "text_layers"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def finish(
-    config: ConfigDict, names: str, text_layers: Mapping[str, Any] | None = None, **generated: Any
-) -> ConfigDict:
-    """What every experiment returns: its config with the ablations that the command line names behind a colon, locked.
+def text_layers(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that learn from a corpus's file with one field more, `text_layers`.
+
+    Args:
+      name: of the corpus.
+      changes: what else the experiment changes then, dotted key -> value.
+    """
+    wanted = (
+        f"layers/{name}.npz is {name}.npz with one field more, `text_layers`: the last four layers of MiniLM over its\n"
+        "transcripts (experiments/RESULTS.md). The command below makes it and needs the extra `text`. Where\n"
+        f"{name}.npz lies elsewhere, give its path, and the folder layers/ beside it:\n\n"
+        f"    python -m tools.features extract --corpus data/{name}.npz --text {MINILM},name=text_layers,"
+        "layers=-1/-2/-3/-4,combine=concat --out data/layers/"
+    )
+    return {"data.name": f"layers/{name}", "data.wanted": wanted, **changes}
+
+
+def finish(config: ConfigDict, names: str, **own: Mapping[str, Any]) -> ConfigDict:
+    """Return the config with what the command line names behind the experiment's file, locked.
 
     Args:
       config: of the experiment.
-      names: of experiments/ablations.py, joined by `+`; "" for none. Where the experiment has a generator, "generated"
-        is one of them: conversations of the corpus's layout in the place of its file. "text_layers" is another where
-        the experiment has it: a copy of the corpus's file with the field text_layers.
-      text_layers: dotted keys -> values with which that copy is learnt from.
-      **generated: keywords of corpus.generate.
+      names: of experiments/ablations.py or of `own`, joined by `+`; "" for none.
+      **own: names that this experiment has, such as `generated` -> dotted key -> value that they set.
     """
     chosen = list(dict.fromkeys(names.split("+")))
-    if text_layers and TEXT_LAYERS in chosen:
-        _take_layers(config, text_layers)
-        chosen.remove(TEXT_LAYERS)
-    if generated and GENERATED in chosen:
-        config.experiment += f":{GENERATED}"
-        config.data.generate = ConfigDict(generated)
-        chosen.remove(GENERATED)
+    for name in [name for name in chosen if name in own]:
+        chosen.remove(name)
+        config.experiment += f":{name}"
+        for key, value in own[name].items():
+            group, _, option = key.rpartition(".")
+            operator.attrgetter(group)(config)[option] = value
     config.lock()
     ablations.apply(config, "+".join(chosen))
     return config
-
-
-def _take_layers(config: ConfigDict, changes: Mapping[str, Any]) -> None:
-    name = config.data.name
-    config.experiment += f":{TEXT_LAYERS}"
-    config.data.wanted = (
-        f"layers/{name}.npz is {name}.npz with one field more, `{TEXT_LAYERS}`: its transcripts through the last four\n"
-        "layers of MiniLM (experiments/RESULTS.md). This makes it, with the extra `text`; where\n"
-        f"{name}.npz lies elsewhere, give its path, and the folder layers/ beside it:\n\n"
-        f"    python -m tools.features extract --corpus data/{name}.npz --text {MINILM},name={TEXT_LAYERS},"
-        "layers=-1/-2/-3/-4,combine=concat --out data/layers/"
-    )
-    config.data.name = f"layers/{name}"
-    ablations.override(config, changes)

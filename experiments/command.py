@@ -1,4 +1,4 @@
-"""What every command here shares: reading its flags, and turning what a user can mend into one message."""
+"""Runs commands: reads their flags, and turns a mistake of the user into one message."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ml_collections import config_flags
 
 from ariigcn_jax.types import UserError
 
-NEEDS = {"int()": "a whole number", "float": "a number", "boolean": "true or false"}  # by the words of absl's errors
+NEEDS = {"int()": "a whole number", "float": "a number", "boolean": "true or false"}  # by a word of absl's message
 CONFIG_HELP = (
     "an experiment's file, e.g. experiments/synthetic.py; --config.KEY=VALUE changes one of its options,\n"
     "    which experiments/base.py lists; :NAME behind the file swaps parts, as named in experiments/ablations.py,\n"
-    "    or says what is learnt from: text_layers or generated, of the experiments that have it (experiments/base.py)"
+    "    or takes other data: text_layers or generated, in the experiments that have it"
 )
 
 
 def define_config() -> None:
-    """Defines --config."""
+    """Define --config."""
     config_flags.DEFINE_config_file("config", None, CONFIG_HELP)
 
 
 def parse(argv: Sequence[str], instead: str = "") -> list[str]:
-    """Reads the command line into absl's flags.
+    """Read the command line into absl's flags.
 
     Args:
       argv: the program and its arguments.
-      instead: name of a flag that makes --config superfluous.
+      instead: name of a flag that replaces --config.
 
     Returns:
       Dotted keys of the config that the user set.
@@ -53,10 +53,10 @@ def parse(argv: Sequence[str], instead: str = "") -> list[str]:
         raise UserError(f"unrecognised argument {left[0]!r}. Options begin with --, as in --config.seed=3.")
     if instead and flags.FLAGS[instead].value:
         if config is not None:
-            raise UserError(f"--{instead} has a config of its own: leave --config out.")
+            raise UserError(f"--{instead} has a config of its own. Leave --config out.")
         return []
     if config is None:
-        raise UserError("Which experiment? For example --config=experiments/synthetic.py")
+        raise UserError("--config is missing, for example --config=experiments/synthetic.py")
     return list(config_flags.get_override_values(flags.FLAGS["config"]))
 
 
@@ -92,78 +92,77 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
 
 
 def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], instead: str = "") -> int:
-    """Runs a command.
+    """Run a command that takes an experiment's file.
 
     Args:
-      command: takes the keys that the user set; raises UserError for what a user can mend.
+      command: takes the keys that the user set.
       doc: printed for --help.
       argv: the program and its arguments.
-      instead: name of a flag that makes --config superfluous.
+      instead: name of a flag that replaces --config.
 
     Returns:
-      The exit status: 0, 1 after a UserError or where nobody reads on, 130 after an interruption.
+      The exit status, as `guarded`.
     """
-    _listen()
     if {"--help", "-h", "--helpfull"} & set(argv[1:]):
         print(f"{doc.strip()}\n\nOptions:\n\n  --config: {CONFIG_HELP}{flags.FLAGS.main_module_help()}")
         return 0
-    try:
-        command(parse(argv, instead))
-        print(end="", flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        print("Stopped: nobody reads the output. The same command with the run's --workdir resumes.", file=sys.stderr)
-        sys.stdout = None  # or Python complains once more when it ends
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. The same command with the run's --workdir resumes from its last checkpoint.", file=sys.stderr)
-        return 130
-    return 0
+    resume = "The same command with the run's --workdir resumes from its last checkpoint."
+    return guarded(lambda: command(parse(argv, instead)), resume)
 
 
 def call(command: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
-    """Runs a command that takes no experiment's file.
+    """Run a command that takes no experiment's file.
 
     Args:
-      command: takes the options; raises UserError for what a user can mend.
-      parser: of the options.
+      command: takes the options.
+      parser: of the options; ends the program with status 2 where they are wrong.
       argv: the arguments, without the program.
 
     Returns:
-      The exit status: 0, 1 after a UserError or where nobody reads on, 130 after an interruption; wrong options end the
-      program with 2.
+      The exit status, as `guarded`.
     """
     options = parser.parse_args(argv)
-    _listen()
+    return guarded(lambda: command(options))
+
+
+def guarded(command: Callable[[], None], resume: str = "") -> int:
+    """Run a command, and say in one message why it ended early.
+
+    Args:
+      command: raises UserError for a mistake of the user.
+      resume: what to do after an interruption.
+
+    Returns:
+      The exit status: 0, 1 after a UserError or when the output was closed by its reader, 130 after an interruption.
+    """
+    _handle_signals()
     try:
-        command(options)
+        command()
         print(end="", flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stderr.close()
+        print(f"Stopped: the output was closed. {resume}".strip(), file=sys.stderr)
+        sys.stdout = None  # or Python complains once more when it ends
         return 1
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        print(f"\nStopped. {resume}".rstrip(), file=sys.stderr)
         return 130
     return 0
 
 
-def _listen() -> None:
-    """Makes SIGTERM an interruption as Ctrl-C is, and neither one that is lost; silences what libraries log."""
+def _handle_signals() -> None:
+    """Make SIGTERM an interruption as Ctrl-C is, lose neither, and silence the log of libraries."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.unraisablehook = _unraisable
-    logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too, and said once
+    logging.set_verbosity(logging.FATAL)  # an error that a library logs it also raises
 
 
 def _unraisable(raised: Any, usual: Callable[[Any], Any] = sys.unraisablehook) -> None:
-    """Sends an interruption once more that came while JAX collected garbage, where Python drops it."""
+    """Send an interruption again that came while garbage was collected, where Python drops it."""
     if issubclass(raised.exc_type, KeyboardInterrupt):
-        # To the main thread, or what waits there, such as a sleep, would not hear it before its end. As SIGTERM: a
-        # program that a script starts in the background ignores SIGINT.
+        # To the main thread, which may be waiting. As SIGTERM, because a background program ignores SIGINT.
         later = threading.Timer(0.1, signal.pthread_kill, [threading.main_thread().ident, signal.SIGTERM])
         later.daemon = True
         later.start()
@@ -172,5 +171,5 @@ def _unraisable(raised: Any, usual: Callable[[Any], Any] = sys.unraisablehook) -
 
 
 def flag(name: str) -> Any:
-    """A flag's value."""
+    """Return a flag's value."""
     return flags.FLAGS[name].value

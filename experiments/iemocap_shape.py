@@ -1,5 +1,6 @@
-"""Generated conversations of IEMOCAP's shape: as many dialogues, utterances, emotions and modalities, and features as
-wide. To measure speed without the corpus; the scores say nothing about IEMOCAP.
+"""Learns generated conversations of IEMOCAP's shape, to measure speed without the corpus.
+
+Dialogues, utterances, emotions, modalities and widths are as many. The scores say nothing about IEMOCAP.
 
 python -m experiments.run --config=experiments/iemocap_shape.py
 """
@@ -10,7 +11,7 @@ from experiments import base
 
 
 def get_config(ablations: str = "") -> ConfigDict:
-    """The experiment."""
+    """Return the experiment."""
     config = base.get_config()
     config.experiment = "iemocap_shape"
     config.num_epochs = 30

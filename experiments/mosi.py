@@ -29,12 +29,9 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.model.context = "speaker"
     config.model.input_dropout = 0.1
     config.model.dropout = 0.5
-    return base.finish(
-        config,
-        ablations,
-        text_layers={
-            "data.modalities": ("text_layers", "text_cnn"),
-            "data.only": (),
-            "model.modality_dropout": 0.2,
-        },
-    )
+    layered = {
+        "data.modalities": ("text_layers", "text_cnn"),
+        "data.only": (),
+        "model.modality_dropout": 0.2,
+    }
+    return base.finish(config, ablations, text_layers=base.text_layers("mosi", layered))

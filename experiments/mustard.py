@@ -1,4 +1,4 @@
-"""MUStARD: whether an utterance of a sitcom is sarcastic. The turns before it, of several speakers, are its context.
+"""Learns MUStARD: whether an utterance of a sitcom is sarcastic. The turns before it are its context.
 
 python -m experiments.run --config=experiments/mustard.py --config.data.path=mustard/dialogues.npz
 python -m experiments.run --config=experiments/mustard.py:generated
@@ -10,7 +10,7 @@ from experiments import base
 
 
 def get_config(names: str = "") -> ConfigDict:
-    """The MUStARD experiment."""
+    """Return the MUStARD experiment."""
     config = base.get_config()
     config.experiment = "mustard"
     config.num_epochs = 20
@@ -22,18 +22,19 @@ def get_config(names: str = "") -> ConfigDict:
         "tools.features extract --manifest TABLE.csv` (tools/README.md: tools.features) makes dialogues.npz, to be "
         "given by --config.data.path. On generated conversations: --config=experiments/mustard.py:generated"
     )
-    return base.finish(
-        config,
-        names,
-        seed=0,
-        dialogues=240,
-        utterances=(2, 8),
-        speakers=3,
-        classes=2,
-        inertia=0.5,
-        contagion=0.5,  # one who has not spoken yet takes over what was said, so the context is worth hearing
-        imbalance=0.0,
-        separation=1.0,
-        label_names=("literal", "sarcastic"),
-        last_only=True,
+    generated = ConfigDict(
+        dict(
+            seed=0,
+            dialogues=240,
+            utterances=(2, 8),
+            speakers=3,
+            classes=2,
+            inertia=0.5,
+            contagion=0.5,  # a new speaker takes over the emotion before, so that the context is worth hearing
+            imbalance=0.0,
+            separation=1.0,
+            label_names=("literal", "sarcastic"),
+            last_only=True,
+        )
     )
+    return base.finish(config, names, generated={"data.generate": generated})

@@ -1,4 +1,4 @@
-"""Your own conversations, or a published corpus as it comes: any file or folder that tools.prepare can read.
+"""Learns your own conversations, or a published corpus as it comes: any file or folder that tools.prepare can read.
 
 python -m experiments.run --config=experiments/own.py --config.data.path=PATH
 """
@@ -9,7 +9,7 @@ from experiments import base
 
 
 def get_config(ablations: str = "") -> ConfigDict:
-    """The defaults, under a name of their own."""
+    """Return the defaults with fewer epochs."""
     config = base.get_config()
     config.experiment = "own"
     config.num_epochs = 30

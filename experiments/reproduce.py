@@ -1,4 +1,4 @@
-"""A finished run made again from its work directory: what is the same to the last bit, and what differs by how much.
+"""Makes a finished run again from its work directory, and tells what is the same and what differs by how much.
 
 `python -m experiments.run --reproduce=RUN` is the command.
 """
@@ -25,7 +25,7 @@ SHOWN = 12  # differences that are listed, the largest first
 
 
 def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
-    """Makes a finished run again from its work directory, and prints what is the same and what is not.
+    """Make a finished run again from its work directory, and print what is the same and what is not.
 
     Args:
       run: its work directory. config.json there is all that is used; nothing there is executed.
@@ -40,7 +40,7 @@ def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
     for name in (workdirs.CONFIG, workdirs.ENVIRONMENT, workdirs.METRICS, runner.CORPUS, runner.RESULTS):
         if not (run / name).is_file():
             raise UserError(f"{run} has no {name}. Give the work directory of a finished run.")
-    workdirs.read_json(run / runner.RESULTS)  # what is damaged is said before the training and not after it
+    workdirs.read_json(run / runner.RESULTS)  # a damaged file is an error before the training, not after it
     folder = _new_folder(run, workdir)
     config = _again(workdirs.read_json(run / workdirs.CONFIG))
     corpus = session.load(config)
@@ -52,7 +52,7 @@ def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
 
 
 def _new_folder(run: Path, workdir: str | None) -> Path:
-    """Where the run is made again: a folder without results, which would be compared in its place."""
+    """Return the folder in which the run is made again: one without results."""
     if workdir is None:
         first = f"{run.name}-reproduced"
         names = itertools.chain([first], (f"{first}-{n}" for n in itertools.count(2)))
@@ -61,12 +61,12 @@ def _new_folder(run: Path, workdir: str | None) -> Path:
     if folder == run:
         raise UserError(f"{run} is the run itself. Choose another --workdir.")
     if (folder / runner.RESULTS).exists():
-        raise UserError(f"{folder} has results already, and nothing would be made again. Choose another --workdir.")
+        raise UserError(f"{folder} has results already. Choose another --workdir.")
     return folder
 
 
 def conditions(run: Path, config: ConfigDict, corpus: Corpus) -> list[str]:
-    """What results may depend on and is not now as it was, "name: then → now", by every start of the run.
+    """Return what results may depend on and has changed since any start of the run, as "name: then → now".
 
     Args:
       run: work directory of a finished run.
@@ -88,7 +88,7 @@ def conditions(run: Path, config: ConfigDict, corpus: Corpus) -> list[str]:
 
 
 def judge(run: Path, folder: Path, tolerance: float) -> None:
-    """Prints how two finished runs compare.
+    """Print how two finished runs compare.
 
     Raises:
       UserError: a score differs by more than the tolerance.
@@ -115,7 +115,7 @@ def _again(stored: Mapping[str, Any]) -> ConfigDict:
 
 
 def _conditions(environment: Mapping[str, Any], corpus: Mapping[str, Any]) -> dict[str, Any]:
-    """What results may depend on besides the config, of an environment.json and a corpus.json, under dotted keys."""
+    """Return what results may depend on besides the config: dotted keys of an environment.json and a corpus.json."""
     kept = ("git", "python", "versions", "platform", "device")
     return flatten({name: environment.get(name) for name in kept}) | flatten(
         {"corpus": {name: corpus.get(name) for name in ("version", "label_names", "splits", "digest")}}
@@ -123,7 +123,7 @@ def _conditions(environment: Mapping[str, Any], corpus: Mapping[str, Any]) -> di
 
 
 def compare(run: Path, again: Path, tolerance: float) -> tuple[list[str], bool]:
-    """Compares two finished runs.
+    """Compare two finished runs.
 
     Args:
       run: work directory of the first.
@@ -150,7 +150,7 @@ def compare(run: Path, again: Path, tolerance: float) -> tuple[list[str], bool]:
 
 
 def _scores(run: Path) -> dict[str, float | None]:
-    """Every score of every seed and split in results.json, "test.accuracy of seed 3"."""
+    """Return every score of every seed and split in results.json, by names like "test.accuracy of seed 3"."""
     content = json.loads((run / runner.RESULTS).read_text())
     found = {}
     for split in (s for s in SPLITS if content.get(s)):
@@ -164,7 +164,7 @@ def _scores(run: Path) -> dict[str, float | None]:
 
 
 def _gap(a: float | None, b: float | None) -> float:
-    """How far two scores are apart; 0 for two that are not defined, infinity where one is."""
+    """Return how far two scores are apart; 0 if both are undefined, infinity if one is."""
     return abs(a - b) if a is not None and b is not None else 0.0 if a is b else float("inf")
 
 
@@ -172,7 +172,7 @@ def _parameters(run: Path, again: Path) -> str:
     (one, _), (two, _) = (checkpoint.read_best(folder) for folder in (run, again))
     a, b = (jax.tree.leaves(best["params"]) for best in (one, two))
     if [x.shape for x in a] != [x.shape for x in b]:
-        return "parameters: of other shapes"
+        return "parameters: their shapes differ"
     same = sum(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
     if same == len(a):
         return f"parameters of the chosen epoch: all {len(a)} arrays are the same to the last bit"

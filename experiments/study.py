@@ -1,4 +1,8 @@
-"""Several runs below one folder: each is a work directory of its own, finished ones are not run again."""
+"""Runs studies: a study is a mapping name -> config, whose runs lie below one folder, and a table of their results.
+
+experiments.ablate, experiments.sweep and experiments.folds make the mappings and the tables. Each run is a work
+directory of its own; a finished one is not run again.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +12,55 @@ import io
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from absl import flags
+
 from ariigcn_jax.data import choose
 from ariigcn_jax.objective import terms as objective
-from ariigcn_jax.runs import results, runner
+from ariigcn_jax.runs import results, runner, tables
+from ariigcn_jax.runs import workdir as workdirs
 from ariigcn_jax.training import options
 from ariigcn_jax.types import Corpus, UserError
 from experiments import session
+from experiments.command import define_config, flag
 
-LONGEST_FOLDER = 150
+flags.disclaim_key_flags()  # --help of a command lists the flags that are defined here as its own
+LONGEST_FOLDER = 150  # characters
+
+Contents = Mapping[str, Mapping[str, Any]]  # name of a run -> content of its results.json
+
+
+def define_flags(seeds: int) -> None:
+    """Define --config, --seeds and --workdir.
+
+    Args:
+      seeds: how many there are by default.
+    """
+    define_config()
+    words = f"seeds of each run, config.seed and those after it; {seeds} by default"
+    flags.DEFINE_integer("seeds", None, words, lower_bound=1)
+    flags.DEFINE_string("workdir", None, "folder of all runs, made or resumed; by default a new one under runs/")
+
+
+def config_of_flags(seeds: int, overrides: Sequence[str]) -> Any:
+    """Return the config of --config, with the number of seeds that the flags say, or `seeds` where they do not."""
+    config = flag("config")
+    if flag("seeds") or "num_seeds" not in overrides:
+        config.num_seeds = flag("seeds") or seeds
+    return config
 
 
 def check(config: Any, corpus: Corpus, changed: Iterable[str]) -> None:
-    """Builds what a config describes, without training, so that the last of many runs cannot fail on an option.
+    """Build what a config describes, without training, so that the last of many runs cannot fail on an option.
 
     Args:
       config: as `experiments.base.get_config`.
       corpus: of the config, or of one that keeps more modalities.
-      changed: keys that set this run apart; a loss's hyper-parameter that nothing would use is an error.
+      changed: keys that distinguish this run; a loss's hyper-parameter that nothing would use is an error.
 
     Raises:
       UserError: see the message.
@@ -38,7 +70,7 @@ def check(config: Any, corpus: Corpus, changed: Iterable[str]) -> None:
 
 
 def folder_name(name: str) -> str:
-    """A run's folder for what sets it apart; with a digest where that is too long or has characters that do not fit."""
+    """Return a run's folder: its name, or with a digest where that is too long or has characters that do not fit."""
     safe = re.sub(r"[^\w.+=,-]", "_", name)
     if safe == name and len(name) <= LONGEST_FOLDER:
         return name
@@ -46,27 +78,28 @@ def folder_name(name: str) -> str:
 
 
 def run_all(configs: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Runs configs one after another, with one line for each and the time that is left.
+    """Run configs one after another, and print one line for each with the time that is left.
 
     Args:
-      configs: name -> config. The name is the run's folder below `folder`.
+      configs: name -> config. A run's folder below `folder` has the run's name.
       folder: of them all.
 
     Returns:
-      name -> content of results.json, and name -> what went wrong, for the runs that ended early.
+      name -> content of results.json; and folder's name -> what went wrong, for the runs that ended early.
     """
     contents: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
-    waiting = [name for name in configs if not (folder / name / runner.RESULTS).exists()]
+    folders = {name: folder_name(name) for name in configs}
+    waiting = [name for name in configs if not (folder / folders[name] / runner.RESULTS).exists()]
     spent: list[float] = []
     for number, (name, config) in enumerate(configs.items(), start=1):
         begun, new = time.perf_counter(), name in waiting
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # what a run says of itself is in its folder
-                contents[name] = session.execute(config, str(folder / name))
+                contents[name] = session.execute(config, str(folder / folders[name]))
             words = _score(contents[name])
         except UserError as error:
-            failures[name] = words = str(error)
+            failures[folders[name]] = words = str(error)
         if new:
             waiting.remove(name)
             spent.append(time.perf_counter() - begun)
@@ -74,33 +107,108 @@ def run_all(configs: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[st
         else:
             words += ", finished before"
         left = f"; about {_time(len(waiting) * sum(spent) / len(spent))} left" if waiting and spent else ""
-        print(f"[{number}/{len(configs)}] {name}: {words}{left}", flush=True)
+        print(f"[{number}/{len(configs)}] {folders[name]}: {words}{left}", flush=True)
     return contents, failures
 
 
-def complain(failures: Mapping[str, str], folder: Path) -> None:
-    """Raises a UserError that names the runs that ended early, if there are any."""
-    if failures:
-        names = "\n".join(f"  {name}: {words}" for name, words in failures.items())
-        raise UserError(
-            f"{len(failures)} of the runs in {folder} ended early and are in no table; the others are:\n{names}"
-        )
+def carry_out(
+    kind: str, config: Any, configs: Mapping[str, Any], write: Callable[[Contents, workdirs.WorkDir], str]
+) -> None:
+    """Run a study below --workdir, and print what `write` makes of its results.
+
+    Args:
+      kind: of the study, for the folder's name where --workdir gives none.
+      config: what the runs were made from; the folder belongs to it.
+      configs: name -> config.
+      write: takes the results of the finished runs and the open folder; writes the tables and returns what to print,
+        "" for nothing.
+
+    Raises:
+      UserError: a run ended early; the others are finished and in the tables.
+    """
+    name = f"{config.experiment}-{kind}"
+    with workdirs.open(flag("workdir"), name, config.to_dict(), may_differ=session.MAY_DIFFER) as directory:
+        print(f"{directory.path}: {len(configs)} runs of {config.num_seeds} seed(s)", flush=True)
+        contents, failures = run_all(configs, directory.path)
+        if contents and (text := write(contents, directory)):
+            print(f"\n{text}")
+        if failures:
+            names = "\n".join(f"  {name}: {words}" for name, words in failures.items())
+            raise UserError(
+                f"{len(failures)} of the runs in {directory.path} ended early and are in no table; the others are:\n"
+                f"{names}"
+            )
 
 
-def percent(summary: Mapping[str, Any], index: int | None = None) -> str:
-    """`64.12 ± 0.31` of what `results.summarise` gives, of element `index` for a vector."""
-    mean, std = (summary[key] if index is None else summary[key][index] for key in ("mean", "std"))
-    return f"{100 * mean:.2f} ± {100 * std:.2f}" if len(summary["per_seed"]) > 1 else f"{100 * mean:.2f}"
+# --- Results ----------------------------------------------------------------------------------------------------------
 
 
 def scores(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """The metrics that runs of a task are compared by, the one that chose the epoch among them."""
+    """Return the metrics that runs of a task are compared by, the one that chose the epoch among them."""
     return tuple(dict.fromkeys((*results.task_of(content).compared, content["select"])))
 
 
+def per_seed(content: Mapping[str, Any], split: str) -> dict[str, np.ndarray]:
+    """Return the compared scores of a run: metric, or `f1 of NAME` for a class, -> [S], one a seed."""
+    found = {name: np.asarray(content[split][name]["per_seed"], np.float64) for name in scores(content)}
+    by_class = np.asarray(content[split]["class_f1"]["per_seed"], np.float64)
+    return found | {f"f1 of {name}": by_class[:, k] for k, name in enumerate(content["label_names"])}
+
+
+def summarise(values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Return name -> mean, std and per_seed of its values [S], one a seed."""
+    return results.summarise(
+        [dict(zip(values, of_seed, strict=True)) for of_seed in zip(*values.values(), strict=True)]
+    )
+
+
+def titles(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the compared metrics and their titles, the one that chose the epoch first."""
+    metrics = results.task_of(content).metrics
+    return {name: metrics[name].title for name in dict.fromkeys((content["select"], *scores(content)))}
+
+
+def scale(content: Mapping[str, Any]) -> float:
+    """Return what the selecting metric is multiplied by in tables and pictures; 100 makes a percentage of a share."""
+    return results.task_of(content).metrics[content["select"]].scale
+
+
 def p_value(p: float) -> str:
-    """A p-value with three digits; NaN is a dash."""
+    """Return a p-value with three digits; a dash for NaN."""
     return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def write_tables(
+    directory: workdirs.WorkDir,
+    name: str,
+    cells: Sequence[Sequence[str]],
+    caption: str,
+    csv: Sequence[Sequence[object]],
+    content: Mapping[str, Any],
+    picture: bytes = b"",
+) -> str:
+    """Write NAME.md, .tex, .csv, .json and, where there is a picture, .png.
+
+    Args:
+      directory: the open folder of the study.
+      name: of the files.
+      cells: header and rows of the table for people.
+      caption: what the table's numbers are.
+      csv: header and rows of the table for programs.
+      content: of the JSON file.
+      picture: PNG.
+
+    Returns:
+      The table as Markdown with its caption, and the names of the files.
+    """
+    text = f"{tables.markdown(cells[0], cells[1:])}\n\n{caption}\n"
+    directory.write_text(f"{name}.md", text)
+    directory.write_text(f"{name}.tex", tables.latex(cells[0], cells[1:], caption))
+    directory.write_text(f"{name}.csv", tables.comma_separated(csv[0], csv[1:]))
+    directory.write_json(f"{name}.json", content)
+    if picture:
+        directory.write_bytes(f"{name}.png", picture)
+    return f"{text}\n{directory.path}: {name}.md, .csv, .tex, .json" + (", .png" if picture else "")
 
 
 def _score(content: Mapping[str, Any]) -> str:
@@ -109,10 +217,6 @@ def _score(content: Mapping[str, Any]) -> str:
 
 
 def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

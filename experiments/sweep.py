@@ -10,7 +10,7 @@ int:LOW:HIGH or values to choose from; together they are tried in every combinat
 {ready}
 
 Each setting is a work directory below --workdir. The same command resumes where it stopped; more values or trials add
-to it. What comes out: sweep.md, .csv, .tex, .json, sweep.png (the score and the F1 of each class, or a panel for each
+to it. The results are sweep.md, .csv, .tex, .json, sweep.png (the score and the F1 of each class, or a panel for each
 of several options), and the command that trains with the selected setting and reads the test split.
 """
 
@@ -24,31 +24,31 @@ import shlex
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
+from ariigcn_jax.analysis import statistics
+from ariigcn_jax.files import flatten
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.runs import figures, results
 from ariigcn_jax.types import UserError
-from experiments import ablations
-from experiments.command import define_config, flag, main
-from experiments.session import MAY_DIFFER, load
+from experiments import ablations, study
+from experiments.command import flag, main
+from experiments.session import load
+
+Settings = Mapping[tuple[Any, ...], Mapping[str, Any]]  # one value for each axis -> content of the run's results.json
 
 
-@dataclasses.dataclass(frozen=True)
-class Ready:
-    """A ready-made sweep.
-
-    Attributes:
-      words: what is swept.
-      grid: as for --grid.
-      fixed: options that it needs.
-    """
+class Ready(NamedTuple):
+    """A ready-made sweep: what is varied, the values as for --grid, and options that it needs."""
 
     words: str
     grid: str
-    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, Any] = {}
 
 
 def _contrast(option: str, values: str) -> str:
@@ -81,13 +81,13 @@ SWEEPS = {
     ),
 }
 
-# With other seeds, or other scores: of another split, classes, dialogues or noise.
+# Options whose values have other seeds, or scores of another split, classes, dialogues or noise.
 FIXED = (
     *ablations.MEASURED,
     *("data.valid_fraction", "data.cross_validation"),
     *("seed", "num_seeds", "eval.test", "eval.report_best_test"),
 )
-GENERATED = "data.generate"  # and its options: of other conversations
+GENERATED = "data.generate"  # and its options: they make other conversations
 
 
 # --- Options and their values -----------------------------------------------------------------------------------------
@@ -112,8 +112,10 @@ class Axis:
         return self.label.split("+")
 
     def at(self, trial: int, seed: int) -> Any:
-        """Value of a trial: a function of its number, the seed and the option alone, so that adding trials or options
-        changes no value."""
+        """Return the value of a trial.
+
+        It depends on its number, the seed and the option alone, so that adding trials or options changes no value.
+        """
         random = np.random.default_rng([seed, trial, zlib.crc32(self.label.encode())])
         if self.draw == "choice":
             return self.values[random.integers(len(self.values))]
@@ -134,7 +136,7 @@ def _split(text: str, what: str) -> tuple[str, str]:
 
 
 def _literals(text: str) -> tuple[Any, ...]:
-    """Values between commas: Python's literals, a list as a tuple, and words as they are."""
+    """Read values between commas: Python's literals, a list as a tuple, and words as they are."""
     try:
         return tuple(tuple(v) if isinstance(v, list) else v for v in ast.literal_eval(f"[{text}]"))
     except (SyntaxError, ValueError):
@@ -149,7 +151,7 @@ def _literal(word: str) -> Any:
 
 
 def grid_axis(text: str) -> Axis:
-    """`KEY=V,V,…` as an axis.
+    """Read `KEY=V,V,…` as an axis.
 
     Raises:
       UserError: it is written otherwise, or has a value twice.
@@ -162,7 +164,7 @@ def grid_axis(text: str) -> Axis:
 
 
 def random_axis(text: str) -> Axis:
-    """`KEY=log:LOW:HIGH`, `uniform:`, `int:` or `V,V,…` as an axis.
+    """Read `KEY=log:LOW:HIGH`, `uniform:`, `int:` or `V,V,…` as an axis.
 
     Raises:
       UserError: it is written otherwise, or its range is empty.
@@ -186,13 +188,15 @@ def random_axis(text: str) -> Axis:
 
 
 def settings(axes: Sequence[Axis], trials: int, seed: int) -> list[tuple[Any, ...]]:
-    """One value for each axis: every point of the grid, in each trial of the random axes.
+    """Return the settings, one value for each axis: every point of the grid, in each trial of the random axes.
 
     Raises:
       UserError: there is nothing to try, an option is on two axes, or settings could not be compared.
     """
     if not axes:
-        raise UserError(f"Which options? --sweep={'|'.join(SWEEPS)}, --grid KEY=V,V,… or --random KEY=log:LOW:HIGH")
+        raise UserError(
+            f"No option is named: --sweep={'|'.join(SWEEPS)}, --grid KEY=V,V,… or --random KEY=log:LOW:HIGH"
+        )
     keys = [key for axis in axes for key in axis.keys]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
@@ -209,35 +213,30 @@ def settings(axes: Sequence[Axis], trials: int, seed: int) -> list[tuple[Any, ..
 
 
 def changes(axes: Sequence[Axis], setting: Sequence[Any]) -> dict[str, Any]:
-    """Dotted key -> value of one setting."""
+    """Return the dotted key -> value of one setting."""
     return {key: value for axis, value in zip(axes, setting, strict=True) for key in axis.keys}
 
 
-def folder_name(axes: Sequence[Axis], setting: Sequence[Any]) -> str:
-    """The folder of one setting's run."""
-    from experiments import study
-
-    return study.folder_name(",".join(f"{axis.label}={value}" for axis, value in zip(axes, setting, strict=True)))
+def run_name(axes: Sequence[Axis], setting: Sequence[Any]) -> str:
+    """Return the name of one setting's run."""
+    return ",".join(f"{axis.label}={value}" for axis, value in zip(axes, setting, strict=True))
 
 
 # --- Results ----------------------------------------------------------------------------------------------------------
 
 
-def rows(
-    axes: Sequence[Axis], contents: Mapping[tuple[Any, ...], Mapping[str, Any]]
-) -> tuple[list[dict[str, Any]], tuple[Any, ...]]:
-    """Validation scores of every setting, and the setting whose mean over the seeds is the highest, the first of
-    equals."""
-    from ariigcn_jax.analysis import statistics
-    from ariigcn_jax.runs import results
-    from experiments import study
+def rows(axes: Sequence[Axis], contents: Settings) -> tuple[list[dict[str, Any]], tuple[Any, ...]]:
+    """Return validation scores of every setting, and the selected one.
 
+    Selected is the setting whose mean over the seeds is the best, the first of equals. A row has values, selected,
+    epochs, valid (score -> mean, std, per_seed) and, but for the selected setting, behind (the difference from it).
+    """
     first = next(iter(contents.values()))
     select, sign = first["select"], results.task_of(first).better(first["select"])
     means = {setting: sign * content["valid"][select]["mean"] for setting, content in contents.items()}
     selected = max(means, key=lambda setting: means[setting])
-    per_seed = {str(s): content["valid"][select]["per_seed"] for s, content in contents.items()}
-    behind = statistics.compare(per_seed[str(selected)], {k: v for k, v in per_seed.items() if k != str(selected)})
+    per_seed = {str(setting): content["valid"][select]["per_seed"] for setting, content in contents.items()}
+    behind = statistics.compare(per_seed.pop(str(selected)), per_seed)
     found = []
     for setting, content in contents.items():
         row: dict[str, Any] = {"values": {a.label: v for a, v in zip(axes, setting, strict=True)}}
@@ -249,75 +248,47 @@ def rows(
     return found, selected
 
 
-def table(
-    found: Sequence[Mapping[str, Any]], select: str, label_names: Sequence[str]
-) -> tuple[list[str], list[list[str]]]:
-    """Header and cells for people: scores in percent, differences in points; a metric that is no share as it is."""
-    from ariigcn_jax.objective import tasks
-    from ariigcn_jax.runs import results
-    from experiments import study
-
-    others = [score for score in found[0]["valid"] if score not in (select, "class_f1")]
-    titles = [tasks.METRICS[score].title for score in (select, *others)]
-    header = [
-        *found[0]["values"],
-        titles[0],
-        "Δ",
-        "95 % interval",
-        *titles[1:],
-        *(f"F1 {name}" for name in label_names),
-    ]
-    cells = []
-    for row in found:
-        valid = row["valid"]
-        cells.append(
-            [
-                *map(str, row["values"].values()),
-                results.number(valid[select], select),
-                *(
-                    ["selected", ""]
-                    if row["selected"]
-                    else tasks.difference(select, *(row["behind"][key] for key in ("mean", "low", "high")))
-                ),
-                *(results.number(valid[score], score) for score in others),
-                *(study.percent(valid["class_f1"], index) for index in range(len(label_names))),
-            ]
-        )
-    return header, cells
-
-
-def picture(
-    axes: Sequence[Axis], contents: Mapping[tuple[Any, ...], Mapping[str, Any]], selected: tuple[Any, ...]
-) -> bytes:
-    """Curves of the score and of each class's F1 over one option; of several options a panel each."""
-    from ariigcn_jax.objective import tasks
-    from ariigcn_jax.runs import figures, results
-
+def table(contents: Settings, found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the header and the rows for people: scores in percent, or in the unit of a metric that is no share."""
     first = next(iter(contents.values()))
-    select, names = first["select"], first["label_names"]
-    share = (
-        tasks.METRICS[select].scale / 100
-    )  # the pictures are in percent, and a metric that is no share is shown as is
+    titles, classes = study.titles(first), first["label_names"]
+    select, *others = titles
+    header = [*found[0]["values"], titles[select], "Δ", "95 % interval"]
+    header += [*(titles[score] for score in others), *(f"F1 {name}" for name in classes)]
+    lines = [header]
+    for row, content in zip(found, contents.values(), strict=True):
+        behind = ["selected", ""]
+        if not row["selected"]:
+            behind = tasks.difference(select, *(row["behind"][key] for key in ("mean", "low", "high")))
+        valid = study.summarise(study.per_seed(content, "valid"))
+        scores = [results.number(valid[score], score) for score in (*others, *(f"f1 of {name}" for name in classes))]
+        lines.append([*map(str, row["values"].values()), results.number(valid[select], select), *behind, *scores])
+    return lines
+
+
+def picture(axes: Sequence[Axis], contents: Settings, selected: tuple[Any, ...]) -> bytes:
+    """Draw curves of the score and of each class's F1 over one option; of several options a panel each."""
+    first = next(iter(contents.values()))
+    select = first["select"]
+    titles = study.titles(first)
     title = f"{first['experiment']}: validation, {len(first['seeds'])} seed(s), {results.unit(results.task_of(first))}"
+    drawn = len(axes) == 1 and axes[0].draw not in ("", "choice")
+    order = sorted(contents) if drawn else list(contents)
+    options = [_option(axis, [setting[k] for setting in order]) for k, axis in enumerate(axes)]
+    valid = [study.per_seed(contents[setting], "valid") for setting in order]
+    # figures multiplies by 100; a metric that is no share is drawn as it is
+    score = study.scale(first) / 100 * np.array([v[select] for v in valid])
     if len(axes) > 1:
-        order = list(contents)
-        options = [_option(axis, [setting[k] for setting in order]) for k, axis in enumerate(axes)]
-        dots = np.array([contents[setting]["valid"][select]["per_seed"] for setting in order])
-        return figures.setting_dots(options, share * dots, f"{title}: {select}", order.index(selected))
-    order = sorted(contents, key=lambda setting: setting[0]) if axes[0].draw not in ("", "choice") else list(contents)
-    option = _option(axes[0], [setting[0] for setting in order])
-    valid = [contents[setting]["valid"] for setting in order]
-    scores = {tasks.METRICS[select].title: share * np.array([v[select]["per_seed"] for v in valid])}
-    by_class = np.array([v["class_f1"]["per_seed"] for v in valid])
-    scores |= {f"F1 {name}": by_class[:, :, index] for index, name in enumerate(names)}
-    places, ticks, log = option["places"], option["ticks"], option["log"]
-    return figures.value_curves(
-        places, scores, axes[0].label, title, ticks=ticks, log=log, selected=order.index(selected)
-    )
+        return figures.setting_dots(options, score, f"{title}: {select}", order.index(selected))
+    panels = {titles[select]: score}
+    panels |= {f"F1 {name}": np.array([v[f"f1 of {name}"] for v in valid]) for name in first["label_names"]}
+    places, ticks, log = (options[0][key] for key in ("places", "ticks", "log"))
+    index = order.index(selected)
+    return figures.value_curves(places, panels, axes[0].label, title, ticks=ticks, log=log, selected=index)
 
 
 def _option(axis: Axis, values: Sequence[Any]) -> dict[str, Any]:
-    """How an axis is drawn: drawn numbers to scale, and a grid's values evenly spaced, as words."""
+    """Return how an axis is drawn: random numbers to scale, and a grid's values evenly spaced, as words."""
     if axis.draw in ("log", "uniform", "int"):
         return {"label": axis.label, "places": list(values), "ticks": None, "log": axis.draw == "log"}
     known = list(dict.fromkeys(axis.values))
@@ -326,43 +297,31 @@ def _option(axis: Axis, values: Sequence[Any]) -> dict[str, Any]:
     return {"label": axis.label, "places": [known.index(v) for v in values], "ticks": ticks, "log": False}
 
 
-def write(
-    axes: Sequence[Axis], contents: Mapping[tuple[Any, ...], Mapping[str, Any]], directory: Any
-) -> tuple[str, tuple[Any, ...]]:
-    """Writes tables and picture into an open work directory; returns the table as Markdown, and what was selected."""
-    from ariigcn_jax.objective import tasks
-    from ariigcn_jax.runs import results, tables
-    from experiments import study
-
+def write(axes: Sequence[Axis], contents: Settings, directory: Any) -> tuple[str, tuple[Any, ...]]:
+    """Write tables and picture into an open work directory; return what to print, and the selected setting."""
     first = next(iter(contents.values()))
-    compared = study.scores(first)
-    select, names, seeds = first["select"], first["label_names"], first["seeds"]
+    select, seeds = first["select"], first["seeds"]
     found, selected = rows(axes, contents)
-    header, cells = table(found, select, names)
     words = (
         f"{first['experiment']}: validation split, {results.which_epoch(first)}; mean ± std of {len(seeds)} seed(s), "
         f"{results.unit(results.task_of(first))}. Δ: behind the selected setting, seed by seed, in "
         f"{tasks.difference_unit(select)}; interval: studentised bootstrap over seeds. "
         "The selected score is the best of many on this split and so flatters; the test split has not been read."
     )
-    text = f"{tables.markdown(header, cells)}\n\n{words}\n"
-    directory.write_text("sweep.md", text)
-    directory.write_text("sweep.tex", tables.latex(header, cells, words))
-    titles = [*compared, *(f"f1 of {name}" for name in names)]
-    lines = []
-    for row in found:
-        blocks = [(s, np.asarray(row["valid"][s]["per_seed"])) for s in compared]
-        by_class = np.asarray(row["valid"]["class_f1"]["per_seed"])
-        blocks += [(title, by_class[:, k]) for k, title in enumerate(titles[len(compared) :])]
-        lines += [
-            [*row["values"].values(), row["selected"], title, seed, value]
-            for title, values in blocks
-            for seed, value in zip(seeds, values, strict=True)
-        ]
-    columns = [*(axis.label for axis in axes), "selected", "score", "seed", "value"]
-    directory.write_text("sweep.csv", tables.comma_separated(columns, lines))
-    directory.write_json("sweep.json", {"split": "valid", "select": select, "seeds": seeds, "rows": found})
-    directory.write_bytes("sweep.png", picture(axes, contents, selected))
+    lines: list[list[object]] = [[*(axis.label for axis in axes), "selected", "score", "seed", "value"]]
+    for row, content in zip(found, contents.values(), strict=True):
+        for score, values in study.per_seed(content, "valid").items():
+            for seed, value in zip(seeds, values, strict=True):
+                lines.append([*row["values"].values(), row["selected"], score, seed, float(value)])
+    text = study.write_tables(
+        directory,
+        "sweep",
+        cells=table(contents, found),
+        caption=words,
+        csv=lines,
+        content={"split": "valid", "select": select, "seeds": seeds, "rows": found},
+        picture=picture(axes, contents, selected),
+    )
     return text, selected
 
 
@@ -370,7 +329,7 @@ def write(
 
 
 def axes_of(sweeps: Sequence[str], grids: Sequence[str], random: Sequence[str]) -> tuple[list[Axis], dict[str, Any]]:
-    """The axes that the flags name, and the options that the ready-made sweeps need.
+    """Return the axes that the flags name, and the options that the ready-made sweeps need.
 
     Raises:
       UserError: an unknown sweep, two that do not go together, or an axis that is written otherwise.
@@ -387,9 +346,7 @@ def axes_of(sweeps: Sequence[str], grids: Sequence[str], random: Sequence[str]) 
 
 
 def final_command(file: str, config: Any, keys: Sequence[str], selected: Mapping[str, Any]) -> str:
-    """The command that trains with the selected setting and reads the test split."""
-    from ariigcn_jax.files import flatten
-
+    """Return the command that trains with the selected setting and reads the test split."""
     values = flatten(config.to_dict())
     given = {key: values[key] for key in (*keys, "num_seeds") if not key.startswith("eval.test")} | dict(selected)
     parts = [f"--config={file}", *(f"--config.{key}={value}" for key, value in given.items())]
@@ -397,49 +354,34 @@ def final_command(file: str, config: Any, keys: Sequence[str], selected: Mapping
 
 
 def command(overrides: Sequence[str]) -> None:
-    """Runs what the flags say."""
-    config = flag("config")
+    """Run what the flags say."""
     axes, fixed = axes_of(flag("sweep"), flag("grid"), flag("random"))
-    if flag("seeds") or "num_seeds" not in overrides:
-        config.num_seeds = flag("seeds") or 3
+    config = study.config_of_flags(3, overrides)
     ablations.override(config, fixed | {"eval.test": False, "eval.report_best_test": False})
-    tried = settings(axes, flag("trials"), config.seed)
+    names = {run_name(axes, setting): setting for setting in settings(axes, flag("trials"), config.seed)}
     corpus = load(config, overrides)
-    from ariigcn_jax.objective import terms as objective
-    from ariigcn_jax.runs import workdir as workdirs
-    from experiments import study
-
     objective.check_overrides(config.losses.to_dict(), overrides)
     configs = {}
-    for setting in tried:
-        changed = config.copy_and_resolve_references()
-        ablations.override(changed, changes(axes, setting))
-        study.check(changed, corpus, changes(axes, setting))
-        configs[folder_name(axes, setting)] = changed
-    name = f"{config.experiment}-sweep"
-    with workdirs.open(flag("workdir"), name, config.to_dict(), may_differ=MAY_DIFFER) as directory:
-        print(f"{directory.path}: {len(configs)} settings, {config.num_seeds} seed(s) each", flush=True)
-        done, failures = study.run_all(configs, directory.path)
-        contents = {s: done[n] for s in tried if (n := folder_name(axes, s)) in done}
-        if contents:
-            text, selected = write(axes, contents, directory)
-            print(f"\n{text}\n{directory.path}: sweep.md, .csv, .tex, .json, .png")
-            file = config_flags.get_config_filename(flags.FLAGS["config"])
-            best = fixed | changes(axes, selected)
-            print(f"\nTo read the test split with what was selected:\n{final_command(file, config, overrides, best)}")
-        study.complain(failures, directory.path)
+    for name, setting in names.items():
+        configs[name] = config.copy_and_resolve_references()
+        ablations.override(configs[name], changes(axes, setting))
+        study.check(configs[name], corpus, changes(axes, setting))
+
+    def finish(contents: study.Contents, directory: Any) -> str:
+        text, selected = write(axes, {names[name]: content for name, content in contents.items()}, directory)
+        file = config_flags.get_config_filename(flags.FLAGS["config"])
+        line = final_command(file, config, overrides, fixed | changes(axes, selected))
+        return f"{text}\n\nTo read the test split with the selected setting:\n{line}"
+
+    study.carry_out("sweep", config, configs, finish)
 
 
 __doc__ = __doc__.format(ready="\n".join(f"    {name:<18} {sweep.words}" for name, sweep in SWEEPS.items()))
 
 if __name__ == "__main__":
-    define_config()
+    study.define_flags(seeds=3)
     flags.DEFINE_list("sweep", [], "ready-made sweeps, as listed above")
     flags.DEFINE_multi_string("grid", [], "KEY=V,V,…; may be given several times")
     flags.DEFINE_multi_string("random", [], "KEY=log:LOW:HIGH, uniform:LOW:HIGH, int:LOW:HIGH or V,V,…; several times")
     flags.DEFINE_integer("trials", 20, "draws of the --random options", lower_bound=1)
-    flags.DEFINE_integer(
-        "seeds", None, "seeds of each setting, config.seed and those after it; 3 by default", lower_bound=1
-    )
-    flags.DEFINE_string("workdir", None, "folder of all runs, made or resumed; by default a new one under runs/")
     sys.exit(main(command, __doc__, sys.argv))

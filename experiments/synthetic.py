@@ -1,4 +1,4 @@
-"""Generated conversations: four emotions, three modalities, no data needed.
+"""Learns generated conversations: four emotions, three modalities, no data needed.
 
 python -m experiments.run --config=experiments/synthetic.py
 """
@@ -9,7 +9,7 @@ from experiments import base
 
 
 def get_config(ablations: str = "") -> ConfigDict:
-    """The synthetic experiment."""
+    """Return the synthetic experiment."""
     config = base.get_config()
     config.experiment = "synthetic"
     config.num_epochs = 15

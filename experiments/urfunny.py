@@ -1,4 +1,4 @@
-"""UR-FUNNY: whether a punchline is humorous. The sentences before it are its context: in the graph, without a label.
+"""Learns UR-FUNNY: whether a punchline is humorous. The sentences before it are its context.
 
 python -m tools.features manifest --release urfunny urfunny2 --out punchlines.csv
 python -m tools.features extract --manifest punchlines.csv --out urfunny/ --audio eGeMAPSv02
@@ -12,31 +12,32 @@ from experiments import base
 
 
 def get_config(names: str = "") -> ConfigDict:
-    """The UR-FUNNY experiment."""
+    """Return the UR-FUNNY experiment."""
     config = base.get_config()
     config.experiment = "urfunny"
     config.num_epochs = 20
     config.batch_size = 32
     config.data.name = "urfunny"
-    config.eval.select = "accuracy"  # what this corpus's papers report; its classes are balanced
+    config.eval.select = "accuracy"  # as this corpus's papers report; its classes are balanced
     config.data.wanted = (
         "UR-FUNNY V2 comes as videos and pickles of words: `python -m tools.features manifest --release urfunny` and "
         "`... extract` (tools/README.md: tools.features) make dialogues.npz of it, to be given by "
         "--config.data.path. Any other file will do in which the punchline alone has a label and the sentences before "
         "it, of the same dialogue_id, have none. On generated conversations: --config=experiments/urfunny.py:generated"
     )
-    return base.finish(
-        config,
-        names,
-        seed=0,
-        dialogues=240,
-        utterances=(2, 6),
-        speakers=1,
-        classes=2,
-        inertia=1.0,  # the context is of the punchline's class and as noisy, so that it is worth hearing
-        contagion=0.0,
-        imbalance=0.0,
-        separation=1.0,
-        label_names=("not_humorous", "humorous"),
-        last_only=True,
+    generated = ConfigDict(
+        dict(
+            seed=0,
+            dialogues=240,
+            utterances=(2, 6),
+            speakers=1,
+            classes=2,
+            inertia=1.0,  # the context is of the punchline's class and as noisy, so that it is worth hearing
+            contagion=0.0,
+            imbalance=0.0,
+            separation=1.0,
+            label_names=("not_humorous", "humorous"),
+            last_only=True,
+        )
     )
+    return base.finish(config, names, generated={"data.generate": generated})

@@ -106,7 +106,7 @@ def run(module, arguments, place, monkeypatch, capsys):
 
 WRONG = [
     # experiments.run: the configuration
-    ("experiments.run", "", "Which experiment"),
+    ("experiments.run", "", "--config is missing"),
     ("experiments.run", "--config=nowhere.py", "nowhere.py: there is no such file"),
     ("experiments.run", "--config nowhere.py", "nowhere.py: there is no such file"),
     ("experiments.run", "--config=empty_folder", "empty_folder"),
@@ -196,7 +196,7 @@ WRONG = [
     ("experiments.run", f"{PATH}good.npz --config.data.valid_fraction=2", "valid_fraction=2"),
     ("experiments.run", f"{PATH}good.npz --config.data.task=multilabel", "multilabel"),
     # the other commands that train
-    ("experiments.ablate", SYNTHETIC, "Which ablations"),
+    ("experiments.ablate", SYNTHETIC, "--ablations is missing"),
     ("experiments.ablate", f"{SYNTHETIC} --ablations=no_icll", "Did you mean no_i"),
     ("experiments.ablate", f"{SYNTHETIC} --ablations=no_iccl,no_iccl", "no_iccl.*twice"),
     ("experiments.ablate", f"{SYNTHETIC} --ablations=no_iccl --seeds=0", "seeds"),
@@ -285,7 +285,9 @@ def test_mistake_is_one_message(place, monkeypatch, capsys, module, arguments, w
     [
         ("tools.export", "--run run --out exported", "safetensors", "export"),
         ("tools.report", "run", "plotly", "report"),
+        ("tools.report", "run", "jinja2", "report"),
         ("tools.predict", "--run run good.jsonl --html page.html", "plotly", "report"),
+        ("tools.predict", "--run run good.jsonl --html page.html", "jinja2", "report"),
         ("tools.align", "run", "sklearn", "report"),
         ("experiments.controlled", "--studies=iccl_separation", "sklearn", "report"),
     ],

@@ -1,12 +1,11 @@
-"""Predictions → one self-contained page to look at: speakers' lanes, probabilities, contributions, attention.
+"""Makes one self-contained page of predictions: speakers' lanes, probabilities, contributions, attention.
 
-Nothing is fetched from elsewhere. Strings from data are data on the page, never markup or code.
+The template conversation_page.html fetches nothing from elsewhere. Strings of the predictions are JSON on the page,
+never markup or code.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ import numpy as np
 
 from ariigcn_jax.inference.prediction import Prediction
 from ariigcn_jax.types import UserError
+from tools import html_page
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 LINES = 8  # of an utterance, in each modality's graph
 
 
 def html(prediction: Prediction, title: str, *, transcripts: bool = False) -> str:
-    """The page.
+    """Return the page of predictions.
 
     Args:
       prediction: of any number of conversations.
@@ -31,14 +31,10 @@ def html(prediction: Prediction, title: str, *, transcripts: bool = False) -> st
       A complete HTML document.
 
     Raises:
-      UserError: plotly is not installed.
+      UserError: the model has no classes, or a package of the extra `report` is not installed.
     """
     if (task := prediction.corpus.task) != "classification":
         raise UserError(f"The page shows classes, and this model was trained with data.task={task}. Use --format csv.")
-    if importlib.util.find_spec("plotly") is None:
-        raise UserError("The page needs plotly: install it, or this package with its extra `report`.")
-    from plotly.offline import get_plotlyjs
-
     content = {
         "title": title,
         "emotions": list(prediction.corpus.label_names),
@@ -47,9 +43,7 @@ def html(prediction: Prediction, title: str, *, transcripts: bool = False) -> st
         "notes": list(prediction.corpus.notes),
         "dialogues": _dialogues(prediction, transcripts),
     }
-    data = json.dumps(content).replace("<", "\\u003c")  # so that no string ends the script element
-    page = TEMPLATE.read_text(encoding="utf-8").split("/*DATA*/")
-    return page[0].replace("/*PLOTLY*/", get_plotlyjs()) + data + page[1]
+    return html_page.render(TEMPLATE, content=content)
 
 
 def _dialogues(prediction: Prediction, transcripts: bool) -> list[dict[str, Any]]:
@@ -74,6 +68,6 @@ def _dialogues(prediction: Prediction, transcripts: bool) -> list[dict[str, Any]
 
 
 def _edges(weights: np.ndarray, past: int, turn: int) -> list[list[float]]:
-    """[turn, weight] of the strongest other utterances."""
+    """Return [turn, weight] of the strongest other utterances."""
     order = [int(w) for w in np.argsort(-weights, kind="stable")[: LINES + 1] if w != past and weights[w] > 0.005]
     return [[turn + w - past, round(float(weights[w]), 4)] for w in order[:LINES]]

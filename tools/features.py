@@ -1,19 +1,18 @@
-"""python -m tools.features {manifest,extract}: see the package's docstring."""
+"""Runs `python -m tools.features {manifest,extract}`, which ariigcn_jax.features describes."""
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 
 from ariigcn_jax import features
 from ariigcn_jax.features import extract, releases
-from ariigcn_jax.types import UserError
+from experiments.command import guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit status is 0, 1 after what a user can mend, 130 after an interruption."""
+    """Run a command; return the exit status: 0, 1 after a UserError, 130 after an interruption."""
     parser = argparse.ArgumentParser(
         "python -m tools.features",
         description=features.__doc__,
@@ -30,16 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        args.run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. What is computed is kept: the same command goes on from there.", file=sys.stderr)
-        return 130
-    return 0
+    return guarded(lambda: args.run(args), "What is computed is kept: the same command goes on from there.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures of a run as PNG bytes. Drawn on figures of their own, so that no global state of matplotlib changes."""
+"""Draws pictures as PNG bytes. Each has a figure of its own, so that no global state of matplotlib changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -31,7 +31,7 @@ def training_curves(
     terms: Sequence[str] | None = None,
     selected_epochs: Sequence[int] | None = None,
 ) -> bytes:
-    """Losses and the validation score by epoch; over several seeds the mean, and a band of ± one standard deviation.
+    """Draw losses and the validation score by epoch; over several seeds the mean and a band of ± one deviation.
 
     Args:
       rows: of metrics.jsonl, one an epoch: `epoch`, `train` and `valid`, whose leaves are a number, or S for S seeds;
@@ -39,15 +39,12 @@ def training_curves(
       select: metric of `valid` by which the epoch is chosen.
       terms: slots of `train` to show, un-weighted, one panel each; all but NOT_TERMS by default.
       selected_epochs: one a seed, marked; where `select` is highest, first, by default.
-
-    Returns:
-      PNG.
     """
     found = {name: None for row in rows for name in row.get("train") or {}}
     terms = [name for name in found if name not in NOT_TERMS] if terms is None else list(terms)
     head = ["total", select, *(["learning_rate"] if "learning_rate" in found else [])]
-    lines = _lines(terms)
-    figure = Figure(figsize=(12, 3.1 + 2.1 * lines), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.07))
+    lines = _lines(len(terms))
+    figure = _figure(12, 3.1 + 2.1 * lines, ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.07))
     halves: Any = figure.subfigures(2, 1, height_ratios=[3.1, max(2.1 * lines, 0.01)])
     top, bottom = halves
     axes = dict(zip(head, np.atleast_1d(top.subplots(1, len(head))), strict=True))
@@ -61,15 +58,12 @@ def training_curves(
 
 
 def confusion_matrix(confusion: np.ndarray, label_names: Sequence[str], title: str) -> bytes:
-    """A confusion matrix with shares of the true class as colours and shares and counts as text.
+    """Draw a confusion matrix: shares of the true class as colours, shares and counts as text.
 
     Args:
       confusion: [C, C], row = truth; or [S, C, C], whose shares are those of the sum and whose counts are the mean.
       label_names: C names.
       title: over the picture.
-
-    Returns:
-      PNG.
     """
     counts, shares = _shares(confusion, 2)
     size = 2.6 + 0.82 * len(counts)
@@ -79,16 +73,13 @@ def confusion_matrix(confusion: np.ndarray, label_names: Sequence[str], title: s
 
 
 def label_counts(confusion: np.ndarray, label_names: Sequence[str], title: str) -> bytes:
-    """For each of several labels how often it was found, missed, seen wrongly and rightly left out.
+    """Draw for each of several labels how often it was found, missed, seen wrongly and rightly left out.
 
     Args:
       confusion: [O, 2, 2], row = truth; or [S, O, 2, 2], whose shares are those of the sum and whose counts are the
         mean.
       label_names: O names.
       title: over the picture.
-
-    Returns:
-      PNG.
     """
     counts, shares = _shares(confusion, 3)
     place = ([1, 1, 0, 0], [1, 0, 1, 0])  # truth and prediction of the columns
@@ -103,18 +94,16 @@ def label_counts(confusion: np.ndarray, label_names: Sequence[str], title: str) 
 def reliability(
     bins: Mapping[str, Mapping[str, Sequence[float] | np.ndarray]], errors: Mapping[str, float], title: str
 ) -> bytes:
-    """How often answers of a confidence are right, before and after the temperature, and how many there are; bins with
-    less than a hundredth of the answers are faint dots.
+    """Draw how often answers of a confidence are right, before and after the temperature, and how many there are.
+
+    Bins with less than a hundredth of the answers are faint dots.
 
     Args:
       bins: "before" and "after" -> `count`, `confidence` and `accuracy` [B], as `calibration.reliability` gives them.
       errors: "before" and "after" -> expected calibration error.
       title: over the picture.
-
-    Returns:
-      PNG.
     """
-    figure = Figure(figsize=(5.6, 6.2), dpi=110, layout="constrained")
+    figure = _figure(5.6, 6.2)
     top, bottom = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     top.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":", label="as right as they are sure")
     for (when, found), colour, side in zip(bins.items(), (MARK, LINE), (-1, 1), strict=True):
@@ -127,25 +116,20 @@ def reliability(
         width = 0.4 / len(count)
         places = (np.arange(len(count)) + 0.5) / len(count) + side * width / 2
         bottom.bar(places, count / max(count.sum(), 1), width=width, color=colour)
-    top.set(xlim=(0, 1), ylim=(0, 1))
-    top.set_ylabel("share that is right")
-    top.set_title(title, fontsize=10, parse_math=False)
+    top.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
     top.legend(fontsize=8, loc="upper left", frameon=False)
-    bottom.set_xlabel("confidence: probability of the answer")
-    bottom.set_ylabel("share of answers")
-    for axes in (top, bottom):
+    bottom.set(xlabel="confidence: probability of the answer", ylabel="share of answers")
+    for axes, words in ((top, title), (bottom, "")):
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
         axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        _frame(axes, words)
     return _png(figure)
 
 
 def differences(
     settings: Mapping[str, Mapping[str, Any]], reference: Sequence[float], title: str, scale: float = 100
 ) -> bytes:
-    """Differences of settings from a reference, one line each: every seed, their mean and its interval, in points.
+    """Draw differences of settings from a reference, one line each: every seed, their mean and its interval.
 
     Args:
       settings: name -> `difference` (the mean), `low`, `high` (NaN where there is no interval), `per_seed` [S] scores
@@ -153,32 +137,26 @@ def differences(
       reference: [S] scores of the same seeds.
       title: over the picture.
       scale: what scores are multiplied by; 100 makes points of them.
-
-    Returns:
-      PNG.
     """
-    figure = Figure(figsize=(9, 1.7 + 0.42 * len(settings)), dpi=110, layout="constrained")
+    figure = _figure(9, 1.7 + 0.42 * len(settings))
     axes = figure.add_subplot()
     axes.axvline(0, color=QUIET, linewidth=1)
     for place, row in enumerate(settings.values()):
         colour = MARK if row["corrected"] < 0.05 else LINE
         seeds = scale * (np.asarray(row["per_seed"]) - np.asarray(reference))
-        axes.plot(
-            seeds, np.full(len(seeds), place - 0.22), "o", color=QUIET, alpha=0.45, markersize=4, markeredgewidth=0
-        )
+        below = np.full(len(seeds), place - 0.22)
+        axes.plot(seeds, below, "o", color=QUIET, alpha=0.45, markersize=4, markeredgewidth=0)
         axes.plot([scale * row["low"], scale * row["high"]], [place, place], color=colour, linewidth=2.2)
         axes.plot(scale * row["difference"], place, "D", color=colour, markersize=6)
     axes.set_yticks(range(len(settings)), list(settings), parse_math=False)
     axes.set_ylim(len(settings) - 0.4, -0.6)
-    axes.set_title(title, fontsize=10, parse_math=False)
     words = ("points; " if scale == 100 else "") + "a dot is a seed, the diamond their mean"
     if not all(math.isnan(row["low"]) for row in settings.values()):
         words += " with its 95 % interval"
     marked = any(row["corrected"] < 0.05 for row in settings.values())
     axes.set_xlabel(words + (", vermilion where Holm's p < 0.05" if marked else ""), fontsize=9)
-    axes.grid(axis="x", alpha=0.3)
-    axes.tick_params(labelsize=9)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    _frame(axes, title, labelsize=9, grid="x")
+    axes.spines["left"].set_visible(False)
     return _png(figure)
 
 
@@ -192,8 +170,7 @@ def value_curves(
     log: bool = False,
     selected: int | None = None,
 ) -> bytes:
-    """Scores against the value of an option: one panel a score, the mean over seeds and a band of ± one standard
-    deviation.
+    """Draw scores against the value of an option, a panel each: the mean over seeds and a band of ± one deviation.
 
     Args:
       places: V values, rising; with ticks the numbers of the values among them.
@@ -203,37 +180,26 @@ def value_curves(
       ticks: words for the values 0, 1, …, which then stand evenly spaced.
       log: whether the values' axis is logarithmic.
       selected: index of the value to mark.
-
-    Returns:
-      PNG.
     """
     figure, panels = _panels(len(scores), title)
     x = np.asarray(places, np.float64)
     for axes, (name, values) in zip(panels, scores.items(), strict=True):
-        mean, std = _spread(100 * np.asarray(values, np.float64))
-        axes.plot(x, mean, color=LINE, linewidth=1.5, marker="o", markersize=3)
-        if np.shape(values)[1] > 1:
-            axes.fill_between(x, mean - std, mean + std, color=LINE, alpha=0.25, linewidth=0)
+        mean = _band(axes, x, 100 * np.asarray(values, np.float64))
         if selected is not None:
             axes.plot(x[selected], mean[selected], "o", color=MARK, markersize=6)
-        _value_axis(axes, label, ticks, log)
-        axes.set_title(
-            "\n".join(textwrap.wrap(name, LONGEST_TITLE, max_lines=2, placeholder="…")), fontsize=10, parse_math=False
-        )
+        words = "\n".join(textwrap.wrap(name, LONGEST_TITLE, max_lines=2, placeholder="…"))
+        _value_axis(axes, words, label, ticks, log)
     return _png(figure)
 
 
 def setting_dots(axes_of: Sequence[Mapping[str, Any]], scores: np.ndarray, title: str, selected: int) -> bytes:
-    """A search over several options: one panel an option, one dot a setting with ± one standard deviation over seeds.
+    """Draw a search over several options: a panel for each option, a dot for each setting with ± one deviation.
 
     Args:
       axes_of: for each option `label`, `places` [V], `ticks` (or None) and `log`, as for `value_curves`.
       scores: [V, S] in [0, 1].
       title: over the picture.
       selected: index of the setting to mark.
-
-    Returns:
-      PNG.
     """
     figure, panels = _panels(len(axes_of), title)
     mean, std = _spread(100 * np.asarray(scores, np.float64))
@@ -242,14 +208,14 @@ def setting_dots(axes_of: Sequence[Mapping[str, Any]], scores: np.ndarray, title
         x = np.asarray(option["places"], np.float64)
         axes.errorbar(x, mean, std, fmt="none", ecolor=QUIET, alpha=0.4, linewidth=1)
         axes.scatter(x, mean, s=22, color=colours, zorder=3)
-        _value_axis(axes, option["label"], option["ticks"], option["log"])
+        _value_axis(axes, "", option["label"], option["ticks"], option["log"])
     return _png(figure)
 
 
 def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    lines = math.ceil(count / MOST_COLUMNS)
+    lines = _lines(count)
     columns = math.ceil(count / lines)
-    figure = Figure(figsize=(max(3.2 * columns, 6), 0.4 + 2.9 * lines), dpi=110, layout="constrained")
+    figure = _figure(max(3.2 * columns, 6), 0.4 + 2.9 * lines)
     figure.suptitle(title, fontsize=11, parse_math=False)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for panel in axes[count:]:
@@ -257,15 +223,13 @@ def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
     return figure, list(axes[:count])
 
 
-def _value_axis(axes: Axes, label: str, ticks: Sequence[str] | None, log: bool) -> None:
+def _value_axis(axes: Axes, title: str, label: str, ticks: Sequence[str] | None, log: bool) -> None:
     if ticks:
         axes.set_xticks(range(len(ticks)), ticks, rotation=0 if sum(map(len, ticks)) < 24 else 40)
     elif log:
         axes.set_xscale("log")
     axes.set_xlabel("\n".join(label.split("+")), fontsize=8, parse_math=False)
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    _frame(axes, title)
 
 
 def projections(
@@ -274,18 +238,15 @@ def projections(
     label_names: Sequence[str],
     titles: Mapping[str, str],
 ) -> bytes:
-    """Two-dimensional maps of vectors, a row each, coloured by modality on the left and by class on the right.
+    """Draw two-dimensional maps of vectors, a row each, coloured by modality on the left and by class on the right.
 
     Args:
       maps: stage -> point [n, 2], modality [n] and label [n] int; unlabelled points are left out on the right.
       modalities: M names.
       label_names: C names.
       titles: stage -> words.
-
-    Returns:
-      PNG.
     """
-    figure = Figure(figsize=(12, 0.6 + 4.6 * len(maps)), dpi=110, layout="constrained")
+    figure = _figure(12, 0.6 + 4.6 * len(maps))
     figure.suptitle("t-SNE; a dot is one modality of an utterance", fontsize=11)
     panels = figure.subplots(len(maps), 2, squeeze=False)
     for row, (stage, found) in zip(panels, maps.items(), strict=True):
@@ -293,56 +254,46 @@ def projections(
             for index, name in enumerate(names):
                 points = np.asarray(found["point"])[np.asarray(found[key]) == index]
                 colour = colormaps["tab10" if len(names) <= 10 else "tab20"](index % 20)
-                axes.scatter(
-                    *points.T, s=9, color=colour, label=_short(name).replace("$", r"\$"), linewidth=0, alpha=0.7
-                )
+                label = _short(name).replace("$", r"\$")
+                axes.scatter(*points.T, s=9, color=colour, label=label, linewidth=0, alpha=0.7)
             axes.set(xticks=[], yticks=[])
-            axes.set_title(f"{titles[stage]}: {'modality' if key == 'modality' else 'emotion'}", parse_math=False)
+            axes.set_title(f"{titles[stage]}: {'emotion' if key == 'label' else key}", parse_math=False)
             # beside the points, because they fill the panel
             axes.legend(fontsize=8, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return _png(figure)
 
 
 def panels(rows: Sequence[Sequence[Mapping[str, Any]]]) -> bytes:
-    """Panels of curves with bands of ± one standard deviation over seeds.
+    """Draw panels of curves with bands of ± one standard deviation over seeds.
 
     Args:
       rows: of panels, equally many in each: title; x, the axis' name; places, V numbers or words, evenly spaced; and
         curves, name -> [V, S]. An empty dictionary leaves a place free.
-
-    Returns:
-      PNG.
     """
     columns = max(map(len, rows))
-    figure = Figure(figsize=(4.2 * columns, 2.9 * len(rows)), dpi=100, layout="constrained")
+    figure = _figure(4.2 * columns, 2.9 * len(rows), dpi=100)
     for line, contents in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         for axes, panel in zip(line, contents, strict=True):
             axes.set_visible(bool(panel))
             for colour, (name, values) in zip((QUIET, LINE, MARK), panel.get("curves", {}).items(), strict=False):
-                mean, std = _spread(np.asarray(values, np.float64))
-                places = np.arange(len(mean))
-                axes.plot(places, mean, color=colour, marker="o", markersize=3, label=name)
-                axes.fill_between(places, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+                _band(axes, np.arange(len(values)), np.asarray(values, np.float64), colour, name)
             if panel:
-                axes.set_title(panel["title"], fontsize=10, parse_math=False)
                 axes.set_xlabel(panel["x"], fontsize=9)
-                axes.set_xticks(range(len(panel["places"])), [str(v) for v in panel["places"]], fontsize=8)
-                axes.tick_params(axis="y", labelsize=8)
-                axes.grid(alpha=0.3)
-                axes.spines[["top", "right"]].set_visible(False)
+                axes.set_xticks(range(len(panel["places"])), list(map(str, panel["places"])))
                 axes.legend(fontsize=8, frameon=False)
+                _frame(axes, panel["title"])
     return _png(figure)
 
 
 def _series(rows: Sequence[Mapping[str, Any]], group: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs [E] at which a value was logged, and the values [E, S]."""
+    """Return the epochs [E] at which a value was logged, and the values [E, S]."""
     logged = [row for row in rows if name in (row.get(group) or {})]
     values = [np.atleast_1d(np.asarray(row[group][name], np.float64)) for row in logged]
     return np.array([row["epoch"] for row in logged]), np.stack(values) if values else np.zeros((0, 1))
 
 
 def _spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [E] over the seeds [E, S] that are finite; NaN where none is, 0 where one is."""
+    """Return mean and deviation [E] over the seeds [E, S] that are finite; NaN where none is, 0 where one is."""
     finite = np.isfinite(values)
     number = finite.sum(axis=1)
     clean = np.where(finite, values, 0.0)
@@ -351,28 +302,33 @@ def _spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(squares / np.maximum(number - 1, 1))
 
 
+def _band(
+    axes: Axes, x: np.ndarray, values: np.ndarray, colour: str = LINE, label: str = "", marker: str | None = "o"
+) -> np.ndarray:
+    """Draw values [V, S] over S seeds: the mean [V], which is returned, and a band of ± one standard deviation."""
+    mean, std = _spread(values)
+    axes.plot(x, mean, color=colour, linewidth=1.5, marker=marker, markersize=3, label=label)
+    if values.shape[1] > 1:
+        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.25, linewidth=0)
+    return mean
+
+
 def _curve(axes: Axes, rows: Sequence[Mapping[str, Any]], group: str, name: str, title: str) -> None:
     epochs, values = _series(rows, group, name)
-    mean, std = _spread(values)
     # A single epoch, or one between gaps, has no line to be seen by.
-    axes.plot(epochs, mean, color=LINE, linewidth=1.5, marker="o" if len(epochs) < 12 else None, markersize=3)
-    if values.shape[1] > 1:
-        axes.fill_between(epochs, mean - std, mean + std, color=LINE, alpha=0.25, linewidth=0)
-    axes.set_title(title, fontsize=10, parse_math=False)
+    mean = _band(axes, epochs, values, marker="o" if len(epochs) < 12 else None)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=TICKS))
     # The default puts a common power of ten where it runs into the title.
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.5g}")
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    _frame(axes, title)
     if not np.isfinite(mean).any():
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no values", ha="center", va="center", color=QUIET, transform=axes.transAxes)
 
 
 def _score(axes: Axes, rows: Sequence[Mapping[str, Any]], select: str, selected: Sequence[int] | None) -> None:
-    """The validation score, with a dot at the chosen epoch of each seed."""
+    """Draw the validation score, with a dot at the chosen epoch of each seed."""
     _curve(axes, rows, "valid", select, f"validation: {select}")
     epochs, values = _series(rows, "valid", select)
     finite = np.where(np.isfinite(values), values, -np.inf)
@@ -396,9 +352,10 @@ def _selected_words(epochs: Sequence[int]) -> str:
 
 
 def _terms(figure: SubFigure, rows: Sequence[Mapping[str, Any]], terms: Sequence[str]) -> None:
-    """One panel a term, because terms differ in scale by orders of magnitude."""
+    """Draw a panel for each term, because terms differ in scale by orders of magnitude."""
     figure.suptitle("loss terms, un-weighted, by epoch", fontsize=10, color=QUIET)
-    axes = figure.subplots(_lines(terms), math.ceil(len(terms) / _lines(terms)), squeeze=False).ravel()
+    lines = _lines(len(terms))
+    axes = figure.subplots(lines, math.ceil(len(terms) / lines), squeeze=False).ravel()
     for panel, name in zip(axes, terms, strict=False):
         _curve(panel, rows, "train", name, _short(name))
     for panel in axes[len(terms) :]:
@@ -406,7 +363,7 @@ def _terms(figure: SubFigure, rows: Sequence[Mapping[str, Any]], terms: Sequence
 
 
 def _shares(confusion: np.ndarray, ndim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of `ndim` dimensions, the mean where there is one for each seed, and their shares of each last axis."""
+    """Return counts of `ndim` dimensions, the mean over seeds if there are any, and their shares of each last axis."""
     counts = np.asarray(confusion, np.float64)
     counts = counts.mean(axis=0) if counts.ndim > ndim else counts
     total = counts.sum(axis=-1, keepdims=True)
@@ -416,8 +373,8 @@ def _shares(confusion: np.ndarray, ndim: int) -> tuple[np.ndarray, np.ndarray]:
 def _coloured(
     counts: np.ndarray, shares: np.ndarray, size: tuple[float, float], title: str, words: str
 ) -> tuple[Figure, Axes]:
-    """A figure of cells with shares as colours and shares and counts as text; `words` say what the shares are of."""
-    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    """Draw cells with shares as colours and shares and counts as text; `words` say what the shares are of."""
+    figure = _figure(*size)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap=COLOURS, vmin=0, vmax=1)
     _cells(axes, counts, shares)
@@ -446,13 +403,26 @@ def _names(axes: Axes, label_names: Sequence[str]) -> None:
     axes.set_ylabel("true class")
 
 
-def _lines(terms: Sequence[str]) -> int:
-    """Lines of panels; the terms spread evenly over them."""
-    return math.ceil(len(terms) / MOST_COLUMNS)
+def _lines(count: int) -> int:
+    """Return how many lines of panels there are; the panels spread evenly over them."""
+    return math.ceil(count / MOST_COLUMNS)
 
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _figure(width: float, height: float, layout: Any = "constrained", dpi: int = 110) -> Figure:
+    """Return an empty figure; width and height in inches."""
+    return Figure(figsize=(width, height), dpi=dpi, layout=layout)
+
+
+def _frame(axes: Axes, title: str, labelsize: int = 8, grid: Literal["both", "x"] = "both") -> None:
+    """Give a panel its title, small ticks, a faint grid, and lines on the left and below alone."""
+    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.tick_params(labelsize=labelsize)
+    axes.grid(axis=grid, alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,4 +1,4 @@
-"""One table as Markdown, CSV and LaTeX."""
+"""Writes a table as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -25,14 +25,9 @@ LATEX = {
 
 
 def markdown(header: Sequence[str], rows: Rows) -> str:
-    """A table whose source is aligned: the first column to the left, numbers to the right.
+    """Return a Markdown table whose source is aligned: the first column to the left, the others to the right.
 
-    Args:
-      header: names of the columns.
-      rows: cells; an empty header cell makes no sense, an empty cell does.
-
-    Returns:
-      Lines, without an end of line behind the last.
+    The last line has no end of line.
     """
     cells = [[" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in (header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
@@ -42,15 +37,15 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
 
 
-def comma_separated(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """CSV as in RFC 4180."""
+def comma_separated(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    """Return CSV as in RFC 4180."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([header, *rows])
     return text.getvalue()
 
 
 def latex(header: Sequence[str], rows: Rows, caption: str) -> str:
-    """A floating table for a paper; needs the package booktabs. What LaTeX would read as markup is escaped."""
+    """Return a floating table for a paper, which needs the package booktabs. LaTeX's special characters are escaped."""
     body = [" & ".join(map(_escape, row)) + r" \\" for row in rows]
     lines = [
         r"\begin{table}",

@@ -10,7 +10,7 @@ import pytest
 
 from ariigcn_jax.runs import runner
 from ariigcn_jax.types import UNLABELED, UserError
-from experiments import ablate, session
+from experiments import ablate, session, study
 from tests.runs.runner_test import LIGHT, tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -112,7 +112,7 @@ def test_hyper_parameters_that_the_loss_does_not_take_are_no_difference():
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        ([], "Which ablations"),
+        ([], "--ablations is missing"),
         (["adversarial_bce"], "adversarial_bce changes nothing"),
         (["no_tgan", "no_imlc"], "Did you mean no_imcl"),
         (["four_way"], "four_way changes what is measured"),
@@ -147,7 +147,7 @@ def test_rows_by_hand():
 
 
 def test_table_by_hand():
-    header, cells = ablate.table(CONTENTS, ablate.rows(CONTENTS))
+    header, *cells = ablate.table(CONTENTS, ablate.rows(CONTENTS))
     full, no_tgan, _ = (dict(zip(header, row, strict=True)) for row in cells)
     assert full["weighted F1"] == "63.00 ± 2.58" and full["Δ"] == full["p"] == ""
     assert no_tgan["Δ"] == "−1.00" and no_tgan["p"] == no_tgan["p (Holm)"] == "0.092"
@@ -170,7 +170,8 @@ def test_caption_says_where_seeds_are_not_the_same():
 
 def start(monkeypatch, folder, config, **flags):
     values = {"config": config, "seeds": None, "workdir": str(folder)} | flags
-    monkeypatch.setattr(ablate, "flag", values.get)
+    for module in (ablate, study):
+        monkeypatch.setattr(module, "flag", values.get)
     ablate.command([])
 
 

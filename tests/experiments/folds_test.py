@@ -55,7 +55,7 @@ def test_mean_of_folds_and_all_utterances_by_hand():
     assert pooled["std"] == pytest.approx(1 / 12 / 2**0.5) and pooled["mean"] == pytest.approx(19 / 24)
     assert (rows["session1", "accuracy"]["utterances"], mean["utterances"], pooled["utterances"]) == (4, 12, 12)
     assert rows["session1", "f1 of anger"]["per_seed"] == pytest.approx([0.5, 0.8])
-    header, cells = folds.table(CONTENTS, list(rows.values()))
+    header, *cells = folds.table(CONTENTS, list(rows.values()))
     assert header[:3] == ["test split", "utterances", "accuracy"]
     assert [line[:3] for line in cells] == [
         ["session1", "4", "62.50 ± 17.68"],
@@ -76,7 +76,8 @@ def test_a_class_counts_in_the_folds_that_test_it():
 def start(monkeypatch, folder, file, splits, changes=(), **flags):
     config = tiny({"data.path": str(file), "data.valid_fraction": 0.3, "num_seeds": 2} | dict(changes))
     values = {"config": config, "splits": splits, "seeds": None, "workdir": str(folder)} | flags
-    monkeypatch.setattr(folds, "flag", values.get)
+    for module in (folds, study):
+        monkeypatch.setattr(module, "flag", values.get)
     folds.command(["num_seeds"])
 
 
@@ -117,8 +118,8 @@ def test_command_holds_out_each_and_writes_the_tables(started, monkeypatch, caps
 @pytest.mark.parametrize(
     ("splits", "changes", "words"),
     [
-        ([], {}, "Which folds"),
-        (["session1"], {"data.split": "session2"}, "Which folds"),
+        ([], {}, "--splits names the folds"),
+        (["session1"], {"data.split": "session2"}, "--splits names the folds"),
         (["session1"], {"eval.test": False}, r"eval\.test=True"),
         (["session1", "dialogue_id=Ses01_1"], {}, "session1 and dialogue_id=Ses01_1 both test the dialogue 'Ses01_1'"),
         (["session1", "dialogue_id=Ses03_2"], {}, "has no labelled utterance in its test split"),

@@ -123,7 +123,7 @@ def test_an_interruption_that_python_drops_comes_again(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # given back after the test
     try:
-        command._listen()
+        command._handle_signals()
         begun = time.perf_counter()
         with pytest.raises(KeyboardInterrupt):
             Garbage()

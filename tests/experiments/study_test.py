@@ -62,15 +62,50 @@ def test_run_that_fails_is_named_and_the_others_go_on(started, capsys, tmp_path)
     contents, failures = study.run_all({"a": 0.5, "worse": "bad", "b": 0.25}, tmp_path)
     assert list(contents) == ["a", "b"] and failures == {"worse": "mend it"}
     assert "[2/3] worse: mend it" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"1 of the runs.*\n  worse: mend it"):
-        study.complain(failures, tmp_path)
-    study.complain({}, tmp_path)
+
+
+@pytest.mark.parametrize("configs", [{"a": 0.5}, {"a": 0.5, "worse": "bad"}, {"worse": "bad"}])
+def test_tables_are_written_of_the_runs_that_are_finished(started, monkeypatch, capsys, tmp_path, configs):
+    monkeypatch.setattr(study, "flag", lambda name: str(tmp_path / "out"))
+    given = []
+
+    def write(contents, directory):
+        given.append(list(contents))
+        return "the table"
+
+    config = synthetic.get_config()
+    if "worse" in configs:
+        with pytest.raises(UserError, match=r"1 of the runs.*\n  worse: mend it"):
+            study.carry_out("toy", config, configs, write)
+    else:
+        study.carry_out("toy", config, configs, write)
+    assert given == [["a"]] * ("a" in configs)
+    assert ("the table" in capsys.readouterr().out) == ("a" in configs)
+
+
+def test_folders_are_safe_short_and_apart(started, tmp_path):
+    names = ["x/y", "x y", "x" * 300, "x" * 301]
+    folders = [study.folder_name(name) for name in names]
+    assert len(set(folders)) == 4
+    assert all(len(name) <= 150 and not set(name) & set("/ ") for name in folders)
+    assert study.folder_name("a+b=2,c.d=0.1") == "a+b=2,c.d=0.1"
+    contents, _ = study.run_all(dict.fromkeys(names, 0.5), tmp_path)
+    assert list(contents) == names and started == folders
+
+
+def test_scores_by_seed():
+    made = {"task": "classification", "select": "macro_f1", "label_names": ["joy", "anger"]}
+    scores = {name: {"per_seed": [0.5, 0.75]} for name in study.scores(made)}
+    made["test"] = scores | {"class_f1": {"per_seed": [[0.1, 0.2], [0.3, 0.4]]}}
+    found = study.per_seed(made, "test")
+    assert list(found) == [*scores, "f1 of joy", "f1 of anger"]
+    assert found["f1 of anger"].tolist() == [0.2, 0.4] and found["accuracy"].tolist() == [0.5, 0.75]
+    assert next(iter(study.titles(made))) == "macro_f1" and len(study.titles(made)) == len(scores)
+    summary = study.summarise(found)["f1 of joy"]
+    assert summary == {"mean": pytest.approx(0.2), "std": pytest.approx(0.2 / 2**0.5), "per_seed": [0.1, 0.3]}
 
 
 def test_numbers_for_people():
-    summary = {"mean": [0.5, 0.25], "std": [0.1, 0.02], "per_seed": [[0, 0], [0, 0]]}
-    assert study.percent(summary, 1) == "25.00 ± 2.00"
-    assert study.percent({"mean": 0.5, "std": 0.0, "per_seed": [0.5]}) == "50.00"
     assert tasks.difference("macro_f1", -0.012, -0.02, 0.001) == ["−1.20", "−2.00 to +0.10"]
     assert tasks.difference("mae", -0.0123, -0.02, 0.001) == ["−0.012", "−0.020 to +0.001"]
     assert tasks.difference("macro_f1", 0.01, float("nan"), float("nan")) == ["+1.00", "–"]

@@ -10,6 +10,7 @@ import pytest
 from tests.support import runs
 from tools import conversation_page
 
+pytest.importorskip("jinja2", reason="jinja2 is not installed (extra: report)")
 pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

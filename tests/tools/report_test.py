@@ -5,11 +5,15 @@ import json
 import re
 import shutil
 import subprocess
+import types
 
 import numpy as np
 import pytest
 
+pytest.importorskip("jinja2", reason="the report is an extra: pip install 'ariigcn-jax[report]'")
 pytest.importorskip("plotly", reason="the report is an extra: pip install 'ariigcn-jax[report]'")
+
+from plotly.offline import get_plotlyjs
 
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import results
@@ -19,7 +23,7 @@ from experiments.command import call
 from experiments.folds import MEAN
 from tests.support import builders
 from tools.report import __main__ as report
-from tools.report import dialogue, page
+from tools.report import charts, dialogue, page
 from tools.report.runs import read
 
 EVIL = "</script><img src=x onerror=alert(1)>&'\""
@@ -103,7 +107,7 @@ class Reader(html.parser.HTMLParser):
         assert not [k for k, _ in attrs if k.startswith("on")]
 
     def handle_data(self, data):
-        if self._inside not in ("script", "style"):
+        if self._inside not in ("script", "style") and data.strip():
             self.words += data
 
     def handle_endtag(self, tag):
@@ -139,17 +143,26 @@ def test_every_section_is_there(written):
 def test_strings_of_data_are_text(written):
     text, reader = written
     assert "img" not in reader.tags and "onerror=alert" in reader.words
-    data = text.replace(page.get_plotlyjs(), "")
+    data = text.replace(get_plotlyjs(), "")
     assert "<img" not in data and EVIL not in data
     # inside charts too, where < would be read as HTML once more: there it is escaped twice over
     assert "\\u003cimg" not in data and "&lt;img" in data
+
+
+def test_strings_of_a_figure_are_escaped_once_and_may_have_several_lines():
+    figure = charts.chart(EVIL).add_scatter(x=[EVIL], y=[1], hovertext=["one\ntwo <b>"])
+    figure.layout.updatemenus = [dict(buttons=[dict(label="<i>")])]
+    text = re.sub(r"\\u003[ce]|\\u002f", lambda found: json.loads(f'"{found[0]}"'), page.html(figure))
+    assert "one<br>two &lt;b&gt;" in text and '"&lt;i&gt;"' in text
+    assert text.count("&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;&amp;'\\\"") == 2
+    assert "&amp;lt;" not in text and EVIL not in text
 
 
 def test_page_asks_for_nothing_from_outside(written):
     text, reader = written
     assert reader.addresses == []
     assert "Content-Security-Policy" in text and "default-src 'none'" in text
-    assert re.findall(r"<(?:link|iframe|object|embed|script[^>]*src)", text.replace(page.get_plotlyjs(), "")) == []
+    assert re.findall(r"<(?:link|iframe|object|embed|script[^>]*src)", text.replace(get_plotlyjs(), "")) == []
 
 
 def test_configuration_shows_what_differs_and_only_that(written):
@@ -196,7 +209,7 @@ def test_browser_draws_every_chart_without_complaint(written, tmp_path):
     command += ["--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'browser'}"]
     done = subprocess.run([*command, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=300)
     charts = text.count('class="plotly-graph-div"')
-    assert charts > 20
+    assert charts == 16
     assert len(re.findall(r'class="plot-container', done.stdout)) == charts
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
 
@@ -285,6 +298,19 @@ def conversation(**changes):
     return dialogue.Conversation(**fields | changes)
 
 
+def test_windows_of_weights_become_square_matrices():
+    options = types.SimpleNamespace(graph=types.SimpleNamespace(past=1, future=2))
+    model = types.SimpleNamespace(model=types.SimpleNamespace(options=options), modalities=("audio", "text"))
+    weights = np.random.default_rng(0).uniform(size=(2, 8, 4, 3))  # layers, slots, window, heads
+    found = dialogue._square(types.SimpleNamespace(attention={"text": weights}), model, count=5, length=8)
+    assert list(found) == [("text", 0), ("text", 1)]
+    for layer in range(2):
+        for receiver, sender in np.ndindex(5, 5):
+            slot = sender - receiver + 1
+            expected = weights[layer, receiver, slot].mean() if 0 <= slot < 4 else 0
+            assert found["text", layer][receiver, sender] == pytest.approx(expected)
+
+
 def test_lines_are_the_strong_edges_from_sender_to_receiver():
     figure = dialogue.draw(conversation(), False)
     lines = [t for t in figure.data if t.mode == "lines" and t.visible]
@@ -298,15 +324,15 @@ def test_lines_are_the_strong_edges_from_sender_to_receiver():
 def test_discs_are_predicted_and_rings_true():
     figure = dialogue.draw(conversation(), False)
     ring, _, disc = [t for t in figure.data if t.mode == "markers" and t.hovertext]
-    assert list(disc.marker.color) == [page.colour(k) for k in (0, 0, 1, 2)]
-    assert [ring.marker.color[k] for k in (0, 1, 3)] == [page.colour(k) for k in (0, 1, 2)]
-    assert ring.marker.color[2] not in page.COLOURS
+    assert list(disc.marker.color) == [charts.colour(k) for k in (0, 0, 1, 2)]
+    assert [ring.marker.color[k] for k in (0, 1, 3)] == [charts.colour(k) for k in (0, 1, 2)]
+    assert ring.marker.color[2] not in charts.COLOURS
     assert list(disc.y) == [0, 1, 0, 2] and list(disc.x) == [1, 2, 3, 4]
     assert "predicted: calm (87%)" in disc.hovertext[0] and "true: unlabelled" in disc.hovertext[2]
 
 
 def test_transcripts_come_only_when_asked_for_and_escaped():
-    silent, loud = (page.show(dialogue.draw(conversation(), t)) for t in (False, True))
+    silent, loud = (page.html(dialogue.draw(conversation(), t)) for t in (False, True))
     assert "secret" not in silent and "secret" in loud
     for text in (silent, loud):
         assert EVIL not in text and "\\u003cimg" not in text

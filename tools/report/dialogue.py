@@ -1,4 +1,4 @@
-"""Attention over a conversation: utterances in time, speakers as lanes, edge weights as lines, emotions as colours."""
+"""Draws attention over a conversation: turns in time, speakers as lanes, edge weights as lines, emotions as colours."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ariigcn_jax.data.choose import dialogues
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.nn import graph
 from ariigcn_jax.types import Corpus, Modality, Outputs, UserError
-from tools.report import page
+from tools.report import charts
 
-LONGEST = 40
-ABOVE_UNIFORM = 1.25
-BINS = 4
-BEND = 0.32
+LONGEST = 40  # utterances of a dialogue that is chosen by itself
+ABOVE_UNIFORM = 1.25  # times its share that an edge must weigh to be drawn
+BINS = 4  # strengths of lines
+BEND = 0.32  # of a line, in lanes
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversation:
-    """A dialogue and what a model says of it; T utterances.
+    """A dialogue of T utterances and what a model says of it.
 
     Attributes:
       name: of the dialogue.
@@ -46,11 +46,11 @@ class Conversation:
 
 
 def choose(corpus: Corpus, names: Sequence[str], count: int) -> list[int]:
-    """Dialogues to show, by index.
+    """Return the indices of the dialogues to show.
 
     Args:
       corpus: one split.
-      names: dialogues asked for; none lets the choice fall on those of at most LONGEST utterances with most emotions.
+      names: dialogues asked for; where there are none, those of at most LONGEST utterances with most emotions.
       count: how many to choose where none is named.
 
     Raises:
@@ -72,9 +72,13 @@ def choose(corpus: Corpus, names: Sequence[str], count: int) -> list[int]:
 
 
 def conversations(model: TrainedModel, corpus: Corpus, chosen: Sequence[int]) -> Iterator[Conversation]:
-    """What a model makes of dialogues of a corpus in its form."""
+    """Yield what a model says of the chosen dialogues of a corpus in its form.
+
+    Raises:
+      UserError: the model has no classes.
+    """
     if model.task != "classification":
-        raise UserError(f"conversations are drawn by their classes, and this model has data.task={model.task}.")
+        raise UserError(f"Conversations are drawn by their classes, and this model has data.task={model.task}.")
     for dialogue in chosen:
         part = dialogues(corpus, np.arange(len(corpus.dialogue_ids)) == dialogue)
         (batch,) = model.batches(part)
@@ -95,62 +99,49 @@ def conversations(model: TrainedModel, corpus: Corpus, chosen: Sequence[int]) ->
 
 
 def _square(outputs: Outputs, model: TrainedModel, count: int, length: int) -> dict[tuple[Modality, int], np.ndarray]:
-    """Weights over windows of the first `count` nodes, of rows of `length` slots, as square matrices."""
+    """Lay weights over windows of the first `count` nodes, of rows of `length` slots, out as square matrices."""
     past, _ = graph.window(model.model.options.graph.past, model.model.options.graph.future, length)
     found = {}
     for modality in (m for m in model.modalities if m in outputs.attention):
         for layer, weights in enumerate(np.asarray(outputs.attention[modality]).mean(axis=-1)):
+            receiver, slot = np.indices((count, weights.shape[-1]))
+            sender = receiver + slot - past
+            inside = (sender >= 0) & (sender < count)
             square = np.zeros((count, count))
-            for receiver in range(count):
-                for slot, weight in enumerate(weights[receiver]):
-                    sender = receiver + slot - past
-                    if 0 <= sender < count:
-                        square[receiver, sender] = weight
+            square[receiver[inside], sender[inside]] = weights[:count][inside]
             found[modality, layer] = square
     return found
 
 
 def draw(conversation: Conversation, transcripts: bool) -> go.Figure:
-    """The conversation as a graph; a menu chooses modality and layer."""
+    """Draw the conversation as a graph; a menu chooses modality and layer."""
     lanes = {name: k for k, name in enumerate(dict.fromkeys(conversation.speaker))}
     place = np.array([lanes[s] for s in conversation.speaker], float)
-    figure = page.chart(
+    figure = charts.chart(
         f"{conversation.name}: lines are attention above {ABOVE_UNIFORM:g} × uniform, wider is more",
         height=270 + 110 * len(lanes),
         margin=dict(l=20, r=20, t=95, b=85),
     )
-    names, shown = [], []
-    views = list(conversation.attention.items())
-    for view, ((modality, layer), weights) in enumerate(views):
-        for trace in _edges(weights, place):
-            figure.add_trace(trace.update(visible=view == 0))
-        names.append(page.text(f"{modality}, layer {layer + 1}"))
-        shown.append([v == view for v in range(len(views)) for _ in range(BINS)])
+    views = list(conversation.attention)
+    for k, weights in enumerate(conversation.attention.values()):
+        figure.add_traces([trace.update(visible=k == 0) for trace in _edges(weights, place)])
     edges = len(figure.data)
     _nodes(figure, conversation, place, transcripts)
-    nodes = [True] * (len(figure.data) - edges)
-    buttons = [
-        dict(label=name, method="update", args=[{"visible": [*edges_shown, *nodes]}])
-        for name, edges_shown in zip(names, shown, strict=True)
-    ]
+    buttons = []
+    for k, (modality, layer) in enumerate(views):
+        visible = [trace >= edges or trace // BINS == k for trace in range(len(figure.data))]
+        buttons.append(dict(label=f"{modality}, layer {layer + 1}", method="update", args=[{"visible": visible}]))
     if buttons:
-        figure.update_layout(
-            updatemenus=[dict(buttons=buttons, x=0, xanchor="left", y=1.02, yanchor="bottom", direction="down")]
-        )
-    figure.update_xaxes(title="turn", showgrid=False, zeroline=False, range=[0.2, len(place) + 0.8])
-    figure.update_yaxes(
-        tickvals=list(lanes.values()),
-        ticktext=[page.text(name) for name in lanes],
-        range=[len(lanes) - 0.35, -0.65],
-        showgrid=False,
-        zeroline=False,
-        automargin=True,
-    )
-    return figure
+        menu = dict(buttons=buttons, x=0, xanchor="left", y=1.02, yanchor="bottom", direction="down")
+        figure.update_layout(updatemenus=[menu])
+    plain = dict(showgrid=False, zeroline=False)
+    figure.update_xaxes(title="turn", range=[0.2, len(place) + 0.8], **plain)
+    ticks = dict(tickvals=list(lanes.values()), ticktext=list(lanes))
+    return figure.update_yaxes(range=[len(lanes) - 0.35, -0.65], automargin=True, **ticks, **plain)
 
 
 def _edges(weights: np.ndarray, place: np.ndarray) -> Iterator[go.Scatter]:
-    """BINS traces of arcs, from weak to strong; from the past above the lane, from the future below."""
+    """Yield BINS traces of arcs, from weak to strong; from the past above the lane, from the future below."""
     degree = (weights > 0).sum(axis=1, keepdims=True)
     relative = weights * np.maximum(degree, 1)
     np.fill_diagonal(relative, 0)
@@ -180,15 +171,15 @@ def _edges(weights: np.ndarray, place: np.ndarray) -> Iterator[go.Scatter]:
 
 
 def _nodes(figure: go.Figure, conversation: Conversation, place: np.ndarray, transcripts: bool) -> None:
-    """Predicted emotion as a disc on a larger one of the true emotion, which shows as its ring."""
+    """Add each predicted emotion as a disc on a larger one of the true emotion, which shows as its ring."""
     predicted = conversation.probability.argmax(axis=1)
     for index, name in enumerate(conversation.label_names):
         # a trace without points, so that the legend has each emotion once
-        figure.add_scatter(
-            x=[None], y=[None], mode="markers", name=page.text(name), marker=dict(size=12, color=page.colour(index))
-        )
-    rings = ["#c9ced6" if k < 0 else page.colour(int(k)) for k in conversation.label]
-    for size, colours in ((25, rings), (19, ["#ffffff"] * len(rings)), (14, [page.colour(int(k)) for k in predicted])):
+        marker = dict(size=12, color=charts.colour(index))
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker)
+    rings = ["#c9ced6" if k < 0 else charts.colour(int(k)) for k in conversation.label]
+    discs = [charts.colour(int(k)) for k in predicted]
+    for size, colours in ((25, rings), (19, ["#ffffff"] * len(rings)), (14, discs)):
         figure.add_scatter(
             x=np.arange(len(place)) + 1,
             y=place,
@@ -215,4 +206,4 @@ def _hover(conversation: Conversation, row: int, transcripts: bool) -> str:
     if transcripts and conversation.transcript:
         words = conversation.transcript[row]
         lines += [words[k : k + 80] for k in range(0, min(len(words), 480), 80)]
-    return "<br>".join(page.text(line) for line in lines)
+    return "\n".join(lines)
