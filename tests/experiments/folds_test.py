@@ -9,7 +9,7 @@ import pytest
 
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.types import UserError
-from experiments import folds, run, study
+from experiments import folds, session, study
 from tests.runs.runner_test import tiny
 
 NAMES = ("joy", "anger")
@@ -95,7 +95,7 @@ def started(monkeypatch):
         (pathlib.Path(workdir) / "results.json").write_text(json.dumps(content))
         return content
 
-    monkeypatch.setattr(run, "execute", execute)
+    monkeypatch.setattr(session, "execute", execute)
     return configs
 
 

@@ -7,7 +7,7 @@ import pytest
 from ariigcn_jax import data as corpora
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.types import UserError
-from experiments import ablations, run, study, synthetic
+from experiments import ablations, session, study, synthetic
 
 CORPUS = corpora.generate(dialogues=6, utterances=(2, 4), classes=3, widths={"text": 4, "audio": 3})
 
@@ -32,7 +32,7 @@ def started(monkeypatch):
         (study.Path(workdir) / "results.json").write_text(json.dumps(made))
         return made
 
-    monkeypatch.setattr(run, "execute", execute)
+    monkeypatch.setattr(session, "execute", execute)
     return names
 
 

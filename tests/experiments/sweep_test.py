@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.types import UserError
-from experiments import ablations, run, study, sweep, synthetic
+from experiments import ablations, session, study, sweep, synthetic
 from tests.experiments.ablate_test import content
 from tests.runs.runner_test import tiny
 
@@ -164,7 +164,7 @@ def start(monkeypatch, tmp_path):
         sweep.command([])
         return trained
 
-    monkeypatch.setattr(run, "execute", execute)
+    monkeypatch.setattr(session, "execute", execute)
     holder = flags.FlagValues()
     config_flags.DEFINE_config_file("config", "experiments/mine.py:no_tgan", flag_values=holder)
     monkeypatch.setattr(sweep.flags, "FLAGS", {"config": holder["config"]})
