@@ -132,8 +132,6 @@ class Model(nn.Module):
             relation_values=self.relation_values,
             kernel=self.kernel,
             block=self.block,
-            past=self.past,
-            future=self.future,
             dropout=self.dropout,
             precision=self.precision,
             name=name,

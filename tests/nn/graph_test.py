@@ -333,6 +333,6 @@ def test_jraphs_padding_adds_empty_graphs_behind():
 
 
 def test_one_module_imports_jraph():
-    root = Path(graph.__file__).resolve().parent.parent
+    root = Path(graph.__file__).resolve().parents[2]
     files = [path for folder in ("ariigcn_jax", "experiments", "tools") for path in (root / folder).rglob("*.py")]
     assert [p.name for p in files if re.search(r"^\s*(import|from) jraph", p.read_text(), re.M)] == ["graph.py"]
