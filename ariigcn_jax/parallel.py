@@ -1,7 +1,7 @@
-"""Everything that knows of more than one device: the mapping of a function over devices, and its collectives.
+"""Map functions over devices and processes; nothing else knows of more than one device.
 
-Code that runs inside the mapping names the axis or None; with None each collective is the identity, so one function
-serves one device and many. The mapping is pmap; another one would replace it here alone.
+Code inside the mapping names the device axis, or None on one device. With None each collective is the identity, so one
+function serves one device and many. The mapping is `jax.pmap`.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from ariigcn_jax.types import UserError
 
 T = TypeVar("T")
 AXIS = "devices"
-SECONDS_TO_MEET = 120
-SECONDS_TO_SPEAK = 1.0  # that the first process leaves to the others for a last message
-SIGNS_OF_LOSS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Connection", "oordination service")
+CONNECT_SECONDS = 120
+LAST_MESSAGE_SECONDS = 1.0  # the other processes have this long to print an error before process 0 ends
+LOST_PEER_ERRORS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Connection", "oordination service")
 
 
 def join(coordinator: str, processes: int, process: int, patience: int) -> None:
-    """Makes this process one of several that share a run; before anything else is done with JAX.
+    """Join several processes that share a run. Call it before JAX is used.
 
     Args:
-      coordinator: host:port where process 0 listens, the same for all; "auto" finds out from the cluster (Slurm, Open
-        MPI, TPU pods) and needs no numbers.
-      processes: how many there are.
-      process: which one this is, in [0, processes).
-      patience: seconds without a sign of life after which a process counts as lost.
+      coordinator: host:port of process 0, the same for all; "auto" asks the cluster (Slurm, Open MPI, TPU pods) for it
+        and for the numbers below.
+      processes: number of processes.
+      process: number of this process, in [0, processes).
+      patience: seconds without a heartbeat after which a process counts as lost.
 
     Raises:
-      UserError: an option is wrong, or the processes do not find each other.
+      UserError: an option is wrong, or the processes cannot connect.
     """
     if coordinator != "auto" and (not coordinator.rpartition(":")[2].isdigit() or not 0 <= process < processes):
         raise UserError(
@@ -53,20 +53,20 @@ def join(coordinator: str, processes: int, process: int, patience: int) -> None:
         jax.distributed.initialize(
             **(own if coordinator != "auto" else {}),
             heartbeat_timeout_seconds=patience,
-            initialization_timeout=SECONDS_TO_MEET,
+            initialization_timeout=CONNECT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"The processes did not find each other through distributed.coordinator={coordinator!r} "
-            f"({_first_line(error)}). Start all of them within {SECONDS_TO_MEET} s, with the same coordinator."
+            f"The processes could not connect through distributed.coordinator={coordinator!r} "
+            f"({_first_line(error)}). Start all of them within {CONNECT_SECONDS} s, with the same coordinator."
         ) from error
 
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-    """Ends this process, where it is one of several, as soon as something fails here or another one is lost.
+    """End this process at once when it is one of several and it fails, or another one is lost.
 
-    It leaves at once, because JAX's own farewell waits for processes that no longer answer.
+    JAX's own shutdown would wait for processes that no longer answer.
     """
     try:
         yield
@@ -76,7 +76,7 @@ def ending_together() -> Iterator[None]:
         who = f"process {jax.process_index()} of {processes()}"
         if isinstance(error, UserError | KeyboardInterrupt):
             print(f"error: {who}: {error or 'stopped'}", file=sys.stderr)
-        elif any(word in str(error) for word in SIGNS_OF_LOSS):
+        elif any(word in str(error) for word in LOST_PEER_ERRORS):
             print(
                 f"error: {who}: another process was lost ({_first_line(error)}). What the last checkpoint holds is "
                 "safe: start the run again with the same --workdir, and with any number of processes, to resume.",
@@ -86,15 +86,15 @@ def ending_together() -> Iterator[None]:
             traceback.print_exc()
         sys.stderr.flush()
         if is_first():
-            time.sleep(SECONDS_TO_SPEAK)  # JAX ends the others as soon as the first one is gone
+            time.sleep(LAST_MESSAGE_SECONDS)  # JAX ends the others as soon as process 0 is gone
         os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
 def from_first(function: Callable[[], T], otherwise: T) -> T:
-    """Calls a function in the first process alone; the others get `otherwise`.
+    """Call a function in process 0 alone; the other processes get `otherwise`.
 
     Raises:
-      UserError: in the others, where the first one's call failed.
+      UserError: the call failed; raised in every process.
     """
     if processes() == 1:
         return function()
@@ -108,18 +108,18 @@ def from_first(function: Callable[[], T], otherwise: T) -> T:
     if error:
         raise error
     if failed:
-        raise UserError("process 0 could not go on; its message says why.")
+        raise UserError("process 0 failed; see its message.")
     return result
 
 
-def meet() -> None:
-    """Waits until all processes are here."""
+def barrier() -> None:
+    """Wait until all processes reach this call."""
     if processes() > 1:
-        multihost_utils.sync_global_devices("meet")
+        multihost_utils.sync_global_devices("barrier")
 
 
 def broadcast(tree: T) -> T:
-    """The first process's arrays, in all processes."""
+    """Return the arrays of process 0 in all processes."""
     return tree if processes() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
@@ -128,32 +128,32 @@ def _first_line(error: BaseException) -> str:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processes() -> int:
-    """Processes that share the run."""
+    """Return the number of processes that share the run."""
     return jax.process_count()
 
 
 def is_first() -> bool:
-    """This process is the one that writes."""
+    """Return whether this is process 0, the one that writes."""
     return jax.process_index() == 0
 
 
 def world(num_devices: int) -> int:
-    """Devices of all processes, each with `num_devices` of its own."""
+    """Return the number of devices of all processes, `num_devices` in each."""
     return num_devices * processes()
 
 
 def alone(num_devices: int) -> bool:
-    """There is one device in all: nothing is mapped or replicated."""
+    """Return whether there is one device in all, so that nothing is mapped or replicated."""
     return world(num_devices) == 1
 
 
 def axis_name(num_devices: int) -> str | None:
-    """The axis to name inside a function that is mapped over `num_devices` local devices."""
+    """Return the axis name for functions mapped over `num_devices` local devices; None on a single device."""
     return None if alone(num_devices) else AXIS
 
 
@@ -163,22 +163,22 @@ def psum(x: T, axis: str | None) -> T:
 
 
 def all_gather(tree: T, axis: str | None) -> T:
-    """Concatenates arrays [n, ...] of all devices to [devices * n, ...]; the gradient flows back to each."""
+    """Concatenate arrays [n, ...] of all devices to [devices * n, ...]; gradients flow back to each device."""
     return tree if axis is None else jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), tree)
 
 
 def device_index(axis: str | None) -> jax.Array | int:
-    """Which of the devices this one is, from 0."""
+    """Return the number of this device, from 0."""
     return 0 if axis is None else jax.lax.axis_index(axis)
 
 
 def axis_size(axis: str | None) -> int:
-    """How many devices there are."""
+    """Return the number of devices along the axis."""
     return 1 if axis is None else jax.lax.axis_size(axis)
 
 
 def own_share(x: jax.Array, axis: str | None, num_devices: int) -> jax.Array:
-    """This device's part of an array whose last dimension is a multiple of the number of devices."""
+    """Return this device's share of an array whose last dimension is a multiple of the number of devices."""
     if axis is None:
         return x
     share = x.shape[-1] // num_devices
@@ -186,7 +186,7 @@ def own_share(x: jax.Array, axis: str | None, num_devices: int) -> jax.Array:
 
 
 def device_count(asked: int) -> int:
-    """Number of local devices to use; 0 asks for all.
+    """Return the number of local devices to use; 0 asks for all.
 
     Raises:
       UserError: more devices are asked for than there are.
@@ -198,7 +198,7 @@ def device_count(asked: int) -> int:
 
 
 def fits(program: jax.stages.Compiled) -> bool:
-    """A compiled program's own memory is free on the device; True where either is not known."""
+    """Return whether the device has room for a compiled program's buffers; True where that is unknown."""
     there, needed = jax.local_devices()[0].memory_stats() or {}, program.memory_analysis()
     if "bytes_limit" not in there or needed is None:
         return True
@@ -206,11 +206,11 @@ def fits(program: jax.stages.Compiled) -> bool:
 
 
 def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[int, ...] = ()) -> jax.stages.Wrapped:
-    """Compiles a function of replicated arguments, for one device with jit or for several with pmap.
+    """Compile a function of replicated arguments: with jit on one device, with pmap on several.
 
     Args:
-      function: takes and returns pytrees that are equal on all devices (`replicate`), or, without collectives, of each
-        device's own (`put`).
+      function: takes and returns pytrees that are equal on all devices (`replicate`), or differ between them (`put`)
+        if it has no collectives.
       num_devices: local devices.
       donate: arguments whose buffers may be reused.
     """
@@ -220,7 +220,7 @@ def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[i
 
 
 def _devices(num_devices: int) -> list[jax.Device]:
-    """The first `num_devices` of each process."""
+    """Return the first `num_devices` devices of each process."""
     own: dict[int, list[jax.Device]] = {}
     for device in jax.devices():
         own.setdefault(device.process_index, []).append(device)
@@ -228,14 +228,14 @@ def _devices(num_devices: int) -> list[jax.Device]:
 
 
 def replicate(tree: T, num_devices: int) -> T:
-    """Puts a copy on each local device (a leading axis of devices), or on the one device."""
+    """Copy a pytree to each local device, with a leading axis of devices; without that axis on a single device."""
     if alone(num_devices):
         return jax.tree.map(jnp.asarray, tree)
     return put([tree] * num_devices, num_devices)
 
 
 def put(trees: Sequence[T], num_devices: int) -> T:
-    """Puts each tree on a local device of its own (a leading axis of devices), or the one on the one device."""
+    """Put each pytree on its own local device, with a leading axis of devices; without that axis on a single device."""
     if alone(num_devices):
         return jax.device_put(trees[0])
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *trees)
@@ -243,14 +243,14 @@ def put(trees: Sequence[T], num_devices: int) -> T:
 
 
 def local_shares(order: np.ndarray, num_devices: int) -> np.ndarray:
-    """Parts [num_devices, ..., n] of an array [..., processes * num_devices * n] on the host for the local devices."""
+    """Return the local devices' shares [num_devices, ..., n] of a host array [..., processes * num_devices * n]."""
     shares = np.stack(np.split(order, world(num_devices), axis=-1))
     first = jax.process_index() * num_devices
     return shares[first : first + num_devices]
 
 
 def unreplicate(tree: T, num_devices: int) -> T:
-    """The first device's copy."""
+    """Return the first device's copy."""
     return tree if alone(num_devices) else jax.tree.map(functools.partial(_first), tree)
 
 

@@ -260,6 +260,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _leaves(config: Any) -> dict[str, Any]:
-    from ariigcn_jax.runs.workdir import flatten
+    from ariigcn_jax.files import flatten
 
     return flatten(config.to_dict())

@@ -356,8 +356,8 @@ def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def command(options: argparse.Namespace) -> None:
     """Runs what the options say."""
+    from ariigcn_jax.files import write_atomically
     from ariigcn_jax.runs import compilation
-    from ariigcn_jax.runs.workdir import write_atomically
 
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("This takes scikit-learn, which is not installed: pip install -e '.[report]'")

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from ariigcn_jax.files import flatten, json_safe
 from ariigcn_jax.runs import checkpoint, runner
 from ariigcn_jax.runs import workdir as workdirs
 from ariigcn_jax.types import SPLITS, Corpus, UserError
@@ -73,10 +74,10 @@ def conditions(run: Path, config: ConfigDict, corpus: Corpus) -> list[str]:
       corpus: of the run made again, as read.
     """
     stored = workdirs.read_json(run / workdirs.CONFIG)
-    found = dict(workdirs.differences(stored, workdirs.json_safe(config.to_dict())))
+    found = dict(workdirs.differences(stored, json_safe(config.to_dict())))
     environment = workdirs.read_json(run / workdirs.ENVIRONMENT)
-    now = workdirs.json_safe(workdirs.environment())
-    described = workdirs.json_safe(runner.describe(corpus))
+    now = json_safe(workdirs.environment())
+    described = json_safe(runner.describe(corpus))
     for start in (*environment.get("earlier", []), environment):
         was = _conditions(start, workdirs.read_json(run / runner.CORPUS))
         found |= workdirs.differences(was, _conditions(now, described))
@@ -122,7 +123,7 @@ def _again(stored: Mapping[str, Any]) -> ConfigDict:
 def _conditions(environment: Mapping[str, Any], corpus: Mapping[str, Any]) -> dict[str, Any]:
     """What results may depend on besides the config, of an environment.json and a corpus.json, under dotted keys."""
     kept = ("git", "python", "versions", "platform", "device")
-    return workdirs.flatten({name: environment.get(name) for name in kept}) | workdirs.flatten(
+    return flatten({name: environment.get(name) for name in kept}) | flatten(
         {"corpus": {name: corpus.get(name) for name in ("version", "label_names", "splits", "digest")}}
     )
 

@@ -162,7 +162,7 @@ def _execute(config: Any, corpus: Corpus, workdir: str | None) -> dict[str, Any]
     def begin() -> workdirs.WorkDir:
         return workdirs.open(workdir, config.experiment, config.to_dict(), may_differ=MAY_DIFFER)
 
-    otherwise: workdirs.WorkDir = workdirs.Onlooker()
+    otherwise: workdirs.WorkDir = workdirs.ReadOnlyWorkDir()
     with parallel.from_first(begin, otherwise) as directory:
         finished = directory.path / runner.RESULTS
         if parallel.broadcast(np.int32(finished.exists())):

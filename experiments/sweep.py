@@ -388,7 +388,7 @@ def axes_of(sweeps: Sequence[str], grids: Sequence[str], random: Sequence[str]) 
 
 def final_command(file: str, config: Any, keys: Sequence[str], selected: Mapping[str, Any]) -> str:
     """The command that trains with the selected setting and reads the test split."""
-    from ariigcn_jax.runs.workdir import flatten
+    from ariigcn_jax.files import flatten
 
     values = flatten(config.to_dict())
     given = {key: values[key] for key in (*keys, "num_seeds") if not key.startswith("eval.test")} | dict(selected)

@@ -6,7 +6,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from runner_test import tiny
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data import packing
@@ -15,6 +14,7 @@ from ariigcn_jax.nn import graph
 from ariigcn_jax.runs import runner
 from ariigcn_jax.training import train
 from ariigcn_jax.types import PADDING, UNLABELED
+from tests.runs.runner_test import tiny
 from tests.support.layout_files import conversations
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

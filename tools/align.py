@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from ariigcn_jax.analysis import alignment
 from ariigcn_jax.analysis.alignment import MEASURES
+from ariigcn_jax.files import json_safe, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.runs import compilation, figures
-from ariigcn_jax.runs.workdir import json_safe, write_atomically
 from ariigcn_jax.types import UserError
 from experiments.command import call
 from tools.command import conversations, forward, parser, seeds

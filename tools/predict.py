@@ -57,9 +57,9 @@ def execute(options: argparse.Namespace) -> None:
         raise UserError(
             f"{options.input}: there is no such file. Give a corpus, or a .jsonl file with one utterance a line."
         )
+    from ariigcn_jax.files import write_atomically
     from ariigcn_jax.inference import model as inference
     from ariigcn_jax.runs import compilation
-    from ariigcn_jax.runs.workdir import write_atomically
 
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)

@@ -23,12 +23,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from ariigcn_jax.files import json_safe, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference import prediction
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, figures, results, tables
-from ariigcn_jax.runs.workdir import json_safe, write_atomically
 from ariigcn_jax.types import Batch, Corpus, Modality, UserError
 from experiments.command import call
 from tools.command import as_read, parser, seeds

@@ -41,7 +41,7 @@ from ariigcn_jax.features.cache import Cache
 from ariigcn_jax.features.encoder import Encoder, Input, parse
 from ariigcn_jax.features.text import TextEncoder
 from ariigcn_jax.features.visual import VisualEncoder
-from ariigcn_jax.runs.workdir import atomic, write_atomically
+from ariigcn_jax.files import atomic, write_atomically
 from ariigcn_jax.types import UserError
 
 

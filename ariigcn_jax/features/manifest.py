@@ -37,7 +37,7 @@ from ariigcn_jax.data import locate
 from ariigcn_jax.data.fields import listed
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.data.readers import npz
-from ariigcn_jax.runs.workdir import write_atomically
+from ariigcn_jax.files import write_atomically
 from ariigcn_jax.types import SPLITS, UNLABELED, UserError
 
 _WHO = ("dialogue_id", "turn", "utterance_id", "speaker")

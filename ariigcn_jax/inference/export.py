@@ -21,11 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ariigcn_jax.data.normalisation import CLIP, FLOOR
+from ariigcn_jax.files import write_atomically
 from ariigcn_jax.inference import model_card
 from ariigcn_jax.inference.prediction import forward
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
 from ariigcn_jax.objective import tasks
-from ariigcn_jax.runs.workdir import write_atomically
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, UserError
 
 if TYPE_CHECKING:

@@ -1,13 +1,12 @@
-"""Checkpoints of a run (orbax): its last state and its best parameters together, so that they never disagree.
+"""Save and restore a run's checkpoints (orbax): its last state and its best parameters together.
 
-    checkpoints/<epoch>/last    TrainState of each seed (leading axis S; of K members each S K, seed after seed)
-    checkpoints/<epoch>/best    parameters of each seed's chosen epoch so far, with that epoch and its score
-    checkpoints/<epoch>/data    what the features were standardised with
-    checkpoints/<epoch>/SHA256SUMS    of the files of these, as `sha256sum -c` reads it
+    checkpoints/<epoch>/last    TrainState of each seed, leading axis S (S * K with K members, seed after seed)
+    checkpoints/<epoch>/best    parameters of each seed's best epoch so far, with that epoch and its score
+    checkpoints/<epoch>/data    statistics that the features were standardised with
+    checkpoints/<epoch>/SHA256SUMS    checksums of these files, in the format of `sha256sum -c`
 
-Saving is asynchronous; a checkpoint counts once it is complete, checksums included, for it is moved to its place after
-that. One whose files are not as they were written is passed over, and named. Of several processes the first one reads
-and writes.
+Saving is asynchronous. A checkpoint is moved to its place once it is complete, checksums included. A damaged one is
+skipped with a warning. Process 0 alone reads and writes.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ FULL = os.strerror(errno.ENOSPC)  # at the end of a long line where tensorstore 
 
 
 class Checkpoints:
-    """The checkpoints of one work directory.
+    """Manage the checkpoints of one work directory.
 
     Args:
       directory: the work directory.
-      keep: newest checkpoints that stay.
+      keep: number of newest checkpoints to keep.
     """
 
     def __init__(self, directory: Path, keep: int):
@@ -63,12 +62,12 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
 
     def latest(self) -> int | None:
-        """Epochs done at the newest intact checkpoint, or None where there is none yet.
+        """Return the epoch of the newest intact checkpoint, or None if there is none yet.
 
-        Newer ones that are damaged are moved out of the way, and named on stderr.
+        Newer, damaged ones are moved aside with a warning on stderr.
 
         Raises:
-          UserError: there are checkpoints, and none is intact.
+          UserError: there are checkpoints, but none is intact.
         """
         epoch = parallel.from_first(self._newest_intact, otherwise=None)
         agreed = int(parallel.broadcast(np.int32(-1 if epoch is None else epoch)))
@@ -91,18 +90,18 @@ class Checkpoints:
             aside.parent.mkdir(exist_ok=True)
             (folder / str(bad)).rename(aside)
             print(
-                f"warning: {folder / str(bad)}: this checkpoint is damaged ({problem}). It is in {aside} now, and the "
-                f"one before it, of epoch {epoch}, is used.",
+                f"warning: {folder / str(bad)}: this checkpoint is damaged ({problem}). It was moved to {aside}; the "
+                f"checkpoint of epoch {epoch} is used instead.",
                 file=sys.stderr,
             )
         if damaged:
             self._manager.reload()
         if not (folder / str(epoch) / SUMS).exists():
-            print(f"note: {folder / str(epoch)} has no {SUMS}: it is used unchecked.")
+            print(f"note: {folder / str(epoch)} has no {SUMS}; it is used without a check.")
         return epoch
 
     def save(self, epoch: int, items: dict[str, Any]) -> None:
-        """Starts to save {"last", "best", "data"}, pytrees of arrays; a save that failed before is reported here.
+        """Start to save {"last", "best", "data"}, pytrees of arrays. A failure of the save before is raised here.
 
         Raises:
           UserError: the disk is full or not writable.
@@ -115,10 +114,10 @@ class Checkpoints:
                 self._manager.save(epoch, args=ocp.args.Composite(**arguments))
 
     def restore(self, epoch: int, like: dict[str, Any]) -> dict[str, Any]:
-        """Reads a checkpoint.
+        """Read a checkpoint.
 
         Args:
-          epoch: one that is there.
+          epoch: of an existing checkpoint.
           like: items to read, with pytrees of arrays of the right shapes and dtypes.
 
         Returns:
@@ -150,7 +149,7 @@ class Checkpoints:
         return items
 
     def wait(self) -> None:
-        """Waits for saves under way; one that failed is reported here.
+        """Wait for pending saves. A failure is raised here.
 
         Raises:
           UserError: the disk is full or not writable.
@@ -160,7 +159,7 @@ class Checkpoints:
                 self._manager.wait_until_finished()
 
     def finish(self) -> None:
-        """Waits for saves under way and closes."""
+        """Wait for pending saves and close."""
         self.wait()
         if self._manager is not None:
             self._manager.close()
@@ -175,13 +174,13 @@ def _first_line(error: Exception) -> str:
 
 
 def _write_sums(folder: Path) -> None:
-    """Adds the checksums to the checkpoint that is being written: the only one, what a kill left is removed before."""
+    """Add checksums to the checkpoint that is being written. Only one exists: leftovers of a kill are gone."""
     (written,) = folder.glob(f"*{ocp.path.atomicity.TMP_DIR_SUFFIX}*")
     (written / SUMS).write_text("".join(f"{value}  {name}\n" for name, value in _sums(written).items()))
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """Path below a checkpoint -> SHA-256, of all files of its items."""
+    """Return file -> SHA-256 for all files of a checkpoint's items, relative to its folder."""
     files = sorted(p for item in ITEMS for p in (folder / item).rglob("*") if p.is_file())
     sums = {}
     for path in files:
@@ -191,31 +190,31 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def _damage(folder: Path) -> str | None:
-    """Which file of a checkpoint is not as it was written; None where all are, or where it has no checksums."""
+    """Say which file of a checkpoint is damaged; None if all are intact or there are no checksums."""
     if not (folder / SUMS).exists():
         return None
     try:
         *lines, rest = (folder / SUMS).read_text().split("\n")
         if rest:
-            return f"{SUMS} is not as it was written"
+            return f"{SUMS} is incomplete"
         written = {name: value for value, name in (line.split("  ", 1) for line in lines)}
         found = _sums(folder)
     except (OSError, ValueError) as error:
         return _first_line(error)
     wrong = sorted(name for name in written.keys() | found.keys() if written.get(name) != found.get(name))
-    return f"{wrong[0]} {'is not as it was written' if wrong[0] in found else 'is not there'}" if wrong else None
+    return f"{wrong[0]} {'does not match its checksum' if wrong[0] in found else 'is missing'}" if wrong else None
 
 
 def _none_intact(folder: Path, damaged: dict[int, str]) -> str:
     problems = "; ".join(f"{epoch}: {problem}" for epoch, problem in damaged.items())
     return (
-        f"{folder}: none of the checkpoints there is intact ({problems}). Copy them back if you have a copy; or delete "
-        "that folder, and results.json if it is there, to begin the run again."
+        f"{folder}: no checkpoint there is intact ({problems}). Restore them from a copy, or delete "
+        "that folder, and results.json if it exists, to start the run again."
     )
 
 
 class _Saving:
-    """Turns what a full or read-only disk raises, wherever it surfaces, into a message."""
+    """Turn errors of a full or read-only disk into a message."""
 
     def __init__(self, path: Any):
         self._path = path
@@ -233,7 +232,7 @@ class _Saving:
 
 
 def read_best(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Reads what inference needs from the newest intact checkpoint; changes nothing, so the run may be under way.
+    """Read the newest intact checkpoint for inference. Nothing is changed, so the run may be in progress.
 
     Args:
       directory: the work directory.
@@ -242,11 +241,11 @@ def read_best(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
       "best" (parameters, epoch and score, each with the leading axis S; parameters of K members S K); and "data".
 
     Raises:
-      UserError: there is none yet, or none is intact.
+      UserError: there is no checkpoint yet, or none is intact.
     """
     folder = (directory / FOLDER).absolute()
     damaged: dict[int, str] = {}
-    while True:  # listed anew each time: a run under way deletes the oldest and adds one
+    while True:  # list again each time: a run in progress deletes the oldest and adds one
         epochs = [e for e in ocp.utils.checkpoint_steps(folder) if e not in damaged] if folder.is_dir() else []
         if not epochs:
             break
@@ -270,6 +269,6 @@ def read_best(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if damaged:
         raise UserError(_none_intact(folder, damaged))
     raise UserError(
-        f"{directory}: this run has no checkpoint yet. Let it train on: the command that began it, with "
-        f"--workdir={directory}, resumes it."
+        f"{directory}: this run has no checkpoint yet. Resume it with the command that started it and "
+        f"--workdir={directory}."
     )

@@ -1,4 +1,4 @@
-"""The persistent compilation cache: what was compiled once on this machine is read from disk the next time."""
+"""Keep compiled programs on disk, in JAX's persistent compilation cache."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ HIT, MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_m
 
 
 class Cache:
-    """Counts what came from the cache and what was compiled, since `enable`.
+    """Count the programs read from the cache and those compiled, since `enable`.
 
     Attributes:
-      path: the cache's folder, or None where there is none.
+      path: the cache's folder; None if the cache is off.
       hits: programs read from it.
       misses: programs compiled.
     """
@@ -32,7 +32,7 @@ class Cache:
         self.misses += event == MISS
 
     def words(self) -> str:
-        """For a person."""
+        """Return a sentence for the user."""
         if self.path is None:
             return "the compilation cache is off"
         if not self.misses:
@@ -41,10 +41,10 @@ class Cache:
 
 
 def enable() -> Cache:
-    """Switches the cache on for this process.
+    """Switch the cache on for this process.
 
-    Its folder is what the environment variable ARIIGCN_CACHE names ("" switches the cache off), else the one that JAX
-    itself is set to use, else ariigcn_jax in the user's cache folder.
+    The folder is the value of the environment variable ARIIGCN_CACHE ("" switches the cache off), else JAX's own
+    setting, else `ariigcn_jax` in the user's cache folder.
 
     Raises:
       UserError: the folder that ARIIGCN_CACHE names cannot be made.
@@ -60,9 +60,9 @@ def enable() -> Cache:
         if named:
             raise UserError(
                 f"{folder}: the compilation cache cannot be kept there ({error.strerror}). "
-                f"Let {VARIABLE} name another folder, or nothing to do without."
+                f"Set {VARIABLE} to another folder, or to nothing to switch the cache off."
             ) from error
-        return Cache(None)  # a home that cannot be written is no reason not to train
+        return Cache(None)  # training works without a cache
     cache = Cache(folder.absolute())
     jax.config.update("jax_compilation_cache_dir", str(cache.path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.files import write_atomically
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.objective.tasks import BY_CLASS, Task
 from ariigcn_jax.runs import tables
-from ariigcn_jax.runs.workdir import write_atomically
 from ariigcn_jax.types import UNLABELED, Corpus
 
 BEST_TEST_NOTE = (

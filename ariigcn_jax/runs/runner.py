@@ -17,10 +17,11 @@ from ariigcn_jax import __version__, parallel
 from ariigcn_jax import data as corpora
 from ariigcn_jax.analysis import calibration
 from ariigcn_jax.data import packing
+from ariigcn_jax.files import json_safe
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import divergence, figures, results, workdir
 from ariigcn_jax.runs.checkpoint import FOLDER, Checkpoints
-from ariigcn_jax.runs.workdir import WorkDir, json_safe
+from ariigcn_jax.runs.workdir import WorkDir
 from ariigcn_jax.training import diagnostics, train
 from ariigcn_jax.training import seeds as ensembles
 from ariigcn_jax.training.seeds import Seeds
@@ -353,7 +354,7 @@ def _diverged(
     of = [f"seed {seeds.numbers[lost[0]]}"] if len(lost) > 1 else []
     of += [f"model {member} of {seeds.members}"] if seeds.members > 1 and fault else []
     others = f" (what follows is of {', '.join(of)})" if of else ""
-    parallel.meet()  # all of several processes find it, and in their own time
+    parallel.barrier()  # all of several processes find it, and in their own time
     return f"Training diverged in epoch {epoch}, seed {which}{others}. {found}\n{kept}"
 
 

@@ -1,14 +1,14 @@
-"""The work directory of a run: its config, its environment, its log, and whatever else the run writes.
+"""Manage the work directory of a run: its config, environment, log and results.
 
-    config.json         every option of the run; what makes the folder a work directory
-    environment.json    code, versions, device, command line, date; `earlier` holds those of the starts before this one
-    corpus.json         the model's modalities and labels, which using it takes, and checksums of the corpus
-    metrics.jsonl       one line an epoch
+    config.json         every option of the run; marks the folder as a work directory
+    environment.json    code, versions, device, command line, date; `earlier` has those of earlier starts
+    corpus.json         the model's modalities and labels, and checksums of the corpus
+    metrics.jsonl       one line per epoch
     tensorboard/        the same numbers as curves
-    .lock               held while a process works here
+    .lock               locked while a process works here
 
-A file is either complete or not there: written beside its place, then moved. The log alone grows line by line, and a
-line counts once it ends, so that a run that was killed reads, after `truncate_after`, as if it had never been.
+Files are written atomically. The log grows line by line; an incomplete last line is ignored, so a run that was killed
+can resume after `truncate_after`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import fcntl
 import importlib.metadata
 import importlib.util
 import json
-import math
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.files import explaining, flatten, json_safe, write_atomically
 from ariigcn_jax.types import UserError
 
 CONFIG, ENVIRONMENT, METRICS, LOCK = "config.json", "environment.json", "metrics.jsonl", ".lock"
@@ -40,11 +40,11 @@ ABSENT = "(absent)"
 
 
 class WorkDir:
-    """An open work directory, locked until `close` or the end of the process; made by `open`.
+    """Represent an open work directory, locked until `close` or the end of the process. `open` makes it.
 
     Attributes:
       path: the folder.
-      resumed: the folder was a work directory already.
+      resumed: whether the folder was a work directory already.
     """
 
     def __init__(self, path: Path, resumed: bool, lock: int, tensorboard: bool = True):
@@ -62,35 +62,35 @@ class WorkDir:
         self.close()
 
     def close(self) -> None:
-        """Ends the TensorBoard log and gives the lock back; may be called twice."""
+        """Close the TensorBoard log and release the lock. It may be called twice."""
         self._close_writer()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def log(self, epoch: int, row: Mapping[str, Any]) -> None:
-        """Appends an epoch to the log and to TensorBoard.
+        """Append an epoch to the log and to TensorBoard.
 
         Args:
-          epoch: epochs done, from 1.
-          row: nested dictionaries of numbers and arrays, one number for each seed. NaN and infinity become null;
-            TensorBoard gets the mean over the seeds, under `train/total` for `row["train"]["total"]`.
+          epoch: number of the epoch, from 1.
+          row: nested dictionaries of numbers, or arrays with one number per seed. NaN and infinity become null.
+            TensorBoard gets the mean over the seeds; `row["train"]["total"]` is named `train/total`.
         """
         row = {name: value for name, value in row.items() if name != "epoch"}
         line = json.dumps(json_safe({"epoch": epoch, **row}), allow_nan=False).encode() + b"\n"
-        with _writing(self.path / METRICS):
+        with explaining(self.path / METRICS):
             self._append(line)
             self._log_scalars(int(epoch), row)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The rows of the log, oldest first; a half-written last line is left out."""
+        """Return the rows of the log, oldest first, without an incomplete last line."""
         return [_parse(line, number, self.path) for number, line in enumerate(self._lines(), start=1)]
 
     def truncate_after(self, epoch: int) -> None:
-        """Forgets what was logged after the checkpoint from which the run goes on.
+        """Drop the rows after the checkpoint from which the run resumes.
 
         Args:
-          epoch: the checkpoint's epoch, the last to keep; 0 keeps none.
+          epoch: the checkpoint's epoch, the last one kept; 0 keeps none.
         """
         lines = self._lines()
         kept = [line for line, row in zip(lines, self.read_metrics(), strict=True) if row["epoch"] <= epoch]
@@ -100,19 +100,19 @@ class WorkDir:
             self.write_bytes(METRICS, b"".join(kept))
 
     def write_json(self, name: str, value: Any) -> Path:
-        """Writes a value as JSON, atomically; arrays as lists, NaN and infinity as null."""
+        """Write a value as JSON, atomically: arrays as lists, NaN and infinity as null."""
         return self.write_text(name, json.dumps(json_safe(value), indent=2, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> Path:
-        """Writes a text, atomically, as UTF-8."""
+        """Write a text as UTF-8, atomically."""
         return self.write_bytes(name, text.encode("utf-8", errors="backslashreplace"))
 
     def write_bytes(self, name: str, content: bytes) -> Path:
-        """Writes a file, atomically.
+        """Write a file, atomically.
 
         Args:
-          name: path inside the work directory; its folders are made.
-          content: what the file will hold.
+          name: path inside the work directory. Its folders are made.
+          content: of the file.
 
         Returns:
           The file's path.
@@ -123,13 +123,13 @@ class WorkDir:
         return (self.path / METRICS).exists()
 
     def _lines(self) -> list[bytes]:
-        """The log's complete lines, each with its end."""
+        """Return the log's complete lines, each with its newline."""
         if not self._metrics_exist():
             return []
         return re.findall(rb"[^\n]*\n", (self.path / METRICS).read_bytes())
 
     def _append(self, line: bytes) -> None:
-        """Adds a line, in place of what a killed writer or a full disk left of an earlier one."""
+        """Append a line after removing an incomplete one that a kill or a full disk left."""
         with (self.path / METRICS).open("ab+") as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
@@ -154,25 +154,25 @@ class WorkDir:
             self._writer = None
 
 
-class Onlooker(WorkDir):
-    """Stands for the work directory in a process that does not write."""
+class ReadOnlyWorkDir(WorkDir):
+    """Stand for the work directory in a process that does not write."""
 
     def __init__(self) -> None:
         super().__init__(Path("the run's folder"), resumed=False, lock=-1)
         self._lock = None
 
     def log(self, epoch: int, row: Mapping[str, Any]) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Nothing."""
+        """Return no rows."""
         return []
 
     def truncate_after(self, epoch: int) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def write_bytes(self, name: str, content: bytes) -> Path:
-        """Does nothing."""
+        """Do nothing."""
         return self.path / name
 
 
@@ -185,36 +185,36 @@ def open(
     root: str | Path = "runs",
     tensorboard: bool = True,
 ) -> WorkDir:
-    """Makes a work directory, or opens one again to resume its run.
+    """Make a work directory, or open an existing one to resume its run.
 
     Args:
       path: the folder; None or "" makes `<root>/<experiment>-<YYYYmmdd-HHMMSS>[-k]`.
       experiment: name of the experiment.
       config: every option of the run, nested dictionaries of JSON values.
-      may_differ: dotted keys whose value, with all below it, may differ from that of the run that is resumed; the
-        stored config then takes the new value.
-      root: where folders without a given path are made.
-      tensorboard: whether `log` feeds TensorBoard too.
+      may_differ: dotted keys that may differ from the stored config, with all keys below them. The stored config
+        then takes the new value.
+      root: folder for new work directories without a path.
+      tensorboard: whether `log` also writes for TensorBoard.
 
     Returns:
       The work directory, locked.
 
     Raises:
-      UserError: the path is no place for a run, another process works there, or the run there has another config.
+      UserError: the path cannot hold a run, another process works there, or its run has another config.
     """
     if tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise UserError("TensorBoard's log needs tensorboardX: install it, or switch the TensorBoard log off")
-    with _writing(Path(path or root)):
+        raise UserError("The TensorBoard log needs tensorboardX: install it, or switch the log off")
+    with explaining(Path(path or root)):
         folder = _existing_or_new(Path(path).expanduser()) if path else _fresh(Path(root).expanduser(), experiment)
         lock = _acquire(folder)
     try:
         resumed = (folder / CONFIG).exists()
         for pattern in (".*.tmp", "predictions/.*.tmp"):
-            for left in folder.glob(pattern):  # by a start that was killed while it wrote
+            for left in folder.glob(pattern):  # left by a process that was killed while writing
                 left.unlink(missing_ok=True)
         directory = WorkDir(folder, resumed, lock, tensorboard)
         _settle_config(directory, json_safe(config), may_differ)
-        if not (folder / RESULTS).exists():  # what a finished run came from stays as it was
+        if not (folder / RESULTS).exists():  # a finished run keeps its record
             _record_environment(directory)
     except BaseException:
         os.close(lock)
@@ -223,7 +223,7 @@ def open(
 
 
 def environment() -> dict[str, Any]:
-    """What a number depends on besides the config: code, versions, device, command line, date."""
+    """Return what results depend on besides the config: code, versions, device, command line, date."""
     import jax
 
     devices = jax.devices()
@@ -238,80 +238,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_atomically(path: str | Path, content: bytes) -> Path:
-    """Writes a file so that a reader, or a crash, sees the old content or the new one and nothing between.
-
-    Args:
-      path: the file; its folders are made.
-      content: what it will hold.
-
-    Returns:
-      The file's path.
-
-    Raises:
-      UserError: the disk is full, the place cannot be written, or it is a folder.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder. Name a file in it.")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as temporary:
-            temporary.write_bytes(content)
-    return path
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` when the block ends well, and is deleted when it does not.
-
-    Its folder must be there. What the operating system refuses is raised as it is.
-    """
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def json_safe(value: Any) -> Any:
-    """Plain JSON values: arrays and tuples become lists, keys text, paths text, NaN and infinity null."""
-    if isinstance(value, Mapping):
-        return {str(key): json_safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_safe(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "__array__"):
-        return json_safe(np.asarray(value).tolist())
-    raise TypeError(f"no JSON for {type(value).__name__}: {value!r}")
-
-
-def flatten(nested: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
-    """Leaves of nested dictionaries under joined keys, `{"a": {"b": 1}}` to `{"a.b": 1}`; an empty one is a leaf."""
-    flat = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat.update({f"{key}{separator}{name}": leaf for name, leaf in flatten(value, separator).items()})
-        else:
-            flat[str(key)] = value
-    return flat
-
-
 def _existing_or_new(folder: Path) -> Path:
-    """Makes the folder where it is not there; refuses what is neither new, empty nor a work directory."""
+    """Make the folder if it does not exist; refuse one that is neither empty nor a work directory."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"work directory {folder} is a file; choose another --workdir")
     if folder.is_dir() and not (folder / CONFIG).exists():
-        # A start that was killed before it wrote its config leaves these.
+        # A process killed before it wrote its config leaves these.
         others = [p.name for p in folder.iterdir() if p.name != LOCK and not p.name.endswith(".tmp")]
         if others:
             raise UserError(
@@ -323,7 +255,7 @@ def _existing_or_new(folder: Path) -> Path:
 
 
 def _fresh(root: Path, experiment: str) -> Path:
-    """A new folder named after the experiment and the time."""
+    """Make a new folder named after the experiment and the time."""
     stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', experiment)}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     root.mkdir(parents=True, exist_ok=True)
     attempt = 1
@@ -338,7 +270,7 @@ def _fresh(root: Path, experiment: str) -> Path:
 
 
 def _acquire(folder: Path) -> int:
-    """Locks the folder; the lock lives as long as the descriptor that comes back, so no crash leaves it behind."""
+    """Lock the folder and return the lock's file descriptor. The system releases the lock when the process ends."""
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -348,7 +280,7 @@ def _acquire(folder: Path) -> int:
         owner = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
         os.close(lock)
         raise UserError(
-            f"process {owner} is at work in {folder}; wait for it, stop it, or choose another --workdir"
+            f"process {owner} is using {folder}; wait for it, stop it, or choose another --workdir"
         ) from None
     except OSError:
         os.close(lock)
@@ -357,7 +289,7 @@ def _acquire(folder: Path) -> int:
 
 
 def _settle_config(directory: WorkDir, config: dict[str, Any], may_differ: Collection[str]) -> None:
-    """Stores the config of a new run; holds that of a resumed one against the stored one."""
+    """Store the config of a new run; compare that of a resumed run with the stored one."""
     if directory.resumed:
         stored = read_json(directory.path / CONFIG)
         changed = differences(stored, config)
@@ -374,7 +306,7 @@ def _settle_config(directory: WorkDir, config: dict[str, Any], may_differ: Colle
 
 
 def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted key -> "key: stored → given" for every option that is not the same in both."""
+    """Return dotted key -> "key: stored → given" for every option that differs."""
     stored, given = flatten(stored), flatten(given)
     texts = {}
     for key in sorted(stored.keys() | given.keys()):
@@ -389,7 +321,7 @@ def _covered(key: str, allowed: Collection[str]) -> bool:
 
 
 def _record_environment(directory: WorkDir) -> None:
-    """Writes where this start runs; those of earlier starts of the run stay under `earlier`, oldest first."""
+    """Write the environment of this start; those of earlier starts move to `earlier`, oldest first."""
     file = directory.path / ENVIRONMENT
     record = environment()
     if file.exists():
@@ -399,17 +331,17 @@ def _record_environment(directory: WorkDir) -> None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The content of one of a work directory's files.
+    """Read a JSON file of a work directory.
 
     Raises:
-      UserError: it is not there, or damaged.
+      UserError: it is missing or damaged.
     """
     try:
         value = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {file}: {error}; choose another --workdir") from error
     if not isinstance(value, dict):
-        raise UserError(f"{file} is not one of a work directory; choose another --workdir")
+        raise UserError(f"{file} holds no JSON object; choose another --workdir")
     return value
 
 
@@ -422,7 +354,7 @@ def _parse(line: bytes, number: int, folder: Path) -> dict[str, Any]:
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Commit of the code and whether tracked files differ from it; None where git does not track the code."""
+    """Return the commit of the code and whether tracked files differ from it; None if git does not track the code."""
     tracked = _git("ls-files", "--error-unmatch", Path(__file__).name)
     commit = _git("rev-parse", "HEAD")
     if tracked is None or commit is None:
@@ -444,15 +376,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turns what the operating system refuses into an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write {error.filename or path}: {error.strerror or error}; "
-            "free space or permission there, or choose another place"
-        ) from error

@@ -7,11 +7,11 @@ import math
 
 import numpy as np
 import pytest
-from runner_test import LIGHT, tiny
 
 from ariigcn_jax.runs import runner
 from ariigcn_jax.types import UNLABELED, UserError
 from experiments import ablate, run
+from tests.runs.runner_test import LIGHT, tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ONE_EPOCH = LIGHT | {"num_epochs": 1}

@@ -13,10 +13,10 @@ from ariigcn_jax import data as corpora
 from ariigcn_jax.features import extract
 from ariigcn_jax.features.encoder import parse
 from ariigcn_jax.features.text import TextEncoder
+from ariigcn_jax.files import flatten
 from ariigcn_jax.nn import gan
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.objective import terms as objective
-from ariigcn_jax.runs.workdir import flatten
 from ariigcn_jax.training import train
 from ariigcn_jax.types import UserError
 from experiments import ablations, base, command, run

@@ -6,11 +6,11 @@ import pathlib
 
 import numpy as np
 import pytest
-from runner_test import tiny
 
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.types import UserError
 from experiments import folds, run, study
+from tests.runs.runner_test import tiny
 
 NAMES = ("joy", "anger")
 

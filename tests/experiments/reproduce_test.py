@@ -8,12 +8,13 @@ import shutil
 
 import jax
 import pytest
-from kill_test import LIGHT
-from runner_test import tiny
 
+from ariigcn_jax import files
 from ariigcn_jax.runs import workdir
 from ariigcn_jax.types import UserError
 from experiments import base, command, reproduce, run
+from tests.runs.kill_test import LIGHT
+from tests.runs.runner_test import tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -129,7 +130,7 @@ def test_what_cannot_be_made_again(twice, tmp_path, broken, words):
 
 def test_config_comes_back_from_its_file():
     config = tiny({"data.only": ("text",), "num_devices": 64, "distributed.coordinator": "host:1"})
-    stored = json.loads(json.dumps(workdir.json_safe(config.to_dict())))
+    stored = json.loads(json.dumps(files.json_safe(config.to_dict())))
     del stored["optimizer"]["clip"]  # as if a version without it had made the run
     again = reproduce._again(stored)
     assert again.num_devices == 1 and again.distributed.coordinator == ""

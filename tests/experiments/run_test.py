@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from runner_test import BOTH, EPOCHS, tiny
 
 from ariigcn_jax.types import UserError
 from experiments import base, command
+from tests.runs.runner_test import BOTH, EPOCHS, tiny
 from tests.support.runs import assert_same_run, config_file, log_of, results_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ PROGRAM_THAT_IS_KILLED = [
     "-c",
     f"""
 import os, runpy, signal
-from ariigcn_jax.workdir import WorkDir
+from ariigcn_jax.runs.workdir import WorkDir
 
 log = WorkDir.log
 

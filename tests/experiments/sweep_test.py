@@ -5,14 +5,14 @@ import json
 
 import numpy as np
 import pytest
-from ablate_test import content
 from absl import flags
 from ml_collections import config_flags
-from runner_test import tiny
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.types import UserError
 from experiments import ablations, run, study, sweep, synthetic
+from tests.experiments.ablate_test import content
+from tests.runs.runner_test import tiny
 
 GRID = sweep.grid_axis("optimizer.lr=0.01,0.1")
 

@@ -11,7 +11,6 @@ import pytest
 import ariigcn_jax.features
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.data.readers import npz
-from ariigcn_jax.features import __main__ as command
 from ariigcn_jax.features import extract
 from ariigcn_jax.features.encoder import Encoder
 from ariigcn_jax.types import UserError
@@ -26,6 +25,7 @@ from tests.support.media import (
     write_video,
     write_wav,
 )
+from tools import features as command
 
 ROWS = [
     {"dialogue_id": "a", "transcript": "one", "label": "glad", "split": "train"},

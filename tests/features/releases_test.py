@@ -6,11 +6,11 @@ import pickle
 import numpy as np
 import pytest
 
-from ariigcn_jax.features import __main__ as command
 from ariigcn_jax.features import manifest
 from ariigcn_jax.features.manifest import Clip
 from ariigcn_jax.types import UserError
 from tests.support.media import write_csv
+from tools import features as command
 
 
 def touch(*paths):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpora
-from ariigcn_jax.features import __main__ as command
 from ariigcn_jax.features import manifest
 from ariigcn_jax.features.text import TextEncoder
 from ariigcn_jax.types import UserError
 from tests.support.media import WORDS, text_model
+from tools import features as command
 
 pytest.importorskip("torch", reason="the extra `text` is not installed")
 

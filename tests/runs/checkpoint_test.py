@@ -213,7 +213,8 @@ def test_the_one_before_a_damaged_one_is_used(pair, tmp_path, capsys, damage):
     shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
     file = next((tmp_path / "checkpoints" / "7" / "last").rglob("manifest.ocdbt"))
     DAMAGES[damage](file)
-    words = f"checkpoints/7: this checkpoint is damaged ({file.relative_to(tmp_path / 'checkpoints' / '7')} is not "
+    problem = "is missing" if damage == "gone" else "does not match its checksum"
+    words = f"checkpoints/7: this checkpoint is damaged ({file.relative_to(tmp_path / 'checkpoints' / '7')} {problem}"
     best, _ = checkpoint.read_best(tmp_path)
     assert best["score"].tolist() == [6, 6]
     assert words in capsys.readouterr().err
@@ -235,7 +236,7 @@ def test_none_intact_is_an_error_and_not_a_new_beginning(pair, tmp_path):
     for epoch in "67":
         DAMAGES["half"](tmp_path / "checkpoints" / epoch / "best" / "_METADATA")
     for read in (newest, newest, checkpoint.read_best):
-        with pytest.raises(UserError, match=r"none of the checkpoints there is intact .*7: best/_METADATA.* 6: "):
+        with pytest.raises(UserError, match=r"no checkpoint there is intact .*7: best/_METADATA.* 6: "):
             read(tmp_path)
     shutil.rmtree(tmp_path / "checkpoints")
     assert newest(tmp_path)[0] is None
@@ -245,7 +246,7 @@ def test_checkpoint_of_an_earlier_version_is_used_unchecked(pair, tmp_path, caps
     shutil.copytree(pair, tmp_path, dirs_exist_ok=True)
     (tmp_path / "checkpoints" / "7" / "SHA256SUMS").unlink()
     assert_same_bits(newest(tmp_path)[1], items(7))
-    assert "checkpoints/7 has no SHA256SUMS: it is used unchecked" in capsys.readouterr().out
+    assert "checkpoints/7 has no SHA256SUMS; it is used without a check" in capsys.readouterr().out
     for file in (tmp_path / "checkpoints" / "7" / "best").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")

@@ -11,7 +11,7 @@ from ariigcn_jax.types import UserError
 
 PROGRAM = """
 import jax
-from ariigcn_jax import compilation
+from ariigcn_jax.runs import compilation
 cache = compilation.enable()
 jax.jit(lambda x: x * 2 + 1)(1.0)
 print(cache.words())

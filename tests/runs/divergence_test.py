@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from distributed_test import free_address
-from runner_test import LIGHT, tiny
 
 from ariigcn_jax.objective import losses
 from ariigcn_jax.runs import divergence, runner
 from ariigcn_jax.training import train
 from ariigcn_jax.types import UserError
 from experiments import run
+from tests.runs.runner_test import LIGHT, tiny
 from tests.support.runs import ROOT, config_file, on_devices
+from tests.training.distributed_test import free_address
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

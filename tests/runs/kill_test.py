@@ -21,11 +21,11 @@ import time
 from pathlib import Path
 
 import pytest
-from distributed_test import free_address, rows_of
-from runner_test import tiny
 
 from ariigcn_jax.runs import checkpoint
+from tests.runs.runner_test import tiny
 from tests.support.runs import assert_same_run, config_file
+from tests.training.distributed_test import free_address, rows_of
 
 FORKS = multiprocessing.get_context("forkserver")
 KILLS = int(os.environ.get("KILLS", "6"))

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from ariigcn_jax import files
 from ariigcn_jax.objective import tasks
-from ariigcn_jax.runs import results, workdir
+from ariigcn_jax.runs import results
 from ariigcn_jax.types import UNLABELED, Corpus
 
 NAMES = ("joy", "an|gry")
@@ -55,7 +56,7 @@ def test_one_seed_has_no_spread():
 
 def test_content_is_json_with_the_promised_keys():
     found = content()
-    assert json.loads(json.dumps(found)) == found == workdir.json_safe(found)
+    assert json.loads(json.dumps(found)) == found == files.json_safe(found)
     assert found["selected_epochs"] == [4, 5, 6]
     assert found["seeds"] == [0, 1, 2]
     assert (

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from ariigcn_jax import files
 from ariigcn_jax.runs import workdir
 from ariigcn_jax.types import UserError
 
@@ -88,7 +89,7 @@ def test_allowed_difference_is_stored(tmp_path):
 
 def test_second_process_is_told_who_works_here(tmp_path):
     code = (
-        "import sys; from ariigcn_jax import workdir; workdir.environment = dict\n"
+        "import sys; from ariigcn_jax.runs import workdir; workdir.environment = dict\n"
         "workdir.open(sys.argv[1], 'toy', {}, tensorboard=False); print('open', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
@@ -125,7 +126,7 @@ def test_read_only_place(tmp_path, place):
     open_at(tmp_path / "run").close()
     before = snapshot(tmp_path)
     mount = "mount --bind run run && mount -o remount,bind,ro run || exit 77"
-    code = f"from ariigcn_jax import workdir; workdir.open({place!r}, 'toy', {CONFIG!r}, tensorboard=False)"
+    code = f"from ariigcn_jax.runs import workdir; workdir.open({place!r}, 'toy', {CONFIG!r}, tensorboard=False)"
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'{mount}; exec "$@"', "sh"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False}
@@ -168,13 +169,13 @@ def test_folder_in_the_place_of_a_file_is_refused(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match=r"cannot write .*: it is a folder\. Name a file in it"):
-        workdir.write_atomically(place, b"x")
+        files.write_atomically(place, b"x")
 
 
 def test_write_that_breaks_off_leaves_the_old_file(tmp_path):
     path = tmp_path / "dialogues.npz"
     path.write_text("old")
-    with pytest.raises(RuntimeError), workdir.atomic(path) as temporary:
+    with pytest.raises(RuntimeError), files.atomic(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert [file.name for file in tmp_path.iterdir()] == ["dialogues.npz"] and path.read_text() == "old"
@@ -294,7 +295,7 @@ def test_written_files(tmp_path):
 
 def test_json_safe_refuses_what_it_cannot_keep():
     with pytest.raises(TypeError, match="function"):
-        workdir.json_safe({"a": lambda: None})
+        files.json_safe({"a": lambda: None})
 
 
 def test_environment(quick_environment):

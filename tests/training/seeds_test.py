@@ -7,13 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from parallel_test import DEVICES, config_for
 
 from ariigcn_jax import parallel
 from ariigcn_jax.runs import runner
 from ariigcn_jax.training import seeds
 from ariigcn_jax.types import UserError
 from experiments import run
+from tests.parallel_test import DEVICES, config_for
 from tests.support.runs import on_devices
 
 SEEDS = 3  # which the devices cannot share evenly

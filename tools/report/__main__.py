@@ -18,8 +18,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ariigcn_jax.files import flatten, write_atomically
 from ariigcn_jax.runs import compilation
-from ariigcn_jax.runs.workdir import flatten, write_atomically
 from ariigcn_jax.types import UserError
 from experiments.command import call
 from tools.command import conversations, parser

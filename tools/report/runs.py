@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.files import flatten
 from ariigcn_jax.runs import runner
-from ariigcn_jax.runs.workdir import CONFIG, ENVIRONMENT, METRICS, flatten
+from ariigcn_jax.runs.workdir import CONFIG, ENVIRONMENT, METRICS
 from ariigcn_jax.types import UserError
 from tools.align import FILE as ALIGNMENT
 

@@ -21,7 +21,7 @@ WIDTHS = {"text": 100, "audio": 1582, "visual": 342}  # IEMOCAP's in most publis
 FRAMES = 50
 READ = """
 import sys
-from ariigcn_jax import corpus
+from ariigcn_jax import data as corpus
 def peak():  # resource's ru_maxrss would begin with that of the process that started this one
     status = open("/proc/self/status").read()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
