@@ -169,7 +169,7 @@ class _Side(NamedTuple):
 
 def _sides(graph: GraphsTuple, blocks: _Blocks, rows: int) -> list[_Side]:
     """Read past and future from the graph's edge slots; a side without any slot is left out."""
-    past, future, slots = graph.globals.past, graph.globals.future, graph.globals.slots
+    past, slots = graph.globals.past, graph.globals.slots
     mask, relation = (graph.edges[k].reshape(rows, -1, slots) for k in ("mask", "relation"))
     query = np.arange(blocks.size)[:, None]
     sides = []

@@ -46,9 +46,9 @@ class Window(flax.struct.PyTreeNode):
         """[W] place of each slot's sender minus that of the receiver."""
         return np.arange(-self.past, self.future + 1)
 
-    def places(self, length: int) -> np.ndarray:
-        """[L, W] place of each slot's sender in its row; below 0 or from L on where it leaves the row."""
-        return np.arange(length)[:, None] + self.offsets
+    def places(self, length: int) -> Array:
+        """Return the place of each slot's sender in its row [L, W]; below 0 or from L on where it leaves the row."""
+        return jnp.arange(length)[:, None] + self.offsets  # the length of an exported model's row is a symbol
 
 
 def window(past: int, future: int, length: int) -> tuple[int, int]:
@@ -82,9 +82,9 @@ def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
     reach = Window(*window(past, future, length))
     place = reach.places(length)
     inside = (place >= 0) & (place < length)
-    place = np.clip(place, 0, length - 1)
+    place = jnp.clip(place, 0, length - 1)
     mask = inside & (batch.dialogue[:, place] == batch.dialogue[:, :, None])
-    senders = jnp.where(mask, place, np.arange(length)[:, None])
+    senders = jnp.where(mask, place, jnp.arange(length)[:, None])
     senders = senders + (jnp.arange(rows) * length)[:, None, None]
     nodes, edges = rows * length, rows * length * reach.slots
     relation = relations(batch.speaker[:, place] == batch.speaker[:, :, None], reach.offsets)

@@ -1,20 +1,38 @@
 """Loss functions: pure array mathematics, one function an equation.
 
-Every function returns one number per utterance (or anchor), or that and how much it counts; none reduces, weighs or
-draws. `objective.py` says which arrays feed which function.
+Every function returns one number per utterance (or anchor), or that and how much it counts; none reduces or draws.
+`terms.py` says which arrays feed which function. Keyword-only arguments are hyper-parameters; their annotation says
+which values are legal.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ariigcn_jax.types import Array
 
+
+class Range(NamedTuple):
+    """Legal values of a hyper-parameter: in words, as in "must be > 0", and whether a number is one."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+Share = Annotated[float, Range("lie in [0, 1)", lambda x: 0 <= x < 1)]
+NonNegative = Annotated[float, Range("be >= 0", lambda x: 0 <= x < float("inf"))]
+Positive = Annotated[float, Range("be > 0", lambda x: 0 < x < float("inf"))]
+Cosine = Annotated[float, Range("lie in [-1, 1]", lambda x: -1 <= x <= 1)]
+CosineDistance = Annotated[float, Range("lie in [0, 2]", lambda x: 0 <= x <= 2)]
+
 # --- Classification -------------------------------------------------------------------------------------------------
 
 
-def cross_entropy(logits: Array, labels: Array, *, smoothing: float = 0.0) -> Array:
+def cross_entropy(logits: Array, labels: Array, *, smoothing: Share = 0.0) -> Array:
     """Softmax cross entropy with label smoothing (paper: classification loss; smoothing: choice).
 
     Args:
@@ -30,7 +48,24 @@ def cross_entropy(logits: Array, labels: Array, *, smoothing: float = 0.0) -> Ar
     return -(1 - smoothing) * hit - smoothing * log_p.mean(axis=-1)
 
 
-def focal(logits: Array, labels: Array, *, gamma: float) -> Array:
+def weighted_cross_entropy(
+    logits: Array, labels: Array, *, smoothing: Share, class_weights: Array
+) -> tuple[Array, Array]:
+    """Cross entropy whose utterances count by their class (choice).
+
+    Args:
+      logits: [..., C].
+      labels: [...] int in [0, C).
+      smoothing: as for `cross_entropy`.
+      class_weights: [C], from the train split.
+
+    Returns:
+      [...] values and [...] weights.
+    """
+    return cross_entropy(logits, labels, smoothing=smoothing), jnp.asarray(class_weights)[labels]
+
+
+def focal(logits: Array, labels: Array, *, gamma: NonNegative) -> Array:
     """Focal loss −(1 − p)^γ log p (choice).
 
     Args:
@@ -62,7 +97,7 @@ def mse(outputs: Array, targets: Array) -> Array:
     return jnp.square(outputs - targets).mean(axis=-1)
 
 
-def huber(outputs: Array, targets: Array, *, delta: float) -> Array:
+def huber(outputs: Array, targets: Array, *, delta: Positive) -> Array:
     """Huber loss of [..., O], the mean over the outputs: ½ e² up to |e| = δ, then δ (|e| − ½ δ).
 
     Args:
@@ -143,8 +178,8 @@ def supervised_nce(
     candidate_class: Array,
     own: Array,
     *,
-    temperature: float,
-    similarity_margin: float,
+    temperature: Positive,
+    similarity_margin: Cosine,
 ) -> tuple[Array, Array]:
     """Temperature form: −mean over positives p of log( exp(s_p/τ) / Σ_a exp(s_a/τ) ), s = cosine (paper: contrast;
     form: choice).
@@ -179,7 +214,13 @@ def supervised_nce(
 
 
 def mutual_supervised_nce(
-    left: Array, right: Array, left_class: Array, right_class: Array, *, temperature: float, similarity_margin: float
+    left: Array,
+    right: Array,
+    left_class: Array,
+    right_class: Array,
+    *,
+    temperature: Positive,
+    similarity_margin: Cosine,
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """`supervised_nce` of left anchors with right candidates and of right anchors with left candidates, none of which
     is an anchor itself; the similarities, which are the same ones, are computed once.
@@ -229,7 +270,13 @@ def _nce(total: Array, peak: Array, pulled: tuple[Array, Array], temperature: fl
 
 
 def margin(
-    anchors: Array, candidates: Array, anchor_class: Array, candidate_class: Array, own: Array, *, margin: float
+    anchors: Array,
+    candidates: Array,
+    anchor_class: Array,
+    candidate_class: Array,
+    own: Array,
+    *,
+    margin: CosineDistance,
 ) -> tuple[Array, Array]:
     """Margin form: mean over negatives n of max(0, β + d(i, pos) − d(i, n)), d = 1 − cosine (paper: β; form: choice).
 

@@ -149,11 +149,6 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def answer_names(task: str, label_names: Sequence[str], target_names: Sequence[str]) -> Sequence[str]:
-    """What `class_f1` and the like are about: the classes, the levels of a score, or the labels."""
-    return target_names if task == "multilabel" else label_names
-
-
 def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> Iterator[list[Any]]:
     """Rows of a predictions file: its header, then one row an utterance in the order of the corpus.
 
@@ -165,8 +160,8 @@ def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.nd
     Yields:
       split, dialogue_id, utterance_id, speaker, label ("" where unlabeled), prediction, and the probabilities, if any.
     """
-    names = corpus.output_names
-    shown = () if corpus.task == "regression" else names
+    names, task = corpus.output_names, tasks.get(corpus.task)
+    shown = names if task.probabilistic else ()
     utterance = np.asarray(utterance).reshape(-1)
     probabilities = np.asarray(probabilities, np.float64).reshape(len(utterance), len(names))
     speakers = corpus.speaker if corpus.speaker_names is None else corpus.speaker_names
@@ -178,7 +173,7 @@ def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.nd
             yield [
                 *who,
                 truth(corpus, u) or "",
-                tasks.said(corpus.task, names, p),
+                task.words(p, names),
                 *(f"{x:.6f}" for x in p[: len(shown)]),
             ]
 
@@ -190,7 +185,7 @@ def truth(corpus: Corpus, u: int) -> str | None:
         return None
     if corpus.target is None:
         return corpus.label_names[label]
-    return tasks.said(corpus.task, corpus.target_names, corpus.target[u])
+    return tasks.get(corpus.task).words(corpus.target[u], corpus.target_names)
 
 
 def write_predictions(path: str | Path, corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> Path:

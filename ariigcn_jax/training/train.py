@@ -22,7 +22,7 @@ from ariigcn_jax.nn import graph
 from ariigcn_jax.nn import model as modeling
 from ariigcn_jax.nn.gan import Discriminators
 from ariigcn_jax.nn.layers import dropout_mask
-from ariigcn_jax.objective import tasks
+from ariigcn_jax.objective import contrast, tasks
 from ariigcn_jax.objective import terms as objective
 from ariigcn_jax.training import diagnostics
 from ariigcn_jax.training.feed import Stream, by_shape, steps_of_part
@@ -179,12 +179,12 @@ def traced_step(
     def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
         real, outputs = players.judge(discriminators, outputs, batch)
         offset = jax.random.randint(jax.random.fold_in(key, jnp.int32(-2)), (), 0, 2**30)  # unused without a sample
-        candidates = objective.other_candidates(outputs, batch, axis, players.contrast_candidates, offset)
+        candidates = contrast.other_candidates(outputs, batch, axis, players.contrast_candidates, offset)
         outputs = outputs.replace(candidates=candidates)
         share, terms = objective.total(players.terms, outputs, batch, axis)
         if players.summed and outputs.generated:
             value = objective.discriminator_total(players.terms, real, outputs, batch, axis)
-            share = share + players.terms["adversarial"].weight * value
+            share = share + sum(t.weight for t in players.terms.values() if t.discriminator) * value
             terms = {**terms, "discriminator": parallel.psum(value, axis)}
         return share, terms
 
@@ -432,7 +432,7 @@ def _evaluate_step(
     """This device's counts, as [C, C], and answers [R, L, O] of all devices' rows."""
     outputs: Any = model.apply({"params": params}, batch, False)
     counts = head.task.count(outputs.logits, batch.label, batch.target, head.num_classes)
-    return counts, parallel.all_gather(head.task.read(outputs.logits), axis)
+    return counts, parallel.all_gather(head.task.decode(outputs.logits), axis)
 
 
 def evaluate_part(
@@ -532,7 +532,7 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
         utterance = where[split].utterance[:-1]
         label = np.where(utterance != PADDING, corpus.label[utterance], UNLABELED)
         target = None if corpus.target is None else jnp.asarray(corpus.target[utterance])
-        logits = head.task.unread(jnp.asarray(answers))
+        logits = head.task.encode(jnp.asarray(answers))
         return np.asarray(head.task.count(logits, jnp.asarray(label), target, head.num_classes))
 
     def rows_of(split: str) -> Batch:
@@ -540,7 +540,7 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
             packing.collect(corpus, where[split], np.arange(len(where[split].source))), num_devices
         )
 
-    boundary = diagnostics.BOUNDARY.get(config.losses.adversarial.fn, 0.0)
+    boundary = next((t.boundary for t in players.terms.values() if t.discriminator), 0.0)
     return Experiment(
         init=init,
         epoch=parallel.over_devices(epoch, num_devices, donate=(0,)),
@@ -567,13 +567,14 @@ def windowed_reach(options: Any) -> tuple[int, int] | None:
 
 def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
     """Modules, terms and optimizers of a config; `steps` are updates per epoch."""
-    terms = objective.build(config.losses.to_dict(), class_weights(corpus))
-    if corpus.ratings is None:
-        terms.pop("ratings", None)
+    ratings = 0 if corpus.ratings is None else corpus.ratings.shape[1]
+    terms = objective.build(
+        config.losses.to_dict(), class_weights(corpus), modalities=len(corpus.modalities), ratings=ratings > 0
+    )
     if not terms:
         raise UserError("Every loss has the weight 0: nothing would be learnt. Set losses.emotion.weight.")
     options, attention = config.model, config.model.graph
-    several = len(corpus.modalities) > 1
+    needs = frozenset().union(*(term.needs for term in terms.values()))
     model = modeling.Model(
         widths=tuple(corpus.widths.items()),
         num_classes=len(corpus.output_names),
@@ -594,10 +595,10 @@ def make_players(config: Any, corpus: Corpus, steps: int) -> Players:
         contrast_width=options.contrast_width,
         generator_hidden=options.gan.generator_hidden,
         wiring=options.gan.wiring,
-        generate="adversarial" in terms and several,
-        contrast="iccl" in terms or ("imcl" in terms and several),
-        unimodal="unimodal" in terms and several,
-        ratings=corpus.ratings.shape[1] if "ratings" in terms and corpus.ratings is not None else 0,
+        generate="generated" in needs,
+        contrast="contrast" in needs,
+        unimodal="unimodal" in needs,
+        ratings=ratings if "ratings" in needs else 0,
         precision=options.precision,
     )
     modeling.check(model)
@@ -741,7 +742,7 @@ def check(config: Any) -> None:
     for path, value in (("optimizer.average", config.optimizer.average), ("discriminator.b1", config.discriminator.b1)):
         if not 0 <= value < 1:
             raise UserError(f"{path}={value} must lie in [0, 1).")
-    adversarial = config.losses.adversarial.weight and config.discriminator.game == "adversarial"
+    adversarial = config.discriminator.game == "adversarial" and objective.has_discriminators(config.losses)
     if adversarial and config.discriminator.lr > config.optimizer.lr:
         raise UserError(
             f"discriminator.lr={config.discriminator.lr} exceeds optimizer.lr={config.optimizer.lr}; "

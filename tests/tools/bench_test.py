@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ariigcn_jax.data import packing
+from ariigcn_jax.objective import contrast
 from ariigcn_jax.objective import terms as objective
 from ariigcn_jax.training import train
 from ariigcn_jax.types import UserError
@@ -107,7 +108,7 @@ def test_reference_computes_the_same_logits_losses_and_gradients(changes):
     def fast(state, batch):
         outputs = players.model.apply({"params": state.params}, batch, True, rngs={"dropout": state.key})
         real, judged = players.judge(state.discriminators, outputs, batch)
-        judged = judged.replace(candidates=objective.contrast_set(judged, batch, None))
+        judged = judged.replace(candidates=contrast.contrast_set(judged, batch, None))
         _, terms = objective.total(players.terms, judged, batch, None)
         terms["discriminator"] = objective.discriminator_total(players.terms, real, judged, batch, None)
         return outputs.logits, terms, train.train_step(players, state, batch, None)[1]

@@ -329,7 +329,7 @@ def _read_columns(fields: Fields, columns: dict[str, list[str]], schema: Mapping
 def _read_target(fields: Fields, name: str, cells: list[str], target: Mapping[str, Any]) -> None:
     """Scores, or several labels."""
     try:
-        found = truths.parsed(cells, "multilabel" if "labels" in target else "regression", target.get("labels"))
+        found = (truths.LABELS if "labels" in target else truths.SCORE).parse(cells, target.get("labels"))
     except UserError as error:
         raise fields.refusal(name, str(error).rstrip("."), "Correct it") from None
     fields.arrays[name] = found[0]
@@ -341,10 +341,11 @@ def _read_target(fields: Fields, name: str, cells: list[str], target: Mapping[st
 
 
 def _truth(corpus: Corpus) -> Target:
-    if corpus.target is None:
+    target = truths.of(corpus.task)
+    if target is None or corpus.target is None:
         return corpus.label, corpus.label_names
     known = np.where((corpus.label >= 0)[:, None], corpus.target, np.nan)
-    return (known[:, 0], ()) if corpus.task == "regression" else (known, corpus.target_names)
+    return target.column(known, corpus.target_names)
 
 
 def _described(values: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:

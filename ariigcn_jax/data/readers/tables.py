@@ -134,7 +134,8 @@ def _plain(name: str) -> str:
 
 
 def _rows(path: Path, label: str, task: str) -> tuple[list[Row], list[str]]:
-    several = label if task == "multilabel" else ""
+    target = targets.of(task)
+    several = label if target and target.several else ""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -450,17 +451,17 @@ def _number(value: Any) -> float:
 
 
 def _read_labels(fields: Fields, rows: list[Row], column: str, label: str, task: str) -> None:
-    values = [row.get(column) for row in rows]
-    if task == "multilabel" and any(isinstance(v, np.ndarray) for v in values):
+    values, target = [row.get(column) for row in rows], targets.of(task)
+    if target and target.several and any(isinstance(v, np.ndarray) for v in values):
         _read_column(fields, rows, column, fields.path.stat().st_size)
         fields.arrays[label] = fields.arrays.pop(column)
         return
-    if task == "multilabel":  # a list of labels, which may be empty, is their set
+    if target and target.several:  # a list of labels, which may be empty, is their set
         lists = [targets.APART.join(map(str, v)) or targets.NONE if isinstance(v, list) else v for v in values]
         rows = [{column: v} for v in lists]
     words = _text_column(fields.path, rows, column).tolist()
-    if task != "classification":
-        _read_targets(fields, words, column, label, task)
+    if target is not None:
+        _read_targets(fields, words, column, label, target)
         return
     cells = [w.strip() for w in words]
     if all(isinstance(v, str) or v is None or is_number(v) for v in values) and all(
@@ -480,9 +481,9 @@ def _read_labels(fields: Fields, rows: list[Row], column: str, label: str, task:
     fields.arrays[label], fields.arrays[f"{label}_names"] = numbered(words)
 
 
-def _read_targets(fields: Fields, words: list[str], column: str, label: str, task: str) -> None:
+def _read_targets(fields: Fields, words: list[str], column: str, label: str, target: targets.Target) -> None:
     try:
-        fields.arrays[label], names = targets.parsed(words, task)
+        fields.arrays[label], names = target.parse(words)
     except UserError as error:
         raise UserError(f"{fields.path}: `{column}`: {error}") from None
     if names:
