@@ -176,7 +176,7 @@ def _take_layers(config: ConfigDict, changes: Mapping[str, Any]) -> None:
     config.experiment += f":{TEXT_LAYERS}"
     config.data.wanted = (
         f"layers/{name}.npz is {name}.npz with one field more, `{TEXT_LAYERS}`: its transcripts through the last four\n"
-        "layers of MiniLM (README: More of the same text encoder). This makes it, with the extra `text`; where\n"
+        "layers of MiniLM (experiments/RESULTS.md). This makes it, with the extra `text`; where\n"
         f"{name}.npz lies elsewhere, give its path, and the folder layers/ beside it:\n\n"
         f"    python -m tools.features extract --corpus data/{name}.npz --text {MINILM},name={TEXT_LAYERS},"
         "layers=-1/-2/-3/-4,combine=concat --out data/layers/"

@@ -19,7 +19,7 @@ def get_config(names: str = "") -> ConfigDict:
     config.data.wanted = (
         "MUStARD comes as videos and sarcasm_data.json. Write a table with a row for each context sentence, without a "
         "label, and behind them one for the utterance, with its label, all of the same dialogue_id; then `python -m "
-        "tools.features extract --manifest TABLE.csv` (README: From recordings to features) makes dialogues.npz, to be "
+        "tools.features extract --manifest TABLE.csv` (tools/README.md: tools.features) makes dialogues.npz, to be "
         "given by --config.data.path. On generated conversations: --config=experiments/mustard.py:generated"
     )
     return base.finish(

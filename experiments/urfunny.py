@@ -21,7 +21,7 @@ def get_config(names: str = "") -> ConfigDict:
     config.eval.select = "accuracy"  # what this corpus's papers report; its classes are balanced
     config.data.wanted = (
         "UR-FUNNY V2 comes as videos and pickles of words: `python -m tools.features manifest --release urfunny` and "
-        "`... extract` (README: From recordings to features) make dialogues.npz of it, to be given by "
+        "`... extract` (tools/README.md: tools.features) make dialogues.npz of it, to be given by "
         "--config.data.path. Any other file will do in which the punchline alone has a label and the sentences before "
         "it, of the same dialogue_id, have none. On generated conversations: --config=experiments/urfunny.py:generated"
     )

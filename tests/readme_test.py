@@ -1,27 +1,50 @@
-"""The commands in README.md name modules, config files and config keys that exist."""
+"""The documents agree with the code: commands parse, links lead somewhere, README stays a front page."""
 
+import argparse
 import importlib.util
 import itertools
 import pathlib
 import re
+import runpy
 import shlex
 import sys
+import warnings
 
 import pytest
 from absl import flags
-from ml_collections import config_flags
+
+from experiments import command
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -q -r requirements.lock && .venv/bin/python -m "
+PAGES = (
+    "README.md",
+    "tools/README.md",
+    "experiments/RESULTS.md",
+    "experiments/SEARCH.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+)
+TEXTS = {name: (ROOT / name).read_text() for name in PAGES}
+LONGEST_README = 250  # lines
+
+
+class ParsedError(BaseException):
+    """A command line was read to its end; no command catches it."""
 
 
 def bash_blocks(markdown: str) -> list[str]:
-    """The contents of the fenced bash blocks of a Markdown text."""
+    """Return the contents of the fenced bash blocks of a Markdown text."""
     return re.findall(r"^```bash\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL)
 
 
+def spans(markdown: str) -> list[str]:
+    """Return the contents of the inline code of a Markdown text."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", markdown, flags=re.MULTILINE | re.DOTALL))
+
+
 def module_runs(bash: str) -> list[list[str]]:
-    """The words [module, argument, ...] of every `python -m experiments.* …` or `… tools.* …` in a bash text."""
+    """Return the words [module, argument, ...] of every `python -m experiments.* …` or `… tools.* …` in a bash text."""
     runs = []
     for line in bash.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -39,21 +62,53 @@ def module_runs(bash: str) -> list[list[str]]:
     return runs
 
 
-def parse_config_flags(arguments: list[str], monkeypatch: pytest.MonkeyPatch):
-    """Parses `--config=file[:argument]` and `--config.key=value` as a run would; the config, or None without one."""
-    argv = ["run", *(a for a in arguments if re.match(r"--config[.=]", a))]
-    if len(argv) == 1:
-        return None
-    monkeypatch.setattr(sys, "argv", argv)  # where config_flags looks for the overrides
+def parse(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command read its command line, configuration and all, and end there.
+
+    Raises:
+      SystemExit: an argument is wrong, or one is missing.
+    """
+
+    def ending(read):
+        def wrapped(*args, **kwargs):
+            read(*args, **kwargs)
+            raise ParsedError
+
+        return wrapped
+
     monkeypatch.chdir(ROOT)
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values)
-    values(argv)
-    return holder.value
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)  # the file of --config that an earlier test read
+    monkeypatch.setattr(command, "parse", ending(command.parse))
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", ending(argparse.ArgumentParser.parse_args))
+    known = set(flags.FLAGS)
+    try:
+        with warnings.catch_warnings(), pytest.raises(ParsedError):
+            warnings.simplefilter("ignore")  # of runpy, that the module is there already
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        for name in set(flags.FLAGS) - known:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
 
 
-BLOCKS = bash_blocks((ROOT / "README.md").read_text())
-RUNS = [run for block in BLOCKS for run in module_runs(block)]
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(markdown: str) -> set[str]:
+    """Return the anchors of a Markdown text's headings."""
+    outside = re.sub(r"^```.*?^```$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    return {slug(heading) for heading in re.findall(r"^#+ (.*)$", outside, re.MULTILINE)}
+
+
+BLOCKS = bash_blocks(TEXTS["README.md"])
+IN_BLOCKS = [run for text in TEXTS.values() for block in bash_blocks(text) for run in module_runs(block)]
+IN_TEXT = [run for text in TEXTS.values() for span in spans(text) if "python -m" in span for run in module_runs(span)]
+WHOLE = [*IN_BLOCKS, *(run for run in IN_TEXT if len(run) > 1 and run[1].startswith("--"))]
+RUNS = [list(run) for run in dict.fromkeys(map(tuple, WHOLE))]
+LINKS = [(name, link) for name, text in TEXTS.items() for link in re.findall(r"\]\(([^)\s]+)\)", text)]
 
 
 def test_first_block_sets_up_and_trains():
@@ -66,14 +121,43 @@ def test_second_block_sets_up_and_tests():
     assert BLOCKS[1].strip() == SET_UP + "pytest"
 
 
+def test_readme_is_a_front_page():
+    assert len(TEXTS["README.md"].splitlines()) <= LONGEST_README
+
+
 @pytest.mark.parametrize("run", RUNS, ids=" ".join)
-def test_command_names_what_exists(run, monkeypatch):
+def test_command_parses(run, monkeypatch):
     module, *arguments = run
-    assert "--config" not in arguments, "write --config=FILE: the check and config_flags' own messages need the ="
+    assert "--config" not in arguments, "write --config=FILE, as the commands' own messages do"
     assert importlib.util.find_spec(module), f"no module {module}"
-    config = parse_config_flags(arguments, monkeypatch)
-    if module == "experiments.run" and not any(a.startswith("--reproduce=") for a in arguments):
-        assert config is not None, "experiments.run needs a --config"
+    parse(module, arguments, monkeypatch)
+
+
+@pytest.mark.parametrize("module", sorted({run[0] for run in IN_TEXT}))
+def test_named_command_is_there(module):
+    assert importlib.util.find_spec(module)
+
+
+@pytest.mark.parametrize("name, link", LINKS, ids=str)
+def test_link_leads_to_a_file_and_a_heading(name, link):
+    if "://" in link:
+        return
+    path, _, anchor = link.partition("#")
+    target = (ROOT / name).parent / path if path else ROOT / name
+    assert target.exists()
+    assert not anchor or anchor in anchors(target.read_text())
+
+
+def test_reference_has_a_section_for_every_command():
+    commands = set()
+    for folder in ("experiments", "tools"):
+        for file in (ROOT / folder).rglob("*.py"):
+            if '__name__ == "__main__"' in file.read_text():
+                parts = [part for part in file.relative_to(ROOT).with_suffix("").parts if part != "__main__"]
+                if len(parts) == 2:  # what is deeper is a process that a command starts
+                    commands.add(".".join(parts))
+    sections = re.findall(r"^## (.*)$", TEXTS["tools/README.md"], re.MULTILINE)
+    assert sorted(sections) == sorted(commands)
 
 
 def test_commands_are_found_behind_set_up_variables_and_continuations():
@@ -81,15 +165,25 @@ def test_commands_are_found_behind_set_up_variables_and_continuations():
     assert module_runs(bash) == [["experiments.run", "--config=a.py", "--config.b.c=(1, 2)"]]
 
 
-@pytest.mark.parametrize("override", ["--config.optimizer.lrr=1", "--config.optimizer.lr=fast", "--config.epochs.x=1"])
-def test_wrong_override_is_refused(override, tmp_path, monkeypatch):
-    path = tmp_path / "config.py"
-    path.write_text(
-        "import ml_collections\n"
-        "def get_config(arg=None):\n"
-        "    return ml_collections.ConfigDict(dict(epochs=3, arg=str(arg), optimizer=dict(lr=0.1)))\n"
-    )
-    config = parse_config_flags([f"--config={path}:a", "--config.optimizer.lr=1e-3", "--workdir=x"], monkeypatch)
-    assert (config.optimizer.lr, config.arg) == (1e-3, "a")
-    with pytest.raises((AttributeError, KeyError, ValueError, TypeError, flags.Error)):
-        parse_config_flags([f"--config={path}", override], monkeypatch)
+def test_anchors_are_those_of_github():
+    assert anchors("# A-b `b.c`, d\n```bash\n# no heading\n```\n## E_f − 1\n") == {"a-b-bc-d", "e_f--1"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "experiments.run",
+        "experiments.run --config=experiments/synthetic.py --config.optimizer.lrr=1",
+        "experiments.run --config=experiments/synthetic.py --config.optimizer.lr=fast",
+        "experiments.run --config=experiments/synthetic.py --config.num_epochs.x=1",
+        "experiments.run --config=experiments/synthetic.py:no_such_part",
+        "experiments.ablate --config=experiments/synthetic.py --ablation=no_tgan",
+        "tools.predict --runs=x conversation.jsonl",
+        "tools.predict conversation.jsonl",
+    ],
+)
+def test_wrong_command_is_refused(wrong, monkeypatch):
+    module, *arguments = wrong.split()
+    with pytest.raises(SystemExit) as end:
+        parse(module, arguments, monkeypatch)
+    assert end.value.code

@@ -258,7 +258,7 @@ def test_file_without_the_layers_names_the_command_that_makes_them(corpora_folde
     assert pathlib.Path(given.out) / "meld.npz" == pathlib.Path("data") / f"{chosen.data.name}.npz"
     encoder = parse(given.text[0], TextEncoder)
     assert (encoder.field, encoder.layers, encoder.combine) == ("text_layers", (-1, -2, -3, -4), "concat")
-    assert "\n### More of the same text encoder\n" in (ROOT / "README.md").read_text()
+    assert "\n## Four layers of the text encoder\n" in (ROOT / "experiments" / "RESULTS.md").read_text()
     chosen.data.path = "data/meld.npz"  # the file is there, the field is not
     with pytest.raises(UserError, match=r"(?s)`text_layers`: is not there.*--corpus data/meld\.npz"):
         run.load_corpus(chosen)
