@@ -39,6 +39,27 @@ class UserError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
+class Description:
+    """What a network is built for: all that it has to know of a corpus.
+
+    Attributes:
+      widths: modality and d_m, for each modality.
+      outputs: O.
+      classes: C.
+      ratings: K, further ratings by annotators; 0 for none.
+    """
+
+    widths: tuple[tuple[Modality, int], ...]
+    outputs: int
+    classes: int
+    ratings: int = 0
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        return tuple(m for m, _ in self.widths)
+
+
+@dataclasses.dataclass(frozen=True)
 class Corpus:
     """Conversations in memory (numpy, on the host), one row per utterance, dialogue by dialogue in time order.
 
@@ -118,6 +139,12 @@ class Corpus:
         """O names: of the classes, of the score, or of the labels."""
         return self.target_names or self.label_names
 
+    @property
+    def description(self) -> Description:
+        """Return what a network for this corpus is built for."""
+        ratings = 0 if self.ratings is None else self.ratings.shape[1]
+        return Description(tuple(self.widths.items()), len(self.output_names), self.num_classes, ratings)
+
     def __len__(self) -> int:
         return len(self.dialogue)
 
@@ -196,6 +223,7 @@ class Outputs(flax.struct.PyTreeNode):
         [R, L, d_target] with feature wiring, [R, L, D] with latent wiring.
       unimodal: modality -> [R, L, O], logits from that modality's nodes alone.
       ratings: [R, L, K], what annotators are thought to have rated; None without.
+      extra: name -> what another head of the model gives (`nn.model.HEADS`).
       candidates: what `contrast` is compared with; set by the train step, which knows the other devices.
       fake_logits: (source, target) -> [R, L], what D_target says of `generated`.
       attention: modality -> attention weights [layers, N, W, H] over the window's slots.
@@ -205,10 +233,11 @@ class Outputs(flax.struct.PyTreeNode):
     logits: Array
     codes: dict[Modality, Array]
     hidden: dict[Modality, Array]
-    contrast: dict[Modality, Array]
-    generated: dict[tuple[Modality, Modality], Array]
+    contrast: dict[Modality, Array] = flax.struct.field(default_factory=dict)
+    generated: dict[tuple[Modality, Modality], Array] = flax.struct.field(default_factory=dict)
     unimodal: dict[Modality, Array] = flax.struct.field(default_factory=dict)
     ratings: Array | None = None
+    extra: dict[str, Any] = flax.struct.field(default_factory=dict)
     candidates: ContrastSet | None = None
     fake_logits: dict[tuple[Modality, Modality], Array] = flax.struct.field(default_factory=dict)
     attention: dict[Modality, Array] = flax.struct.field(default_factory=dict)

@@ -175,10 +175,10 @@ def compiled(config: Any, corpus: Corpus) -> Program:
     """The program of a config, for corpora of this one's shapes."""
     import jax
 
-    from ariigcn_jax.training import train
+    from ariigcn_jax.training import build
 
-    experiment = train.make(config, corpus)
-    model = train.make_players(config, corpus, experiment.steps).model
+    experiment = build.make(config, corpus)
+    model = build.make_model(config, corpus.description)
     apply = jax.jit(lambda params, rows: model.apply({"params": params}, rows, False))
     return Program(experiment, apply, config.num_epochs)
 

@@ -54,7 +54,7 @@ def load_corpus(config: Any, overrides: Sequence[str] = ()) -> Corpus:
         return _in_parts(config, corpora.keep(made, tuple(data.only)))
     if not data.path and not data.name:
         raise UserError(
-            f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.LAYOUTS}"
+            f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.listing()}"
         )
     path = corpora.locate(data.path, data.name, data.wanted)
     try:
@@ -137,13 +137,12 @@ def execute(
         corpus = load_corpus(config, overrides)  # first: what is wrong with the data is said within a second or two
     from ariigcn_jax import parallel
     from ariigcn_jax.objective import terms as objective
-    from ariigcn_jax.training import seeds, train
+    from ariigcn_jax.training import options, seeds
 
     objective.check_overrides(config.losses.to_dict(), overrides)
-    train.check(config)
-    train.check_corpus(config, corpus)
+    options.check(config, corpus.description)  # what cannot be built is said before a folder is made
+    options.check_corpus(config, corpus)
     seeds.check(config)
-    train.make_players(config, corpus, steps=1)  # what cannot be built is said before a folder is made
     if not config.distributed.coordinator:
         return _execute(config, corpus, workdir)
     parallel.join(**config.distributed.to_dict())

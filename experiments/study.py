@@ -15,7 +15,7 @@ from typing import Any
 from ariigcn_jax import data as corpora
 from ariigcn_jax.objective import terms as objective
 from ariigcn_jax.runs import results, runner
-from ariigcn_jax.training import train
+from ariigcn_jax.training import options
 from ariigcn_jax.types import Corpus, UserError
 from experiments import run
 
@@ -34,8 +34,7 @@ def check(config: Any, corpus: Corpus, changed: Iterable[str]) -> None:
       UserError: see the message.
     """
     objective.check_overrides(config.losses.to_dict(), changed)
-    train.check(config)
-    train.make_players(config, corpora.keep(corpus, tuple(config.data.only)), steps=1)
+    options.check(config, corpora.keep(corpus, tuple(config.data.only)).description)
 
 
 def folder_name(name: str) -> str:

@@ -4,6 +4,7 @@ import csv
 import json
 from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ import ariigcn_jax
 from ariigcn_jax import data as corpora
 from ariigcn_jax.analysis import calibration
 from ariigcn_jax.data import targets
+from ariigcn_jax.nn import model
 from ariigcn_jax.objective import losses, metrics, tasks, terms
 from ariigcn_jax.runs import runner
 from ariigcn_jax.training import seeds
@@ -50,25 +52,44 @@ def tiny(**changes):
 # --- A loss -----------------------------------------------------------------------------------------------------------
 
 
-def spread(hidden, *, least: losses.Positive):
-    """How far the deviation of each node's numbers stays below `least`: [R, L, D] -> [R, L]."""
-    return jax.nn.relu(least - hidden.std(axis=-1))
+class Autoencoder(nn.Module):
+    """Says a modality's features again from what its graph gives, [R, L, D] -> [R, L, d]."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, hidden):
+        return nn.Dense(self.width)(hidden)
+
+
+def said_again(inner):
+    """A head of the model."""
+    widths = dict(inner.model.description.widths)
+    return {m: Autoencoder(widths[m], name=f"again_{m}")(hidden) for m, hidden in inner.hidden.items()}
+
+
+def distance(features, again, *, most: losses.Positive):
+    """Absolute error of features, at most `most` for each: [R, L, d] -> [R, L]."""
+    return jnp.minimum(jnp.abs(features - again), most).mean(axis=-1)
 
 
 def wired(function, outputs, batch):
-    value = [function(h) for h in outputs.hidden.values()]
-    return jnp.stack(value), jnp.stack([batch.present[m] & batch.counted for m in outputs.hidden]).astype(jnp.float32)
+    value = [function(batch.features[m], x) for m, x in outputs.extra["again"].items()]
+    return jnp.stack(value), jnp.stack([batch.present[m] for m in outputs.extra["again"]]).astype(jnp.float32)
 
 
 @pytest.fixture
 def loss(monkeypatch):
-    monkeypatch.setitem(terms.TERMS, "spread", terms.Slot({"spread": terms.Form(spread, wired)}))
+    """A loss that reads an output of its own."""
+    monkeypatch.setitem(model.HEADS, "again", said_again)
+    slot = terms.Slot({"distance": terms.Form(distance, wired)}, needs=frozenset({"again"}))
+    monkeypatch.setitem(terms.TERMS, "again", slot)
 
 
-def epoch(weight, least=50.0):
+def epoch(weight, most=50.0):
     """Parameters and logs after an epoch with the loss."""
     config = tiny()
-    config.losses.spread = ConfigDict(dict(fn="spread", weight=weight, least=least))
+    config.losses.again = ConfigDict(dict(fn="distance", weight=weight, most=most))
     made = seeds.make(config, runner.prepare(run.load_corpus(config))[0])
     states, logs = made.train(made.init())
     return made.host(made.weights(states)), {name: float(x[0]) for name, x in logs.items()}
@@ -77,20 +98,20 @@ def epoch(weight, least=50.0):
 def test_a_loss_from_outside_is_trained_logged_and_switched_off(loss):
     trained, logs = epoch(1.0)
     without, other = epoch(0.0)
-    assert 0 < logs["spread"] < 50 and "spread" not in other
-    assert logs["total"] > other["total"]
-    differences = jax.tree.map(lambda a, b: np.abs(a - b).max(), trained, without)
+    assert 0 < logs["again"] < 50 and "again" not in other
+    assert {*trained} - {*without} == {"again_text", "again_audio"}  # the head is there where the loss needs it
+    differences = jax.tree.map(lambda a, b: np.abs(a - b).max(), {k: trained[k] for k in without}, without)
     assert max(jax.tree.leaves(differences)) > 1e-3
 
 
 def test_options_of_a_loss_from_outside_are_checked(loss):
     for options, words in (
-        (dict(least=0.0), r"losses\.spread\.least=0\.0 must be > 0"),
-        (dict(), r"losses\.spread: spread needs least"),
-        (dict(least=1.0, lest=1.0), r"losses\.spread\.lest: .*Did you mean 'least'"),
+        (dict(most=0.0), r"losses\.again\.most=0\.0 must be a positive number"),
+        (dict(), r"losses\.again: distance needs most"),
+        (dict(most=1.0, mots=1.0), r"losses\.again\.mots: .*Did you mean 'most'"),
     ):
         with pytest.raises(UserError, match=words):
-            terms.build({"spread": {"fn": "spread", "weight": 1.0, **options}}, [1.0], modalities=2, ratings=False)
+            terms.build({"again": {"fn": "distance", "weight": 1.0, **options}}, [1.0], modalities=2, ratings=False)
 
 
 # --- A task -----------------------------------------------------------------------------------------------------------
@@ -182,9 +203,9 @@ def test_a_task_from_outside_is_read_trained_scored_and_answered(task, tmp_path,
     assert np.sum(content["test"]["confusion"][0]) == len(test)
     assert content["label_names"] == ["low", "high"] and "calibration_error" in content
     assert "utterances that are right" in (tmp_path / "run" / "results.md").read_text()
-    model = ariigcn_jax.load(tmp_path / "run")
+    network = ariigcn_jax.load(tmp_path / "run")
     corpus = run.load_corpus(config)
-    prediction = model(corpora.select(corpus, [0, 1]))
+    prediction = network(corpora.select(corpus, [0, 1]))
     assert set(prediction.emotions) <= {"low", "high"}
     assert "probability that it is high" in predict.table(prediction)
     assert json.loads(predict.jsonl(prediction).splitlines()[0])["emotion"] in ("low", "high")

@@ -12,7 +12,7 @@ from ariigcn_jax.data import packing
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.nn import graph
 from ariigcn_jax.runs import runner
-from ariigcn_jax.training import train
+from ariigcn_jax.training import build
 from ariigcn_jax.types import PADDING, UNLABELED
 from tests.runs.runner_test import tiny
 from tests.support.layout_files import conversations
@@ -28,8 +28,8 @@ def one_epoch(corpus, **changes):
     """The experiment after one epoch, and what it says of the test split; all that training holds must be finite."""
     config = tiny({"num_epochs": 1, **changes})
     prepared, _ = runner.prepare(corpus)
-    experiment = train.make(config, prepared)
-    state, logs = experiment.epoch(experiment.init(0), experiment.data["train"])
+    experiment = build.make(config, prepared)
+    state, logs = experiment.epoch(experiment.init(0), experiment.data["train"].rows)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, logs)))
     outcome = experiment.evaluation("test", state.params)(state.params, experiment.data["test"])
     assert np.isfinite(outcome["probabilities"]).all()

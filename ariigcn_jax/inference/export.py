@@ -200,16 +200,17 @@ def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:
 
     The band kernel over blocks never asks how long a row is; a whole dialogue becomes a window that reaches as far.
     """
-    whole = network.layers > 0 and WHOLE_DIALOGUE in (network.past, network.future)
-    reaches = (network.past, network.future) if network.layers else (0, 0)
+    window = network.options.graph
+    whole = window.layers > 0 and WHOLE_DIALOGUE in (window.past, window.future)
+    reaches = (window.past, window.future) if window.layers else (0, 0)
     past, future = (longest - 1 if reach == WHOLE_DIALOGUE else reach for reach in reaches)
-    network = network.clone(
-        past=past, future=future, kernel="band", block=network.block or BLOCK, generate=False, contrast=False, ratings=0
-    )
-    return network, longest if whole else None
+    changes = {"past": past, "future": future, "kernel": "band", "block": window.block or BLOCK}
+    network = network.with_options({f"graph.{name}": value for name, value in changes.items()})
+    return network.clone(further=frozenset()), longest if whole else None
 
 
 def _shortest(network: Model) -> int:
     """Fewest slots for which the window and a block fit into a row, whatever its length."""
-    least = max(network.past, network.future, network.block) + 1
+    window = network.options.graph
+    least = max(window.past, window.future, window.block) + 1
     return -(-least // BLOCK) * BLOCK

@@ -24,8 +24,8 @@ from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import checkpoint, runner
 from ariigcn_jax.runs.workdir import CONFIG
-from ariigcn_jax.training import train
-from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus, Modality, Outputs, UserError
+from ariigcn_jax.training import build
+from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus, Description, Modality, Outputs, UserError
 
 SHORTEST_ROW = 16  # slots; longer rows come in steps of at most a half, so that a new length seldom compiles anew
 BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more): bounds the memory of attention weights
@@ -140,7 +140,7 @@ class TrainedModel:
 
     @functools.cached_property
     def _explain(self) -> Any:
-        lean = self.model.clone(generate=False, contrast=False, ratings=0)
+        lean = self.model.clone(further=frozenset())
         network, read = forward(lean, self.task, self.members), tasks.get(self.task).decode
         return jax.jit(functools.partial(explain, network, self.modalities, read), static_argnums=3)
 
@@ -203,7 +203,7 @@ class TrainedModel:
         """
         members = np.split(np.arange(len(corpus)), np.flatnonzero(np.diff(corpus.dialogue)) + 1)
         length = _row_length(max(map(len, members)))
-        past, future = graph.window(self.model.past, self.model.future, length)
+        past, future = graph.window(self.model.options.graph.past, self.model.options.graph.future, length)
         filled = packing.fill_rows([len(m) for m in members], length)
         most = max(1, BATCH_EDGES // (length * (past + 1 + future)))
         for first in range(0, len(filled), most):
@@ -291,26 +291,11 @@ def _another_version(path: Path, version: str, problem: str) -> UserError:
 
 
 def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], described: Mapping[str, Any]) -> Model:
-    """The network as training built it, from a corpus of no utterances that is `described` in corpus.json."""
-    target_names, ratings = tuple(described["target_names"]), int(described["ratings"])
-    nobody = Corpus(
-        name="",
-        features={m: np.zeros((0, width), np.float32) for m, width in widths.items()},
-        present={m: np.zeros(0, bool) for m in widths},
-        dialogue=np.zeros(0, np.int32),
-        speaker=np.zeros(0, np.int32),
-        label=np.zeros(0, np.int32),
-        split=np.zeros(0, str),
-        label_names=tuple(described["label_names"]),
-        dialogue_ids=(),
-        utterance_ids=(),
-        task=described["task"],
-        target=np.zeros((0, len(target_names)), np.float32) if target_names else None,
-        target_names=target_names,
-        ratings=np.zeros((0, ratings), np.float32) if ratings else None,
-    )
+    """Build the network as training built it, for what corpus.json describes."""
+    classes, outputs = len(described["label_names"]), len(described["target_names"] or described["label_names"])
+    description = Description(tuple(widths.items()), outputs, classes, int(described["ratings"]))
     try:
-        return train.make_players(ConfigDict(config), nobody, steps=1).model
+        return build.make_model(ConfigDict(config), description)
     except (AttributeError, KeyError, TypeError) as error:
         problem = str(error).splitlines()[0].strip("\"'") if str(error) else type(error).__name__
         version = f"version {described['version']}"
@@ -349,8 +334,8 @@ def _check_params(path: Path, model: Model, members: int, params: Any, version: 
 def _nothing(model: Model) -> Batch:
     """A batch of one empty slot."""
     return Batch(
-        features={m: jnp.zeros((1, 1, width)) for m, width in model.widths},
-        present={m: jnp.zeros((1, 1), bool) for m, _ in model.widths},
+        features={m: jnp.zeros((1, 1, width)) for m, width in model.description.widths},
+        present={m: jnp.zeros((1, 1), bool) for m, _ in model.description.widths},
         dialogue=jnp.full((1, 1), PADDING),
         speaker=jnp.zeros((1, 1), jnp.int32),
         label=jnp.full((1, 1), UNLABELED),

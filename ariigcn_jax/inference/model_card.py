@@ -129,7 +129,7 @@ def _data(corpus: Mapping[str, Any]) -> str:
 def _limits(
     model: TrainedModel, longest: int | None, results: Mapping[str, Any], corpus: Mapping[str, Any]
 ) -> list[str]:
-    network = model.model
+    network = model.model.options
     lines = [
         f"It knows the people, language and setting of {corpus['splits']['train']['dialogues']} conversations. Measure "
         "it on conversations of your own before you rely on it.",
@@ -148,8 +148,9 @@ def _limits(
         f1 = results["test"]["class_f1"]["per_seed"][results["seeds"].index(model.seed)]
         worst = min(range(len(f1)), key=f1.__getitem__)
         lines.append(f"Weakest on {_line(results['label_names'][worst])} (F1 {100 * f1[worst]:.1f} %).")
-    if network.layers and (network.future or network.past == WHOLE_DIALOGUE):
-        later = "all later utterances" if network.future == WHOLE_DIALOGUE else f"{network.future} later utterance(s)"
+    window = network.graph
+    if window.layers and (window.future or window.past == WHOLE_DIALOGUE):
+        later = "all later utterances" if window.future == WHOLE_DIALOGUE else f"{window.future} later utterance(s)"
         lines.append(f"Each graph layer hears {later}: answers may change as a conversation goes on.")
     if network.context != "none":
         lines.append("Its context encoder reads the whole conversation: give it whole.")
@@ -173,13 +174,14 @@ def _members(model: TrainedModel) -> str:
 def _provenance(model: TrainedModel, environment: Mapping[str, Any]) -> str:
     git = environment.get("git") or {}
     commit = f"{git['commit']}{' with changes' if git.get('dirty') else ''}" if git else "not known"
+    options = model.model.options
     versions = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items())
     return "\n".join(
         [
             f"- Commit {commit}; {versions}; Python {environment.get('python')}",
             f"- {environment.get('device', {}).get('kind')}, {environment.get('date')}",
-            f"- Seed {model.seed}, epoch {model.epoch}; {_members(model)}hidden size {model.model.hidden}, "
-            f"{model.model.layers} graph layer(s), window {model.model.past} before and {model.model.future} after, "
-            f"context {model.model.context}",
+            f"- Seed {model.seed}, epoch {model.epoch}; {_members(model)}hidden size {options.hidden}, "
+            f"{options.graph.layers} graph layer(s), window {options.graph.past} before and "
+            f"{options.graph.future} after, context {options.context}",
         ]
     )

@@ -247,11 +247,12 @@ def contributions(probabilities: np.ndarray) -> np.ndarray:
 def predict(model: TrainedModel, corpus: Corpus) -> Prediction:
     """Applies a model to all splits of a corpus, as read."""
     corpus = model.prepare(corpus)
-    heard = model.modalities if model.model.layers else ()
+    window = model.model.options.graph
+    heard = model.modalities if window.layers else ()
     count, past = len(model.modalities), 0
     kept: list[list[np.ndarray]] = []
     for batch in model.batches(corpus):
-        past, _ = graph.window(model.model.past, model.model.future, batch.dialogue.shape[1])
+        past, _ = graph.window(window.past, window.future, batch.dialogue.shape[1])
         real = np.asarray(batch.utterance) >= 0
         probabilities, attention = jax.tree.map(np.asarray, model.explained(batch, True))
         arrays = [probabilities[0], *contributions(probabilities), *(attention[m] for m in heard)]

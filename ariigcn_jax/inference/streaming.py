@@ -61,9 +61,9 @@ class Stream:
         _check(model)
         self._model = model
         self._explain = explain
-        network = model.model
-        self.delay = network.layers * network.future
-        self.length = network.layers * (network.past + network.future) + 1
+        window = model.model.options.graph
+        self.delay = window.layers * window.future
+        self.length = window.layers * (window.past + window.future) + 1
         self._conversations: dict[str, _Heard] = {}
 
     def push(self, utterance: conversations.Utterance) -> list[UtteranceEmotion]:
@@ -211,7 +211,7 @@ class Stream:
     ) -> UtteranceEmotion:
         utterance: Any = heard.utterances[place]
         task, names = self._model.task, self._model.output_names
-        found = strongest(weights, self._model.model.past, MOST_ATTENDED) if weights else []
+        found = strongest(weights, self._model.model.options.graph.past, MOST_ATTENDED) if weights else []
         others: list[tuple[Any, float, dict[Modality, float]]] = [
             (heard.utterances[place + offset], weight, by) for offset, weight, by in found
         ]
@@ -230,15 +230,15 @@ class Stream:
 
 def _check(model: TrainedModel) -> None:
     """Refuses a model whose results would change with what is said later."""
-    network, reasons = model.model, []
-    if network.layers and network.future == WHOLE_DIALOGUE:
+    window, context, reasons = model.model.options.graph, model.model.options.context, []
+    if window.layers and window.future == WHOLE_DIALOGUE:
         reasons.append(
             "model.graph.future=-1: each utterance hears all later ones; train with 0, or a fixed look-ahead"
         )
-    if network.layers and network.past == WHOLE_DIALOGUE:
+    if window.layers and window.past == WHOLE_DIALOGUE:
         reasons.append("model.graph.past=-1: all that was ever said would have to be kept; train with a window")
-    if network.context != "none":
-        reasons.append(f"model.context={network.context}: it reads the whole dialogue; train with none")
+    if context != "none":
+        reasons.append(f"model.context={context}: it reads the whole dialogue; train with none")
     for option, within in COPIES.items():
         if names := ", ".join(m for m in model.modalities if within in model.copies[m]):
             reasons.append(f'data.{option}: {names} is standardised over the whole dialogue; train with "()"')

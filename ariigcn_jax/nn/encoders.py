@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from ariigcn_jax.nn.layers import MLP, NORM_FLOOR, Dense, Dropout
+from ariigcn_jax.rules import RATE, one_of
 from ariigcn_jax.types import Array, Batch
 
 CONTEXTS = ("none", "gru", "attention", "speaker")
+RULES = {"input_dropout": RATE, "context": one_of(*CONTEXTS)}
 
 
 class Encoder(nn.Module):
@@ -30,7 +32,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array, present: Array, rows: Array, train: bool) -> Array:
-        """features [R, L, d_m], present [R, L], rows [R] -> codes [R, L, D]."""
+        """Map features [R, L, d_m], present [R, L], of rows with the numbers `rows` [R], to codes [R, L, D]."""
         x = Dropout(self.input_dropout)(features, rows, train)
         codes = MLP(self.hidden, self.hidden, self.dropout, self.precision, self.precision)(x, rows, train)
         missing = self.param("missing", nn.initializers.normal(0.02), (self.hidden,))
@@ -52,7 +54,7 @@ class GRU(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, dialogue: Array) -> Array:
-        """x [R, L, d], dialogue [R, L] -> [R, L, hidden]."""
+        """Map x [R, L, d], dialogue [R, L] to [R, L, hidden]."""
         inputs = Dense(3 * self.hidden, dtype=self.precision)(x).astype(jnp.float32)
         weights = self.param("recurrent", nn.initializers.orthogonal(), (self.hidden, 3 * self.hidden))
         bias = self.param("recurrent_bias", nn.initializers.zeros, (self.hidden,))
@@ -119,7 +121,7 @@ class Context(nn.Module):
 
     @nn.compact
     def __call__(self, codes: Array, present: Array, batch: Batch, train: bool) -> Array:
-        """codes [R, L, D], present [R, L] -> [R, L, D], with a residual connection."""
+        """Map codes [R, L, D], present [R, L] to [R, L, D], with a residual connection."""
         if self.kind == "none":
             return codes
         if self.kind == "speaker":

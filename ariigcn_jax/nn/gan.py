@@ -13,15 +13,17 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ariigcn_jax.nn.layers import Dense
+from ariigcn_jax.rules import at_least, one_of
 from ariigcn_jax.types import Array, Modality
 
 WIRINGS = ("feature", "latent")
+RULES = {"wiring": one_of(*WIRINGS), "generator_hidden": at_least(1), "discriminator_hidden": at_least(1)}
 Pair = tuple[Modality, Modality]
 LEAK = 0.2
 
 
 def pairs(modalities: tuple[Modality, ...]) -> list[Pair]:
-    """All (source, target) with source != target, in the order of the modalities."""
+    """Return all (source, target) with source != target, in the order of the modalities."""
     return [(source, target) for target in modalities for source in modalities if source != target]
 
 
@@ -40,6 +42,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, codes: Array) -> Array:
+        """Map codes [..., D] to [..., out]."""
         x = nn.LayerNorm(epsilon=1e-6)(Dense(self.hidden, dtype=self.precision)(codes))
         return Dense(self.out, dtype=self.precision)(nn.leaky_relu(x, LEAK)).astype(jnp.float32)
 
@@ -57,6 +60,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        """Map x [..., d] to logits [...]."""
         x = nn.leaky_relu(Dense(self.hidden, dtype=self.precision)(x), LEAK)
         x = nn.leaky_relu(Dense(self.hidden, dtype=self.precision)(x), LEAK)
         return Dense(1, dtype=jnp.float32)(x)[..., 0]
@@ -79,7 +83,7 @@ class Discriminators(nn.Module):
     def __call__(
         self, real: Mapping[Modality, Array], generated: Mapping[Pair, Array]
     ) -> tuple[dict[Modality, Array], dict[Pair, Array]]:
-        """Judges real [.., d_m] for each modality and generated [.., d_target] for each pair.
+        """Judge real [.., d_m] for each modality and generated [.., d_target] for each pair.
 
         Returns:
           Logits modality -> [..] and (source, target) -> [..]. Either input may be empty.

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ariigcn_jax.rules import RATE, one_of
 from ariigcn_jax.types import Array
 
 NORM_FLOOR = 1e-6
+RULES = {"dropout": RATE, "precision": one_of("float32", "bfloat16")}  # of options that several modules take
+
+
+def options_of(module: type[nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that a module has attributes for, by their names.
+
+    So a new option is named in two files: its module, as an attribute, and experiments/base.py.
+    """
+    return {field.name: options[field.name] for field in dataclasses.fields(module) if field.name in options}
 
 
 def dropout_mask(key: Array, rows: Array, shape: tuple[int, ...], rate: float) -> tuple[Array, float]:
-    """Random bytes against a threshold, drawn for each row from its number: the same on one device and on many.
+    """Compare random bytes with a threshold; they are drawn for each row from its number, the same on any device.
 
     Four bytes come from each random word, which is what makes it cheap; the rate is therefore a multiple of 1/256.
 
@@ -46,7 +60,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, rows: Array, train: bool) -> Array:
-        """Drops entries of x [R, ...], whose rows have the numbers `rows` [R]."""
+        """Drop entries of x [R, ...], whose rows have the numbers `rows` [R]."""
         if not train or self.rate < 1 / 512:
             return x
         kept, scale = dropout_mask(self.make_rng("dropout"), rows, x.shape[1:], self.rate)
@@ -54,12 +68,11 @@ class Dropout(nn.Module):
 
 
 class Dense(nn.Dense):
-    """nn.Dense over merged leading axes: the compiler transposes and copies what a weight gradient reads if it has two.
-
-    x [..., d] -> [..., features].
-    """
+    """nn.Dense over merged leading axes: the compiler transposes and copies what a weight gradient reads if it has
+    two."""
 
     def __call__(self, inputs: Array) -> Array:
+        """Map inputs [..., d] to [..., features]."""
         flat: Array = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
         return flat.reshape(*inputs.shape[:-1], self.features)
 
@@ -83,7 +96,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, rows: Array, train: bool) -> Array:
-        """x [R, L, d] -> [R, L, out]."""
+        """Map x [R, L, d], whose rows have the numbers `rows` [R], to [R, L, out]."""
         x = Dense(self.hidden, dtype=self.precision)(x)
         x = nn.gelu(nn.LayerNorm(epsilon=NORM_FLOOR)(x))
         x = Dropout(self.dropout)(x, rows, train)
@@ -91,5 +104,5 @@ class MLP(nn.Module):
 
 
 def unit(x: Array) -> Array:
-    """x [..., d] over its Euclidean norm; the norm's floor keeps value and gradient finite at zero."""
+    """Return x [..., d] over its Euclidean norm; the norm's floor keeps value and gradient finite at zero."""
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), NORM_FLOOR**2))

@@ -1,198 +1,226 @@
-"""AR-IIGCN's forward pass: encoders → generators; encoders → graphs → contrast heads and classifier."""
+"""AR-IIGCN's forward pass: encoders → graphs → classifier, and the heads that losses read in training.
+
+Options are `config.model` of experiments/base.py, where each stands with its unit and legal values. A module gets those
+that it has attributes for (`layers.options_of`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from ml_collections import ConfigDict, FrozenConfigDict
 
-from ariigcn_jax.nn.attention import KERNELS, SCORES, GraphAttention
-from ariigcn_jax.nn.encoders import CONTEXTS, Context, Encoder
-from ariigcn_jax.nn.gan import WIRINGS, Generator, pairs
+from ariigcn_jax import rules
+from ariigcn_jax.nn import attention, encoders, gan, layers
+from ariigcn_jax.nn.attention import GraphAttention
+from ariigcn_jax.nn.encoders import Context, Encoder
+from ariigcn_jax.nn.gan import Generator
 from ariigcn_jax.nn.graph import GraphsTuple, conversation_graph, modality_graph
-from ariigcn_jax.nn.layers import MLP, NORM_FLOOR, Dense, Dropout, unit
-from ariigcn_jax.types import Array, Batch, Modality, Outputs, UserError
+from ariigcn_jax.nn.layers import MLP, NORM_FLOOR, Dense, Dropout, options_of, unit
+from ariigcn_jax.rules import RATE, Rule, at_least
+from ariigcn_jax.types import Array, Batch, Description, Modality, Outputs, UserError
 
-PRECISIONS = ("float32", "bfloat16")
+WINDOW = Rule("be a number of utterances >= 0, or -1 for the whole dialogue", lambda x: x >= -1)
+RULES = {
+    "hidden": at_least(1),
+    "modality_dropout": RATE,
+    "dialogue_dropout": RATE,
+    "speakers": at_least(0),
+    "contrast_width": at_least(1),
+    "contrast_candidates": rules.LIMIT,
+    "graph.layers": at_least(0),
+    "graph.past": WINDOW,
+    "graph.future": WINDOW,
+}
 
 
 class Model(nn.Module):
     """The whole network but the discriminators; stateless, all arrays static in shape.
 
+    With the precision "bfloat16" the matrix products are in it; parameters, norms, softmax, residual connections,
+    logits and all other outputs are float32.
+
     Attributes:
-      widths: (modality, d_m) for each modality.
-      num_classes: O; C where classes are predicted.
-      hidden: D.
-      dropout: rate inside every block, in [0, 1).
-      input_dropout: rate on the features, in [0, 1).
-      context: context encoder behind F_m: "none", "gru", "attention" or "speaker".
-      layers: graph layers.
-      heads: H, attention heads, a divisor of D.
-      past: utterances before that a node hears; -1 for the whole dialogue.
-      future: utterances after; -1 for the whole dialogue.
-      score: edge attention, "additive" (paper), "dot" or "uniform".
-      relation_values: W_r for each relation, or one W.
-      speaker_relations: whether relations, and the context "speaker", tell the same speaker from another; all count as
-        the same otherwise.
-      kernel: "band" or "edges".
-      block: slots of a block of the band kernel; 0 for whole rows.
-      speakers: rows of the speaker embedding; a dialogue's further speakers share the last; 0 for none.
-      contrast_width: Z.
-      generator_hidden: width of the generators.
-      wiring: space of the GAN, "feature" (paper) or "latent".
-      generate: whether generators are there.
-      contrast: whether contrast heads are there.
-      unimodal: whether each modality has a classifier of its own in training.
-      ratings: K, annotators' ratings that are predicted beside the label; 0 for none.
-      precision: dtype of the matrix products, "float32" or "bfloat16". Parameters, norms, softmax, residual
-        connections, logits and all other outputs are float32 with either.
+      description: modalities with their widths, and outputs.
+      options: `config.model`.
+      further: names of the outputs of HEADS that are made, beside the logits.
     """
 
-    widths: tuple[tuple[Modality, int], ...]
-    num_classes: int
-    hidden: int
-    dropout: float
-    input_dropout: float
-    context: str
-    layers: int
-    heads: int
-    past: int
-    future: int
-    score: str
-    relation_values: bool
-    speaker_relations: bool
-    kernel: str
-    block: int
-    speakers: int
-    contrast_width: int
-    generator_hidden: int
-    wiring: str
-    generate: bool
-    contrast: bool
-    unimodal: bool
-    ratings: int
-    precision: str
+    description: Description
+    options: FrozenConfigDict
+    further: frozenset[str] = frozenset()
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        return tuple(m for m, _ in self.widths)
+        return self.description.modalities
+
+    def with_options(self, changes: Mapping[str, Any]) -> Model:
+        """Return the network with other options, given by dotted keys."""
+        options = ConfigDict(self.options)
+        options.update_from_flattened_dict(changes)
+        return self.clone(options=FrozenConfigDict(options))
 
     @nn.compact
     def __call__(self, batch: Batch, train: bool) -> Outputs:
-        """Runs the network on packed dialogues; `train` turns dropout and generators on."""
+        """Run the network on packed dialogues; `train` turns dropout on."""
         codes = {
-            m: Encoder(self.hidden, self.dropout, self.input_dropout, self.precision, name=f"encoder_{m}")(
+            m: Encoder(**options_of(Encoder, self.options), name=f"encoder_{m}")(
                 batch.features[m], batch.present[m], batch.row, train
             )
             for m in self.modalities
         }
         graphs = self._graphs(codes, batch, train)
-        hidden = {m: layers[-1].nodes["hidden"].reshape(codes[m].shape) for m, layers in graphs.items()}
-        contrast = {m: self._contrast_head(m)(h, batch.row, train) for m, h in hidden.items()} if self.contrast else {}
-        logits, ratings = self._classify(hidden, batch, train)
+        hidden = {m: steps[-1].nodes["hidden"].reshape(codes[m].shape) for m, steps in graphs.items()}
+        inner = Inner(self, codes, hidden, batch, train)
+        made = {name: head(inner) for name, head in HEADS.items() if name in self.further | {"logits"}}
+        fields = {field.name for field in dataclasses.fields(Outputs)}
         return Outputs(
-            logits=logits,
-            ratings=ratings,
-            unimodal=self._classify_alone(hidden, batch, train) if self.unimodal else {},
             codes=codes,
             hidden=hidden,
-            contrast={m: unit(z) for m, z in contrast.items()},
-            generated=self._generate(codes) if self.generate else {},
-            attention={m: jnp.stack([self._weights(g) for g in layers]) for m, layers in graphs.items() if self.layers},
-            attention_entropy={
-                m: jnp.stack([g.nodes["attention_entropy"].reshape(batch.dialogue.shape) for g in layers])
-                for m, layers in graphs.items()
-                if self.layers
+            attention={
+                m: jnp.stack([_weights(g) for g in steps]) for m, steps in graphs.items() if self.options.graph.layers
             },
+            attention_entropy={
+                m: jnp.stack([g.nodes["attention_entropy"].reshape(batch.dialogue.shape) for g in steps])
+                for m, steps in graphs.items()
+                if self.options.graph.layers
+            },
+            extra={name: x for name, x in made.items() if name not in fields},
+            **{name: x for name, x in made.items() if name in fields},
         )
 
     def _graphs(self, codes: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[str, list[GraphsTuple]]:
-        """Each modality's graph after every layer (paper: one speaker graph per modality)."""
-        known = batch if self.speaker_relations else batch.replace(speaker=jnp.zeros_like(batch.speaker))
-        shared = conversation_graph(known, self.past, self.future)
+        """Return each modality's graph after every layer (paper: one speaker graph per modality)."""
+        options, window = self.options, self.options.graph
+        known = batch if window.speaker_relations else batch.replace(speaker=jnp.zeros_like(batch.speaker))
+        shared = conversation_graph(known, window.past, window.future)
         graphs = {}
         for m, code in codes.items():
-            context = Context(self.context, self.hidden, self.heads, self.dropout, self.precision, name=f"context_{m}")
+            context = Context(options.context, heads=window.heads, **options_of(Context, options), name=f"context_{m}")
             x = context(code, batch.present[m], known, train)
-            if self.speakers:
-                embedding = nn.Embed(self.speakers, self.hidden, name=f"speaker_{m}")
-                x = x + embedding(jnp.minimum(batch.speaker, self.speakers - 1))
-            graph = modality_graph(shared, x.reshape(-1, self.hidden), batch.present[m].reshape(-1))
+            if options.speakers:
+                embedding = nn.Embed(options.speakers, options.hidden, name=f"speaker_{m}")
+                x = x + embedding(jnp.minimum(batch.speaker, options.speakers - 1))
+            graph = modality_graph(shared, x.reshape(-1, options.hidden), batch.present[m].reshape(-1))
             steps = [graph]
-            for k in range(self.layers):
-                steps.append(self._attention(f"graph_{m}_{k}")(steps[-1], batch.row, train))
+            for k in range(window.layers):
+                chosen = {**options_of(GraphAttention, options), **options_of(GraphAttention, window)}
+                steps.append(GraphAttention(**chosen, name=f"graph_{m}_{k}")(steps[-1], batch.row, train))
             graphs[m] = steps[1:] or steps
         return graphs
 
-    def _attention(self, name: str) -> GraphAttention:
-        return GraphAttention(
-            heads=self.heads,
-            score=self.score,
-            relation_values=self.relation_values,
-            kernel=self.kernel,
-            block=self.block,
-            dropout=self.dropout,
-            precision=self.precision,
-            name=name,
-        )
 
-    def _weights(self, graph: GraphsTuple) -> Array:
-        weights = graph.edges["attention"]
-        return weights.reshape(graph.nodes["hidden"].shape[0], -1, weights.shape[-1])
-
-    def _contrast_head(self, modality: Modality) -> MLP:
-        return MLP(self.hidden, self.contrast_width, precision=self.precision, name=f"contrast_{modality}")
-
-    def _generate(self, codes: Mapping[Modality, Array]) -> dict[tuple[Modality, Modality], Array]:
-        """G_target(ξ^source) for each pair of different modalities."""
-        widths = dict(self.widths)
-        generated: dict[tuple[Modality, Modality], Array] = {}
-        for target in self.modalities:
-            sources = [source for source, t in pairs(self.modalities) if t == target]
-            if sources:
-                out = widths[target] if self.wiring == "feature" else self.hidden
-                generator = Generator(self.generator_hidden, out, self.precision, name=f"generator_{target}")
-                fakes = generator(jnp.stack([codes[source] for source in sources]))
-                generated |= {(source, target): fakes[k] for k, source in enumerate(sources)}
-        return generated
-
-    def _classify(self, hidden: Mapping[Modality, Array], batch: Batch, train: bool) -> tuple[Array, Array | None]:
-        """logits = MLP([h^1 ‖ … ‖ h^M]) (paper), and ratings as a linear function of the same (choice)."""
-        x = nn.LayerNorm(epsilon=NORM_FLOOR)(jnp.concatenate(list(hidden.values()), axis=-1))
-        x = Dropout(self.dropout)(x, batch.row, train)
-        classifier = MLP(self.hidden, self.num_classes, self.dropout, self.precision, name="classifier")
-        ratings = Dense(self.ratings, name="ratings")(x) if self.ratings else None
-        return classifier(x, batch.row, train), ratings
-
-    def _classify_alone(self, hidden: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[Modality, Array]:
-        """A linear classifier for each modality (choice): it keeps a strong modality from silencing a weak one."""
-        normed = {m: nn.LayerNorm(epsilon=NORM_FLOOR, name=f"unimodal_norm_{m}")(h) for m, h in hidden.items()}
-        dropped = {m: Dropout(self.dropout)(x, batch.row, train) for m, x in normed.items()}
-        return {m: Dense(self.num_classes, name=f"unimodal_{m}")(x) for m, x in dropped.items()}
+def _weights(graph: GraphsTuple) -> Array:
+    """Return attention weights [N, W, H] over the window's slots."""
+    weights = graph.edges["attention"]
+    return weights.reshape(graph.nodes["hidden"].shape[0], -1, weights.shape[-1])
 
 
-def check(model: Model) -> None:
-    """Raises a UserError for options that cannot be built, before anything is traced."""
-    for name, value, known in (
-        ("context", model.context, CONTEXTS),
-        ("graph.score", model.score, SCORES),
-        ("graph.kernel", model.kernel, KERNELS),
-        ("gan.wiring", model.wiring, WIRINGS),
-        ("precision", model.precision, PRECISIONS),
-    ):
-        if value not in known:
-            raise UserError(f"model.{name}={value!r} is not known; choose one of {', '.join(known)}.")
-    if model.heads < 1 or model.hidden < 1 or model.hidden % model.heads:
-        raise UserError(f"model.hidden={model.hidden} must be a positive multiple of model.graph.heads={model.heads}.")
-    for name, rate in (("dropout", model.dropout), ("input_dropout", model.input_dropout)):
-        if not 0 <= rate < 1:
-            raise UserError(f"model.{name}={rate} must lie in [0, 1).")
-    if min(model.past, model.future) < -1:
+# --- Heads: the outputs, made of codes and of what the graphs give ----------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    """What a head reads.
+
+    Attributes:
+      model: whose head it is; says options and widths.
+      codes: modality -> [R, L, D], the encoders' ξ.
+      hidden: modality -> [R, L, D], the graph's output.
+      batch: packed rows.
+      train: whether dropout is on.
+    """
+
+    model: Model
+    codes: Mapping[Modality, Array]
+    hidden: Mapping[Modality, Array]
+    batch: Batch
+    train: bool
+
+    @functools.cached_property
+    def joined(self) -> Array:
+        """[R, L, M D], the modalities' `hidden` side by side, normed and dropped: what the classifier reads."""
+        x = nn.LayerNorm(epsilon=NORM_FLOOR)(jnp.concatenate(list(self.hidden.values()), axis=-1))
+        return Dropout(self.model.options.dropout)(x, self.batch.row, self.train)
+
+
+def contrast(inner: Inner) -> dict[Modality, Array]:
+    """Return unit vectors in the contrast space (choice: a two-layer head)."""
+    options = inner.model.options
+    heads = {
+        m: MLP(options.hidden, options.contrast_width, precision=options.precision, name=f"contrast_{m}")
+        for m in inner.hidden
+    }
+    return {m: unit(heads[m](h, inner.batch.row, inner.train)) for m, h in inner.hidden.items()}
+
+
+def logits(inner: Inner) -> Array:
+    """Return MLP([h^1 ‖ … ‖ h^M]) (paper)."""
+    options, outputs = inner.model.options, inner.model.description.outputs
+    classifier = MLP(options.hidden, outputs, options.dropout, options.precision, name="classifier")
+    return classifier(inner.joined, inner.batch.row, inner.train)
+
+
+def ratings(inner: Inner) -> Array:
+    """Return annotators' ratings as a linear function of what the classifier reads (choice)."""
+    return Dense(inner.model.description.ratings, name="ratings")(inner.joined)
+
+
+def unimodal(inner: Inner) -> dict[Modality, Array]:
+    """Return the logits of a linear classifier for each modality (choice): it keeps a strong modality from silencing a
+    weak one. One modality alone has none: it is what the classifier reads."""
+    if len(inner.hidden) < 2:
+        return {}
+    normed = {m: nn.LayerNorm(epsilon=NORM_FLOOR, name=f"unimodal_norm_{m}")(h) for m, h in inner.hidden.items()}
+    dropped = {m: Dropout(inner.model.options.dropout)(x, inner.batch.row, inner.train) for m, x in normed.items()}
+    return {m: Dense(inner.model.description.outputs, name=f"unimodal_{m}")(x) for m, x in dropped.items()}
+
+
+def generated(inner: Inner) -> dict[gan.Pair, Array]:
+    """Return G_target(ξ^source) for each pair of different modalities (paper)."""
+    options, widths = inner.model.options, dict(inner.model.description.widths)
+    made: dict[gan.Pair, Array] = {}
+    for target in widths:
+        sources = [source for source, t in gan.pairs(inner.model.modalities) if t == target]
+        if sources:
+            generator = Generator(
+                hidden=options.gan.generator_hidden,
+                out=widths[target] if options.gan.wiring == "feature" else options.hidden,
+                precision=options.precision,
+                **options_of(Generator, options.gan),
+                name=f"generator_{target}",
+            )
+            fakes = generator(jnp.stack([inner.codes[source] for source in sources]))
+            made |= {(source, target): fakes[k] for k, source in enumerate(sources)}
+    return made
+
+
+# Name of an output -> its head. The logits are always made, another output where an active loss term needs its name.
+# What `Outputs` has no field for is in `Outputs.extra`.
+HEADS: dict[str, Callable[[Inner], Any]] = {
+    "contrast": contrast,
+    "logits": logits,
+    "ratings": ratings,
+    "unimodal": unimodal,
+    "generated": generated,
+}
+
+
+def check(options: Any) -> None:
+    """Check `config.model`, before anything is traced.
+
+    Raises:
+      UserError: names an option that cannot be built.
+    """
+    rules.check(options, RULES | layers.RULES | encoders.RULES, "model.")
+    rules.check(options.graph, attention.RULES, "model.graph.")
+    rules.check(options.gan, gan.RULES, "model.gan.")
+    if options.hidden % options.graph.heads:
         raise UserError(
-            f"model.graph.past={model.past}, model.graph.future={model.future}: "
-            "each is a number of utterances >= 0, or -1 for the whole dialogue."
+            f"model.hidden={options.hidden} must be a positive multiple of model.graph.heads={options.graph.heads}."
         )
-    for name in ("layers", "block", "speakers"):
-        if getattr(model, name) < 0:
-            raise UserError(f"model {name} must be >= 0, not {getattr(model, name)}.")

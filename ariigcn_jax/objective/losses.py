@@ -7,27 +7,19 @@ which values are legal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
+from ariigcn_jax.rules import POSITIVE, RATE, Rule, at_least
 from ariigcn_jax.types import Array
 
-
-class Range(NamedTuple):
-    """Legal values of a hyper-parameter: in words, as in "must be > 0", and whether a number is one."""
-
-    words: str
-    holds: Callable[[float], bool]
-
-
-Share = Annotated[float, Range("lie in [0, 1)", lambda x: 0 <= x < 1)]
-NonNegative = Annotated[float, Range("be >= 0", lambda x: 0 <= x < float("inf"))]
-Positive = Annotated[float, Range("be > 0", lambda x: 0 < x < float("inf"))]
-Cosine = Annotated[float, Range("lie in [-1, 1]", lambda x: -1 <= x <= 1)]
-CosineDistance = Annotated[float, Range("lie in [0, 2]", lambda x: 0 <= x <= 2)]
+Share = Annotated[float, RATE]
+NonNegative = Annotated[float, at_least(0)]
+Positive = Annotated[float, POSITIVE]
+Cosine = Annotated[float, Rule("lie in [-1, 1]", lambda x: -1 <= x <= 1)]
+CosineDistance = Annotated[float, Rule("lie in [0, 2]", lambda x: 0 <= x <= 2)]
 
 # --- Classification -------------------------------------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ from jax.typing import ArrayLike
 
 from ariigcn_jax.objective import losses
 from ariigcn_jax.objective.contrast import Weighted, cross_modal, cross_modal_both_ways, intra_modal
-from ariigcn_jax.objective.losses import Range
 from ariigcn_jax.parallel import psum
+from ariigcn_jax.rules import Rule
 from ariigcn_jax.types import Array, Batch, Modality, Outputs, UserError
 
 # --- Wiring: (function with its hyper-parameters bound, outputs, batch) -> (value, weight) ----------------------------
@@ -199,11 +199,11 @@ TERMS: dict[str, Slot] = {
 # --- From a config ----------------------------------------------------------------------------------------------------
 
 
-def hyper_parameters(slot: str, name: str) -> dict[str, Range | None]:
-    """Return the hyper-parameters that a function takes from the config, with their legal values."""
+def hyper_parameters(slot: str, name: str) -> dict[str, Rule | None]:
+    """Return the hyper-parameters that a function takes from the config, with the rules of their values."""
     parameters = inspect.signature(TERMS[slot].forms[name].function, eval_str=True).parameters.values()
     return {
-        p.name: next((x for x in getattr(p.annotation, "__metadata__", ()) if isinstance(x, Range)), None)
+        p.name: next((x for x in getattr(p.annotation, "__metadata__", ()) if isinstance(x, Rule)), None)
         for p in parameters
         if p.kind is p.KEYWORD_ONLY and p.name != "class_weights"
     }
@@ -291,10 +291,10 @@ def _check(slot: str, options: Mapping[str, Any]) -> None:
     missing = sorted(set(takes[name]) - set(options))
     if missing:
         raise UserError(f"{path}: {name} needs {', '.join(missing)}; set it under {path} in the config.")
-    for key, legal in takes[name].items():
+    for key, rule in takes[name].items():
         value = options[key]
-        if not isinstance(value, int | float) or (legal and not legal.holds(value)):
-            raise UserError(f"{path}.{key}={value!r} must {legal.words if legal else 'be a number'}.")
+        if not isinstance(value, int | float) or (rule and not rule.legal(value)):
+            raise UserError(f"{path}.{key}={value!r} must {rule.words if rule else 'be a number'}.")
 
 
 def _suggest(word: str, known: Iterable[str]) -> str:

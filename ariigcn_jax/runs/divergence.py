@@ -1,26 +1,26 @@
-"""Where training lost its numbers: the step, the loss terms, the gradients and the dialogues behind a NaN or infinity.
+"""Find where training diverged: the step, the loss terms, the gradients and the dialogues behind a NaN or infinity.
 
-An epoch is one compiled call whose logs are means over its steps, so a run sees no more than that something in it went
-wrong, at no cost. Training is a function of the state: from the state before the epoch the steps are made again here,
-one after another, until one goes wrong; then each of that step's dialogues alone. All of it on one device.
+An epoch is one compiled call whose logs are means over its steps: a run sees only that something in it went wrong.
+Training is a function of the state, so from the state before the epoch the steps are made again here, one after
+another, until one goes wrong; then each of that step's dialogues alone. All of it runs on one device.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from ariigcn_jax.data import packing
-from ariigcn_jax.training import train
+from ariigcn_jax.training.build import Experiment
+from ariigcn_jax.training.epoch import run_order
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, TrainState
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -51,12 +51,12 @@ class Fault(NamedTuple):
     batch: Batch
 
 
-def locate(experiment: train.Experiment, corpus: Corpus, state: TrainState) -> Fault | None:
-    """Makes an epoch's steps again and stops at the first that goes wrong.
+def locate(experiment: Experiment, corpus: Corpus, state: TrainState) -> Fault | None:
+    """Make an epoch's steps again and stop at the first that goes wrong.
 
     Args:
       experiment: of the run.
-      corpus: as `train.make` got it.
+      corpus: as `build.make` got it.
       state: of one seed before the epoch, on one device.
 
     Returns:
@@ -64,7 +64,7 @@ def locate(experiment: train.Experiment, corpus: Corpus, state: TrainState) -> F
     """
     look = jax.jit(functools.partial(_look, experiment.step))
     where, layout = experiment.index["train"], experiment.layout["train"]
-    for rows in np.asarray(train.run_order(state.key, state.step, layout, 1)):
+    for rows in np.asarray(run_order(state.key, state.step, layout, 1)):
         batch = packing.collect(corpus, where, rows)
         after, found = look(state, batch)
         found = jax.device_get(found)
@@ -83,7 +83,7 @@ def locate(experiment: train.Experiment, corpus: Corpus, state: TrainState) -> F
 
 
 def _look(step: Callable[..., Any], state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, dict[str, Any]]]:
-    """The state after a step, and for each term and module whether its numbers are finite."""
+    """Return the state after a step, and for each term and module whether its numbers are finite."""
     after, logs, gradients = step(state, batch)
     of_module = _modules(gradients["model"], gradients["discriminators"])
     parameters = _modules(after.params, after.discriminators)
@@ -107,7 +107,7 @@ def _wrong(found: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _dialogues(corpus: Corpus, where: packing.Index, rows: np.ndarray, batch: Batch) -> Iterator[tuple[str, Batch]]:
-    """Name of each dialogue of a step, or piece of one, and the step's batch with it alone, where it was."""
+    """Yield the name of each dialogue of a step, or piece of one, and the step's batch with all others removed."""
     for place, row in enumerate(rows):
         for number in np.unique(where.dialogue[row][where.dialogue[row] != PADDING]):
             kept = np.zeros(batch.dialogue.shape, bool)
@@ -117,7 +117,7 @@ def _dialogues(corpus: Corpus, where: packing.Index, rows: np.ndarray, batch: Ba
 
 
 def _only(batch: Batch, kept: np.ndarray) -> Batch:
-    """A batch with padding in all slots that are not kept ([R, L] bool)."""
+    """Return a batch with padding in all slots that are not kept ([R, L] bool)."""
     sizes = np.zeros_like(batch.n_node)
     sizes[:, 0] = kept.sum(axis=1)
     sizes[:, -1] += kept.shape[1] - sizes[:, 0]
@@ -138,7 +138,7 @@ def _only(batch: Batch, kept: np.ndarray) -> Batch:
 
 
 def words(fault: Fault, steps: int) -> str:
-    """What was found, and what to change, as sentences.
+    """Say what was found, and what to change.
 
     Args:
       fault: from `locate`.
@@ -168,12 +168,12 @@ def words(fault: Fault, steps: int) -> str:
 
 
 def _rows(fault: Fault) -> tuple[str, ...]:
-    """Numbers of the step's rows, where no dialogue stands out."""
+    """Return the names of the step's rows, where no dialogue stands out."""
     return tuple(f"row {int(row)}" for row, real in zip(fault.batch.row, fault.batch.real, strict=True) if real.any())
 
 
 def listed(names: Sequence[str]) -> str:
-    """Some names, the first NAMED at most, and how many there are besides."""
+    """List some names, the first NAMED at most, and how many there are besides."""
     shown = list(names[:NAMED]) + ([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
@@ -190,10 +190,10 @@ def _largest_parameter(state: TrainState) -> tuple[str, float]:
 
 
 def operation(step: Callable[..., Any], state: TrainState, batch: Batch) -> str:
-    """The first operation of a step that makes a NaN or infinity of finite numbers, in words.
+    """Find the first operation of a step that gives a NaN or infinity, and describe it.
 
-    The step's program is run one operation after another, which is slow; each knows the line it was written in, in the
-    backward pass too.
+    The step runs without compilation, one operation after another, under JAX's own check for NaN and infinity. This is
+    slow.
 
     Args:
       step: (state, batch) -> anything.
@@ -203,73 +203,35 @@ def operation(step: Callable[..., Any], state: TrainState, batch: Batch) -> str:
     Returns:
       The operation's name, its module and its line in this package; or that there is none.
     """
-    given = jax.tree.leaves((state, batch))
-    if not _finite(given):
+    if not _finite((state, batch)):
         return "No operation made it: it is in the features or parameters that the step begins with."
-    program = jax.make_jaxpr(step)(state, batch)
-    found = _culprit(program.jaxpr, program.consts, given)
-    if not found:
-        return "No operation gave it when they ran one by one: it comes and goes with the order of the sums."
-    return f"The first operation to give it is {_described(found)}."
+    try:
+        with jax.debug_nans(True), jax.debug_infs(True), jax.disable_jit():
+            jax.block_until_ready(step(state, batch))
+    except FloatingPointError as error:
+        return f"The first operation to give it is {_described(error)}."
+    return "No operation gave it when they ran one by one: it comes and goes with the order of the sums."
 
 
-def _culprit(program: core.Jaxpr, constants: Sequence[Any], inputs: Sequence[Any]) -> list[core.JaxprEqn]:
-    """The operation that first makes what is not finite of what is, behind the calls and scans that it lies in; [] for
-    none."""
-    values: dict[Any, Any] = dict(zip([*program.constvars, *program.invars], [*constants, *inputs], strict=True))
-    for equation in program.eqns:
-        given = [v.val if isinstance(v, core.Literal) else values[v] for v in equation.invars]
-        made = equation.primitive.bind(*given, **equation.primitive.get_bind_params(equation.params))
-        made = list(made) if equation.primitive.multiple_results else [made]
-        if not _finite(made) and _finite(given):
-            return [equation, *_inside(equation, given)]
-        values.update(zip(equation.outvars, made, strict=True))
-    return []
-
-
-def _inside(equation: core.JaxprEqn, given: Sequence[Any]) -> list[core.JaxprEqn]:
-    """The culprit inside an operation that is a call or a scan; [] where it is neither."""
-    inner = next((equation.params[name] for name in ("jaxpr", "call_jaxpr") if name in equation.params), None)
-    program, constants = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
-    if program is None or len(program.invars) != len(given):
-        return []
-    if equation.primitive.name != "scan":
-        return _culprit(program, constants, given)
-    options = equation.params
-    # What is scanned over has one axis more outside; how the rest divides has other names in each version of JAX.
-    after = sum(_rank(x) == _rank(y) for x, y in zip(equation.invars, program.invars, strict=True))
-    fixed = after - sum(_rank(x) == _rank(y) for x, y in zip(equation.outvars, program.outvars, strict=True))
-    turns, carry = range(options["length"]), list(given[fixed:after])
-    run = core.jaxpr_as_fun(core.ClosedJaxpr(program, constants))
-    for turn in reversed(turns) if options["reverse"] else turns:
-        now = [*given[:fixed], *carry, *(x[turn] for x in given[after:])]
-        found = _culprit(program, constants, now)
-        if found:
-            return found
-        carry = run(*now)[: len(carry)]
-    return []
-
-
-def _rank(variable: Any) -> int:
-    return variable.aval.ndim
-
-
-def _finite(arrays: Sequence[Any]) -> bool:
-    numbers = [x for x in arrays if jnp.issubdtype(jax.typeof(x).dtype, jnp.inexact)]
+def _finite(tree: Any) -> bool:
+    numbers = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jax.typeof(x).dtype, jnp.inexact)]
     return all(np.isfinite(np.asarray(x, np.float32)).all() for x in numbers)
 
 
-def _described(found: Sequence[core.JaxprEqn]) -> str:
-    stack = "/".join(str(equation.source_info.name_stack) for equation in found)
-    backward = " (backward pass)" if "transpose" in stack else ""
-    parts = [part.strip("()") for part in re.sub(r"transpose|jvp|vmap", "", stack).split("/")]
-    module = "/".join(part for part in parts if part not in ("", "Model"))
-    traces: list[Any] = [equation.source_info.traceback for equation in found]
-    frames = [f for t in traces if t for f in traceback.extract_tb(t.as_python_traceback())]
-    ours = [f for f in frames if PACKAGE in Path(f.filename).parents and f.filename != __file__]
-    line = (
-        f", {PACKAGE.name}/{Path(ours[-1].filename).relative_to(PACKAGE)}:{ours[-1].lineno} in {ours[-1].name}"
-        if ours
-        else ""
-    )
-    return found[-1].primitive.name + (f" in {module}" if module else "") + backward + line
+def _described(error: FloatingPointError) -> str:
+    """Return the operation that JAX's check names, with its module and line.
+
+    In the backward pass JAX gives the forward operation that it belongs to as the error's cause.
+    """
+    name = str(error).split(" encountered in ")[-1].split()[0].rstrip(".")
+    source = error.__cause__ or error
+    frames = [frame for frame, _ in traceback.walk_tb(source.__traceback__)]
+    modules = [m for m in (frame.f_locals.get("self") for frame in frames) if isinstance(m, nn.Module) and m.path]
+    where = f" in {'/'.join(modules[-1].path)}" if modules else ""
+    backward = " (backward pass)" if error.__cause__ else ""
+    calls = traceback.extract_tb(source.__traceback__)
+    ours = [c for c in calls if PACKAGE in Path(c.filename).parents and c.filename != __file__]
+    if not ours:
+        return f"{name}{where}{backward}"
+    file = Path(ours[-1].filename).relative_to(PACKAGE)
+    return f"{name}{where}{backward}, {PACKAGE.name}/{file}:{ours[-1].lineno} in {ours[-1].name}"

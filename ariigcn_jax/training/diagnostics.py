@@ -1,6 +1,6 @@
 """Failure signatures (paper): mode collapse in TGAN, noisy edges, a term that dominates. Numbers, thresholds, words.
 
-`train.diagnose` computes the numbers on a few rows of a batch; the log holds them under `diagnostics`, measure ->
+`diagnose` computes the numbers on a few rows of a batch; the log holds them under `diagnostics`, measure ->
 subject. A signature stands once its threshold was passed in PATIENCE diagnoses in a row (all thresholds: choice):
 
     measure                 subject            stands when     because
@@ -20,13 +20,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
+from ariigcn_jax.data import packing
 from ariigcn_jax.nn import graph
-from ariigcn_jax.types import Array, Batch, Modality, Outputs
+from ariigcn_jax.objective import terms
+from ariigcn_jax.training.step import Players, seen_batch
+from ariigcn_jax.types import Array, Batch, Modality, Outputs, TrainState
 
 Measures = dict[str, dict[str, Array]]
 PATIENCE = 5
@@ -145,6 +150,54 @@ def balance(slots: Sequence[str], values: Array, norms: Array) -> Measures:
         "gradient_share": norms / jnp.maximum(norms.sum(), 1e-12),
     }
     return {name: {slot: x[k] for k, slot in enumerate(slots)} for name, x in numbers.items()}
+
+
+def diagnose(players: Players, layout: packing.Layout, boundary: float, state: TrainState, rows: Batch) -> Measures:
+    """Compute the numbers of the failure signatures, under training's dropout, on a quarter of a step's rows.
+
+    The rows are drawn anew. A quarter is enough: the numbers are ratios that a few hundred utterances settle, and an
+    epoch is only a few steps.
+
+    Args:
+      players: modules and terms.
+      layout: of the train split.
+      boundary: logit above which a discriminator says "real".
+      state: on one device.
+      rows: of the train split, on one device.
+    """
+    key = jax.random.fold_in(jax.random.fold_in(state.key, jnp.int32(-3)), state.step)
+    count = layout.steps * layout.rows
+    shown = rows.real if rows.part is None else rows.real & (rows.part != state.part)
+    preference = jax.random.uniform(key, (count,)) + shown.any(axis=1)[:count]  # an empty row has nothing to show
+    chosen = jax.lax.top_k(preference, max(1, layout.rows // 4))[1]
+    batch = seen_batch(players, key, jax.tree.map(lambda x: x[chosen], rows), state)
+    shared = {name: x for name, x in state.params.items() if name.startswith("encoder_")}
+
+    def forward(encoders: Any) -> tuple[Outputs, Outputs]:
+        params = {"params": {**state.params, **encoders}}
+        outputs: Any = players.model.apply(params, batch, True, rngs={"dropout": key})
+        return outputs.replace(attention={}, attention_entropy={}), outputs
+
+    def value(outputs: Outputs, slot: str) -> Array:
+        _, outputs = players.judge(state.discriminators, outputs, batch)
+        return terms.total({slot: players.terms[slot]}, outputs, batch, None)[0]
+
+    read, pullback, outputs = jax.vjp(forward, shared, has_aux=True)
+    values, cotangents = zip(*(jax.value_and_grad(value)(read, slot) for slot in players.terms), strict=True)
+    # one backward pass for all terms, because compiling one for each takes longer than a run's epochs
+    (gradients,) = jax.vmap(pullback)(jax.tree.map(lambda *x: jnp.stack(x), *cotangents))
+    real = batch.features if players.wiring == "feature" else outputs.codes
+    real_logits, outputs = players.judge(state.discriminators, outputs, batch)
+    found = {
+        **generation(real, outputs, batch),
+        **discrimination(real_logits, outputs, batch, boundary),
+        **balance(list(players.terms), jnp.stack(values), jax.vmap(optax.tree.norm)(gradients)),
+    }
+    window = players.model.options.graph
+    if window.score != "uniform":
+        past, _ = graph.window(window.past, window.future, layout.length)
+        found |= attention(outputs, batch, past)
+    return found
 
 
 def _mean(x: Array, mask: Array) -> Array:

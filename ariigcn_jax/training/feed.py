@@ -1,14 +1,14 @@
-"""Splits that are not on the device as a whole: their rows are read in the order in which training needs them.
+"""The rows of a split on the devices: all of them at once where they fit, else part after part.
 
-What is read is this process's share of some steps, a part; while one part is computed, a thread reads the next and puts
-it on the devices, so two lie there at once. The corpus may be memory-mapped (`corpus/columnar.py`): then no more of its
-features than that is ever in memory. The order is that of a split on the device, and so are the numbers.
+A part is this process's share of the rows of some steps. While one part is computed, a thread reads the next and puts
+it on the devices, so two lie there at once. The corpus may be memory-mapped (`data/readers/folder.py`): then no more of
+its features than that is ever in memory.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,28 +21,49 @@ from ariigcn_jax.types import Batch, Corpus
 
 
 @dataclasses.dataclass(frozen=True)
-class Stream:
-    """The rows of one split, read when they are needed.
+class Feed:
+    """The rows of one split.
 
     Attributes:
       corpus: where the features come from.
       where: which utterances lie where in the rows.
+      layout: of the split.
       steps: steps of a part; the last part may have fewer.
       num_devices: local devices.
+      rows: all rows, on the devices, where the split is one part; None where its parts are read when they are needed.
     """
 
     corpus: Corpus
     where: packing.Index
+    layout: packing.Layout
     steps: int
     num_devices: int
+    rows: Batch | None = None
 
-    def parts(self, order: np.ndarray) -> Iterator[Batch]:
-        """Parts on the devices, each [steps * rows of a device, ...] (with a leading axis of devices, where several).
+    @property
+    def streamed(self) -> bool:
+        """Return whether parts are read when they are needed."""
+        return self.rows is None
+
+    def on_devices(self) -> Feed:
+        """Return the feed as one part: all its rows on each of the devices."""
+        every = packing.collect(self.corpus, self.where, np.arange(len(self.where.source)))
+        return dataclasses.replace(self, rows=parallel.replicate(every, self.num_devices))
+
+    def parts(self, order: Callable[[], np.ndarray]) -> Iterator[Batch]:
+        """Yield the parts, on the devices (with a leading axis of devices, where there are several).
+
+        A part that is read is [steps * rows of a device, ...]; all rows at once are in the order of the split.
 
         Args:
-          order: [steps, R'] numbers of the rows that each step takes, R' a multiple of all processes' devices.
+          order: gives [steps, R'], the numbers of the rows that each step takes, R' a multiple of all processes'
+            devices; called where parts are read.
         """
-        cut = [order[first : first + self.steps] for first in range(0, len(order), self.steps)]
+        if self.rows is not None:
+            yield self.rows
+            return
+        rows = order()
+        cut = [rows[first : first + self.steps] for first in range(0, len(rows), self.steps)]
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, cut[0])
             for following in [*cut[1:], None]:
@@ -56,9 +77,22 @@ class Stream:
         batches = [packing.collect(self.corpus, self.where, share.reshape(-1)) for share in shares]
         return jax.block_until_ready(parallel.put(batches, self.num_devices))
 
+    def shapes(self) -> list[Batch]:
+        """Return the different shapes of its parts; none where several devices read theirs, as pmap compiles nothing
+        ahead for several processes."""
+        if self.rows is not None:
+            return [self.rows]
+        if not parallel.alone(self.num_devices):
+            return []
+        one = packing.collect(self.corpus, self.where, np.array([len(self.where.source) - 1]))
+        steps = {min(self.steps, self.layout.steps), self.layout.steps % self.steps or self.steps}
+        counts = sorted(count * self.layout.rows for count in steps)
+        return [jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), one) for n in counts]  # noqa: B023
+
 
 def steps_of_part(part_bytes: float, corpus: Corpus, layout: packing.Layout) -> int:
-    """Steps of a part so that two parts take at most `part_bytes` on each device, but at least one; 0 is no limit."""
+    """Return the steps of a part so that two parts take at most `part_bytes` on each device, but at least one; 0 sets
+    no limit."""
     slot = sum(4 * width + 1 for width in corpus.widths.values()) + 16
     slot += sum(4 * x.shape[1] + 1 for x in (corpus.target, corpus.ratings) if x is not None)
     slot += 4 * (corpus.part is not None)
@@ -66,23 +100,22 @@ def steps_of_part(part_bytes: float, corpus: Corpus, layout: packing.Layout) -> 
     return min(layout.steps, max(1, int(part_bytes / 2 // step))) if part_bytes else layout.steps
 
 
-def by_shape(function: jax.stages.Wrapped, first: object, data: Stream, steps: int, rows: int) -> Callable[..., Any]:
-    """`function` of (state or parameters, part), compiled now for the parts of an order [steps, rows].
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A function of (state or parameters, part), compiled for the shapes of a feed's parts.
 
-    Of several devices it is compiled when it is called: pmap compiles nothing ahead for several processes.
-
-    Args:
-      function: takes arguments like `first`, and a part.
-      first: a state or parameters.
-      data: whose parts they are.
-      steps: of the whole order.
-      rows: that a step takes.
+    Attributes:
+      function: compiles when it is called with another shape.
+      programs: number of a part's rows -> what was compiled ahead.
     """
-    if not parallel.alone(data.num_devices):
-        return function
-    one = packing.collect(data.corpus, data.where, np.array([len(data.where.source) - 1]))
-    compiled: dict[int, jax.stages.Compiled] = {}
-    for count in {min(data.steps, steps) * rows, (steps % data.steps or data.steps) * rows}:
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), one)  # noqa: B023
-        compiled[count] = function.lower(first, shapes).compile()
-    return lambda first, part: compiled[len(part.row)](first, part)
+
+    function: jax.stages.Wrapped
+    programs: Mapping[int, jax.stages.Compiled]
+
+    @classmethod
+    def of(cls, function: jax.stages.Wrapped, first: Any, feed: Feed) -> Compiled:
+        """Compile a function now, for a first argument like `first` and the parts of a feed."""
+        return cls(function, {len(part.row): function.lower(first, part).compile() for part in feed.shapes()})
+
+    def __call__(self, first: Any, part: Batch) -> Any:
+        return self.programs.get(len(part.row), self.function)(first, part)

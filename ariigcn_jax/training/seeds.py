@@ -17,7 +17,6 @@ which vmap fills: there the rule is a reason and not yet a measurement.
 from __future__ import annotations
 
 import abc
-import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,7 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ariigcn_jax import parallel
-from ariigcn_jax.training import train
+from ariigcn_jax.training import build
+from ariigcn_jax.training.build import Experiment
+from ariigcn_jax.training.feed import Compiled
 from ariigcn_jax.types import Corpus, UserError
 
 AUTO = "auto"
@@ -44,12 +45,12 @@ class Seeds(abc.ABC):
       way: one of WAYS.
       numbers: the seeds.
       members: models of each seed.
-      experiment: what one model does; its data where this way needs them.
+      experiment: what one model does.
     """
 
     members = 1
 
-    def __init__(self, way: str, numbers: Sequence[int], experiment: train.Experiment):
+    def __init__(self, way: str, numbers: Sequence[int], experiment: Experiment):
         self.way = way
         self.numbers = numbers
         self.experiment = experiment
@@ -87,9 +88,12 @@ class Seeds(abc.ABC):
         """The failure signatures' numbers, [S] each; not where the data are streamed."""
 
     @abc.abstractmethod
-    def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> Callable[..., Any]:
-        """Compiles an epoch, the evaluation of splits and the diagnosis ahead of their first use; returns the epoch's
-        program."""
+    def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> jax.stages.Compiled | None:
+        """Compile an epoch, the evaluation of splits and the diagnosis ahead of their first use.
+
+        Returns:
+          The program of an epoch, or of one of its parts; None where it is compiled when it is first called.
+        """
 
 
 class Separate(Seeds):
@@ -98,10 +102,10 @@ class Separate(Seeds):
     Compiled functions let go of Python's lock, so threads keep as many cores busy, each with a seed.
     """
 
-    def __init__(self, way: str, numbers: Sequence[int], experiment: train.Experiment, threads: int = 1):
+    def __init__(self, way: str, numbers: Sequence[int], experiment: Experiment, threads: int = 1):
         super().__init__(way, numbers, experiment)
         self._threads = min(threads, len(numbers))
-        self._epoch: Callable[..., Any] | None = None
+        self._epoch: tuple[Callable[..., Any], Compiled] | None = None
         self._diagnosis: Callable[..., Any] | None = None
 
     def init(self) -> list[Any]:
@@ -112,8 +116,7 @@ class Separate(Seeds):
         return [parallel.replicate(tree, self.experiment.num_devices) for tree in alone]
 
     def host(self, trees: list[Any]) -> Any:
-        plain = [jax.tree.map(_on_host, self._one(tree)) for tree in trees]
-        return jax.tree.map(lambda *x: np.stack(x), *plain)
+        return _stacked([jax.tree.map(_on_host, self._one(tree)) for tree in trees])
 
     def weights(self, states: list[Any]) -> list[Any]:
         return [state.weights for state in states]
@@ -123,34 +126,33 @@ class Separate(Seeds):
         return [jax.tree.map(jnp.copy, mine) if wins else before for wins, mine, before in chosen]
 
     def train(self, states: list[Any]) -> tuple[list[Any], dict[str, np.ndarray]]:
-        epoch, data = self._training(states), self.experiment.data["train"]
+        (epoch, _), data = self._training(states), self.experiment.data["train"]
         done = self._each(lambda state: epoch(state, data), states)
-        return [state for state, _ in done], self.host([logs for _, logs in done])
+        return [state for state, _ in done], _stacked([logs for _, logs in done])
 
     def evaluate(self, split: str, params: list[Any]) -> dict[str, np.ndarray]:
         evaluation, data = self.experiment.evaluation(split, params[0]), self.experiment.data[split]
-        return self.host(self._each(lambda p: evaluation(p, data), params))
+        return _stacked(self._each(lambda p: evaluation(p, data), params))
 
     def diagnose(self, states: list[Any]) -> dict[str, dict[str, np.ndarray]]:
-        look, data = self._looking(states), self._one(self.experiment.data["train"])
-        found = self._each(lambda state: look(self._one(state), data), states)
-        return jax.tree.map(lambda *x: np.stack(x), *found)
+        look, rows = self._looking(states), self._one(self.experiment.data["train"].rows)
+        return _stacked(self._each(lambda state: look(self._one(state), rows), states))
 
-    def compile(self, states: list[Any], splits: Sequence[str], diagnosis: bool) -> Callable[..., Any]:
-        epoch = self._training(states)
+    def compile(self, states: list[Any], splits: Sequence[str], diagnosis: bool) -> jax.stages.Compiled | None:
+        _, part = self._training(states)
         for split in splits:
             self.experiment.evaluation(split, self.weights(states)[0])
         if diagnosis:
             self._looking(states)
-        return epoch
+        return next(iter(part.programs.values()), None)
 
-    def _training(self, states: list[Any]) -> Callable[..., Any]:
+    def _training(self, states: list[Any]) -> tuple[Callable[..., Any], Compiled]:
         self._epoch = self._epoch or self.experiment.training(states[0])
         return self._epoch
 
     def _looking(self, states: list[Any]) -> Callable[..., Any]:
         if self._diagnosis is None:
-            like = self._one(states[0]), self._one(self.experiment.data["train"])
+            like = self._one(states[0]), self._one(self.experiment.data["train"].rows)
             self._diagnosis = self.experiment.diagnose.lower(*like).compile()
         return self._diagnosis
 
@@ -178,10 +180,10 @@ class Together(Seeds):
     one after another, which is faster there.
     """
 
-    def __init__(self, way: str, numbers: Sequence[int], experiment: train.Experiment, num_devices: int = 1):
+    def __init__(self, way: str, numbers: Sequence[int], experiment: Experiment, num_devices: int = 1):
         """`experiment` is one on one device; `num_devices` are those that the seeds are spread over."""
-        data = {split: parallel.replicate(rows, num_devices) for split, rows in experiment.data.items()}
-        super().__init__(way, numbers, dataclasses.replace(experiment, data=data))
+        super().__init__(way, numbers, experiment)
+        self._rows = {split: parallel.replicate(feed.rows, num_devices) for split, feed in experiment.data.items()}
         self._devices = num_devices
         self._each = -(-len(numbers) // num_devices)
         self._at_once = 1 if num_devices > 1 and jax.default_backend() == "cpu" else self._each
@@ -214,7 +216,7 @@ class Together(Seeds):
     def diagnose(self, states: Any) -> dict[str, dict[str, np.ndarray]]:
         return self.host(self._call("diagnose", "train", self.experiment.diagnose, states))
 
-    def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> Callable[..., Any]:
+    def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> jax.stages.Compiled | None:
         epoch = self._program("epoch", "train", self.experiment.epoch, states)
         while self._at_once > 1 and not parallel.fits(epoch):
             self._at_once = -(-self._at_once // 2)
@@ -228,14 +230,14 @@ class Together(Seeds):
 
     def _call(self, name: str, split: str, function: Callable[..., Any], trees: Any) -> Any:
         program = self._program(name, split, function, trees)
-        return jax.block_until_ready(program(trees, self.experiment.data[split]))
+        return jax.block_until_ready(program(trees, self._rows[split]))
 
     def _program(self, name: str, split: str, function: Callable[..., Any], trees: Any) -> jax.stages.Compiled:
         """A function of (a seed's tree, rows) for all seeds, compiled once."""
         if name not in self._programs:
             donate = (0,) if name == "epoch" else ()
             mapped = parallel.over_devices(self._of_a_device(function), self._devices, donate)
-            self._programs[name] = mapped.lower(trees, self.experiment.data[split]).compile()
+            self._programs[name] = mapped.lower(trees, self._rows[split]).compile()
         return self._programs[name]
 
     def _of_a_device(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -304,7 +306,7 @@ class Members(Seeds):
     def diagnose(self, states: Any) -> dict[str, dict[str, np.ndarray]]:
         return jax.tree.map(self._mean, self._inner.diagnose(states))
 
-    def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> Callable[..., Any]:
+    def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> jax.stages.Compiled | None:
         return self._inner.compile(states, splits, diagnosis)
 
     def _mean(self, x: np.ndarray) -> np.ndarray:
@@ -325,6 +327,11 @@ def _where(better: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(better, n, o), new, old)
 
 
+def _stacked(trees: Sequence[Any]) -> Any:
+    """Return trees of arrays as one whose arrays have a leading axis of the trees."""
+    return jax.tree.map(lambda *x: np.stack(x), *trees)
+
+
 def _on_host(x: jax.Array) -> np.ndarray:
     """A copy, because training reuses the buffers that numpy would look into; of a key its data."""
     return np.array(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
@@ -338,7 +345,7 @@ def make(config: Any, corpus: Corpus) -> Seeds:
 
     Args:
       config: as `experiments.base.get_config`.
-      corpus: standardised, as for `train.make`.
+      corpus: standardised, as for `build.make`.
 
     Raises:
       UserError: an option that cannot be built, or a way that this machine or this run does not offer.
@@ -355,10 +362,10 @@ def _make(config: Any, corpus: Corpus, numbers: Sequence[int]) -> Seeds:
     """Seeds of one model each."""
     devices = parallel.device_count(config.num_devices)
     way = choose(config.seeds_by, len(numbers), devices)
-    experiment = train.make(config, corpus, 1 if way == "devices" else devices)
+    experiment = build.make(config, corpus, 1 if way == "devices" else devices)
     if experiment.streamed and way != "sequence":
         way = choose(config.seeds_by, len(numbers), devices, streamed=True)
-        experiment = experiment if experiment.num_devices == devices else train.make(config, corpus, devices)
+        experiment = experiment if experiment.num_devices == devices else build.make(config, corpus, devices)
     if way == "vmap":
         return Together(way, numbers, experiment)
     if way == "devices":

@@ -17,7 +17,7 @@ from ariigcn_jax.files import flatten
 from ariigcn_jax.nn import gan
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.objective import terms as objective
-from ariigcn_jax.training import train
+from ariigcn_jax.training import build
 from ariigcn_jax.types import UserError
 from experiments import ablations, base, command, run
 from tests.support import builders
@@ -32,7 +32,7 @@ def config(names="", experiment="synthetic"):
 
 
 def players(names):
-    return train.make_players(config(names), dataclasses.replace(CORPUS, ratings=np.zeros((len(CORPUS), 2))), 1)
+    return build.make_players(config(names), dataclasses.replace(CORPUS.description, ratings=2), 1)
 
 
 # --- What is taken out ------------------------------------------------------------------------------------------------
@@ -53,10 +53,13 @@ def players(names):
 def test_component_is_out_of_the_loss_and_of_the_network(name, gone):
     made = players(name)
     assert made.terms.keys() == {"emotion", "unimodal", "ratings", "adversarial", "iccl", "imcl"} - gone
-    assert made.model.ratings == (0 if "ratings" in gone else 2)
-    assert made.model.unimodal == ("unimodal" not in gone)
-    assert made.model.generate == ("adversarial" not in gone)
-    assert made.model.contrast == (not {"iccl", "imcl"} <= gone)
+    heads = {
+        "ratings": {"ratings"},
+        "unimodal": {"unimodal"},
+        "generated": {"adversarial"},
+        "contrast": {"iccl", "imcl"},
+    }
+    assert made.model.further == {name for name, slots in heads.items() if not slots <= gone}
 
 
 @pytest.mark.parametrize(
@@ -112,9 +115,9 @@ def test_every_function_of_every_slot_and_every_wiring_has_a_name():
 
 def test_paper_leaves_the_papers_terms_and_no_addition():
     plain, changed = (config(names, "iemocap") for names in ("", "paper"))
-    made = train.make_players(changed, CORPUS, 1)
-    assert made.terms.keys() == {"emotion", "adversarial", "iccl", "imcl"} and not made.model.unimodal
-    assert (made.average, made.modality_dropout, made.model.input_dropout) == (0, (0, 0), 0)
+    made = build.make_players(changed, CORPUS.description, 1)
+    assert made.terms.keys() == {"emotion", "adversarial", "iccl", "imcl"} and "unimodal" not in made.model.further
+    assert (made.average, made.modality_dropout, made.model.options.input_dropout) == (0, (0, 0), 0)
     assert plain.data.dialogue_normalised and not changed.data.dialogue_normalised
     assert plain.data.ranked and not changed.data.ranked
 
@@ -125,7 +128,7 @@ def test_paper_leaves_the_papers_terms_and_no_addition():
 def test_baseline_has_the_classifiers_loss_alone_and_hears_what_it_says(name, farthest):
     """`farthest` is the last of 30 utterances whose answer changes with the first one."""
     corpus = builders.corpus([30])
-    made = train.make_players(config(name, "iemocap"), dataclasses.replace(corpus, ratings=np.zeros((30, 3))), 1)
+    made = build.make_players(config(name, "iemocap"), dataclasses.replace(corpus.description, ratings=3), 1)
     assert made.terms.keys() == {"emotion"} and made.average == 0 and made.modality_dropout == (0, 0)
     batch = builders.place(corpus, [[0]], 30)
     _, params = builders.init(made.model, batch, False)

@@ -110,8 +110,8 @@ def test_finishing_what_does_not_go_on_is_refused(causal):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"future": -1}, "model.graph.future=-1: each utterance hears all later ones"),
-        ({"past": -1}, "model.graph.past=-1: all that was ever said"),
+        ({"graph.future": -1}, "model.graph.future=-1: each utterance hears all later ones"),
+        ({"graph.past": -1}, "model.graph.past=-1: all that was ever said"),
         ({"context": "gru"}, "model.context=gru: it reads the whole dialogue"),
         ({"context": "attention"}, "model.context=attention"),
         ({"context": "speaker"}, "model.context=speaker"),
@@ -119,7 +119,7 @@ def test_finishing_what_does_not_go_on_is_refused(causal):
 )
 def test_a_model_that_would_change_its_mind_is_refused(causal, changes, reason):
     with pytest.raises(UserError, match=reason):
-        dataclasses.replace(causal, model=causal.model.clone(**changes)).stream()
+        dataclasses.replace(causal, model=causal.model.with_options(changes)).stream()
 
 
 @pytest.mark.parametrize("option", ["speaker_normalised", "dialogue_normalised"])

@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from ariigcn_jax.nn import gan
-from ariigcn_jax.training import train
+from ariigcn_jax.training import build
+from ariigcn_jax.training.step import init_state, train_step
 from experiments import base
 from tests.support import builders
 
@@ -40,7 +41,7 @@ def test_generated_has_the_width_of_its_targets_space(wiring):
 def test_one_generator_serves_all_sources_of_a_target():
     model = builders.model(CORPUS, layers=0)
     outputs, params = builders.init(model, BATCH, False)
-    generator = gan.Generator(model.generator_hidden, CORPUS.widths["audio"])
+    generator = gan.Generator(model.options.gan.generator_hidden, CORPUS.widths["audio"])
     for source in ("text", "visual"):
         alone = generator.apply({"params": params["generator_audio"]}, outputs.codes[source])
         np.testing.assert_allclose(outputs.generated[source, "audio"], alone, atol=1e-6)
@@ -109,7 +110,7 @@ def adversaries(wiring):
     config.model.update(hidden=4, dropout=0.0, speakers=2)
     config.model.graph.update(layers=1, heads=2, kernel="edges", score="uniform", relation_values=False)
     config.model.gan.update(wiring=wiring, generator_hidden=5, discriminator_hidden=4)
-    players = train.make_players(config, TWO, 1)
+    players = build.make_players(config, TWO.description, 1)
     optimizers = {"optimizer": optax.sgd(RATES["model"]), "discriminator_optimizer": optax.sgd(RATES["judges"])}
     return dataclasses.replace(players, **optimizers)
 
@@ -118,10 +119,10 @@ def adversaries(wiring):
 def one_step(wiring):
     """A train step from random parameters: players, state before and after."""
     players = adversaries(wiring)
-    before = builders.jit(lambda: train.init_state(players, ROWS, jax.random.key(0)))()
+    before = builders.jit(lambda: init_state(players, ROWS, jax.random.key(0)))()
     random = builders.scattered(before.params), builders.scattered(before.discriminators, seed=2)
     before = before.replace(params=random[0], discriminators=random[1])
-    after, _ = builders.jit(lambda state: train.train_step(players, state, ROWS, None))(before)
+    after, _ = builders.jit(lambda state: train_step(players, state, ROWS, None))(before)
     return players, before, after
 
 
@@ -170,8 +171,8 @@ def test_the_adversarial_term_teaches_encoders_and_generators_alone(wiring):
 def test_real_codes_carry_no_gradient_to_the_encoders():
     """Latent wiring: the encoders are taught by the fakes of their codes, not by their codes being real."""
     players, before, _ = one_step("latent")
-    fakes = {pair: jnp.ones((2, 3, players.model.hidden)) for pair in gan.pairs(TWO.modalities)}
-    codes = {m: jnp.ones((2, 3, players.model.hidden)) for m in TWO.modalities}
+    fakes = {pair: jnp.ones((2, 3, players.model.options.hidden)) for pair in gan.pairs(TWO.modalities)}
+    codes = {m: jnp.ones((2, 3, players.model.options.hidden)) for m in TWO.modalities}
 
     def judged(codes):
         outputs = builders.outputs(ROWS, TWO.widths).replace(codes=codes, generated=fakes)

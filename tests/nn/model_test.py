@@ -30,26 +30,27 @@ def run(corpus, batch, train=False, **options):
 def assert_documented(module, outputs, batch):
     """Shapes of the glossary, and nothing that is not finite."""
     R, L = batch.dialogue.shape
-    modalities, widths = module.modalities, dict(module.widths)
-    assert outputs.logits.shape == (R, L, module.num_classes)
-    for name, width in (("codes", module.hidden), ("hidden", module.hidden), ("contrast", module.contrast_width)):
-        expected = {m: (R, L, width) for m in modalities} if name != "contrast" or module.contrast else {}
+    modalities, widths = module.modalities, dict(module.description.widths)
+    options, graph = module.options, module.options.graph
+    assert outputs.logits.shape == (R, L, module.description.outputs)
+    for name, width in (("codes", options.hidden), ("hidden", options.hidden), ("contrast", options.contrast_width)):
+        expected = {m: (R, L, width) for m in modalities} if name != "contrast" or name in module.further else {}
         assert {m: x.shape for m, x in getattr(outputs, name).items()} == expected, name
-    space = widths if module.wiring == "feature" else dict.fromkeys(modalities, module.hidden)
-    pairs = gan.pairs(modalities) if module.generate else []
+    space = widths if options.gan.wiring == "feature" else dict.fromkeys(modalities, options.hidden)
+    pairs = gan.pairs(modalities) if "generated" in module.further else []
     assert {p: x.shape for p, x in outputs.generated.items()} == {(a, b): (R, L, space[b]) for a, b in pairs}
-    slots = {n: min(n, L - 1) if n >= 0 else L - 1 for n in (module.past, module.future)}
-    window = slots[module.past] + 1 + slots[module.future]
-    there = modalities if module.layers else ()
-    weights = (module.layers, R * L, window, module.heads)
+    slots = {n: min(n, L - 1) if n >= 0 else L - 1 for n in (graph.past, graph.future)}
+    window = slots[graph.past] + 1 + slots[graph.future]
+    there = modalities if graph.layers else ()
+    weights = (graph.layers, R * L, window, graph.heads)
     assert {m: x.shape for m, x in outputs.attention.items()} == dict.fromkeys(there, weights)
-    assert {m: x.shape for m, x in outputs.attention_entropy.items()} == dict.fromkeys(there, (module.layers, R, L))
+    assert {m: x.shape for m, x in outputs.attention_entropy.items()} == dict.fromkeys(there, (graph.layers, R, L))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(outputs))
     for z in outputs.contrast.values():
         np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, atol=1e-4)
 
 
-BARE = dict(generate=False, contrast=False, unimodal=False)  # where the way from features to logits is enough
+BARE = dict(further=())  # where the way from features to logits is enough
 SWAPS = [
     {},
     dict(context="gru", hidden=6, score="dot", **BARE),
@@ -59,8 +60,8 @@ SWAPS = [
     dict(kernel="edges", wiring="latent", past=-1, future=0),
     dict(layers=0, wiring="latent"),
     dict(layers=2, speakers=0, heads=1, past=50, future=50, **BARE),
-    dict(generate=False),
-    dict(contrast=False, speakers=1),
+    dict(further=("contrast", "unimodal")),
+    dict(further=("generated", "unimodal"), speakers=1),
     dict(train=True, dropout=0.5, input_dropout=0.3, context="gru"),
     dict(train=True, context="attention", kernel="edges", dropout=0.2, **BARE),
 ]
@@ -162,7 +163,7 @@ def test_a_speaker_beyond_the_embedding_shares_its_last_row():
 
 
 def test_dropout_acts_in_training_alone():
-    options = dict(dropout=0.5, generate=False, contrast=False)
+    options = dict(dropout=0.5, further=())
     module = builders.model(CORPUS, **options)
     shapes = jax.eval_shape(lambda b: module.init(jax.random.key(0), b, False), BATCH)["params"]
     params = builders.scattered(shapes)
@@ -176,7 +177,7 @@ def test_dropout_acts_in_training_alone():
 
 def test_check_accepts_what_runs():
     for options in SWAPS:
-        modeling.check(builders.model(CORPUS, **{k: v for k, v in options.items() if k != "train"}))
+        modeling.check(builders.model_options({k: v for k, v in options.items() if k not in ("train", "further")}))
 
 
 @pytest.mark.parametrize(
@@ -187,18 +188,18 @@ def test_check_accepts_what_runs():
         (dict(kernel="dense"), r"model\.graph\.kernel='dense'.*band, edges"),
         (dict(wiring="pixel"), r"model\.gan\.wiring='pixel'.*feature, latent"),
         (dict(hidden=5, heads=2), r"model\.hidden=5 must be a positive multiple of model\.graph\.heads=2"),
-        (dict(hidden=0), r"model\.hidden=0"),
-        (dict(heads=0), r"model\.graph\.heads=0"),
+        (dict(hidden=0), r"model\.hidden=0 must be at least 1"),
+        (dict(heads=0), r"model\.graph\.heads=0 must be at least 1"),
         (dict(dropout=1.0), r"model\.dropout=1\.0 must lie in \[0, 1\)"),
         (dict(input_dropout=-0.1), r"model\.input_dropout=-0\.1 must lie in \[0, 1\)"),
         (dict(past=-2), r"model\.graph\.past=-2.*-1 for the whole dialogue"),
         (dict(future=-3), r"model\.graph\.future=-3"),
-        (dict(layers=-1), "layers must be >= 0, not -1"),
-        (dict(block=-4), "block must be >= 0, not -4"),
-        (dict(speakers=-1), "speakers must be >= 0, not -1"),
+        (dict(layers=-1), r"model\.graph\.layers=-1 must be at least 0"),
+        (dict(block=-4), r"model\.graph\.block=-4 must be at least 0"),
+        (dict(speakers=-1), r"model\.speakers=-1 must be at least 0"),
     ],
     ids=str,
 )
 def test_check_says_what_cannot_be_built(options, message):
     with pytest.raises(UserError, match=message):
-        modeling.check(builders.model(CORPUS, **options))
+        modeling.check(builders.model_options(options))

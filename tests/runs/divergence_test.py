@@ -8,14 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ariigcn_jax.data import packing
 from ariigcn_jax.objective import losses
 from ariigcn_jax.runs import divergence, runner
-from ariigcn_jax.training import train
+from ariigcn_jax.training import build
+from ariigcn_jax.training.epoch import run_order
 from ariigcn_jax.types import UserError
 from experiments import run
 from tests.runs.runner_test import LIGHT, tiny
@@ -51,7 +54,7 @@ def trained():
     """The experiment of one loss term, its corpus and its state at the start."""
     config = tiny(LIGHT | {"losses.unimodal.weight": 0.0})
     corpus, _ = runner.prepare(run.load_corpus(config))
-    experiment = train.make(config, corpus)
+    experiment = build.make(config, corpus)
     looks = jax.jit(experiment.step)  # traced once for all tests
     return dataclasses.replace(experiment, step=looks), corpus, experiment.init(0)
 
@@ -64,7 +67,7 @@ def test_one_dialogue_of_nan_is_named_with_its_step(trained):
     fault = divergence.locate(experiment, dataclasses.replace(corpus, features=features), state)
     name = corpus.dialogue_ids[corpus.dialogue[utterance]]
     assert fault.dialogues == (name,) and fault.among > 1
-    order = np.asarray(train.run_order(state.key, state.step, experiment.layout["train"], 1))
+    order = np.asarray(run_order(state.key, state.step, experiment.layout["train"], 1))
     row = np.flatnonzero((experiment.index["train"].source == utterance).any(axis=1))[0]
     assert fault.step == 1 + np.flatnonzero((order == row).any(axis=1))[0]
     assert fault.terms == ("emotion", "total") and "encoder_audio" in fault.gradients
@@ -83,16 +86,31 @@ def test_parameters_out_of_range_are_everybodys_fault_and_healthy_ones_nobodys(t
     assert "Lower optimizer.lr or losses.emotion.weight" in said and "in classifier" in said
 
 
+class Exponential(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return jnp.exp(nn.Dense(1, kernel_init=nn.initializers.ones)(x))
+
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Exponential(name="encoder_text")(x)
+
+
+def in_module(state, batch):
+    return state * Network().init_with_output(jax.random.key(0), batch[:, None])[0]
+
+
 def looped(state, batch):
-    with jax.named_scope("encoder_text"):
-        total, _ = jax.lax.scan(lambda carry, x: (carry + losses.mse(x, jnp.exp(x)[None]), None), 0.0, batch)
-    return state * total
+    return state * jax.lax.scan(lambda carry, x: (carry + losses.mse(x, jnp.exp(x)[None]), None), 0.0, batch)[0]
 
 
 @pytest.mark.parametrize(
     ("step", "state", "batch", "said"),
     [
-        (looped, 1.0, [1.0, 200.0], "exp in encoder_text"),
+        (in_module, 1.0, [1.0, 200.0], "is exp in encoder_text."),
+        (looped, 1.0, [1.0, 200.0], "is exp."),
         (lambda s, b: jax.grad(lambda s: (s * b[0]) * b[0])(s), 1e-30, [1e25], "mul (backward pass)"),
         (lambda s, b: losses.mse(s, b), 1e30, [1.0], "ariigcn_jax/objective/losses.py:"),
         (lambda s, b: s * b, 1.0, [2.0], "No operation gave it"),
@@ -101,6 +119,12 @@ def looped(state, batch):
 )
 def test_the_operation_is_named(step, state, batch, said):
     assert said in divergence.operation(step, jnp.asarray(state), jnp.asarray(batch))
+
+
+def test_a_healthy_step_has_no_such_operation(trained):
+    experiment, corpus, state = trained
+    batch = packing.collect(corpus, experiment.index["train"], np.arange(2))
+    assert "No operation gave it" in divergence.operation(experiment.step, state, batch)
 
 
 @pytest.fixture(scope="module")

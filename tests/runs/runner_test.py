@@ -18,7 +18,8 @@ import ariigcn_jax
 from ariigcn_jax.inference import model_card
 from ariigcn_jax.runs import outcome, results, runner
 from ariigcn_jax.runs.workdir import WorkDir
-from ariigcn_jax.training import seeds, train
+from ariigcn_jax.training import build, seeds, step
+from ariigcn_jax.training import epoch as epochs
 from ariigcn_jax.types import TrainState, UserError
 from experiments import base, run
 from tests.support.runs import assert_same_run
@@ -88,7 +89,7 @@ def assert_same_bits(a, b):
 def alone(tmp_path_factory):
     """Folder, result and output of seed 0, and the splits that were evaluated, in order."""
     folder, splits = tmp_path_factory.mktemp("runs") / "alone", []
-    evaluation = train.Experiment.evaluation
+    evaluation = build.Experiment.evaluation
 
     def noted(experiment, split, params):
         compiled = evaluation(experiment, split, params)
@@ -100,7 +101,7 @@ def alone(tmp_path_factory):
         return evaluate
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Experiment, "evaluation", noted)
+        patch.setattr(build.Experiment, "evaluation", noted)
         content, output = execute(folder)
     return folder, content, output, splits
 
@@ -197,7 +198,7 @@ def test_selected_epoch_is_the_first_best_on_validation(both):
         assert content["test"]["confusion"][seed] == rows[epoch - 1]["test"]["confusion"][seed]
 
 
-ONE_DEVICE = train.Experiment(
+ONE_DEVICE = build.Experiment(
     init=None,
     epoch=None,
     evaluate={},
@@ -261,13 +262,13 @@ def test_test_split_is_read_once_at_the_end(alone):
 
 
 def test_test_split_may_be_left_unread(tmp_path, monkeypatch):
-    evaluation, splits = train.Experiment.evaluation, set()
+    evaluation, splits = build.Experiment.evaluation, set()
 
     def noted(experiment, split, params):
         splits.add(split)
         return evaluation(experiment, split, params)
 
-    monkeypatch.setattr(train.Experiment, "evaluation", noted)
+    monkeypatch.setattr(build.Experiment, "evaluation", noted)
     content, _ = execute(tmp_path, LIGHT | {"num_epochs": 1, "eval.test": False, "num_seeds": 2})
     assert splits == {"train", "valid"}
     assert "test" not in content and len(content["valid"]["weighted_f1"]["per_seed"]) == 2
@@ -439,7 +440,7 @@ def test_mean_and_spread_are_those_of_the_seeds(both):
 def test_finished_run_says_so_and_gives_its_result(alone, monkeypatch):
     folder, content, *_ = alone
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "environment.json"}
-    monkeypatch.setattr(train, "make", lambda *_: pytest.fail("trains again"))
+    monkeypatch.setattr(build, "make", lambda *_: pytest.fail("trains again"))
     again, said = execute(folder)
     assert again == json.loads(json.dumps(content))
     assert "finished" in said
@@ -452,7 +453,7 @@ def test_run_killed_before_its_report_only_reports(both, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path / "run")
     for name in ("results.json", "results.md", "training_curves.png"):
         (tmp_path / "run" / name).unlink()
-    monkeypatch.setattr(train, "train_step", lambda *_: pytest.fail("trains again"))
+    monkeypatch.setattr(epochs, "train_step", lambda *_: pytest.fail("trains again"))
     again, output = execute(tmp_path / "run", BOTH)
     assert f"after epoch {EPOCHS}" in output
     for name in ("test", "valid", "selected_epochs", "best_test_epoch"):
@@ -501,14 +502,15 @@ def test_another_corpus_is_refused_on_resuming(both, tmp_path, monkeypatch):
 
 def test_divergence_of_one_seed_names_what_went_wrong_and_keeps_the_epoch_before(tmp_path, monkeypatch):
     """The second seed's loss overflows in its eighth step; no checkpoint has fallen due until then."""
-    step = train.traced_step
+    original = step.traced_step
 
     def overflows(players, state, batch, axis):
-        state, logs, gradients = step(players, state, batch, axis)
+        state, logs, gradients = original(players, state, batch, axis)
         late = (state.step == 8) & (jax.random.key_data(state.key)[-1] == 1)
         return state, logs | {"emotion": logs["emotion"] * jnp.exp(jnp.where(late, 1e3, 0.0))}, gradients
 
-    monkeypatch.setattr(train, "traced_step", overflows)
+    for module in (step, build):
+        monkeypatch.setattr(module, "traced_step", overflows)
     rare = {"num_seeds": 2, "diagnostics.every": 0, "checkpoint.every_seconds": 1e9, "debug.nans": True}
     with pytest.raises(UserError) as error:
         execute(tmp_path, LIGHT | rare)

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import FrozenConfigDict
 
 from ariigcn_jax.nn.model import Model
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Outputs
+from experiments import base
 
 WIDTHS = {"text": 3, "audio": 2}
 NAMES = ("text", "audio", "visual", "pose", "pulse")
@@ -91,35 +93,30 @@ def by_utterance(x, batch):
     return np.stack([np.asarray(x)[place] for _, place in sorted(places)])
 
 
-def model(corpus, **options):
+def model(corpus, further=("generated", "contrast", "unimodal"), **options):
     """A small model for a corpus's modalities and classes, dropout off."""
-    defaults = dict(
-        widths=tuple(corpus.widths.items()),
-        num_classes=corpus.num_classes,
+    return Model(corpus.description, model_options(options), frozenset(further))
+
+
+def model_options(changes):
+    """`config.model` of a small model; options are given by their last names."""
+    small = dict(
         hidden=4,
         dropout=0.0,
-        input_dropout=0.0,
-        context="none",
+        speakers=2,
+        contrast_width=3,
         layers=1,
         heads=2,
         past=2,
         future=1,
-        score="additive",
         relation_values=True,
-        speaker_relations=True,
-        kernel="band",
         block=0,
-        speakers=2,
-        contrast_width=3,
         generator_hidden=5,
-        wiring="feature",
-        generate=True,
-        contrast=True,
-        unimodal=True,
-        ratings=0,
-        precision="float32",
     )
-    return Model(**(defaults | options))
+    options = base.get_config().model
+    for name, value in (small | changes).items():
+        next(part for part in (options, options.graph, options.gan) if name in part)[name] = value
+    return FrozenConfigDict(options)
 
 
 def jit(function, **options):

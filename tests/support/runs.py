@@ -16,7 +16,7 @@ import ariigcn_jax
 from ariigcn_jax import data as corpora
 from ariigcn_jax.runs import runner, workdir
 from ariigcn_jax.runs.checkpoint import Checkpoints
-from ariigcn_jax.training import train
+from ariigcn_jax.training import build
 from experiments import base
 from tests.support.builders import batch, scattered
 from tests.support.builders import corpus as make_corpus
@@ -45,7 +45,7 @@ def make(folder, changes=(), temperature=None, widths=WIDTHS):
     corpus = make_corpus([4, 5, 6], widths, seed=1)
     corpus.features["text"][:] += 3
     corpus = corpora.normalisation.with_copies(corpora.normalisation.ranked(corpus, config.data.ranked), config.data)
-    model = train.make_players(config, corpus, 1).model
+    model = build.make_model(config, corpus.description)
     sample = batch([[2]], widths=corpus.widths)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), sample, False))["params"]
     members = () if config.members == 1 else (config.members,)

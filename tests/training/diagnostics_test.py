@@ -11,8 +11,9 @@ import pytest
 from ariigcn_jax import data as corpora
 from ariigcn_jax.nn.attention import SELF
 from ariigcn_jax.runs import runner
-from ariigcn_jax.training import diagnostics, seeds, train
+from ariigcn_jax.training import build, diagnostics, seeds
 from ariigcn_jax.training.diagnostics import PATIENCE, Watch
+from ariigcn_jax.training.feed import Feed
 from ariigcn_jax.types import Outputs
 from experiments import base
 from tests.support import builders
@@ -47,14 +48,14 @@ def tiny(changes=()):
 @pytest.fixture(scope="module")
 def experiment():
     corpus = corpora.generate(**SIZES)
-    return train.make(tiny(), corpora.normalisation.apply(corpus, corpora.normalisation.fit(corpus)))
+    return build.make(tiny(), corpora.normalisation.apply(corpus, corpora.normalisation.fit(corpus)))
 
 
 @pytest.fixture(scope="module")
 def heavy():
     """The same, but for a term that weighs 500 times as much, and without two others."""
     corpus = corpora.generate(**SIZES)
-    return train.make(tiny(HEAVY), corpora.normalisation.apply(corpus, corpora.normalisation.fit(corpus)))
+    return build.make(tiny(HEAVY), corpora.normalisation.apply(corpus, corpora.normalisation.fit(corpus)))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def diagnose(experiment):
     compiled = jax.jit(experiment.diagnose)
 
     def look(state):
-        return jax.tree.map(float, compiled(state, experiment.data["train"]))
+        return jax.tree.map(float, compiled(state, experiment.data["train"].rows))
 
     return look
 
@@ -162,7 +163,7 @@ def test_attention_leaves_out_who_could_hear_nobody():
 
 def test_gradient_norms_are_those_of_each_term_alone(experiment, heavy, diagnose):
     """A term's norm does not change with another's weight, and grows in proportion to its own."""
-    a, b = diagnose(experiment.init(0)), jax.tree.map(float, heavy.diagnose(heavy.init(0), heavy.data["train"]))
+    a, b = diagnose(experiment.init(0)), jax.tree.map(float, heavy.diagnose(heavy.init(0), heavy.data["train"].rows))
     assert b["gradient_norm"]["imcl"] == pytest.approx(500 * a["gradient_norm"]["imcl"], rel=1e-4)
     assert b["gradient_norm"]["iccl"] == pytest.approx(a["gradient_norm"]["iccl"], rel=1e-4)
     for found in (a, b):
@@ -210,7 +211,9 @@ def test_edges_that_all_lead_back_are_self_attention(experiment, diagnose):
 
 
 def test_heavy_term_dominates(experiment, heavy, diagnose):
-    (said,) = warnings_of(lambda s: jax.tree.map(float, heavy.diagnose(s, heavy.data["train"])), heavy.init(0))[-1:]
+    (said,) = warnings_of(lambda s: jax.tree.map(float, heavy.diagnose(s, heavy.data["train"].rows)), heavy.init(0))[
+        -1:
+    ]
     assert said.startswith("the term imcl dominates") and "losses.imcl.weight" in said
     assert not [w for w in warnings_of(diagnose, experiment.init(0)) if "dominates" in w]
 
@@ -251,7 +254,7 @@ def watched(every, rows=(), epochs=2 * PATIENCE):
     """What a run of `epochs` epochs logs and prints of two seeds whose attention stays at home."""
     logged = numbers(0.95, 0.5)
     look = jax.jit(lambda s, d: {"self_weight": {"text/0": s + 0 * d[0]}})
-    experiment = train.Experiment(
+    experiment = build.Experiment(
         init=None,
         epoch=None,
         evaluate={},
@@ -259,7 +262,7 @@ def watched(every, rows=(), epochs=2 * PATIENCE):
         count=None,
         diagnose=look,
         step=None,
-        data={"train": jnp.zeros(2)},
+        data={"train": Feed(None, None, None, 1, 1, jnp.zeros(2))},
         layout={},
         index={},
         steps=1,

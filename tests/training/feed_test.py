@@ -10,8 +10,8 @@ import pytest
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data import packing
-from ariigcn_jax.training import feed as stream
-from ariigcn_jax.training import train
+from ariigcn_jax.training import build
+from ariigcn_jax.training.feed import Feed, steps_of_part
 from experiments import base
 from tests.support import builders
 
@@ -38,11 +38,11 @@ LIGHT = {"model.graph.layers": 1, "losses.imcl.weight": 0.0, "losses.adversarial
 def make(corpus, **changes):
     config = base.get_config()
     config.update_from_flattened_dict(TINY | changes)
-    return train.make(config.lock(), corpora.normalisation.apply(corpus, corpora.normalisation.fit(corpus)))
+    return build.make(config.lock(), corpora.normalisation.apply(corpus, corpora.normalisation.fit(corpus)))
 
 
 def run(experiment, state, epochs):
-    epoch, logs = experiment.training(state), []
+    (epoch, _), logs = experiment.training(state), []
     for _ in range(epochs):
         state, row = epoch(state, experiment.data["train"])
         logs.append({name: float(value) for name, value in row.items()})
@@ -63,7 +63,7 @@ def test_streamed_equals_on_the_device_and_resumes(tmp_path):
         features[m] = np.load(tmp_path / f"{m}.npy", mmap_mode="r")
     streamed = make(dataclasses.replace(corpus, features=features), **LIGHT, **{"data.device_megabytes": 0.006})
     data = streamed.data["train"]
-    assert isinstance(data, stream.Stream) and 1 < data.steps < streamed.steps and streamed.steps % data.steps
+    assert data.streamed and not whole.streamed and 1 < data.steps < streamed.steps and streamed.steps % data.steps
     state, logs, outcome = run(whole, whole.init(0), 3)
     other, others, _ = run(streamed, streamed.init(0), 1)
     stored = jax.tree.map(np.array, other.replace(key=jax.random.key_data(other.key)))
@@ -80,14 +80,14 @@ def test_the_next_part_is_read_while_one_is_used():
     layout, where = packing.index(corpus, "train", 1)
     read, both = [], threading.Event()
 
-    class Noted(stream.Stream):
+    class Noted(Feed):
         def _read(self, order):
             read.append(order.tolist())
             if len(read) == 2:
                 both.set()
             return super()._read(order)
 
-    parts = Noted(corpus, where, 1, 1).parts(np.arange(layout.steps)[:, None])
+    parts = Noted(corpus, where, layout, 1, 1).parts(lambda: np.arange(layout.steps)[:, None])
     first = next(parts)
     assert both.wait(10) and len(read) == 2
     np.testing.assert_array_equal(first.row, [0])
@@ -103,9 +103,9 @@ def test_steps_of_a_part_keep_two_of_them_within_the_limit():
     step = sum(np.asarray(x).nbytes for x in jax.tree.leaves(part.replace(n_node=None, row=None, features={})))
     step += part.features["text"].size * 4
     for steps in (1, 2, 4):
-        assert stream.steps_of_part(2 * steps * step * 1.1, corpus, layout) == steps
-    assert stream.steps_of_part(1, corpus, layout) == 1
-    assert stream.steps_of_part(0, corpus, layout) == stream.steps_of_part(1e9, corpus, layout) == 5
+        assert steps_of_part(2 * steps * step * 1.1, corpus, layout) == steps
+    assert steps_of_part(1, corpus, layout) == 1
+    assert steps_of_part(0, corpus, layout) == steps_of_part(1e9, corpus, layout) == 5
 
 
 def test_pieces_of_long_dialogues_give_what_whole_ones_give():
@@ -129,5 +129,5 @@ def test_pieces_of_long_dialogues_give_what_whole_ones_give():
 def test_dialogues_that_are_heard_as_a_whole_stay_whole(changes):
     config = base.get_config()
     config.update_from_flattened_dict(changes)
-    assert train.windowed_reach(config.model) is None
-    assert train.windowed_reach(base.get_config().model) == (20, 20)
+    assert build.windowed_reach(config.model) is None
+    assert build.windowed_reach(base.get_config().model) == (20, 20)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax.training import train
+from ariigcn_jax.training import build
+from ariigcn_jax.training.step import init_state, train_step
 from ariigcn_jax.types import UserError
 from experiments import base
 from tests.support import builders
@@ -41,7 +42,7 @@ def dtypes(tree):
 @pytest.mark.parametrize("context, score", [("gru", "dot"), ("attention", "additive"), ("speaker", "uniform")])
 def test_outputs_are_close_to_those_of_float32(context, score):
     changes = {"model.context": context, "model.graph.score": score}
-    full, half = (train.make_players(config(p, changes), CORPUS, 1).model for p in ("float32", "bfloat16"))
+    full, half = (build.make_model(config(p, changes), CORPUS.description) for p in ("float32", "bfloat16"))
     shapes = jax.eval_shape(lambda: half.init(jax.random.key(0), BATCH, False))["params"]
     assert dtypes(shapes) == {"float32"}
     params = builders.scattered(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), scale=0.3)
@@ -55,9 +56,9 @@ def test_outputs_are_close_to_those_of_float32(context, score):
 
 def test_a_step_keeps_float32_and_multiplies_in_bfloat16():
     changes = {"losses.iccl.weight": 0.0, "losses.imcl.weight": 0.0}  # whose products are float32, and many
-    players = train.make_players(config("bfloat16", changes), CORPUS, 1)
-    state = builders.jit(lambda: train.init_state(players, BATCH, jax.random.key(0)))()
-    step = builders.jit(lambda state: train.train_step(players, state, BATCH, None))
+    players = build.make_players(config("bfloat16", changes), CORPUS.description, 1)
+    state = builders.jit(lambda: init_state(players, BATCH, jax.random.key(0)))()
+    step = builders.jit(lambda state: train_step(players, state, BATCH, None))
     text = step.lower(state).as_text()
     products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
     halves = [line for line in products if line.count("bf16") == 3]
@@ -71,11 +72,11 @@ def test_a_step_keeps_float32_and_multiplies_in_bfloat16():
 
 
 def test_float32_has_no_bfloat16():
-    players = train.make_players(config("float32"), CORPUS, 1)
-    state = jax.eval_shape(lambda: train.init_state(players, BATCH, jax.random.key(0)))
-    assert "bf16" not in jax.jit(lambda s: train.train_step(players, s, BATCH, None)).lower(state).as_text()
+    players = build.make_players(config("float32"), CORPUS.description, 1)
+    state = jax.eval_shape(lambda: init_state(players, BATCH, jax.random.key(0)))
+    assert "bf16" not in jax.jit(lambda s: train_step(players, s, BATCH, None)).lower(state).as_text()
 
 
 def test_other_precisions_are_refused():
-    with pytest.raises(UserError, match=r"model\.precision='float16' is not known; choose one of float32, bfloat16"):
-        train.make_players(config("float16"), CORPUS, 1)
+    with pytest.raises(UserError, match=r"model\.precision='float16' must be one of float32, bfloat16"):
+        build.make_players(config("float16"), CORPUS.description, 1)

@@ -96,7 +96,7 @@ def conversations(model: TrainedModel, corpus: Corpus, chosen: Sequence[int]) ->
 
 def _square(outputs: Outputs, model: TrainedModel, count: int, length: int) -> dict[tuple[Modality, int], np.ndarray]:
     """Weights over windows of the first `count` nodes, of rows of `length` slots, as square matrices."""
-    past, _ = graph.window(model.model.past, model.model.future, length)
+    past, _ = graph.window(model.model.options.graph.past, model.model.options.graph.future, length)
     found = {}
     for modality in (m for m in model.modalities if m in outputs.attention):
         for layer, weights in enumerate(np.asarray(outputs.attention[modality]).mean(axis=-1)):

@@ -1,0 +1,54 @@
+"""Legal values of options: a rule for each, and one message where a value breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ariigcn_jax.types import UserError
+
+
+class Rule(NamedTuple):
+    """What a value must be.
+
+    Attributes:
+      words: complete the message "PATH=VALUE must …".
+      legal: whether a value follows the rule.
+    """
+
+    words: str
+    legal: Callable[[Any], bool]
+
+
+def at_least(least: float) -> Rule:
+    """Return the rule of finite numbers >= `least`."""
+    return Rule(f"be at least {least}", lambda x: least <= x < float("inf"))
+
+
+def one_of(*names: str) -> Rule:
+    """Return the rule of some names."""
+    return Rule(f"be one of {', '.join(names)}", lambda x: x in names)
+
+
+POSITIVE = Rule("be a positive number", lambda x: 0 < x < float("inf"))
+RATE = Rule("lie in [0, 1)", lambda x: 0 <= x < 1)
+LIMIT = Rule("be at least 0; 0 sets no limit", lambda x: 0 <= x < float("inf"))
+
+
+def check(options: Mapping[str, Any], rules: Mapping[str, Rule], within: str = "") -> None:
+    """Check options against their rules.
+
+    Args:
+      options: nested, as in a config.
+      rules: dotted path below `options` -> rule.
+      within: what the paths are below, for the message; "model." for example.
+
+    Raises:
+      UserError: names the first option that breaks its rule.
+    """
+    for path, rule in rules.items():
+        value: Any = options
+        for key in path.split("."):
+            value = value[key]
+        if not rule.legal(value):
+            raise UserError(f"{within}{path}={value!r} must {rule.words}.")

@@ -1,0 +1,306 @@
+"""A config and a corpus → an experiment: make(config, corpus) → Experiment(init, epoch, evaluate), pure functions.
+
+A run is: state = init(seed); for each epoch: state, logs = epoch(state); scores = evaluate(state.params, split).
+Everything random follows from the state's key and step, so a run can stop anywhere and go on to the same numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import FrozenConfigDict
+
+from ariigcn_jax import parallel
+from ariigcn_jax.data import packing
+from ariigcn_jax.nn import graph
+from ariigcn_jax.nn.gan import Discriminators
+from ariigcn_jax.nn.layers import options_of
+from ariigcn_jax.nn.model import Model
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.training import diagnostics, options
+from ariigcn_jax.training.epoch import (
+    Head,
+    epoch_over_parts,
+    evaluate_part,
+    evaluation_over_parts,
+    order_as_read,
+    own_order,
+    row_order,
+    run_order,
+    train_part,
+)
+from ariigcn_jax.training.feed import Compiled, Feed, steps_of_part
+from ariigcn_jax.training.step import Logs, Players, init_state, traced_step
+from ariigcn_jax.types import PADDING, SPLITS, UNLABELED, Array, Batch, Corpus, Description, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The pure functions of a run, compiled when first called.
+
+    Attributes:
+      init: seed -> TrainState.
+      epoch: (state, a part of the train split) -> (state, logs); donates the state. The logs of an epoch's parts sum to
+        means over its steps.
+      evaluate: split -> (params, a part of it) -> {"confusion" [C, C], "probabilities" [rows, L, C]}; in the other
+        tasks the counts and answers [rows, L, O] of `tasks.Task`.
+      score: (split, what `evaluate` gave) -> every score of the split, on the host.
+      count: (split, answers [rows, L, O]) -> their counts, as `evaluate` gives them, on the host.
+      diagnose: (state, all rows of the train split) -> failure signatures' numbers; on one device.
+      step: (state, rows of one step) -> (state, logs, gradients) of `traced_step`; on one device, not compiled.
+      data: split -> its rows.
+      layout: split -> how it is packed.
+      index: split -> which utterances lie where in its rows.
+      steps: updates per epoch.
+      num_devices: local devices that state and rows are replicated over.
+    """
+
+    init: Callable[[int], TrainState]
+    epoch: jax.stages.Wrapped
+    evaluate: Mapping[str, jax.stages.Wrapped]
+    score: Callable[[str, Mapping[str, Any]], dict[str, Any]]
+    count: Callable[[str, np.ndarray], np.ndarray]
+    diagnose: jax.stages.Wrapped
+    step: Callable[[TrainState, Batch], tuple[TrainState, Logs, dict[str, Any]]]
+    data: Mapping[str, Feed]
+    layout: Mapping[str, packing.Layout]
+    index: Mapping[str, packing.Index]
+    steps: int
+    num_devices: int
+    _evaluations: dict[str, Callable[[Any, Feed], dict[str, np.ndarray]]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def streamed(self) -> bool:
+        """Return whether the splits are read when they are needed."""
+        return self.data["train"].streamed
+
+    def training(
+        self, state: TrainState
+    ) -> tuple[Callable[[TrainState, Feed], tuple[TrainState, dict[str, np.ndarray]]], Compiled]:
+        """Compile an epoch for states shaped like `state`.
+
+        Returns:
+          (state, data["train"]) -> (state, logs), and the compiled function of a part.
+        """
+        part = Compiled.of(self.epoch, state, self.data["train"])
+        return epoch_over_parts(part, self.layout["train"], self.num_devices), part
+
+    def evaluation(self, split: str, params: Any) -> Callable[[Any, Feed], dict[str, np.ndarray]]:
+        """Compile (params, data[split]) -> what `evaluate[split]` gives of the whole split, once, for parameters shaped
+        like `params`."""
+        if split not in self._evaluations:
+            part = Compiled.of(self.evaluate[split], params, self.data[split])
+            self._evaluations[split] = evaluation_over_parts(part, self.layout[split])
+        return self._evaluations[split]
+
+
+def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experiment:
+    """Build the experiment of a config on a corpus (standardised); below this function nothing sees the config.
+
+    Args:
+      config: as `experiments.base.get_config`.
+      corpus: its splits "train", "valid" and "test"; the train split has labelled utterances.
+      num_devices: local devices that share a batch; None for what the config says.
+
+    Raises:
+      UserError: an option that cannot be built.
+    """
+    options.check(config, corpus.description)
+    options.check_corpus(config, corpus)
+    num_devices = parallel.device_count(config.num_devices if num_devices is None else num_devices)
+    data = _feeds(config, corpus, num_devices)
+    layout = {split: feed.layout for split, feed in data.items()}
+    where = {split: feed.where for split, feed in data.items()}
+    head = Head(tasks.get(corpus.task), corpus.num_classes)
+    players = make_players(config, corpus.description, layout["train"].steps, class_weights(corpus))
+
+    def order(split: str, rows: Batch, drawn: Callable[..., Array]) -> Array:
+        """Return the places in a part of the rows that each of its steps takes on this device."""
+        if data[split].streamed:
+            return order_as_read(rows, layout[split], num_devices)
+        return own_order(drawn(layout=layout[split], num_devices=num_devices), num_devices)
+
+    def epoch(state: TrainState, rows: Batch) -> tuple[TrainState, Logs]:
+        drawn = functools.partial(run_order, state.key, state.step)
+        return train_part(players, layout["train"], num_devices, state, rows, order("train", rows, drawn))
+
+    def evaluate(split: str, params: Any, rows: Batch) -> dict[str, Array]:
+        taken = order(split, rows, row_order)
+        return evaluate_part(players.model, head, layout[split], num_devices, params, rows, taken)
+
+    boundary = next((t.boundary for t in players.terms.values() if t.discriminator), 0.0)
+    return Experiment(
+        init=_initial(players, config.members, corpus, where["train"], num_devices),
+        epoch=parallel.over_devices(epoch, num_devices, donate=(0,)),
+        evaluate={s: parallel.over_devices(functools.partial(evaluate, s), num_devices) for s in SPLITS},
+        score=functools.partial(_score, head, corpus, where),
+        count=functools.partial(_count, head, corpus, where),
+        diagnose=jax.jit(functools.partial(diagnostics.diagnose, players, layout["train"], boundary)),
+        step=functools.partial(traced_step, players, axis=None),
+        data=data,
+        layout=layout,
+        index=where,
+        steps=layout["train"].steps,
+        num_devices=num_devices,
+    )
+
+
+def _feeds(config: Any, corpus: Corpus, num_devices: int) -> dict[str, Feed]:
+    """Pack each split; all lie on the devices, or none where one exceeds what the config allows there."""
+    reach, limit = windowed_reach(config.model), config.data.device_megabytes * 1e6
+    feeds = {}
+    for split in SPLITS:
+        layout, where = packing.index(corpus, split, config.batch_size, config.data.longest_row, reach)
+        feeds[split] = Feed(corpus, where, layout, steps_of_part(limit, corpus, layout), num_devices)
+    # Several processes read their own shares, so all their splits are streamed.
+    whole = parallel.processes() == 1 and all(feed.steps == feed.layout.steps for feed in feeds.values())
+    return {split: feed.on_devices() for split, feed in feeds.items()} if whole else feeds
+
+
+def _initial(
+    players: Players, members: int, corpus: Corpus, where: packing.Index, num_devices: int
+) -> Callable[[int], TrainState]:
+    """Return seed -> a fresh state, compiled once for all seeds."""
+    sample = packing.collect(corpus, where, np.array([len(where.source) - 1]))
+    fresh = jax.jit(functools.partial(init_state, players))
+
+    def init(seed: int) -> TrainState:
+        state = fresh(sample, jax.random.key(seed))
+        if corpus.part is not None:
+            state = state.replace(part=jnp.int32(seed % members))
+        return parallel.replicate(state, num_devices)
+
+    return init
+
+
+def _score(
+    head: Head, corpus: Corpus, where: Mapping[str, packing.Index], split: str, outcome: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return every score of a split from what `evaluate` gave."""
+    if corpus.target is None:
+        return head.task.scores(outcome["confusion"], outcome["probabilities"], None)
+    utterance = where[split].utterance[:-1]  # the last row pads batches
+    chosen = (utterance != PADDING) & (corpus.label[utterance] >= 0)
+    return head.task.scores(outcome["confusion"], outcome["probabilities"][chosen], corpus.target[utterance[chosen]])
+
+
+def _count(
+    head: Head, corpus: Corpus, where: Mapping[str, packing.Index], split: str, answers: np.ndarray
+) -> np.ndarray:
+    """Return the counts of answers [rows, L, O] of a split, as `evaluate` gives them."""
+    utterance = where[split].utterance[:-1]
+    label = np.where(utterance != PADDING, corpus.label[utterance], UNLABELED)
+    target = None if corpus.target is None else jnp.asarray(corpus.target[utterance])
+    logits = head.task.encode(jnp.asarray(answers))
+    return np.asarray(head.task.count(logits, jnp.asarray(label), target, head.num_classes))
+
+
+def windowed_reach(model_options: Any) -> tuple[int, int] | None:
+    """Return how many utterances before and after an utterance can hear, through all layers; None for the whole
+    dialogue."""
+    window = model_options.graph.past, model_options.graph.future
+    if model_options.context != "none" or graph.WHOLE_DIALOGUE in window:
+        return None
+    return model_options.graph.layers * window[0], model_options.graph.layers * window[1]
+
+
+# --- The players ------------------------------------------------------------------------------------------------------
+
+
+def make_model(config: Any, description: Description) -> Model:
+    """Build the network of a config; the heads that it has in training are those that the active losses read.
+
+    Args:
+      config: as `experiments.base.get_config`.
+      description: of the corpus.
+
+    Raises:
+      UserError: an option that cannot be built.
+    """
+    options.check(config, description)
+    active = options.active_terms(config, description)
+    further = frozenset().union(*(term.needs for term in active.values()))
+    return Model(description, FrozenConfigDict(config.model), further)
+
+
+def make_players(config: Any, description: Description, steps: int, class_weights: np.ndarray | None = None) -> Players:
+    """Build modules, terms and optimizers of a config.
+
+    Args:
+      config: as `experiments.base.get_config`.
+      description: of the corpus.
+      steps: updates per epoch.
+      class_weights: [C], of the corpus, for losses that weigh classes; None for ones.
+
+    Raises:
+      UserError: an option that cannot be built.
+    """
+    if class_weights is None:
+        class_weights = np.ones(description.classes, np.float32)
+    optimizer = make_optimizer(config.optimizer, config.num_epochs, steps)
+    summed = config.discriminator.game == "summed"
+    separate = optax.adam(config.discriminator.lr, b1=config.discriminator.b1)
+    gan = config.model.gan
+    discriminators = Discriminators(
+        modalities=description.modalities,
+        hidden=gan.discriminator_hidden,
+        precision=config.model.precision,
+        **options_of(Discriminators, gan),
+    )
+    return Players(
+        model=make_model(config, description),
+        discriminators=discriminators,
+        terms=options.active_terms(config, description, class_weights),
+        wiring=gan.wiring,
+        optimizer=optimizer,
+        # AdamW works on each parameter alone, so one optimizer over both is the same one for each, but for the clipping
+        discriminator_optimizer=optimizer if summed else separate,
+        average=config.optimizer.average,
+        modality_dropout=(config.model.dialogue_dropout, config.model.modality_dropout),
+        summed=summed,
+        contrast_candidates=config.model.contrast_candidates,
+    )
+
+
+def make_optimizer(settings: Any, num_epochs: int, steps: int) -> optax.GradientTransformation:
+    """Build AdamW with linear warm-up, then cosine decay to 0 or a constant rate (choice).
+
+    Weight decay is on what has two dimensions or more: matrices, and the attention's biases of each relation and head.
+
+    Args:
+      settings: `config.optimizer`.
+      num_epochs: of the run.
+      steps: updates per epoch.
+    """
+    warmup = round(settings.warmup_epochs * steps)
+    if settings.schedule == "cosine":
+        schedule = optax.warmup_cosine_decay_schedule(0.0, settings.lr, warmup, max(num_epochs * steps, warmup + 1))
+    else:
+        schedule = optax.linear_schedule(settings.lr if not warmup else 0.0, settings.lr, max(warmup, 1))
+    clip = optax.clip_by_global_norm(settings.clip) if settings.clip > 0 else optax.identity()
+
+    def matrices(params: Any) -> Any:
+        return jax.tree.map(lambda x: x.ndim > 1, params)
+
+    return optax.chain(clip, optax.adamw(schedule, weight_decay=settings.weight_decay, mask=matrices))
+
+
+def class_weights(corpus: Corpus) -> np.ndarray:
+    """Return the inverse frequency [C] of each class among labelled train utterances: 1 on average over them, 0 for
+    absent classes.
+
+    Where models leave out parts, all parts count: these weights are the one thing that a model knows of the labels that
+    it leaves out.
+    """
+    labels = corpus.label[corpus.training & (corpus.label >= 0)]
+    counts = np.bincount(labels, minlength=corpus.num_classes)
+    there = counts > 0
+    weights = np.where(there, len(labels) / (max(there.sum(), 1) * np.maximum(counts, 1)), 0)
+    return weights.astype(np.float32)

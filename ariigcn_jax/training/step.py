@@ -1,0 +1,249 @@
+"""One update of each player: the discriminators first, then the model against the updated discriminators."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ariigcn_jax import parallel
+from ariigcn_jax.nn.gan import Discriminators
+from ariigcn_jax.nn.layers import dropout_mask
+from ariigcn_jax.nn.model import Model
+from ariigcn_jax.objective import contrast, terms
+from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Outputs, TrainState
+
+Logs = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Players:
+    """The modules, terms and optimizers that a step is made of.
+
+    Attributes:
+      model: encoders, generators, graphs, heads, classifier.
+      discriminators: the second player.
+      terms: active loss terms.
+      wiring: what the discriminators see as real, "feature" or "latent".
+      optimizer: of the model.
+      discriminator_optimizer: of the discriminators.
+      average: decay of the parameters' moving average, in [0, 1); 0 for none.
+      modality_dropout: rates at which a dialogue, and an utterance, loses a modality in training, in [0, 1).
+      summed: both players minimise L_G + L_D in one step, with no stop-gradient (journal code); not adversarial, for
+        comparison.
+      contrast_candidates: most nodes that anchors are compared with; 0 for all of the batch.
+    """
+
+    model: Model
+    discriminators: Discriminators
+    terms: Mapping[str, terms.Term]
+    wiring: str
+    optimizer: optax.GradientTransformation
+    discriminator_optimizer: optax.GradientTransformation
+    average: float
+    modality_dropout: tuple[float, float] = (0.0, 0.0)
+    summed: bool = False
+    contrast_candidates: int = 0
+
+    def judge(self, discriminators: Any, outputs: Outputs, batch: Batch) -> tuple[dict[str, Array], Outputs]:
+        """Return real logits, and the outputs with their fake logits, under the given discriminators."""
+        if not outputs.generated:
+            return {}, outputs
+        codes = outputs.codes if self.summed else jax.lax.stop_gradient(outputs.codes)
+        real = batch.features if self.wiring == "feature" else codes
+        real_logits, fake_logits = self.discriminators.apply({"params": discriminators}, real, outputs.generated)
+        return real_logits, outputs.replace(fake_logits=fake_logits)
+
+
+def init_state(players: Players, sample: Batch, key: Array) -> TrainState:
+    """Return a fresh state for a run's key; `sample` is any batch of the right widths."""
+    model_key, discriminator_key = jax.random.split(jax.random.fold_in(key, jnp.int32(-2)))
+    # Without the outputs the compiler leaves out the forward pass, which a long row makes expensive.
+    params = jax.jit(players.model.init, static_argnums=2)(model_key, sample, False)["params"]
+    outputs: Any = jax.eval_shape(functools.partial(players.model.apply, train=False), {"params": params}, sample)
+    real = {
+        m: jnp.zeros((1, 1, x.shape[-1]))
+        for m, x in (sample.features if players.wiring == "feature" else outputs.codes).items()
+    }
+    discriminators = players.discriminators.init(discriminator_key, real if outputs.generated else {}, {})
+    discriminators = discriminators.get("params", {})
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=key,
+        params=params,
+        average=jax.tree.map(jnp.copy, params) if players.average else {},
+        discriminators=discriminators,
+        optimizer=players.optimizer.init(params),
+        discriminator_optimizer=players.discriminator_optimizer.init(discriminators),
+    )
+
+
+def train_step(players: Players, state: TrainState, batch: Batch, axis: str | None) -> tuple[TrainState, Logs]:
+    """Make the update of `traced_step`, without its gradients."""
+    return traced_step(players, state, batch, axis)[:2]
+
+
+def traced_step(
+    players: Players, state: TrainState, batch: Batch, axis: str | None
+) -> tuple[TrainState, Logs, dict[str, Any]]:
+    """Update each player once: the discriminators first, then the model against the updated discriminators.
+
+    Both use one forward pass of the model: its outputs are computed once, the discriminators learn from them as
+    constants, and the hybrid loss's gradient is pulled back through the same pass.
+
+    Args:
+      players: modules, terms, optimizers.
+      state: before the step.
+      batch: this device's rows.
+      axis: name of the device axis, or None.
+
+    Returns:
+      The state after it, global logs, and the gradients: "model" like its parameters, "discriminators" like theirs.
+    """
+    key = jax.random.fold_in(state.key, state.step)
+    rngs = {"dropout": key}
+    batch = seen_batch(players, key, batch, state)
+
+    def forward(params: Any) -> Outputs:
+        outputs: Any = players.model.apply({"params": params}, batch, True, rngs=rngs)
+        return outputs.replace(attention={}, attention_entropy={})  # what no term reads needs no backward pass
+
+    outputs, pullback = jax.vjp(forward, state.params)
+    logs: Logs = {}
+    theirs: Any = {}
+    if not players.summed:
+        state, logs, theirs = _discriminator_step(players, state, jax.lax.stop_gradient(outputs), batch, axis)
+
+    def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
+        real, outputs = players.judge(discriminators, outputs, batch)
+        offset = jax.random.randint(jax.random.fold_in(key, jnp.int32(-2)), (), 0, 2**30)  # unused without a sample
+        candidates = contrast.other_candidates(outputs, batch, axis, players.contrast_candidates, offset)
+        outputs = outputs.replace(candidates=candidates)
+        share, values = terms.total(players.terms, outputs, batch, axis)
+        if players.summed and outputs.generated:
+            value = terms.discriminator_total(players.terms, real, outputs, batch, axis)
+            share = share + sum(t.weight for t in players.terms.values() if t.discriminator) * value
+            values = {**values, "discriminator": parallel.psum(value, axis)}
+        return share, values
+
+    both = (0, 1) if players.summed else 0
+    (share, values), cotangents = jax.value_and_grad(loss, both, has_aux=True)(outputs, state.discriminators)
+    if players.summed:
+        cotangents, theirs = cotangents
+        state, norms, theirs = _update_discriminators(players, state, theirs, axis)
+        logs |= norms if outputs.generated else {}
+    (gradient,) = pullback(cotangents)
+    gradient = parallel.psum(gradient, axis)
+    updates, optimizer = players.optimizer.update(gradient, state.optimizer, state.params)
+    logs = {"total": parallel.psum(share, axis), **values, **logs, "gradient_norm": optax.tree.norm(gradient)}
+    params = optax.apply_updates(state.params, updates)
+    average = moving_average(state.average, params, players.average, state.step) if state.average else state.average
+    state = state.replace(step=state.step + 1, params=params, average=average, optimizer=optimizer)
+    return state, logs, {"model": gradient, "discriminators": theirs}
+
+
+def _discriminator_step(
+    players: Players, state: TrainState, outputs: Outputs, batch: Batch, axis: str | None
+) -> tuple[TrainState, Logs, Any]:
+    """Update the discriminators on L_D; return the state, the logs and their gradient."""
+    if not outputs.generated:
+        return state, {}, {}
+
+    def loss(discriminators: Any) -> Array:
+        real, judged = players.judge(discriminators, outputs, batch)
+        return terms.discriminator_total(players.terms, real, judged, batch, axis)
+
+    share, gradient = jax.value_and_grad(loss)(state.discriminators)
+    state, norms, gradient = _update_discriminators(players, state, gradient, axis)
+    return state, {"discriminator": parallel.psum(share, axis), **norms}, gradient
+
+
+def _update_discriminators(
+    players: Players, state: TrainState, gradient: Any, axis: str | None
+) -> tuple[TrainState, Logs, Any]:
+    """Return the state with the discriminators updated, the log of their gradient, and the gradient of all devices."""
+    gradient = parallel.psum(gradient, axis)
+    updates, optimizer = players.discriminator_optimizer.update(
+        gradient, state.discriminator_optimizer, state.discriminators
+    )
+    discriminators = optax.apply_updates(state.discriminators, updates)
+    state = state.replace(discriminators=discriminators, discriminator_optimizer=optimizer)
+    return state, {"discriminator_gradient_norm": optax.tree.norm(gradient)}, gradient
+
+
+def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
+    """Return the exponential moving average of the parameters; its decay rises to `decay`, so early steps fade
+    (choice)."""
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params)
+
+
+# --- What a step sees of a batch --------------------------------------------------------------------------------------
+
+
+def seen_batch(players: Players, key: Array, batch: Batch, state: TrainState) -> Batch:
+    """Return what training sees of a batch: nothing of the part that the model leaves out, and modality dropout.
+
+    Args:
+      players: says the rates.
+      key: PRNG key of the step.
+      batch: any.
+      state: says which part is left out.
+    """
+    batch = without_part(batch, state.part)
+    if any(players.modality_dropout):
+        batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
+    return batch
+
+
+def without_part(batch: Batch, part: Any) -> Batch:
+    """Remove the dialogues of a part of the corpus from a batch: no loss and no other dialogue sees anything of them.
+
+    What stays of the part is in numbers of the whole corpus: the scale of features and `class_weights`.
+
+    Args:
+      batch: any.
+      part: [] int32, what is left out; or {} for nothing.
+    """
+    if batch.part is None:
+        return batch
+    kept = batch.part != part
+    present = {m: here & kept for m, here in batch.present.items()}
+    return batch.replace(
+        features={m: jnp.where(present[m][..., None], x, 0) for m, x in batch.features.items()},
+        present=present,
+        label=jnp.where(kept, batch.label, UNLABELED),
+        utterance=jnp.where(kept, batch.utterance, PADDING),
+        rated=None if batch.rated is None else batch.rated & kept,
+    )
+
+
+def drop_modalities(key: Array, batch: Batch, rates: tuple[float, float]) -> Batch:
+    """Remove modalities from dialogues, then from utterances, at random; an utterance keeps its last one (choice).
+
+    Args:
+      key: PRNG key of the step.
+      batch: any.
+      rates: probabilities that a modality of a dialogue, and of an utterance, is drawn to go missing, in [0, 1), in
+        steps of 1/256. A draw that would leave an utterance without any modality does not count for it.
+    """
+    left = jnp.stack(list(batch.present.values()), axis=-1)
+    whole, single = rates
+    if whole:
+        kept, _ = dropout_mask(jax.random.fold_in(key, 1), batch.row, left.shape[1:], whole)
+        left = _unless_last(left, jnp.take_along_axis(kept, jnp.maximum(batch.dialogue, 0)[..., None], axis=1))
+    if single:
+        left = _unless_last(left, dropout_mask(key, batch.row, left.shape[1:], single)[0])
+    features = {m: jnp.where(left[..., k, None], x, 0) for k, (m, x) in enumerate(batch.features.items())}
+    return batch.replace(features=features, present={m: left[..., k] for k, m in enumerate(batch.present)})
+
+
+def _unless_last(present: Array, kept: Array) -> Array:
+    """Return what is present and kept [R, L, M] bool, or what is present where that would be nothing."""
+    left = present & kept
+    return jnp.where(left.any(axis=-1, keepdims=True), left, present)
