@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ariigcn_jax.objective import tasks
+from ariigcn_jax.objective.terms import TERMS
 from ariigcn_jax.types import UserError
 
 ONLY, TASK = "only_", "task_"
@@ -42,7 +43,7 @@ ADDITIONS: dict[str, dict[str, Any]] = {
 }
 PAPER = SINGLE | {key: value for part in ADDITIONS.values() for key, value in part.items()}
 # No auxiliary loss: encoders, graph and classifier with its own loss
-NO_AUXILIARY = {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")}
+NO_AUXILIARY = {f"losses.{slot}.weight": 0.0 for slot in TERMS if slot != "emotion"}
 # What `paper` is held against: its encoders and classifier alone, and one way to hear the conversation, or none
 BASELINES: dict[str, dict[str, Any]] = {
     "utterance_mlp": PAPER | NO_AUXILIARY | {"model.graph.layers": 0},

@@ -50,7 +50,7 @@ class Projected(NamedTuple):
     bias: Array
 
     def valued(self, relation: int) -> Array:
-        """W_r h_j of one relation."""
+        """Return W_r h_j of one relation."""
         return self.value[relation % len(self.value)]
 
 
@@ -67,7 +67,7 @@ class Attended(NamedTuple):
 
 
 def attend_edges(graph: GraphsTuple, projected: Projected, kind: str) -> Attended:
-    """The reference: gathers along the edge list, jraph's segment softmax, segment sums.
+    """Compute attention along the edge list, by jraph's segment softmax and segment sums: the reference.
 
     Args:
       graph: a modality's graph.
@@ -99,8 +99,7 @@ def attend_edges(graph: GraphsTuple, projected: Projected, kind: str) -> Attende
 
 
 def _entropy(weights: Array, degree: Array, axis: int) -> Array:
-    """Entropy of α along `axis`, averaged over the last axis (heads), over log(degree); 1 where only one edge
-    enters."""
+    """Return the entropy of α along `axis`, averaged over the last axis (heads), over log(degree); 1 for one edge."""
     entropy = -jnp.sum(weights * jnp.log(jnp.maximum(weights, 1e-12)), axis=axis).mean(axis=-1)
     return jnp.where(degree > 1, entropy / jnp.log(jnp.maximum(degree, 2)), 1.0)
 
@@ -118,18 +117,18 @@ class _Blocks(NamedTuple):
     after: int
 
     def own(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
-        """[..., L, ...] -> [..., blocks, size, ...]."""
+        """Cut [..., L, ...] into [..., blocks, size, ...]."""
         x = _pad(x, axis, 0, self.blocks * self.size - x.shape[axis], fill)
         at = x.ndim + axis
         return x.reshape(*x.shape[:at], self.blocks, self.size, *x.shape[at + 1 :])
 
     def past(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
-        """[..., L, ...] -> [..., blocks, (before + 1) * size, ...]: the blocks that the past may lie in, own last."""
+        """Return the blocks that the past may lie in, own last: [..., blocks, (before + 1) * size, ...]."""
         x = _pad(self.own(x, fill, axis), axis - 1, self.before, 0, fill)
         return self._joined(x, self.before + 1, axis)
 
     def future(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
-        """[..., L, ...] -> [..., blocks, (1 + after) * size, ...]: own first."""
+        """Return the blocks that the future may lie in, own first: [..., blocks, (1 + after) * size, ...]."""
         x = _pad(self.own(x, fill, axis), axis - 1, 0, self.after, fill)
         return self._joined(x, self.after + 1, axis)
 
@@ -241,7 +240,7 @@ def attend_band(graph: GraphsTuple, projected: Projected, kind: str, block: int)
 
 
 def _side_scores(side: _Side, blocks: _Blocks, projected: Projected, kind: str) -> Array:
-    """[H, R, c, q, k], MASKED where there is no edge."""
+    """Return a side's scores [H, R, c, q, k], MASKED where there is no edge."""
     if kind == "additive":
         same, other = (
             blocks.own(projected.receiver[r])[..., :, None] + side.take(projected.sender[r])[..., None, :]
@@ -258,7 +257,7 @@ def _side_scores(side: _Side, blocks: _Blocks, projected: Projected, kind: str) 
 
 
 def _self_scores(projected: Projected, kind: str) -> Array:
-    """[H, R, L]."""
+    """Return the scores of the self-loops [H, R, L]."""
     if kind == "additive":
         return nn.leaky_relu(projected.receiver[SELF] + projected.sender[SELF], LEAK)
     e = jnp.broadcast_to(projected.bias[SELF][:, None, None], projected.value[0].shape[:3])
@@ -268,7 +267,7 @@ def _self_scores(projected: Projected, kind: str) -> Array:
 
 
 def _side_message(side: _Side, part: Array, projected: Projected) -> Array:
-    """Unnormalised weights [H, R, c, q, k] -> [H, R, c, q, D/H]."""
+    """Return messages of unnormalised weights [H, R, c, q, k] -> [H, R, c, q, D/H]."""
     if len(projected.value) == 1:
         return jnp.einsum("hrcqk,hrckd->hrcqd", part, side.take(projected.value[0], axis=-2))
     chosen = (jnp.where(side.same, part, 0), jnp.where(side.same, 0, part))
@@ -278,15 +277,15 @@ def _side_message(side: _Side, part: Array, projected: Projected) -> Array:
 
 
 def _grid(sides: Sequence[_Side], weights: Sequence[Array], own: Array, past: int) -> Array:
-    """Weights of the sides [H, R, c, q, k] and of the self-loop [H, R, c, q] -> [R, c, q, W, H] over the window's
-    slots."""
+    """Bring weights to the window's slots: of the sides [H, R, c, q, k] and of the self-loop [H, R, c, q] to
+    [R, c, q, W, H]."""
     grids = [_side_grid(side, w) for side, w in zip(sides, weights, strict=True)]
     grids.insert(1 if past else 0, own[..., None])
     return jnp.moveaxis(jnp.concatenate(grids, axis=-1), 0, -1)
 
 
 def _side_grid(side: _Side, weights: Array) -> Array:
-    """[H, R, c, q, k] -> [H, R, c, q, slots of the side]."""
+    """Bring a side's weights to its slots: [H, R, c, q, k] -> [H, R, c, q, w]."""
     last = weights.shape[-1] - 1
     inside = (side.place >= 0) & (side.place <= last)
     place = jnp.asarray(np.clip(side.place, 0, last))[None, None, None]
@@ -345,7 +344,7 @@ class GraphAttention(nn.Module):
 
     @nn.compact
     def __call__(self, graph: GraphsTuple, rows: Array, train: bool) -> GraphsTuple:
-        """Updates nodes "hidden" [N, D]; adds edges "attention" [E, H] and nodes "attention_entropy" [N].
+        """Update nodes "hidden" [N, D]; adds edges "attention" [E, H] and nodes "attention_entropy" [N].
 
         Args:
           graph: a modality's graph.
@@ -371,7 +370,7 @@ class GraphAttention(nn.Module):
         )
 
     def _project(self, x: Array) -> Projected:
-        """x [R, L, D] -> what each node contributes to its edges."""
+        """Return what each node contributes to its edges, from x [R, L, D]."""
         width = x.shape[-1] // self.heads
         count = len(RELATIONS)
         made = functools.partial(Contribution, precision=self.precision)
@@ -395,5 +394,5 @@ class GraphAttention(nn.Module):
 
 
 def _slots_inside(x: Array) -> Array:
-    """[R, L, H, D/H] -> [H, R, L, D/H]."""
+    """Transpose [R, L, H, D/H] to [H, R, L, D/H]."""
     return jnp.transpose(x, (2, 0, 1, 3))

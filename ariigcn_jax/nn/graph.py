@@ -37,12 +37,12 @@ class Window(flax.struct.PyTreeNode):
 
     @property
     def slots(self) -> int:
-        """W."""
+        """Return W."""
         return self.past + 1 + self.future
 
     @property
     def offsets(self) -> np.ndarray:
-        """[W] place of each slot's sender minus that of the receiver."""
+        """Return the place of each slot's sender minus that of the receiver [W]."""
         return np.arange(-self.past, self.future + 1)
 
     def places(self, length: int) -> Array:

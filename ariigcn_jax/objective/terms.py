@@ -32,24 +32,24 @@ from ariigcn_jax.types import Array, Batch, Modality, Outputs, UserError
 
 
 def _classified(function: Callable[[Array, Array], Array], outputs: Outputs, batch: Batch) -> Weighted:
-    """A loss of logits and classes over labelled utterances [R, L]."""
+    """Apply a loss of logits and classes over labelled utterances [R, L]."""
     return function(outputs.logits, jnp.maximum(batch.label, 0)), _labelled(batch)
 
 
 def _classified_weighted(function: Callable[[Array, Array], Weighted], outputs: Outputs, batch: Batch) -> Weighted:
-    """A loss of logits and classes that also says how much each labelled utterance counts [R, L]."""
+    """Apply a loss that also says how much each utterance counts, over labelled ones [R, L]."""
     value, weight = function(outputs.logits, jnp.maximum(batch.label, 0))
     return value, _labelled(batch) * weight
 
 
 def _fitted(function: Callable[[Array, Array], Array], outputs: Outputs, batch: Batch) -> Weighted:
-    """A loss of outputs and targets over labelled utterances [R, L]."""
+    """Apply a loss of outputs and targets over labelled utterances [R, L]."""
     assert batch.target is not None, "tasks.check lets these losses through only where the task has targets"
     return function(outputs.logits, batch.target), _labelled(batch)
 
 
 def _alone(wire: Callable[..., Weighted], function: Callable[..., Any], outputs: Outputs, batch: Batch) -> Weighted:
-    """What `wire` makes of each modality's own head (choice): [M, R, L], where the modality is there."""
+    """Apply `wire` to each modality's own head (choice): [M, R, L], where the modality is there."""
     if len(outputs.unimodal) < 2:  # alone, a modality's classifier is the classifier
         return jnp.zeros((0,)), jnp.zeros((0,))
     every = [wire(function, outputs.replace(logits=logits), batch) for logits in outputs.unimodal.values()]
@@ -58,13 +58,13 @@ def _alone(wire: Callable[..., Weighted], function: Callable[..., Any], outputs:
 
 
 def _rated(function: Callable[[Array, Array], Array], outputs: Outputs, batch: Batch) -> Weighted:
-    """A loss of predicted ratings and the annotators', over rated utterances [R, L] (choice)."""
+    """Apply a loss of predicted ratings and the annotators', over rated utterances [R, L] (choice)."""
     assert outputs.ratings is not None and batch.ratings is not None and batch.rated is not None, "see `build`"
     return function(outputs.ratings, batch.ratings), batch.rated.astype(jnp.float32)
 
 
 def _generator(function: Callable[[Array], Array], outputs: Outputs, batch: Batch) -> Weighted:
-    """L_G: value and weight [P, R, L], counted where both modalities of a pair are there.
+    """Return L_G, value and weight [P, R, L], counted where both modalities of a pair are there.
 
     The mean over pairs, where the paper's figure suggests their sum: λ_G then does not depend on M (choice).
     """
@@ -74,7 +74,7 @@ def _generator(function: Callable[[Array], Array], outputs: Outputs, batch: Batc
 def _discriminator(
     function: Callable[[Array, bool], Array], real: Mapping[Modality, Array], outputs: Outputs, batch: Batch
 ) -> Weighted:
-    """L_D: value and weight [M + P, R, L]; `real` are logits, as are outputs.fake_logits."""
+    """Return L_D, value and weight [M + P, R, L]; `real` are logits, as are outputs.fake_logits."""
     value, weight = _by_pair({pair: function(logits, False) for pair, logits in outputs.fake_logits.items()}, batch)
     own = {(m, m): function(logits, True) for m, logits in real.items()}
     own_value, own_weight = _by_pair(own, batch)
@@ -246,12 +246,6 @@ def build(
             form.boundary,
         )
     return terms
-
-
-def has_discriminators(config: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Return whether an active slot of a config's `losses` has discriminators."""
-    active = ((slot, options["fn"]) for slot, options in config.items() if options["weight"] and slot in TERMS)
-    return any(fn in TERMS[slot].forms and TERMS[slot].forms[fn].discriminator for slot, fn in active)
 
 
 def check_overrides(config: Mapping[str, Mapping[str, Any]], overrides: Iterable[str]) -> None:
