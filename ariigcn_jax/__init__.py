@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ariigcn_jax.types import Corpus as Corpus
     from ariigcn_jax.types import UserError as UserError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # What a user imports, and where it is; read when first asked for, so that `import ariigcn_jax` does not wait for JAX.
 _PUBLIC = {

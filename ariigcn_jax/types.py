@@ -83,8 +83,8 @@ class Corpus:
       target_names: O names; () for classes.
       ratings: [U, K] float32, further ratings by annotators (valence, arousal, …) that training may predict beside the
         label, with mean 0 and deviation 1 over the train split; a row of NaN where there are none. None without.
-      part: [U] int32, where each of several models is validated on another part of what the others train on: number of
-        the model that leaves the utterance out; its split is then "valid". -1 in the test split. None without.
+      fold: [U] int32, under cross-validation: number of the model that leaves the utterance out of training and is
+        validated on it; -1 in the test split. None without cross-validation.
       ranked: modality -> n, how many of its first features are to become ranks where they are standardised.
     """
 
@@ -105,21 +105,26 @@ class Corpus:
     target: np.ndarray | None = None
     target_names: tuple[str, ...] = ()
     ratings: np.ndarray | None = None
-    part: np.ndarray | None = None
+    fold: np.ndarray | None = None
     ranked: Mapping[Modality, int] = dataclasses.field(default_factory=dict)
 
     @property
     def training(self) -> np.ndarray:
-        """[U] bool: utterances that are trained on; with parts, by all models but one."""
-        return self.split == "train" if self.part is None else self.part >= 0
+        """[U] bool: utterances that are trained on; with folds, by all models but one."""
+        return self.split == "train" if self.fold is None else self.fold >= 0
+
+    @property
+    def answered_as(self) -> np.ndarray:
+        """[U] str: the split that an answer is scored in; with folds, "valid" for all that is trained on."""
+        return self.split if self.fold is None else np.where(self.fold >= 0, "valid", self.split)
 
     def used(self, split: str) -> np.ndarray:
-        """[U] bool: utterances that a split trains on, validates or tests; with parts, the first two are the same."""
-        return self.training if split == "train" else self.split == split
+        """[U] bool: utterances that are trained on, validated or tested; with folds, the first two are the same."""
+        return self.training if split == "train" else self.answered_as == split
 
     def labelled(self, split: str) -> np.ndarray:
-        """[U] bool: utterances of a split that have a label."""
-        return (self.split == split) & (self.label >= 0)
+        """[U] bool: utterances of `used` that have a label."""
+        return self.used(split) & (self.label >= 0)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -168,7 +173,7 @@ class Batch(flax.struct.PyTreeNode):
       target: [R, L, O] float32, as in the corpus; None for classes.
       ratings: [R, L, K] float32, as in the corpus, and zeros where there are none; None without.
       rated: [R, L] bool, where there are ratings of an utterance here on its own account; None without.
-      part: [R, L] int32, as in the corpus; None without.
+      fold: [R, L] int32, as in the corpus; None without.
       classes: C, where the outputs are not the classes; else 0. Not an array, because it is a width.
     """
 
@@ -183,7 +188,7 @@ class Batch(flax.struct.PyTreeNode):
     target: Array | None = None
     ratings: Array | None = None
     rated: Array | None = None
-    part: Array | None = None
+    fold: Array | None = None
     classes: int = flax.struct.field(pytree_node=False, default=0)
 
     @property
@@ -255,7 +260,7 @@ class TrainState(flax.struct.PyTreeNode):
       discriminators: parameters of the discriminators.
       optimizer: optax state of `params`.
       discriminator_optimizer: optax state of `discriminators`.
-      part: [] int32, the part of the corpus that this model leaves out, or {} where there are no parts.
+      fold: [] int32, the fold that this model leaves out of training, or {} where there are no folds.
     """
 
     step: Array
@@ -265,7 +270,7 @@ class TrainState(flax.struct.PyTreeNode):
     discriminators: Any
     optimizer: Any
     discriminator_optimizer: Any
-    part: Any = flax.struct.field(default_factory=dict)
+    fold: Any = flax.struct.field(default_factory=dict)
 
     @property
     def weights(self) -> Any:

@@ -23,7 +23,7 @@ from ariigcn_jax.data import normalisation
 from ariigcn_jax.types import Corpus, UserError
 from experiments import ablations
 from experiments.command import define_config, flag, main
-from experiments.run import MAY_DIFFER, load_corpus
+from experiments.session import MAY_DIFFER, load
 
 FULL = "full"
 
@@ -249,7 +249,7 @@ def command(overrides: Sequence[str]) -> None:
     config = flag("config")
     if flag("seeds") or "num_seeds" not in overrides:
         config.num_seeds = flag("seeds") or 10
-    corpus = load_corpus(config, overrides)
+    corpus = load(config, overrides)
     from ariigcn_jax.objective import terms as objective
     from ariigcn_jax.runs import workdir as workdirs
     from experiments import study

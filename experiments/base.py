@@ -39,9 +39,6 @@ def get_config() -> ConfigDict:
     config.data.speaker_normalised = ()  # beginnings of names: append a copy standardised within dialogue and speaker
     config.data.dialogue_normalised = ()  # beginnings of names: append a copy standardised within the dialogue
     config.data.ranked = ()  # beginnings of names: features, but not copies, become ranks among those of train
-    # MODALITY=SHARE each, of features that were made with the train labels: train and validation get the share of the
-    # classes' distance that is left in test, in [0, 1], and test's width (corpus/leakage.py)
-    config.data.leaky = ()
     config.data.only = ()  # beginnings of names: keep those of the modalities alone; () for all
     config.data.task = "classification"  # classification | regression | multilabel: what the label is (tasks.py)
     config.data.label = "label"  # field of the classes, scores or labels
@@ -54,7 +51,7 @@ def get_config() -> ConfigDict:
     config.data.longest_row = 1024
     config.data.device_megabytes = 0.0  # of rows on a device at once; what exceeds it is streamed; 0 for no limit
     config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where no validation split is named
-    # Each of the members leaves out another part of train and validation, and alone is validated on it: no dialogue
+    # Each of the members leaves out another fold of train and validation, and alone is validated on it: no dialogue
     # but the test split's is kept from all, and each has a validation answer
     config.data.cross_validation = False
 

@@ -50,7 +50,7 @@ def parse(argv: Sequence[str], instead: str = "") -> list[str]:
     except Exception as error:  # what importing an experiment's file raises cannot be listed
         raise UserError(_parse_message(error, argv)) from error
     if left:
-        raise UserError(f"What is {left[0]!r}? Options begin with --, as in --config.seed=3.")
+        raise UserError(f"unrecognised argument {left[0]!r}. Options begin with --, as in --config.seed=3.")
     if instead and flags.FLAGS[instead].value:
         if config is not None:
             raise UserError(f"--{instead} has a config of its own: leave --config out.")

@@ -27,7 +27,7 @@ from absl import flags
 from ariigcn_jax.types import UserError
 from experiments import ablations
 from experiments.command import define_config, flag, main
-from experiments.run import MAY_DIFFER, load_corpus
+from experiments.session import MAY_DIFFER, load
 
 MEAN, POOLED = "mean of folds", "all utterances"
 
@@ -58,7 +58,7 @@ def variants(
         ablations.override(changed, {"data.split": split})
         changed.experiment += ("+" if ":" in config.experiment else ":") + split
         with contextlib.redirect_stdout(io.StringIO()) as notes:  # most are the same for every fold
-            corpus = load_corpus(changed, overrides)
+            corpus = load(changed, overrides)
         said |= dict.fromkeys(notes.getvalue().splitlines())
         study.check(changed, corpus, ())
         for name in ("valid", "test"):

@@ -16,11 +16,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ariigcn_jax.files import flatten, json_safe
-from ariigcn_jax.runs import checkpoint, runner
+from ariigcn_jax.runs import checkpoint, runner, version
 from ariigcn_jax.runs import workdir as workdirs
 from ariigcn_jax.types import SPLITS, Corpus, UserError
-from experiments import base
-from experiments import run as experiment
+from experiments import session
 
 SHOWN = 12  # differences that are listed, the largest first
 
@@ -37,17 +36,18 @@ def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
       UserError: the run is not there or not finished, or a score differs by more.
     """
     run = Path(run).expanduser().resolve()
+    version.check(run)
     for name in (workdirs.CONFIG, workdirs.ENVIRONMENT, workdirs.METRICS, runner.CORPUS, runner.RESULTS):
         if not (run / name).is_file():
             raise UserError(f"{run} has no {name}. Give the work directory of a finished run.")
     workdirs.read_json(run / runner.RESULTS)  # what is damaged is said before the training and not after it
     folder = _new_folder(run, workdir)
     config = _again(workdirs.read_json(run / workdirs.CONFIG))
-    corpus = experiment.load_corpus(config)
+    corpus = session.load(config)
     different = conditions(run, config, corpus)
     what = "other conditions (then → now):" if different else "the same options, code, versions, device and corpus."
     print("\n  ".join([f"{run} was made with {what}", *different]), flush=True)
-    experiment.execute(config, str(folder), corpus=corpus)
+    session.execute(config, str(folder), corpus=corpus)
     judge(run, folder, tolerance)
 
 
@@ -101,20 +101,14 @@ def judge(run: Path, folder: Path, tolerance: float) -> None:
 
 
 def _again(stored: Mapping[str, Any]) -> ConfigDict:
-    """The config of a config.json: with defaults for options that are newer than it, in one process, on devices that
-    are there."""
+    """Return the config of a config.json, for one process, and for devices that exist."""
 
     def tupled(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: tupled(item) for key, item in value.items()}
         return tuple(map(tupled, value)) if isinstance(value, list) else value
 
-    def filled(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-        both = {k: filled(given[k], d) for k, d in defaults.items() if isinstance(d, Mapping) and k in given}
-        return {**given, **{k: d for k, d in defaults.items() if k not in given}, **both}
-
-    defaults = base.get_config().to_dict()
-    config = ConfigDict(tupled(filled(stored, defaults)))
+    config = ConfigDict(tupled(stored))
     config.distributed.update(coordinator="", processes=1, process=0)
     config.num_devices = min(config.num_devices, jax.local_device_count())
     return config.lock()

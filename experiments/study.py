@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ariigcn_jax import data as corpora
+from ariigcn_jax.data import choose
 from ariigcn_jax.objective import terms as objective
 from ariigcn_jax.runs import results, runner
 from ariigcn_jax.training import options
 from ariigcn_jax.types import Corpus, UserError
-from experiments import run
+from experiments import session
 
 LONGEST_FOLDER = 150
 
@@ -34,7 +34,7 @@ def check(config: Any, corpus: Corpus, changed: Iterable[str]) -> None:
       UserError: see the message.
     """
     objective.check_overrides(config.losses.to_dict(), changed)
-    options.check(config, corpora.keep(corpus, tuple(config.data.only)).description)
+    options.check(config, choose.modalities(corpus, tuple(config.data.only)).description)
 
 
 def folder_name(name: str) -> str:
@@ -63,7 +63,7 @@ def run_all(configs: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[st
         begun, new = time.perf_counter(), name in waiting
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # what a run says of itself is in its folder
-                contents[name] = run.execute(config, str(folder / name))
+                contents[name] = session.execute(config, str(folder / name))
             words = _score(contents[name])
         except UserError as error:
             failures[name] = words = str(error)

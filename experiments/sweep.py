@@ -33,7 +33,7 @@ from ml_collections import config_flags
 from ariigcn_jax.types import UserError
 from experiments import ablations
 from experiments.command import define_config, flag, main
-from experiments.run import MAY_DIFFER, load_corpus
+from experiments.session import MAY_DIFFER, load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ SWEEPS = {
 # With other seeds, or other scores: of another split, classes, dialogues or noise.
 FIXED = (
     *ablations.MEASURED,
-    *("data.valid_fraction", "data.cross_validation", "data.leaky"),
+    *("data.valid_fraction", "data.cross_validation"),
     *("seed", "num_seeds", "eval.test", "eval.report_best_test"),
 )
 GENERATED = "data.generate"  # and its options: of other conversations
@@ -404,7 +404,7 @@ def command(overrides: Sequence[str]) -> None:
         config.num_seeds = flag("seeds") or 3
     ablations.override(config, fixed | {"eval.test": False, "eval.report_best_test": False})
     tried = settings(axes, flag("trials"), config.seed)
-    corpus = load_corpus(config, overrides)
+    corpus = load(config, overrides)
     from ariigcn_jax.objective import terms as objective
     from ariigcn_jax.runs import workdir as workdirs
     from experiments import study

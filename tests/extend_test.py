@@ -14,13 +14,12 @@ from ml_collections import ConfigDict
 import ariigcn_jax
 from ariigcn_jax import data as corpora
 from ariigcn_jax.analysis import calibration
-from ariigcn_jax.data import targets
+from ariigcn_jax.data import prepare, targets
 from ariigcn_jax.nn import model
 from ariigcn_jax.objective import losses, metrics, tasks, terms
-from ariigcn_jax.runs import runner
 from ariigcn_jax.training import seeds
 from ariigcn_jax.types import UserError
-from experiments import ablations, base, run
+from experiments import ablations, base, session
 from tools import predict
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -90,7 +89,7 @@ def epoch(weight, most=50.0):
     """Parameters and logs after an epoch with the loss."""
     config = tiny()
     config.losses.again = ConfigDict(dict(fn="distance", weight=weight, most=most))
-    made = seeds.make(config, runner.prepare(run.load_corpus(config))[0])
+    made = seeds.make(config, prepare.standardise(session.load(config))[0])
     states, logs = made.train(made.init())
     return made.host(made.weights(states)), {name: float(x[0]) for name, x in logs.items()}
 
@@ -195,7 +194,7 @@ def test_a_task_from_outside_is_listed_where_tasks_are(task):
 
 def test_a_task_from_outside_is_read_trained_scored_and_answered(task, tmp_path, capsys):
     config = tiny(**ablations.options("task_high"))
-    content = run.execute(config.lock(), str(tmp_path / "run"))
+    content = session.execute(config.lock(), str(tmp_path / "run"))
     rows = list(csv.DictReader((tmp_path / "run" / "predictions" / "seed_0.csv").read_text().splitlines()))
     test = [row for row in rows if row["split"] == "test"]
     right = np.mean([row["prediction"] == row["label"] for row in test])
@@ -204,7 +203,7 @@ def test_a_task_from_outside_is_read_trained_scored_and_answered(task, tmp_path,
     assert content["label_names"] == ["low", "high"] and "calibration_error" in content
     assert "utterances that are right" in (tmp_path / "run" / "results.md").read_text()
     network = ariigcn_jax.load(tmp_path / "run")
-    corpus = run.load_corpus(config)
+    corpus = session.load(config)
     prediction = network(corpora.select(corpus, [0, 1]))
     assert set(prediction.emotions) <= {"low", "high"}
     assert "probability that it is high" in predict.table(prediction)

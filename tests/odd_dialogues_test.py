@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpora
-from ariigcn_jax.data import packing
+from ariigcn_jax.data import packing, prepare
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.nn import graph
-from ariigcn_jax.runs import runner
 from ariigcn_jax.training import build
 from ariigcn_jax.types import PADDING, UNLABELED
 from tests.runs.runner_test import tiny
@@ -27,7 +26,7 @@ def generated(**options):
 def one_epoch(corpus, **changes):
     """The experiment after one epoch, and what it says of the test split; all that training holds must be finite."""
     config = tiny({"num_epochs": 1, **changes})
-    prepared, _ = runner.prepare(corpus)
+    prepared, _ = prepare.standardise(corpus)
     experiment = build.make(config, prepared)
     state, logs = experiment.epoch(experiment.init(0), experiment.data["train"].rows)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, logs)))
@@ -79,10 +78,10 @@ def test_unlabelled_utterances_are_not_measured(odd, trained):
 
 
 def test_unlabelled_utterances_are_heard(odd, trained):
-    batch = jax.tree.map(np.asarray, trained[0].data["train"])
+    batch = jax.tree.map(np.asarray, trained[0].data["train"].rows)
     hidden = (batch.utterance != PADDING) & (batch.label == UNLABELED)
     assert hidden.sum() == ((odd.split == "train") & (odd.label == UNLABELED)).sum() > 0
-    made = graph.conversation_graph(trained[0].data["train"], 2, 2)
+    made = graph.conversation_graph(trained[0].data["train"].rows, 2, 2)
     receivers, senders = np.asarray(made.receivers), np.asarray(made.senders)
     heard = senders[np.asarray(made.edges["mask"]) & (senders != receivers)]
     alone = np.bincount(odd.dialogue)[odd.dialogue[np.maximum(batch.utterance, 0)]] == 1
@@ -90,8 +89,8 @@ def test_unlabelled_utterances_are_heard(odd, trained):
 
 
 def test_every_utterance_is_in_the_graph_once(odd, trained):
-    for split, batch in trained[0].data.items():
-        utterance = np.asarray(batch.utterance)
+    for split, feed in trained[0].data.items():
+        utterance = np.asarray(feed.rows.utterance)
         np.testing.assert_array_equal(np.sort(utterance[utterance != PADDING]), np.flatnonzero(odd.split == split))
 
 

@@ -51,13 +51,13 @@ def config_for(devices):
 
 def main(folder):
     """Runs on one device and on several, and on several once more from the last checkpoint, without its results."""
-    from experiments import run
+    from experiments import session
 
     for devices in (1, DEVICES):
-        run.execute(config_for(devices), str(folder / str(devices)))
+        session.execute(config_for(devices), str(folder / str(devices)))
     shutil.copytree(folder / str(DEVICES), folder / "resumed")
     (folder / "resumed" / "results.json").unlink()
-    run.execute(config_for(DEVICES), str(folder / "resumed"))
+    session.execute(config_for(DEVICES), str(folder / "resumed"))
 
 
 # --- The tests --------------------------------------------------------------------------------------------------------

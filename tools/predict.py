@@ -1,4 +1,4 @@
-"""Emotions in conversations, by the model of a run:
+"""Predict emotions in conversations by the model of a run:
 
     python -m tools.predict --run runs/seed3 conversation.jsonl
     python -m tools.predict --run runs/seed3 corpus.npz --split test --format csv --out emotions.csv
@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ariigcn_jax.types import SPLITS, Corpus, UserError
 from experiments.command import call
 
@@ -37,7 +39,7 @@ FORMATS = ("table", "jsonl", "csv")
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="work directory of the run")
     parser.add_argument("input", metavar="INPUT", help="a corpus, or a .jsonl file")
@@ -52,7 +54,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
-    """Predicts and writes."""
+    """Predict and write."""
     if not Path(options.input).exists():
         raise UserError(
             f"{options.input}: there is no such file. Give a corpus, or a .jsonl file with one utterance a line."
@@ -60,10 +62,12 @@ def execute(options: argparse.Namespace) -> None:
     from ariigcn_jax.files import write_atomically
     from ariigcn_jax.inference import model as inference
     from ariigcn_jax.runs import compilation
+    from tools.command import splits_of
 
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)
-    corpus = choose(read(options.input, model, options.split), options.split, options.dialogue)
+    splits = splits_of(model, options.split) if options.split else ()
+    corpus = choose(read(options.input, model, bool(splits)), splits, options.dialogue)
     prediction = model(corpus)
     for note in prediction.corpus.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -82,50 +86,45 @@ def execute(options: argparse.Namespace) -> None:
         sys.stdout.write(content)
 
 
-def read(path: str, model: TrainedModel, split: str | None = None) -> Corpus:
-    """Reads what a user gives: conversations as lines of JSON, or a corpus with the fields that training read.
+def read(path: str, model: TrainedModel, splits: bool = False) -> Corpus:
+    """Read what a user gives: conversations as lines of JSON, or a corpus with the fields that training read.
 
-    Where a `split` is asked for, dialogues are in the splits in which training had them.
+    Args:
+      path: the file.
+      model: that is to be applied.
+      splits: whether dialogues are put into the splits in which training had them.
 
     Raises:
-      UserError: the file cannot be read, or the model cannot be measured on the split.
+      UserError: the file cannot be read.
     """
     from ariigcn_jax import data as corpora
 
-    if not split and Path(path).suffix in (".jsonl", ".ndjson") and _mentions(path, "features"):
+    if not splits and Path(path).suffix in (".jsonl", ".ndjson") and _mentions(path, "features"):
         try:
             return corpora.conversation.read_jsonl(path)
         except UserError as error:  # it may have more fields, as training reads them
             if not _mentions(path, "dialogue_id"):  # in a table's rows, which are else a dialogue each
                 raise
             with contextlib.suppress(UserError):
-                return _read(path, model, split)
+                return _read(path, model, splits)
             raise error
-    return _read(path, model, split)
+    return _read(path, model, splits)
 
 
-def _read(path: str, model: TrainedModel, split: str | None) -> Corpus:
+def _read(path: str, model: TrainedModel, splits: bool) -> Corpus:
     from ariigcn_jax import data as corpora
-    from ariigcn_jax.data import leakage
-    from tools.command import as_trained, check_split
+    from experiments.session import reading, splitting
 
-    check_split(model, split)
     data = model.config.data
-    options = dict(label=data.label, task=model.task, training=False, relabel=data.get("relabel", ""))
-    if split:
-        options |= dict(split=data.get("split", ""), without=data.get("without", ""))
-        options |= dict(valid_fraction=data.valid_fraction, carved=True)
+    options = reading(data) | {"training": False}
+    if splits:
+        options |= splitting(data) | {"carved": True}
     load = functools.partial(corpora.load, path, **options)
-    corpus = _with_what_is_there(load, tuple(data.modalities) or model.modalities)
-    if not split:
-        return corpus
-    if split != "test":  # as they were trained on and validated
-        corpus = leakage.unsure(corpus, leakage.parse(data.get("leaky", ())))
-    return as_trained(model, corpus)
+    return _with_what_is_there(load, tuple(data.modalities) or model.modalities)
 
 
 def _with_what_is_there(load: Callable[..., Corpus], wanted: Sequence[str]) -> Corpus:
-    """The corpus with those of the wanted modalities that its file has, and what its own names say are modalities."""
+    """Load the corpus with the wanted modalities that its file has, and all that it names like modalities."""
     with contextlib.suppress(UserError):
         return load(modalities=tuple(wanted))
     there = []
@@ -143,37 +142,34 @@ def _with_what_is_there(load: Callable[..., Corpus], wanted: Sequence[str]) -> C
 
 
 def _mentions(path: str, field: str) -> bool:
-    """Whether a file's first lines name a field."""
+    """Tell whether a file's first lines name a field."""
     with Path(path).open("rb") as file:
         return f'"{field}"'.encode() in file.read(2**16)
 
 
-def choose(corpus: Corpus, split: str | None, dialogues: Sequence[str] | None) -> Corpus:
-    """The dialogues of a split, or some dialogues by name.
+def choose(corpus: Corpus, splits: Sequence[str], dialogues: Sequence[str] | None) -> Corpus:
+    """Return the dialogues of some splits, or some dialogues by name; all where there are no such choices.
 
     Raises:
       UserError: nothing is left; says what there is.
     """
-    from ariigcn_jax import data as corpora
+    from ariigcn_jax.data import choose
 
     unknown = [d for d in dialogues or () if d not in corpus.dialogue_ids]
     if unknown:
         raise UserError(f"There is no dialogue {unknown[0]!r}; the first of them is {corpus.dialogue_ids[0]!r}.")
-    keep = [
-        d
-        for d, name in enumerate(corpus.dialogue_ids)
-        if (not dialogues or name in dialogues) and (not split or split in corpus.split[corpus.dialogue == d])
-    ]
-    if len(keep) == len(corpus.dialogue_ids):
+    named = np.array([not dialogues or name in dialogues for name in corpus.dialogue_ids])
+    chosen = named & choose.dialogues_in(corpus, splits) if splits else named
+    if chosen.all():
         return corpus
-    if not keep:
+    if not chosen.any():
         there = ", ".join(sorted(set(corpus.split.tolist())))
-        raise UserError(f"No dialogue is left in the split {split!r}; the corpus has {there}.")
-    return corpora.select(corpus, keep)
+        raise UserError(f"No dialogue is left in the split {' or '.join(splits)!r}; the corpus has {there}.")
+    return choose.dialogues(corpus, chosen)
 
 
 def jsonl(prediction: Prediction) -> str:
-    """One line of JSON an utterance, with the fields of `prediction.UtteranceEmotion`."""
+    """Return one line of JSON an utterance, with the fields of `prediction.UtteranceEmotion`."""
     from ariigcn_jax.objective import tasks
 
     records: Iterable[dict[str, Any]] = map(dataclasses.asdict, prediction)
@@ -183,7 +179,7 @@ def jsonl(prediction: Prediction) -> str:
 
 
 def comma_separated(prediction: Prediction) -> str:
-    """One row an utterance (RFC 4180)."""
+    """Return CSV, one row an utterance (RFC 4180)."""
     from ariigcn_jax.objective import tasks
 
     corpus = prediction.corpus
@@ -207,7 +203,7 @@ def comma_separated(prediction: Prediction) -> str:
 
 
 def table(prediction: Prediction) -> str:
-    """For a terminal: a block for each dialogue."""
+    """Return a table for a terminal, a block for each dialogue."""
     from ariigcn_jax.objective import tasks
 
     header = ["turn", "speaker", "emotion", "prob.", "true", *prediction.corpus.modalities, "listened to (turn)"]
@@ -245,7 +241,7 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Names from data without what would steer a terminal."""
+    """Return names from data without control characters of a terminal."""
     return "".join(c if c.isprintable() else "�" for c in text)
 
 

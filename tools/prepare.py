@@ -22,8 +22,9 @@ import numpy as np
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data import targets
-from ariigcn_jax.data.fields import Fields, assemble, is_named_like_a_modality
-from ariigcn_jax.data.fields import targets as targets_of
+from ariigcn_jax.data.assemble import assemble
+from ariigcn_jax.data.assemble import targets as other_targets
+from ariigcn_jax.data.fields import Fields, is_named_like_a_modality
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.data.readers import layouts
 from ariigcn_jax.types import Corpus, UserError
@@ -154,7 +155,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     fields, corpus = _read(arguments.input, arguments)
     if arguments.label_names:
         corpus = _renamed(corpus, [n.strip() for n in arguments.label_names.split(",")])
-    others = {} if arguments.label != "label" else targets_of(fields, arguments.label)
+    others = {} if arguments.label != "label" else other_targets(fields, arguments.label)
     columnar.write(corpus, output, targets=others, overwrite=arguments.overwrite)
     _say_notes(corpus)
     print(f"{output}: {_size(corpus)}")

@@ -228,7 +228,7 @@ def _made_with_labels(corpus: Corpus) -> list[str]:
                 f"{modality}: along what tells the train labels apart, test is {ratio:.2f} times as wide as "
                 "train. Features that were made with the train labels look so (as do recordings of another kind, or "
                 "other shares of the labels): then validation dialogues out of train score better than new ones ever "
-                "will, and cannot choose; --config.data.leaky trains on what is as unsure as test"
+                "will, and cannot choose"
             )
     return found
 

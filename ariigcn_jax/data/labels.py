@@ -1,4 +1,4 @@
-"""The class names that published files leave out, classes made of sentiment scores, and classes that are merged."""
+"""Name the classes of published files, make classes of sentiment scores, and merge classes."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ LEVELS = tuple(str(level) for level in range(-MOST, MOST + 1))  # seven, of a se
 
 
 def by_sign(scores: np.ndarray) -> np.ndarray:
-    """[U] int: the class in `POLARITY` of sentiment scores, whose zero is neutral; -1 where a score is not finite."""
+    """Return [U] int, the class in `POLARITY` of sentiment scores, neutral at zero; -1 where a score is not finite."""
     return np.where(np.isfinite(scores), np.sign(np.nan_to_num(scores)) + 1, -1).astype(np.int64)
 
 
 def without_neutral(scores: np.ndarray) -> np.ndarray:
-    """[U] int: 0 negative, 1 positive, -1 (no label) where a score is zero or not finite."""
+    """Return [U] int, 0 negative, 1 positive, -1 (no label) where a score is zero or not finite."""
     return np.where(np.isfinite(scores) & (scores != 0), scores > 0, -1).astype(np.int64)
 
 
 def levels(scores: np.ndarray) -> np.ndarray:
-    """[U] int: the number in `LEVELS` of sentiment scores, rounded as the field's seven-way accuracy rounds them; -1
-    where a score is not finite."""
+    """Return [U] int, the number in `LEVELS` of sentiment scores, rounded as for seven-way accuracy; -1 where a score
+    is not finite."""
     return np.where(np.isfinite(scores), np.round(np.clip(np.nan_to_num(scores), -MOST, MOST)) + MOST, -1).astype(
         np.int64
     )
 
 
 def rarest(targets: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """[U] int: the rarest of the labels of each utterance, O where it has none.
+    """Return [U] int, the rarest of the labels of each utterance, O where it has none.
 
     Args:
       targets: [U, O] bool, which labels apply.
@@ -49,7 +49,7 @@ def rarest(targets: np.ndarray, counted: np.ndarray) -> np.ndarray:
 
 
 def renamings(text: str) -> dict[str, str]:
-    """Reads which classes get another name.
+    """Read which classes get another name.
 
     Args:
       text: `NAME=NEW` between commas; NAME= drops the class. Two classes with one new name are merged.
@@ -79,7 +79,7 @@ def renamings(text: str) -> dict[str, str]:
 def relabel(
     label: np.ndarray, names: Sequence[str], text: str, *, partly: bool = False
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Merges, renames and drops classes; doing so twice changes nothing more.
+    """Merge, rename and drop classes; doing so twice changes nothing more.
 
     Args:
       label: [U] int in [0, C), or UNLABELED.

@@ -1,4 +1,4 @@
-"""Standardisation of features by what the train split shows, ranks in their place, and copies of them that are
+"""Standardise features by what the train split shows, turn them into ranks, and append copies of them that are
 standardised within a speaker or a dialogue."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OPTIONS = (*COPIES, "ranked")  # of `data`: beginnings of modalities' names
 
 @dataclasses.dataclass(frozen=True)
 class Normalisation:
-    """Mean and scale of each feature, to be kept with the parameters that were trained on their result.
+    """Hold mean and scale of each feature, to be kept with the parameters that were trained on their result.
 
     Attributes:
       mean: modality -> [d_m] float32.
@@ -37,20 +37,21 @@ class Normalisation:
     quantiles: Mapping[Modality, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """A flat dictionary for a checkpoint: "<modality>/mean" and "<modality>/scale" -> [d_m] float32, and where
-        there are any "<modality>/quantiles" -> [K, n] float32."""
+        """Return a flat dictionary for a checkpoint.
+
+        "<modality>/mean" and "<modality>/scale" are [d_m] float32, "<modality>/quantiles", of ranks, [K, n]."""
         parts = {"mean": self.mean, "scale": self.scale, "quantiles": self.quantiles}
         return {f"{modality}/{part}": x for part, known in parts.items() for modality, x in known.items()}
 
     def standardise(self, modality: Modality, rows: np.ndarray) -> np.ndarray:
-        """Features [..., d_m] as the model takes them, float32, clipped to ±10 (choice)."""
+        """Return features [..., d_m] as the model takes them, float32, clipped to ±10 (choice)."""
         rows = with_ranks(rows, self.quantiles.get(modality))
         centred = rows.astype(np.float64) - self.mean[modality]
         return np.clip(centred / self.scale[modality], -CLIP, CLIP).astype(np.float32)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Normalisation:
-        """The inverse of `to_arrays`.
+        """Invert `to_arrays`.
 
         Args:
           arrays: "<modality>/mean" and "<modality>/scale" -> [d_m], "<modality>/quantiles" -> [K, n].
@@ -74,7 +75,7 @@ class Normalisation:
 
 
 def fit(corpus: Corpus) -> Normalisation:
-    """Mean and standard deviation of each feature over the train utterances that have the modality.
+    """Return mean and standard deviation of each feature over the train utterances that have the modality.
 
     Args:
       corpus: any corpus; only what is trained on is looked at, whether labelled or not.
@@ -93,7 +94,7 @@ def fit(corpus: Corpus) -> Normalisation:
 
 
 def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
-    """Standardises a corpus; missing rows stay zero and results are clipped to ±10 (choice).
+    """Standardise a corpus; missing rows stay zero and results are clipped to ±10 (choice).
 
     Args:
       corpus: the corpus, not standardised yet.
@@ -110,21 +111,31 @@ def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
 
 
 def copies(modality: Modality, data: Mapping[str, Any]) -> tuple[str, ...]:
-    """Within what the copies of a modality are standardised, in the order in which they follow its features.
+    """Return within what the copies of a modality are standardised, in the order in which they follow its features.
 
     Args:
       modality: its name.
-      data: the options `data` of a config, of which COPIES are read; one that is not there names nothing.
+      data: the options `data` of a config, of which COPIES are read.
     """
-    return tuple(within for option, within in COPIES.items() if modality.startswith(tuple(data.get(option, ()))))
+    return tuple(within for option, within in COPIES.items() if modality.startswith(tuple(data[option])))
+
+
+def raw_widths(widths: Mapping[Modality, int], data: Mapping[str, Any]) -> dict[Modality, int]:
+    """Return modality -> number of features as extracted.
+
+    Args:
+      widths: modality -> number of features with their copies.
+      data: as in `copies`.
+    """
+    return {m: width // (1 + len(copies(m, data))) for m, width in widths.items()}
 
 
 def with_copies(corpus: Corpus, data: Mapping[str, Any]) -> Corpus:
-    """Appends to modalities copies of their features, standardised over each dialogue, or over each speaker's
+    """Append to modalities copies of their features, standardised over each dialogue, or over each speaker's
     utterances in it.
 
-    What a voice or a face is like at rest, or a room, drops out of the copy, and no train statistics are needed for
-    people never heard (choice). The whole dialogue is used: not for streaming.
+    The copy lacks what is constant about a voice, a face or a room, and needs no train statistics, so it fits new
+    people (choice). It takes the whole dialogue, so it cannot be streamed.
 
     Args:
       corpus: any corpus.
@@ -148,7 +159,7 @@ def with_copies(corpus: Corpus, data: Mapping[str, Any]) -> Corpus:
 
 
 def ranked(corpus: Corpus, beginnings: Iterable[str]) -> Corpus:
-    """Marks the features of modalities, as they are now, to become their ranks among those of train (`rank`).
+    """Mark the features of modalities, as they are now, to become their ranks among those of train (`rank`).
 
     Args:
       corpus: any corpus, without copies yet.
@@ -159,11 +170,11 @@ def ranked(corpus: Corpus, beginnings: Iterable[str]) -> Corpus:
 
 
 def rank(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """The share of train utterances that have less of a feature, and half of those that have as much: a quantile
+    """Return the share of train utterances that have less of a feature, and half of those that have as much: a quantile
     transform (choice).
 
-    A rank keeps which of two utterances has more, and is deaf to how much more: the far tails of loudness, of pauses
-    and counts, longer for some voices than for others, end at 1.
+    A rank keeps which of two utterances has more, but not how much more, so long tails of loudness, pauses and counts
+    end at 1.
 
     Args:
       rows: [..., n].
@@ -184,7 +195,7 @@ def rank(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
 
 
 def _places(x: np.ndarray, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many quantiles [K, n] are below values [U, n], and how many are not above them: [U, n] int each."""
+    """Count how many quantiles [K, n] are below values [U, n], and how many are not above them: [U, n] int each."""
     if len(x) <= _FEW:  # as in a stream, where a search for each feature costs more than comparing with all quantiles
         return (quantiles < x[:, None]).sum(axis=1), (quantiles <= x[:, None]).sum(axis=1)
     low, high = np.empty(x.shape, np.int64), np.empty(x.shape, np.int64)
@@ -195,7 +206,7 @@ def _places(x: np.ndarray, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def with_ranks(rows: np.ndarray, quantiles: np.ndarray | None) -> np.ndarray:
-    """rows [..., d] with their first n features as ranks between quantiles [K, n]; as they are without any."""
+    """Return rows [..., d] with their first n features as ranks between quantiles [K, n]; as they are without any."""
     if quantiles is None:
         return rows
     count = quantiles.shape[1]
@@ -203,7 +214,7 @@ def with_ranks(rows: np.ndarray, quantiles: np.ndarray | None) -> np.ndarray:
 
 
 def _quantiles(features: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """Evenly spaced quantiles [K, count] float32 of the first features of rows [n]; one value for a constant one."""
+    """Return evenly spaced quantiles [K, count] float32 of rows' [n] first features; all one for a constant feature."""
     if not len(rows):
         return np.zeros((2, count), np.float32)
     if len(rows) > _SAMPLE:
@@ -215,7 +226,7 @@ def _quantiles(features: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray
 
 
 def _within(features: np.ndarray, group: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """features [U, d] standardised over the present rows of each group [U]."""
+    """Return features [U, d] standardised over the present rows of each group [U]."""
     rows, group = features[present].astype(np.float64), group[present]
     count = np.bincount(group, minlength=group.max(initial=0) + 1)[:, None]
     total = np.zeros((len(count), features.shape[1]))
@@ -231,7 +242,7 @@ def _within(features: np.ndarray, group: np.ndarray, present: np.ndarray) -> np.
 
 @dataclasses.dataclass(frozen=True)
 class Standardised:
-    """Memory-mapped features [U, d_m] that are standardised when rows of them are read; indexed as an array.
+    """Wrap memory-mapped features [U, d_m] that are standardised when rows of them are read; indexed as an array.
 
     Attributes:
       rows: [U, d_m] floats.
@@ -267,7 +278,7 @@ def _array(arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray:
 
 
 def _moments(features: np.ndarray, rows: np.ndarray, quantiles: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale of the rows [n] of features [U, d], the first as ranks, a chunk at a time."""
+    """Return mean and scale of the rows [n] of features [U, d], the first as ranks, a chunk at a time."""
     width = features.shape[1]
     if not len(rows):
         return np.zeros(width, np.float32), np.ones(width, np.float32)
@@ -296,7 +307,7 @@ def _standardise(corpus: Corpus, normalisation: Normalisation, modality: Modalit
         )
     lazy = Standardised(features, corpus.present[modality], normalisation, modality)
     if isinstance(features, np.memmap):
-        return lazy  # type: ignore[return-value]  # quacks like an array where rows are read
+        return lazy  # type: ignore[return-value]  # indexed like an array where rows are read
     result = np.empty(features.shape, np.float32)
     for start in range(0, len(result), _CHUNK):
         result[start : start + _CHUNK] = lazy[start : start + _CHUNK]

@@ -1,20 +1,25 @@
-"""Pack dialogues into rows of static shape (host, numpy): several dialogues share a row, so that little is padding."""
+"""Pack dialogues into rows of static shape: several dialogues share a row, so that little is padding.
+
+Every Batch is made here: `collect` for training, `batches` for prediction, `one_a_row` for streaming and export, and
+`empty` for shapes.
+"""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus
+from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Modality
 
 MOST_PADDING = 4  # slots that are computed for an utterance, at most, so that steps have the size asked for
+SHORTEST_ROW = 16  # slots of `batches`; longer rows come in steps of at most a half, so that few lengths compile
 
 
 class Layout(NamedTuple):
-    """How a split is laid out: `steps` batches an epoch of `rows` rows of `length` slots."""
+    """Say how a split is laid out: `steps` batches an epoch of `rows` rows of `length` slots."""
 
     steps: int
     rows: int
@@ -22,7 +27,7 @@ class Layout(NamedTuple):
 
 
 class Index(NamedTuple):
-    """Which utterances lie where in the rows of a split (host, numpy); the features are not in it.
+    """Say which utterances lie where in the rows of a split (numpy); the features are not in it.
 
     Attributes:
       source: [rows, L] int32, index of the utterance in the corpus; PADDING at padding.
@@ -38,7 +43,7 @@ class Index(NamedTuple):
 
 
 def fill_rows(lengths: Sequence[int], length: int, most: int = 0) -> list[list[int]]:
-    """Distributes dialogues over rows by best fit, longest first.
+    """Distribute dialogues over rows by best fit, longest first.
 
     Args:
       lengths: utterances of each dialogue, each in [0, length].
@@ -71,7 +76,7 @@ def fill_rows(lengths: Sequence[int], length: int, most: int = 0) -> list[list[i
 
 
 def plan(lengths: Sequence[int], batch_size: int) -> tuple[Layout, list[list[int]]]:
-    """Chooses the row length with the least padding, and the rows of a step so that steps hold `batch_size` dialogues.
+    """Choose the row length with the least padding, and the rows of a step so that steps hold `batch_size` dialogues.
 
     Where a step is less than one row, rows are filled less; but where rows are so long that steps of `batch_size`
     would mean more than MOST_PADDING times as many slots as utterances, steps hold more dialogues instead.
@@ -101,7 +106,7 @@ def plan(lengths: Sequence[int], batch_size: int) -> tuple[Layout, list[list[int
 
 
 def pieces(lengths: Sequence[int], longest: int, before: int, after: int) -> list[tuple[int, int, int, int, int]]:
-    """Cuts dialogues that are longer than `longest` into pieces of about equal size, each with what it can hear.
+    """Cut dialogues that are longer than `longest` into pieces of about equal size, each with what it can hear.
 
     Every utterance is its own in one piece; there it gets what it would get in the whole dialogue.
 
@@ -127,7 +132,7 @@ def pieces(lengths: Sequence[int], longest: int, before: int, after: int) -> lis
 def index(
     corpus: Corpus, split: str, batch_size: int, longest: int = 0, reach: tuple[int, int] | None = None
 ) -> tuple[Layout, Index]:
-    """Lays out one split of a corpus.
+    """Lay out one split of a corpus.
 
     Args:
       corpus: the conversations.
@@ -144,9 +149,28 @@ def index(
     starts = np.flatnonzero(np.diff(corpus.dialogue[chosen], prepend=-1))
     members = np.split(chosen, starts[1:]) if len(chosen) else []
     layout, cut, filled = _plan_pieces([len(m) for m in members], batch_size, longest, reach)
-    rows = layout.steps * layout.rows + 1
-    source, utterance, dialogue = (np.full((rows, layout.length), PADDING, np.int32) for _ in range(3))
-    n_node = np.zeros((rows, max((len(r) for r in filled), default=0) + 1), np.int32)
+    graphs = max((len(r) for r in filled), default=0) + 1
+    return layout, _place(members, cut, filled, (layout.steps * layout.rows + 1, layout.length), graphs)
+
+
+def _place(
+    members: Sequence[np.ndarray],
+    cut: Sequence[tuple[int, int, int, int, int]],
+    filled: Sequence[Sequence[int]],
+    shape: tuple[int, int],
+    graphs: int,
+) -> Index:
+    """Write pieces into rows.
+
+    Args:
+      members: the utterances of each dialogue.
+      cut: of `pieces`.
+      filled: for each row the numbers of its pieces; rows behind the last one stay empty.
+      shape: number of rows, and slots of a row.
+      graphs: S, more than the pieces of any row.
+    """
+    source, utterance, dialogue = (np.full(shape, PADDING, np.int32) for _ in range(3))
+    n_node = np.zeros((shape[0], graphs), np.int32)
     for row, contents in enumerate(filled):
         at = 0
         for number, piece in enumerate(contents):
@@ -157,14 +181,14 @@ def index(
             dialogue[row, at : at + size] = number
             n_node[row, number] = size
             at += size
-    n_node[:, -1] = layout.length - n_node[:, :-1].sum(axis=1)
-    return layout, Index(source, utterance, dialogue, n_node)
+    n_node[:, -1] = shape[1] - n_node[:, :-1].sum(axis=1)
+    return Index(source, utterance, dialogue, n_node)
 
 
 def _plan_pieces(
     lengths: Sequence[int], batch_size: int, longest: int, reach: tuple[int, int] | None
 ) -> tuple[Layout, list[tuple[int, int, int, int, int]], list[list[int]]]:
-    """`plan` over pieces; where dialogues are cut, at the length that needs the fewest slots."""
+    """Apply `plan` to pieces; where dialogues are cut, at the length that needs the fewest slots."""
     limits = [0]
     if longest and reach and max(lengths, default=0) > longest:
         least = 4 * sum(reach) + 1  # so that at most a third of what is computed is context
@@ -180,13 +204,34 @@ def _plan_pieces(
 def pack(
     corpus: Corpus, split: str, batch_size: int, longest: int = 0, reach: tuple[int, int] | None = None
 ) -> tuple[Layout, Batch]:
-    """`index`, and all its rows as one numpy Batch."""
+    """Return `index`'s layout, and all its rows as one numpy Batch."""
     layout, where = index(corpus, split, batch_size, longest, reach)
     return layout, collect(corpus, where, np.arange(len(where.source)))
 
 
+def batches(corpus: Corpus, most_rows: Callable[[int], int]) -> Iterator[Batch]:
+    """Pack whole dialogues of all splits into numpy Batches of few different shapes.
+
+    Lengths and numbers of rows are rounded up, so that conversations of arbitrary lengths compile the forward pass a
+    handful of times. `Batch.utterance` says which utterance is where.
+
+    Args:
+      corpus: at least one utterance, in the model's form.
+      most_rows: slots of a row -> rows that a batch may have.
+    """
+    members = np.split(np.arange(len(corpus)), np.flatnonzero(np.diff(corpus.dialogue)) + 1)
+    lengths = [len(m) for m in members]
+    length = _row_length(max(lengths))
+    filled, cut, most = fill_rows(lengths, length), pieces(lengths, 0, 0, 0), max(1, most_rows(length))
+    for first in range(0, len(filled), most):
+        rows = filled[first : first + most]
+        count = min(_power_of_two(len(rows)), most)
+        where = _place(members, cut, rows, (count, length), _power_of_two(1 + max(map(len, rows))))
+        yield collect(corpus, where, np.arange(count))
+
+
 def collect(corpus: Corpus, where: Index, rows: np.ndarray) -> Batch:
-    """The rows with the numbers `rows` [n] as a numpy Batch; of the features only those are read."""
+    """Return the rows with the numbers `rows` [n] as a numpy Batch; only their features are read."""
     source, utterance = where.source[rows], where.utterance[rows]
     real, counted = source != PADDING, utterance != PADDING
     present = {m: corpus.present[m][source] & real for m in corpus.modalities}
@@ -208,12 +253,59 @@ def collect(corpus: Corpus, where: Index, rows: np.ndarray) -> Batch:
     if corpus.ratings is not None:
         rated = counted & np.isfinite(corpus.ratings[source]).all(axis=-1)
         fields |= {"rated": rated, "ratings": np.where(rated[..., None], corpus.ratings[source], 0)}
-    if corpus.part is not None:
-        fields["part"] = np.where(real, corpus.part[source], PADDING).astype(np.int32)
+    if corpus.fold is not None:
+        fields["fold"] = np.where(real, corpus.fold[source], PADDING).astype(np.int32)
     return Batch(**fields)
 
 
+def one_a_row(
+    features: Mapping[Modality, Any], present: Mapping[Modality, Any], speaker: Any, real: Any, xp: Any = np
+) -> Batch:
+    """Make a Batch of conversations that lie in rows already, one in each, without labels.
+
+    Args:
+      features: modality -> [R, L, d_m] float32, as the model takes them; zero where missing.
+      present: modality -> [R, L] bool.
+      speaker: [R, L] int32.
+      real: [R, L] bool; False at padding, which may lie before or behind the conversation.
+      xp: `numpy`, or `jax.numpy` where the arrays are traced.
+    """
+    place = xp.where(real, 0, PADDING).astype(np.int32)
+    sizes = xp.stack([real.sum(axis=1), (~real).sum(axis=1)], axis=1)
+    return Batch(
+        features=dict(features),
+        present=dict(present),
+        dialogue=place,
+        speaker=xp.where(real, speaker, 0).astype(np.int32),
+        label=xp.full(real.shape, UNLABELED, np.int32),
+        n_node=sizes.astype(np.int32),
+        row=xp.arange(len(real), dtype=np.int32),
+        utterance=place,
+    )
+
+
+def empty(widths: Mapping[Modality, int]) -> Batch:
+    """Make a numpy Batch of one empty slot, to find the shapes of a model's parameters with.
+
+    Args:
+      widths: modality -> d_m.
+    """
+    nothing = np.zeros((1, 1), bool)
+    features = {m: np.zeros((1, 1, width), np.float32) for m, width in widths.items()}
+    return one_a_row(features, dict.fromkeys(widths, nothing), np.zeros((1, 1), np.int32), nothing)
+
+
 def fill(batch: Batch | Index) -> float:
-    """Share of the computed nodes that are utterances on their own account (host, numpy), in [0, 1]; the row that pads
-    batches aside."""
+    """Return the share of the computed nodes that are scored utterances, in [0, 1]; the row that pads batches aside."""
     return float(np.mean(np.asarray(batch.utterance[:-1]) != PADDING))
+
+
+def _power_of_two(least: int) -> int:
+    """Return the smallest power of two of at least `least`."""
+    return 1 << (least - 1).bit_length()
+
+
+def _row_length(longest: int) -> int:
+    """Return the first of 16, 24, 32, 48, 64, … that is at least `longest`."""
+    power = max(_power_of_two(longest), SHORTEST_ROW)
+    return power * 3 // 4 if longest <= power * 3 // 4 and power > SHORTEST_ROW else power

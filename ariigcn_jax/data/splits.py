@@ -1,4 +1,4 @@
-"""Splits by dialogue that depend on names in the corpus and on nothing else.
+"""Split a corpus by dialogue, by names in the corpus and nothing else.
 
 What is held out for testing (`data.split`), while all other dialogues are trained on, or left out of the corpus
 (`data.without`), is written in one of three ways:
@@ -29,7 +29,7 @@ EXAMPLES = "speaker=Ann, dialogue_id=Ses01*, fold1of5, fold1of5:speaker or sessi
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """Which dialogues are held out; made by `parse`.
+    """Say which dialogues are held out; made by `parse`.
 
     Attributes:
       option: of the config that it is the value of.
@@ -49,7 +49,7 @@ class HeldOut:
 
 
 def parse(text: str, option: str = "data.split") -> HeldOut:
-    """Reads what is held out; how it is written is in the module's docstring.
+    """Read what is held out; how it is written is in the module's docstring.
 
     Args:
       text: as it was written.
@@ -70,8 +70,8 @@ def parse(text: str, option: str = "data.split") -> HeldOut:
 
 
 def expand(names: Iterable[str]) -> list[str]:
-    """What is held out in turn, each once: `sessions` stands for IEMOCAP's five, `5folds` and `5folds:FIELD` for the
-    folds."""
+    """Return what is held out in turn, each once; `sessions` stands for IEMOCAP's five, `5folds` and `5folds:FIELD` for
+    the folds."""
     found: list[str] = []
     for name in names:
         if folds := re.fullmatch(r"(\d+)folds(:\w+)?", name):
@@ -82,7 +82,7 @@ def expand(names: Iterable[str]) -> list[str]:
 
 
 def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_ids: Sequence[str]) -> np.ndarray:
-    """[dialogues] bool, those that are held out.
+    """Return [dialogues] bool, those that are held out.
 
     Folds are dealt, one group of dialogues after the other, in the order of the SHA-256 of their first names (choice).
 
@@ -112,7 +112,7 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
                 f"is left to train on. It has {few}"
             )
         return held
-    there = known[value] != ""  # nobody is no one person
+    there = known[value] != ""  # an empty speaker groups nothing
     group = _groups(dialogue[there], value[there], len(dialogue_ids), len(known))
     by_name = np.argsort(np.asarray(dialogue_ids, object))
     groups, place = np.unique(group[by_name], return_index=True)
@@ -127,7 +127,7 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
 
 
 def _groups(dialogue: np.ndarray, value: np.ndarray, dialogues: int, values: int) -> np.ndarray:
-    """[dialogues] int, equal for those that are joined by values that they share, directly or through others."""
+    """Return [dialogues] int, equal for those that are joined by values that they share, directly or through others."""
     group = np.arange(dialogues)
     while True:
         least, joined = np.full(values, dialogues), group.copy()
@@ -139,7 +139,7 @@ def _groups(dialogue: np.ndarray, value: np.ndarray, dialogues: int, values: int
 
 
 def carve(dialogue_ids: Iterable[str], fraction: float, salt: str) -> frozenset[str]:
-    """Picks a share of the dialogues, the same one in every process and for every order of the file.
+    """Pick a share of the dialogues, the same one in every process and for every order of the file.
 
     The dialogues with the smallest SHA-256 of salt and name are picked (choice): no random number generator, whose
     stream may change between versions, is in it.
@@ -166,7 +166,7 @@ def carve(dialogue_ids: Iterable[str], fraction: float, salt: str) -> frozenset[
 
 
 def cross_validated(corpus: Corpus, models: int) -> Corpus:
-    """Deals the dialogues of train and validation to models, each of which leaves its own out of training and is
+    """Deal the dialogues of train and validation to models, each of which leaves its own out of training and is
     validated on them, so that nothing is held back from all.
 
     They are dealt in turn, those with a label first, in the order of the SHA-256 of their names (choice).
@@ -176,7 +176,7 @@ def cross_validated(corpus: Corpus, models: int) -> Corpus:
       models: K, how many, two at least.
 
     Returns:
-      The corpus with `part`; what is not the test split has the split "valid".
+      The corpus with `fold`; splits stay as they are.
 
     Raises:
       UserError: there are fewer labelled dialogues than models.
@@ -186,14 +186,14 @@ def cross_validated(corpus: Corpus, models: int) -> Corpus:
     if len(labelled) < models:
         raise UserError(
             f"data.cross_validation=True: {corpus.name} has {len(labelled)} labelled dialogue(s) to train and validate "
-            f"on, fewer than members={models}, each of which leaves out another part of them. Ask for fewer members."
+            f"on, fewer than members={models}, each of which leaves out a fold of them. Ask for fewer members."
         )
     names, first = corpus.dialogue_ids, set(labelled.tolist())
+    # "part" salts the hash since there are folds; another word would deal other folds
     order = sorted(dealt.tolist(), key=lambda d: (d not in first, _digest("part", names[d]), names[d]))
-    part = np.full(len(names), -1, np.int32)
-    part[order] = np.arange(len(order)) % models
-    split = np.where(corpus.split == "test", corpus.split, "valid")
-    return dataclasses.replace(corpus, split=split, part=part[corpus.dialogue])
+    fold = np.full(len(names), -1, np.int32)
+    fold[order] = np.arange(len(order)) % models
+    return dataclasses.replace(corpus, fold=fold[corpus.dialogue])
 
 
 def _digest(salt: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Generated conversations whose structure is known, for tests, for trying the model and for measuring it.
+"""Generate conversations whose structure is known, for tests, for trying the model and for measuring it.
 
 Each speaker's emotion is a chain: it lasts (inertia), spreads (contagion) or is drawn anew. Each modality shows only
 some of the emotions, so that no modality alone suffices, and noise makes the neighbouring turns worth looking at.
@@ -57,7 +57,7 @@ def generate(
     label_names: Sequence[str] = (),
     last_only: bool = False,
 ) -> Corpus:
-    """Generates a corpus; the same arguments give the same corpus.
+    """Generate a corpus; the same arguments give the same corpus.
 
     Args:
       seed: of every random draw, at least 0.
@@ -142,7 +142,7 @@ def generate(
 
 
 def _lingering(rng: np.random.Generator, label: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """[U] int: the class of the utterance before, where it lingers, else 0."""
+    """Return [U] int, the class of the utterance before, where it lingers, else 0."""
     before = np.concatenate([[0], label[:-1]])
     before[np.cumsum(lengths) - lengths] = 0  # nothing lingers from another dialogue
     return np.where((rng.random(len(label)) < _LINGERING) & (before != label), before, 0)
@@ -155,7 +155,7 @@ def _targets(
     classes: int,
     names: Sequence[str],
 ) -> tuple[np.ndarray, Sequence[str]]:
-    """[U, O] and O names, as `targets.attach` takes them: of several labels where there is `also`, else a score."""
+    """Return [U, O] and O names, as `targets.attach` takes them: several labels where there is `also`, else a score."""
     if also is None:
         scores = label - labels.MOST + rng.uniform(-0.5, 0.5, size=len(label))
         return np.clip(scores, -labels.MOST, labels.MOST)[:, None], names or ("sentiment",)
@@ -172,7 +172,7 @@ def _with_last_labels(corpus: Corpus) -> Corpus:
 def _dialogue(
     rng: np.random.Generator, length: int, speakers: int, prior: np.ndarray, inertia: float, contagion: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Who speaks ([T] int) and with which emotion ([T] int)."""
+    """Draw who speaks ([T] int) and with which emotion ([T] int)."""
     who, what = np.zeros(length, int), np.zeros(length, int)
     last: dict[int, int] = {}
     speaker = int(rng.integers(speakers))
@@ -199,23 +199,23 @@ def _by_appearance(who: np.ndarray) -> np.ndarray:
 
 
 def _shown(modality: int, modalities: int, classes: int) -> np.ndarray:
-    """[C] bool: the classes that a modality tells apart."""
+    """Return [C] bool, the classes that a modality tells apart."""
     return np.arange(classes) % modalities == modality % min(modalities, classes)
 
 
 def _directions(rng: np.random.Generator, classes: int) -> np.ndarray:
-    """[C, C + spare] orthonormal rows."""
+    """Return [C, C + spare] orthonormal rows."""
     size = classes + _SPARE
     return np.linalg.qr(rng.normal(size=(size, size)))[0][:classes]
 
 
 def _map(rng: np.random.Generator, size: int, width: int) -> np.ndarray:
-    """[size, d_m]."""
+    """Return [size, d_m]."""
     return rng.normal(size=(size, width)) / np.sqrt(size)
 
 
 def _view(rng: np.random.Generator, size: int, rotation: float) -> tuple[np.ndarray, np.ndarray]:
-    """A rotation of [size] by `rotation` quarter turns in random planes (an odd dimension stays), and a direction."""
+    """Return a rotation by `rotation` quarter turns in random planes (an odd dimension stays), and a direction."""
     basis = np.linalg.qr(rng.normal(size=(size, size)))[0]
     angle, turn = rotation * np.pi / 2, np.eye(size)
     for plane in range(0, size - 1, 2):
@@ -228,7 +228,7 @@ def _view(rng: np.random.Generator, size: int, rotation: float) -> tuple[np.ndar
 
 
 def _split(dialogues: int, valid: float, test: float) -> np.ndarray:
-    """[dialogues] str. They are exchangeable, so the last ones may be held out."""
+    """Return [dialogues] str; dialogues are exchangeable, so the last ones are held out."""
     held = [round(valid * dialogues), round(test * dialogues)]
     if sum(held) >= dialogues:
         raise UserError(f"valid = {valid} and test = {test} leave none of the {dialogues} dialogues for training.")

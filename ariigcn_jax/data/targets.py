@@ -1,4 +1,4 @@
-"""The truth of each task: a field of a file → what is learnt, and the class that contrast and pictures go by.
+"""Read the truth of a task from a field: what is learnt, and the class that contrast and pictures use.
 
 TARGETS names the tasks and how their truth is read. A score is a number in [-3, 3]; its class is the nearest of the
 seven whole ones (choice). Several labels are a row of zeros and ones; the class of an utterance is the rarest of its

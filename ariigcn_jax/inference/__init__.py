@@ -1,1 +1,1 @@
-"""Trained models: prediction, streaming, export."""
+"""Load trained models; predict, stream and export."""

@@ -1,4 +1,4 @@
-"""A trained model → a folder that answers without this package.
+"""Export a trained model to a folder that answers without this package.
 
 model.stablehlo           the network by jax.export, for conversations of any number and length, on cpu, cuda and tpu
 parameters.safetensors    parameters, mean, scale and quantiles of the features, temperature
@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax.data.normalisation import CLIP, FLOOR
+from ariigcn_jax.data import packing, traced
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.inference import model_card
 from ariigcn_jax.inference.prediction import forward
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
 from ariigcn_jax.objective import tasks
-from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, UserError
+from ariigcn_jax.types import Array, UserError
 
 if TYPE_CHECKING:
     from ariigcn_jax.inference.model import TrainedModel
@@ -41,7 +41,7 @@ LONGEST = 512  # utterances of a conversation, where each hears all others
 def write(
     model: TrainedModel, folder: str | Path, *, longest: int = LONGEST, platforms: Sequence[str] = PLATFORMS
 ) -> Path:
-    """Writes the artefact.
+    """Write the artefact.
 
     Args:
       model: what to export.
@@ -93,7 +93,7 @@ def write(
 
 
 def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
-    """All numbers of the artefact by name: "params/…", "normalisation/<modality>/mean", "…/scale" and, of
+    """Return all numbers of the artefact by name: "params/…", "normalisation/<modality>/mean", "…/scale" and, of
     ranks, "…/quantiles", and "temperature".
 
     Generators and contrast heads, which no answer needs, are left out.
@@ -108,7 +108,7 @@ def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
 def lower(
     model: TrainedModel, network: Model, weights: Mapping[str, np.ndarray], platforms: Sequence[str]
 ) -> jax.export.Exported:
-    """(weights, input as `standalone.pack` makes it, for B conversations) -> answers [B, T, O]; B and T open."""
+    """Lower (weights, input of `standalone.pack` for B conversations) -> answers [B, T, O]; B and T stay open."""
     batch, length = jax.export.symbolic_shape("b, t", constraints=[f"t >= {_shortest(network)}"])
 
     def array(dtype: Any, *more: int) -> jax.ShapeDtypeStruct:
@@ -129,61 +129,23 @@ def lower(
 
 
 def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], conversation: Any) -> Array:
-    """Answers [T, O] of one conversation, as `tasks.Task.decode` gives them."""
+    """Return answers [T, O] of one conversation, as `tasks.Task.decode` gives them."""
     real, speaker = conversation["real"], conversation["speaker"]
     present = {m: conversation["present"][m] & real for m in model.modalities}
     features = {}
     for m in model.modalities:
+        names = ("mean", "scale", *(["quantiles"] if m in model.normalisation.quantiles else []))
+        statistics = {name: weights[f"normalisation/{m}/{name}"] for name in names}
         raw = conversation["features"][m]
-        groups = {"dialogue": jnp.zeros_like(speaker), "speaker": speaker}
-        copies = [_within(raw, groups[within], present[m]) for within in model.copies[m]]
-        ranks = _rank(raw, weights[f"normalisation/{m}/quantiles"]) if m in model.normalisation.quantiles else raw
-        x = jnp.concatenate([ranks, *copies], axis=-1)
-        x = (x - weights[f"normalisation/{m}/mean"]) / weights[f"normalisation/{m}/scale"]
-        features[m] = jnp.where(present[m][:, None], jnp.clip(x, -CLIP, CLIP), 0)
-    batch = Batch(
-        features={m: x[None] for m, x in features.items()},
-        present={m: x[None] for m, x in present.items()},
-        dialogue=jnp.where(real, 0, PADDING)[None],
-        speaker=jnp.where(real, speaker, 0)[None],
-        label=jnp.full_like(speaker, UNLABELED)[None],
-        n_node=jnp.stack([real.sum(), (~real).sum()])[None],
-        row=jnp.zeros(1, jnp.int32),
-        utterance=jnp.where(real, 0, PADDING)[None],
-    )
+        features[m] = traced.standardise(raw, present[m], speaker, model.copies[m], **statistics)
+    one: dict[str, Any] = jax.tree.map(lambda x: x[None], dict(features=features, present=present))
+    batch = packing.one_a_row(**one, speaker=speaker[None], real=real[None], xp=jnp)
     outputs = forward(network, model.task, model.members)(_nested(weights), batch)
     return tasks.get(model.task).decode(outputs.logits[0] / weights["temperature"])
 
 
-def _rank(x: Array, quantiles: Array) -> Array:
-    """As `corpus.normalisation.rank`, traced: x [T, d] between quantiles [K, d]."""
-    last = len(quantiles) - 1
-
-    def one(x: Array, known: Array) -> Array:
-        low, high = (jnp.searchsorted(known, x, side) for side in ("left", "right"))
-        after = jnp.clip(low, 1, last)
-        start, end = known[after - 1], known[after]
-        between = after - 1 + (x - start) / jnp.maximum(end - start, jnp.finfo(x.dtype).tiny)
-        share = jnp.where(high > low, (low + high - 1) / 2, jnp.clip(between, 0, last)) / last
-        return jnp.where(known[0] == known[-1], 0.5, share)
-
-    return jax.vmap(one, in_axes=1, out_axes=1)(x, quantiles)
-
-
-def _within(x: Array, group: Array, present: Array) -> Array:
-    """As a copy of `corpus.normalisation.with_copies`, traced: x [T, d] standardised over each group's present rows."""
-    same = ((group[:, None] == group[None, :]) & present[:, None] & present[None, :]).astype(x.dtype)
-    share = same / jnp.maximum(same.sum(axis=1, keepdims=True), 1)
-    mean = jnp.matmul(share, x, precision="highest")
-    centred = x - mean
-    # A deviation is that of each row's own group, so squares of rows are averaged as they stand.
-    deviation = jnp.sqrt(jnp.matmul(share, jnp.square(centred), precision="highest"))
-    constant = deviation < FLOOR * (1 + jnp.abs(mean))  # relative too: float32 leaves a rest where float64 leaves none
-    return jnp.where(present[:, None], jnp.clip(centred / jnp.where(constant, 1, deviation), -CLIP, CLIP), 0)
-
-
 def _nested(weights: Mapping[str, Array]) -> dict[str, Any]:
-    """Parameters by name -> the tree that linen takes."""
+    """Return the tree of parameters that linen takes, of parameters by name."""
     tree: dict[str, Any] = {}
     for name, x in weights.items():
         if name.startswith("params/"):
@@ -196,7 +158,7 @@ def _nested(weights: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:
-    """The network in a form that leaves the length open, and the longest conversation where there is a limit.
+    """Return the network in a form for any length, and the longest conversation where there is a limit.
 
     The band kernel over blocks never asks how long a row is; a whole dialogue becomes a window that reaches as far.
     """
@@ -210,7 +172,7 @@ def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:
 
 
 def _shortest(network: Model) -> int:
-    """Fewest slots for which the window and a block fit into a row, whatever its length."""
+    """Return the fewest slots that a row must have for the window and a block."""
     window = network.options.graph
     least = max(window.past, window.future, window.block) + 1
     return -(-least // BLOCK) * BLOCK

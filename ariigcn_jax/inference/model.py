@@ -1,11 +1,11 @@
-"""A finished (or unfinished) run → the trained model, ready to be applied to conversations."""
+"""Load the trained model of a run, finished or not, and apply it to conversations."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,24 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ariigcn_jax import __version__
-from ariigcn_jax.data import Normalisation, labels, normalisation, packing, targets
-from ariigcn_jax.data.readers import conversations as conversations
+from ariigcn_jax.data import Normalisation, normalisation, packing, prepare
+from ariigcn_jax.data.readers import conversations
 from ariigcn_jax.inference.prediction import Prediction, explain, forward, predict
 from ariigcn_jax.inference.streaming import Stream
 from ariigcn_jax.nn import graph
 from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
-from ariigcn_jax.runs import checkpoint, runner
+from ariigcn_jax.runs import checkpoint, runner, version
 from ariigcn_jax.runs.workdir import CONFIG
 from ariigcn_jax.training import build
-from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Corpus, Description, Modality, Outputs, UserError
+from ariigcn_jax.types import Array, Batch, Corpus, Description, Modality, Outputs, UserError
 
-SHORTEST_ROW = 16  # slots; longer rows come in steps of at most a half, so that a new length seldom compiles anew
 BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more): bounds the memory of attention weights
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """The model of a run's chosen epoch; made by `load`.
+    """Hold the model of a run's chosen epoch; made by `load`.
 
     Attributes:
       path: the run's work directory.
@@ -69,7 +67,7 @@ class TrainedModel:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """O names: of the classes, of the score, or of the labels."""
+        """Return O names: of the classes, of the score, or of the labels."""
         return self.target_names or self.label_names
 
     @property
@@ -78,17 +76,16 @@ class TrainedModel:
 
     @property
     def copies(self) -> dict[Modality, tuple[str, ...]]:
-        """modality -> within what the copies of its features are standardised that follow them."""
+        """Return modality -> within what the copies of its features are standardised that follow them."""
         return {m: normalisation.copies(m, self.config.data) for m in self.modalities}
 
     @property
     def raw_widths(self) -> dict[Modality, int]:
-        """modality -> number of features as extracted, without copies."""
-        copies = self.copies
-        return {m: width // (1 + len(copies[m])) for m, width in self.widths.items()}
+        """Return modality -> number of features as extracted, without copies."""
+        return normalisation.raw_widths(self.widths, self.config.data)
 
     def outputs(self, batch: Batch) -> Outputs:
-        """The forward pass, compiled once for each shape of batch (see `batches`).
+        """Run the forward pass, compiled once for each shape of batch (see `batches`).
 
         Args:
           batch: packed from a corpus that went through `prepare`.
@@ -104,10 +101,10 @@ class TrainedModel:
         return jax.jit(forward(self.model, self.task, self.members))
 
     def __call__(self, conversation: Corpus | Iterable[conversations.Utterance]) -> Prediction:
-        """Predicts the emotion of every utterance.
+        """Predict the emotion of every utterance.
 
         Args:
-          conversation: utterances in time order, as in `corpus.conversation`; or a corpus, as read.
+          conversation: utterances in time order, as in `readers.conversations`; or a corpus, as read.
 
         Returns:
           Probabilities, what each modality contributed, and attention.
@@ -120,7 +117,7 @@ class TrainedModel:
         return predict(self, conversation)
 
     def stream(self, *, explain: bool = False) -> Stream:
-        """Predicts conversations while they go on.
+        """Predict conversations while they go on.
 
         Args:
           explain: whether contributions of the modalities and attended utterances are wanted too (a forward pass for
@@ -135,7 +132,7 @@ class TrainedModel:
         return Stream(self, explain)
 
     def explained(self, batch: Batch, removal: bool) -> tuple[Array, dict[Modality, Array]]:
-        """`prediction.explain` of this model, compiled once for each shape of batch."""
+        """Run `prediction.explain` of this model, compiled once for each shape of batch."""
         return self._explain(self.params, self.temperature, batch, removal)
 
     @functools.cached_property
@@ -145,76 +142,34 @@ class TrainedModel:
         return jax.jit(functools.partial(explain, network, self.modalities, read), static_argnums=3)
 
     def prepare(self, corpus: Corpus) -> Corpus:
-        """Brings a corpus into the model's form.
-
-        Args:
-          corpus: as read, not standardised. Modalities that the model does not know are dropped, those that it knows
-            and the corpus lacks count as missing, and labels are matched by name; `notes` says so.
-
-        Returns:
-          The model's modalities in its order, standardised; the model's labels.
-
-        Raises:
-          UserError: a modality has another width, or none is known to the model.
-        """
-        if not set(corpus.modalities) & set(self.modalities):
-            raise UserError(
-                f"The corpus {corpus.name!r} has the modalities {', '.join(corpus.modalities)}, but this model knows "
-                f"only {', '.join(self.modalities)}. Name its features as in training."
-            )
-        for m, width in self.raw_widths.items():
-            if m in corpus.features and corpus.features[m].shape[1] != width:
-                raise UserError(
-                    f"{corpus.name}: {m} has {corpus.features[m].shape[1]} features an utterance, but this model was "
-                    f"trained on {width}. Give features of the same extractor as in training."
-                )
-        notes = list(corpus.notes)
-        if unknown := [m for m in corpus.modalities if m not in self.widths]:
-            notes.append(f"{', '.join(unknown)}: not used, the model was not trained on it")
-        if absent := [m for m in self.modalities if m not in corpus.features]:
-            notes.append(f"{', '.join(absent)}: missing, the model goes by the other modalities")
-        for m in self.modalities:
-            if m in corpus.features and (lacking := int((~corpus.present[m]).sum())):
-                notes.append(f"{m}: missing in {lacking} of {len(corpus)} utterances")
-        corpus = normalisation.with_copies(corpus, self.config.data)
-        here = {m: corpus.features[m] for m in self.modalities if m in corpus.features}
-        corpus = normalisation.apply(dataclasses.replace(corpus, features=here), self.normalisation)
-        count = len(corpus)
-        label, found = _match_labels(corpus, self.label_names, self.config.data.get("relabel", ""))
-        if targets.of(self.task) is not None:
-            corpus, label, found = _match_targets(corpus, self, label)
-        return dataclasses.replace(
+        """Bring a corpus, as read, into the model's form: `data.prepare.match` with what this model was trained on."""
+        return prepare.match(
             corpus,
-            features={
-                m: corpus.features[m] if m in here else np.zeros((count, width), np.float32)
-                for m, width in self.widths.items()
-            },
-            present={m: corpus.present[m] if m in here else np.zeros(count, bool) for m in self.widths},
-            label=label,
+            self.config.data,
+            self.normalisation,
+            widths=self.widths,
+            task=self.task,
             label_names=self.label_names,
-            notes=(*notes, *found),
+            target_names=self.target_names,
         )
 
     def batches(self, corpus: Corpus) -> Iterator[Batch]:
-        """Packs a corpus that went through `prepare` into batches of few different shapes, all splits together.
+        """Pack a corpus that went through `prepare` into batches of few different shapes, all splits together.
 
         Lengths and numbers of rows are rounded up, so that conversations of arbitrary lengths compile the forward pass
         a handful of times. `Batch.utterance` says which utterance is where.
         """
-        members = np.split(np.arange(len(corpus)), np.flatnonzero(np.diff(corpus.dialogue)) + 1)
-        length = _row_length(max(map(len, members)))
-        past, future = graph.window(self.model.options.graph.past, self.model.options.graph.future, length)
-        filled = packing.fill_rows([len(m) for m in members], length)
-        most = max(1, BATCH_EDGES // (length * (past + 1 + future)))
-        for first in range(0, len(filled), most):
-            rows = filled[first : first + most]
-            yield _pack(
-                corpus, [[members[d] for d in row] for row in rows], min(_power_of_two(len(rows)), most), length
-            )
+
+        def most_rows(length: int) -> int:
+            window = self.model.options.graph
+            past, future = graph.window(window.past, window.future, length)
+            return BATCH_EDGES // (length * (past + 1 + future))
+
+        return packing.batches(corpus, most_rows)
 
 
 def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
-    """Loads the trained model of a run; changes nothing there, and the run may be under way.
+    """Load the trained model of a run; change nothing there. The run may be under way.
 
     Args:
       run: the run's work directory.
@@ -231,18 +186,21 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     if not (path / CONFIG).is_file():
         what = "is not the folder of a run" if path.is_dir() else "there is no such folder"
         raise UserError(f"{path}: {what}. Give the work directory of a run: what --workdir named, or one under runs/.")
+    version.check(path)
     best, data = checkpoint.read_best(path)
-    described = _described(path)
+    if not (path / runner.CORPUS).exists():
+        raise version.refusal(path, None)
+    described = _read_json(path / runner.CORPUS)
     config = FrozenConfigDict(_read_json(path / CONFIG))
     widths = {m["name"]: int(m["width"]) for m in described["modalities"]}
     label_names = tuple(described["label_names"])
     model = _rebuild(path, config, widths, described)
     task, target_names = described["task"], tuple(described["target_names"])
     index, seed = _choose_seed(path, config, best["score"], seed)
-    members = config.get("members", 1)  # which runs of before there were several do not say
+    members = config.members
     mine = index if members == 1 else slice(index * members, (index + 1) * members)
     params = jax.tree.map(lambda x: jnp.asarray(x[mine]), best["params"])
-    _check_params(path, model, members, params, described["version"])
+    _check_params(path, model, members, params)
     results = _read_json(path / runner.RESULTS) if (path / runner.RESULTS).exists() else None
     return TrainedModel(
         path=path,
@@ -272,24 +230,6 @@ def _read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _described(path: Path) -> dict[str, Any]:
-    """corpus.json; refuses that of another version."""
-    if not (path / runner.CORPUS).exists():
-        raise _another_version(path, "an earlier version", f"it has no {runner.CORPUS}")
-    content = _read_json(path / runner.CORPUS)
-    if content.get("format") != runner.FORMAT:
-        problem = f"its {runner.CORPUS} has the format {content.get('format')}, and {runner.FORMAT} is read here"
-        raise _another_version(path, f"version {content.get('version')}", problem)
-    return content
-
-
-def _another_version(path: Path, version: str, problem: str) -> UserError:
-    return UserError(
-        f"{path}: this run was made by {version} of ariigcn_jax, and this is version {__version__}: {problem}. Use the "
-        "version that made it (environment.json in its folder names the commit), or train again."
-    )
-
-
 def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], described: Mapping[str, Any]) -> Model:
     """Build the network as training built it, for what corpus.json describes."""
     classes, outputs = len(described["label_names"]), len(described["target_names"] or described["label_names"])
@@ -298,8 +238,9 @@ def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], 
         return build.make_model(ConfigDict(config), description)
     except (AttributeError, KeyError, TypeError) as error:
         problem = str(error).splitlines()[0].strip("\"'") if str(error) else type(error).__name__
-        version = f"version {described['version']}"
-        raise _another_version(path, version, f"its options do not fit ({problem})") from error
+        raise UserError(
+            f"{path}: the options in its {CONFIG} do not fit this version ({problem}). Copy the run's folder again."
+        ) from error
 
 
 def _choose_seed(path: Path, config: FrozenConfigDict, scores: np.ndarray, seed: int | None) -> tuple[int, int]:
@@ -313,9 +254,10 @@ def _choose_seed(path: Path, config: FrozenConfigDict, scores: np.ndarray, seed:
     return index, seeds[index]
 
 
-def _check_params(path: Path, model: Model, members: int, params: Any, version: str) -> None:
-    """Parameters against what the network wants, by name and shape."""
-    wanted = jax.eval_shape(lambda: model.init(jax.random.key(0), _nothing(model), False))["params"]
+def _check_params(path: Path, model: Model, members: int, params: Any) -> None:
+    """Check parameters against what the network needs, by name and shape."""
+    sample = packing.empty(dict(model.description.widths))
+    wanted = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch, False), sample)["params"]
     if members > 1:
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), wanted)
     stored, expected = (
@@ -326,98 +268,10 @@ def _check_params(path: Path, model: Model, members: int, params: Any, version: 
     if different:
         has, takes = (shapes.get(different[0], "not there") for shapes in (stored, expected))
         problem = f"its parameters differ, {different[0]} for one: {has} in the checkpoint, {takes} by its {CONFIG}"
-        if version == __version__:
-            raise UserError(f"{path}: {problem}. One of the two is of another run; copy the run's folder again.")
-        raise _another_version(path, f"version {version}", problem)
-
-
-def _nothing(model: Model) -> Batch:
-    """A batch of one empty slot."""
-    return Batch(
-        features={m: jnp.zeros((1, 1, width)) for m, width in model.description.widths},
-        present={m: jnp.zeros((1, 1), bool) for m, _ in model.description.widths},
-        dialogue=jnp.full((1, 1), PADDING),
-        speaker=jnp.zeros((1, 1), jnp.int32),
-        label=jnp.full((1, 1), UNLABELED),
-        n_node=jnp.ones((1, 1), jnp.int32),
-        row=jnp.zeros(1, jnp.int32),
-        utterance=jnp.full((1, 1), PADDING),
-    )
+        raise UserError(f"{path}: {problem}. One of the two is of another run; copy the run's folder again.")
 
 
 def _temperature(results: dict[str, Any] | None, index: int) -> float:
-    """What calibration on validation found; one number, or one for each seed."""
+    """Return what calibration on validation found, one number or one for each seed."""
     stored = (results or {}).get("temperature", 1.0)
     return float(np.atleast_1d(stored)[index] if np.ndim(stored) else stored)
-
-
-def _match_labels(corpus: Corpus, names: tuple[str, ...], relabel: str) -> tuple[np.ndarray, list[str]]:
-    """Labels [U] in the model's numbering, by name after `relabel`; and what a user should be told."""
-    known = {name: index for index, name in enumerate(names)}
-    given, given_names = labels.relabel(corpus.label, corpus.label_names, relabel, partly=True)
-    table = np.array([known.get(name, UNLABELED) for name in given_names] + [UNLABELED], np.int32)
-    label = table[given]  # UNLABELED is the table's last
-    lost = sorted({given_names[c] for c in np.unique(given[(given >= 0) & (label < 0)])})
-    return label, [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"] if lost else []
-
-
-def _match_targets(corpus: Corpus, model: TrainedModel, label: np.ndarray) -> tuple[Corpus, np.ndarray, list[str]]:
-    """A corpus with scores or labels in the model's order, its `label`, and what a user should be told.
-
-    A label of the model that the corpus does not know applies to no utterance.
-    """
-    names, notes, kind = model.target_names, [], targets.of(model.task)
-    by_name = kind is not None and kind.several
-    target, known = np.zeros((len(corpus), len(names)), np.float32), corpus.label >= 0
-    given = corpus.target if corpus.task == model.task else None
-    if given is not None and not by_name:
-        target = given[:, :1]
-    elif given is not None and {*names} & {*corpus.target_names}:
-        for o, name in enumerate(names):
-            if name in corpus.target_names:
-                target[:, o] = given[:, corpus.target_names.index(name)]
-        if lost := sorted({*corpus.target_names} - {*names}):
-            notes = [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"]
-    else:
-        if known.any():
-            notes = [f"labels: not those of data.task={model.task} that the model knows, left out of comparisons"]
-        known = np.zeros(len(corpus), bool)
-    label = np.where(known, np.maximum(label, 0), UNLABELED).astype(np.int32)
-    return dataclasses.replace(corpus, task=model.task, target=target, target_names=names), label, notes
-
-
-def _power_of_two(least: int) -> int:
-    """The smallest one of at least `least`."""
-    return 1 << (least - 1).bit_length()
-
-
-def _row_length(longest: int) -> int:
-    """16, 24, 32, 48, 64, …: the first of at least `longest`."""
-    power = max(_power_of_two(longest), SHORTEST_ROW)
-    return power * 3 // 4 if longest <= power * 3 // 4 and power > SHORTEST_ROW else power
-
-
-def _pack(corpus: Corpus, rows: Sequence[Sequence[np.ndarray]], count: int, length: int) -> Batch:
-    """`count` rows of `length` slots, the first of which hold dialogues, each given by its utterances' numbers."""
-    utterance, dialogue = (np.full((count, length), PADDING, np.int32) for _ in range(2))
-    n_node = np.zeros((count, _power_of_two(1 + max(map(len, rows)))), np.int32)
-    for r, row in enumerate(rows):
-        end = 0
-        for number, members in enumerate(row):
-            place = slice(end, end := end + len(members))
-            utterance[r, place], dialogue[r, place] = members, number
-            n_node[r, number] = len(members)
-    n_node[:, -1] = length - n_node.sum(axis=1)
-    real = utterance != PADDING
-    present = {m: here[utterance] & real for m, here in corpus.present.items()}
-    fields: dict[str, Any] = dict(
-        features={m: np.where(present[m][..., None], x[utterance], np.float32(0)) for m, x in corpus.features.items()},
-        present=present,
-        dialogue=dialogue,
-        speaker=np.where(real, corpus.speaker[utterance], 0).astype(np.int32),
-        label=np.where(real, corpus.label[utterance], UNLABELED).astype(np.int32),
-        n_node=n_node,
-        row=np.arange(count, dtype=np.int32),
-        utterance=utterance,
-    )
-    return Batch(**fields)

@@ -1,4 +1,4 @@
-"""The model card of an exported model, written from what its run recorded."""
+"""Write the model card of an exported model from what its run recorded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ariigcn_jax.data import leakage
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import results as scores_of_runs
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def text(model: TrainedModel, longest: int | None) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
       model: the model, with its run.
@@ -55,7 +54,7 @@ def _read(model: TrainedModel, name: str) -> dict[str, Any]:
 
 
 def _line(name: object) -> str:
-    """A name from data on one line, without Markdown's or HTML's own signs."""
+    """Return a name from data on one line, without Markdown's or HTML's own signs."""
     clean = " ".join(str(name).split())
     for sign in ("\\", "|", "`", "*", "_", "[", "]", "#"):
         clean = clean.replace(sign, f"\\{sign}")
@@ -118,9 +117,9 @@ def _data(corpus: Mapping[str, Any]) -> str:
     rows = [[s, *(str(n[k]) for k in ("dialogues", "utterances", "labelled"))] for s, n in corpus["splits"].items()]
     table = _table(["split", "dialogues", "utterances", "labelled"], rows)
     apart = "no conversation is in two splits"
-    if corpus.get("cross_validation"):  # which runs of before there was such a thing do not say
+    if corpus["cross_validation"]:
         apart = (
-            "no conversation of the test split is in another. Each network left another part of the others out of "
+            "no conversation of the test split is in another. Each network left another fold of the others out of "
             "training, and validation is what it alone said of them"
         )
     return f"The corpus `{_line(corpus['name'])}`; {apart}.\n\n{table}"
@@ -142,7 +141,7 @@ def _limits(
     elif model.temperature == 1:
         lines.append("Probabilities are as trained, not calibrated: take them as a ranking.")
     else:
-        of = " of single networks, which is surer than their average" if corpus.get("cross_validation") else ""
+        of = " of single networks, which is surer than their average" if corpus["cross_validation"] else ""
         lines.append(f"Probabilities are calibrated on validation{of} (temperature {model.temperature:.4g}).")
     if results.get("test"):
         f1 = results["test"]["class_f1"]["per_seed"][results["seeds"].index(model.seed)]
@@ -156,12 +155,6 @@ def _limits(
         lines.append("Its context encoder reads the whole conversation: give it whole.")
     if any(model.copies.values()):
         lines.append("Copies of features are standardised over the whole conversation: give it whole.")
-    leaky = leakage.parse(model.config.data.get("leaky", ()))  # which runs of before there was such a thing do not say
-    if known := [_line(m) for m in model.raw_widths if m.startswith(tuple(leaky))]:
-        lines.append(
-            f"Features of {', '.join(known)} knew the labels that it was trained on, and were made as unsure of them "
-            "as those it was tested on."
-        )
     if longest:
         lines.append(f"Conversations of at most {longest} utterances.")
     return lines

@@ -1,5 +1,5 @@
-"""What a trained model says of conversations: emotions (or scores, or labels), what each modality contributed, who was
-listened to."""
+"""Predict emotions (or scores, or labels) of conversations, with the contribution of each modality and the attention on
+other utterances."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_ATTENDED = 3  # other utterances named for each
 
 @dataclasses.dataclass(frozen=True)
 class Attended:
-    """An utterance that another one listened to.
+    """Hold an utterance that another one attended to.
 
     Attributes:
       utterance_id: its name.
@@ -43,7 +43,7 @@ class Attended:
 
 @dataclasses.dataclass(frozen=True)
 class UtteranceEmotion:
-    """What the model says of one utterance.
+    """Hold the prediction for one utterance.
 
     Attributes:
       dialogue_id: name of the dialogue.
@@ -75,7 +75,7 @@ class UtteranceEmotion:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the model says of a corpus, for programs as arrays and, one utterance after the other, as records.
+    """Hold the prediction for a corpus, as arrays and, one utterance after the other, as records.
 
     Attributes:
       corpus: the conversations in the model's form (`TrainedModel.prepare`); `notes` say what is missing.
@@ -122,17 +122,17 @@ class Prediction:
 
     @property
     def emotions(self) -> list[str]:
-        """What is said of each utterance: its most probable emotion, its score, or its labels."""
+        """Return the prediction for each utterance: its most probable emotion, its score, or its labels."""
         return [tasks.get(self.corpus.task).words(p, self.corpus.output_names) for p in self.probabilities]
 
     @functools.cached_property
     def turns(self) -> np.ndarray:
-        """[U] int, each utterance's place in its dialogue, from 0."""
+        """Return [U] int, each utterance's place in its dialogue, from 0."""
         starts = np.flatnonzero(np.diff(self.corpus.dialogue, prepend=-1))
         return np.arange(len(self.corpus)) - starts[self.corpus.dialogue]
 
     def attended(self, u: int, count: int = MOST_ATTENDED) -> tuple[Attended, ...]:
-        """The `count` other utterances that utterance `u` listened to most."""
+        """Return the `count` other utterances that utterance `u` attended to most."""
         found = strongest({m: w[u] for m, w in self.attention.items()}, self.past, count)
         turns = self.turns
         return tuple(
@@ -142,7 +142,7 @@ class Prediction:
 
 
 def answer(task: str, names: Sequence[str], values: np.ndarray) -> dict[str, Any]:
-    """`emotion`, `probabilities` and `score` of an `UtteranceEmotion` from what `tasks.Task.decode` gives, [O]."""
+    """Return `emotion`, `probabilities` and `score` of an `UtteranceEmotion` from an answer [O]."""
     learnt = tasks.get(task)
     return {
         "emotion": learnt.words(values, names),
@@ -154,7 +154,7 @@ def answer(task: str, names: Sequence[str], values: np.ndarray) -> dict[str, Any
 def strongest(
     weights: Mapping[Modality, np.ndarray], past: int, count: int
 ) -> list[tuple[int, float, dict[Modality, float]]]:
-    """Offset, mean weight and weight by modality of the most attended other utterances.
+    """Return offset, mean weight and weight by modality of the most attended other utterances.
 
     Args:
       weights: modality -> [W]; a modality in whose graph the utterance hears only itself does not count.
@@ -171,7 +171,7 @@ def strongest(
 
 
 def forward(model: Model, task: str, members: int) -> Callable[[Any, Batch], Outputs]:
-    """The forward pass of a trained model, (parameters, batch) -> outputs.
+    """Return the forward pass of a trained model, (parameters, batch) -> outputs.
 
     Args:
       model: the network.
@@ -207,7 +207,7 @@ def explain(
     batch: Batch,
     removal: bool,
 ) -> tuple[Array, dict[Modality, Array]]:
-    """One forward pass over a batch as it is and, stacked on its rows, once without each modality.
+    """Run one forward pass over a batch as it is and, stacked on its rows, once without each modality.
 
     Args:
       network: of `forward`, without generators and contrast heads.
@@ -238,14 +238,14 @@ def explain(
 
 
 def contributions(probabilities: np.ndarray) -> np.ndarray:
-    """[1 + M, ..., O] → [M, ...]: the predicted class's probability, less its probability without each modality."""
+    """Return [M, ...] of [1 + M, ..., O]: the predicted class's probability, less that without each modality."""
     predicted = probabilities[0].argmax(axis=-1)[None, ..., None]
     chosen = np.take_along_axis(probabilities, predicted, axis=-1)[..., 0]
     return chosen[0] - chosen[1:]
 
 
 def predict(model: TrainedModel, corpus: Corpus) -> Prediction:
-    """Applies a model to all splits of a corpus, as read."""
+    """Apply a model to all splits of a corpus, as read."""
     corpus = model.prepare(corpus)
     window = model.model.options.graph
     heard = model.modalities if window.layers else ()

@@ -1,4 +1,4 @@
-"""Emotions in a conversation, from the exported model in this folder. Needs jax, numpy and safetensors, nothing else.
+"""Predict emotions in a conversation by the exported model in this folder. Needs jax, numpy and safetensors alone.
 
     from emotions import load
 
@@ -27,7 +27,7 @@ HARMLESS = re.compile(r"shape_assertion|stablehlo\.\w+")  # parts of the program
 
 
 def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]:
-    """Loads the model.
+    """Load the model.
 
     Args:
       folder: holds model.json, model.stablehlo and parameters.safetensors.
@@ -56,7 +56,7 @@ def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dic
 
 
 def _check_calls(program: str) -> None:
-    """Refuses a program, as text, that calls into this process: it could run anything that is linked in there."""
+    """Refuse a program, as text, that calls into this process: it could run anything that is linked in there."""
     called = [name.strip('"') for name in re.findall(r'custom_call\s*@("[^"]*"|[\w.$-]+)', program)]
     foreign = sorted({name for name in called if not HARMLESS.fullmatch(name)})
     if program.count("custom_call") > len(called) or foreign:
@@ -75,7 +75,7 @@ def _said(about: Mapping[str, Any], values: np.ndarray) -> dict[str, Any]:
 
 
 def pack(about: Mapping[str, Any], utterances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One conversation as the model's input, its length rounded up so that few lengths compile.
+    """Return one conversation as the model's input, its length rounded up so that few lengths compile.
 
     Returns:
       {"features": modality -> [1, T, d] float32, "present": modality -> [1, T] bool, "speaker": [1, T] int32 numbers by

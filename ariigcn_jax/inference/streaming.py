@@ -1,4 +1,4 @@
-"""Conversations while they go on: each utterance costs the same, however long the conversation is.
+"""Predict conversations while they go on: each utterance costs the same, however long the conversation is.
 
 With K graph layers that hear p utterances before and f after, an utterance's result depends on K · p utterances before
 and K · f after, and on no other. A stream keeps these K · (p + f) + 1 utterances of each conversation and runs the
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from ariigcn_jax.data import packing
 from ariigcn_jax.data.normalisation import COPIES
 from ariigcn_jax.data.readers import conversations as conversations
 from ariigcn_jax.inference.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, answer, contributions, strongest
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
-from ariigcn_jax.types import PADDING, UNLABELED, Batch, Modality, UserError
+from ariigcn_jax.types import Batch, Modality, UserError
 
 if TYPE_CHECKING:
     from ariigcn_jax.inference.model import TrainedModel
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class _Heard:
-    """What is kept of a conversation: its last V utterances, oldest first, empty slots before the first one.
+    """Keep what is needed of a conversation: its last V utterances, oldest first, empty slots before the first one.
 
     Attributes:
       features: modality -> [V, d_m], standardised.
@@ -48,7 +49,7 @@ class _Heard:
 
 
 class Stream:
-    """Any number of conversations that go on at once; made by `TrainedModel.stream`.
+    """Follow any number of conversations at once; made by `TrainedModel.stream`.
 
     Memory is bounded: the last V utterances of each conversation that is not finished, and its speakers' names.
 
@@ -67,7 +68,7 @@ class Stream:
         self._conversations: dict[str, _Heard] = {}
 
     def push(self, utterance: conversations.Utterance) -> list[UtteranceEmotion]:
-        """Takes the next utterance of a conversation.
+        """Take the next utterance of a conversation.
 
         Args:
           utterance: as in `corpus.conversation`; its `dialogue_id` says which conversation goes on.
@@ -81,7 +82,7 @@ class Stream:
         return self.push_all([utterance])
 
     def push_all(self, utterances: Iterable[conversations.Utterance]) -> list[UtteranceEmotion]:
-        """Takes the next utterance of several conversations, in one forward pass; else as `push`.
+        """Take the next utterance of several conversations, in one forward pass; else as `push`.
 
         Several utterances of one conversation are taken one after the other.
         """
@@ -98,7 +99,7 @@ class Stream:
         return results
 
     def finish(self, dialogue_id: str = conversations.ONLY_DIALOGUE) -> list[UtteranceEmotion]:
-        """Ends a conversation: gives the results that were still waiting, and forgets it.
+        """End a conversation: return the results that were still waiting, and forget it.
 
         Raises:
           UserError: no such conversation goes on.
@@ -117,7 +118,7 @@ class Stream:
 
     @property
     def dialogue_ids(self) -> tuple[str, ...]:
-        """Conversations that go on."""
+        """Return the names of the conversations that go on."""
         return tuple(self._conversations)
 
     def _checked(self, utterance: conversations.Utterance) -> dict[str, Any]:
@@ -158,14 +159,14 @@ class Stream:
         heard.count += 1
 
     def _shift(self, heard: _Heard) -> None:
-        """Forgets the oldest utterance and leaves the last slot empty."""
+        """Forget the oldest utterance and leave the last slot empty."""
         for x in (*heard.features.values(), *heard.present.values(), heard.speaker, heard.real):
             x[:-1] = x[1:]
             x[-1] = 0
         heard.utterances = [*heard.utterances[1:], None]
 
     def _answers(self, dialogue_ids: list[str]) -> list[UtteranceEmotion]:
-        """Results of the utterance `delay` places before the last slot in each conversation."""
+        """Return results of the utterance `delay` places before the last slot in each conversation."""
         if not dialogue_ids:
             return []
         chosen = [self._conversations[d] for d in dialogue_ids]
@@ -180,26 +181,20 @@ class Stream:
         return results
 
     def _batch(self, chosen: list[_Heard]) -> Batch:
-        """One row a conversation, their number rounded up to a power of two."""
+        """Pack one row a conversation, their number rounded up to a power of two."""
         rows = 1 << (len(chosen) - 1).bit_length()
 
         def stack(arrays: Iterable[np.ndarray]) -> np.ndarray:
             x = np.stack(list(arrays))
             return np.concatenate([x, np.zeros((rows - len(x), *x.shape[1:]), x.dtype)])
 
-        real = stack(heard.real for heard in chosen)
-        utterances = real.sum(axis=1)
-        fields: dict[str, Any] = dict(
-            features={m: stack(heard.features[m] for heard in chosen) for m in self._model.modalities},
-            present={m: stack(heard.present[m] for heard in chosen) for m in self._model.modalities},
-            dialogue=np.where(real, 0, PADDING).astype(np.int32),
+        modalities = self._model.modalities
+        return packing.one_a_row(
+            features={m: stack(heard.features[m] for heard in chosen) for m in modalities},
+            present={m: stack(heard.present[m] for heard in chosen) for m in modalities},
             speaker=stack(heard.speaker for heard in chosen),
-            label=np.full(real.shape, UNLABELED, np.int32),
-            n_node=np.stack([utterances, self.length - utterances], axis=1).astype(np.int32),
-            row=np.arange(rows, dtype=np.int32),
-            utterance=np.where(real, 0, PADDING).astype(np.int32),
+            real=stack(heard.real for heard in chosen),
         )
-        return Batch(**fields)
 
     def _result(
         self,
@@ -229,7 +224,7 @@ class Stream:
 
 
 def _check(model: TrainedModel) -> None:
-    """Refuses a model whose results would change with what is said later."""
+    """Refuse a model whose results would change with what is said later."""
     window, context, reasons = model.model.options.graph, model.model.options.context, []
     if window.layers and window.future == WHOLE_DIALOGUE:
         reasons.append(

@@ -34,7 +34,7 @@ class Answers(NamedTuple):
 
     def decisions(self, corpus: Corpus, split: str) -> tuple[np.ndarray, ...]:
         """Return the `Task.decisions` of a split."""
-        chosen = corpus.split[self.utterance] == split
+        chosen = corpus.answered_as[self.utterance] == split
         utterance = self.utterance[chosen]
         target = None if corpus.target is None else corpus.target[utterance]
         return tasks.get(corpus.task).decisions(self.values[chosen], corpus.label[utterance], target)
@@ -64,7 +64,7 @@ def write(run: Run, progress: Progress, clock: Clock) -> dict[str, Any]:
       UserError: an answer is not finite.
     """
     config, corpus, seeds = run.config, run.corpus, run.seeds
-    there = [s for s in SPLITS if np.any(corpus.split == s)]
+    there = [s for s in SPLITS if np.any(corpus.answered_as == s)]
     outcome = {s: seeds.evaluate(s, progress.best) for s in there if s != "test" or config.eval.test}
     check_answers(seeds, corpus, outcome)
     if not parallel.is_first():
@@ -135,7 +135,7 @@ def _scores(
         select=config.eval.select,
         epoch=config.eval.epoch,
         members=seeds.members,
-        cross_validation=corpus.part is not None,
+        cross_validation=corpus.fold is not None,
         selected_epochs=progress.best_epoch.tolist(),
         valid=run.scores("valid", outcome["valid"]),
         test=run.scores("test", outcome["test"]) if tested else None,
@@ -168,7 +168,7 @@ def _speed(run: Run, epochs: int, seconds: Mapping[str, float]) -> dict[str, flo
     config, corpus, layout = run.config, run.corpus, run.seeds.experiment.layout["train"]
     nodes = int(corpus.training.sum()) * len(corpus.modalities)
     inside = seconds["train"] + seconds["evaluate"] + seconds["diagnose"]
-    trained = nodes * config.num_seeds * (config.members if corpus.part is None else config.members - 1) * epochs
+    trained = nodes * config.num_seeds * (config.members if corpus.fold is None else config.members - 1) * epochs
     return {
         "nodes_per_epoch": nodes,
         "slots_per_epoch": layout.steps * layout.rows * layout.length * len(corpus.modalities),

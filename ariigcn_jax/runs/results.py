@@ -166,10 +166,11 @@ def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.nd
     probabilities = np.asarray(probabilities, np.float64).reshape(len(utterance), len(names))
     speakers = corpus.speaker if corpus.speaker_names is None else corpus.speaker_names
     yield ["split", "dialogue_id", "utterance_id", "speaker", "label", "prediction", *(f"p_{name}" for name in shown)]
+    splits = corpus.answered_as
     order = np.argsort(utterance, kind="stable")
     for u, p in zip(utterance[order], probabilities[order], strict=True):
         if u >= 0:
-            who = [corpus.split[u], corpus.dialogue_ids[corpus.dialogue[u]], corpus.utterance_ids[u], speakers[u]]
+            who = [splits[u], corpus.dialogue_ids[corpus.dialogue[u]], corpus.utterance_ids[u], speakers[u]]
             yield [
                 *who,
                 truth(corpus, u) or "",

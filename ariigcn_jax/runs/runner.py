@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from ariigcn_jax import __version__, parallel
 from ariigcn_jax import data as corpora
-from ariigcn_jax.data import packing
+from ariigcn_jax.data import packing, prepare
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import divergence, outcome, workdir
 from ariigcn_jax.runs.checkpoint import FOLDER, Checkpoints
 from ariigcn_jax.runs.outcome import Clock
 from ariigcn_jax.runs.progress import Progress, Run
+from ariigcn_jax.runs.version import CORPUS, FORMAT
 from ariigcn_jax.runs.workdir import WorkDir
 from ariigcn_jax.training import diagnostics
 from ariigcn_jax.training import seeds as ensembles
@@ -27,13 +28,6 @@ from ariigcn_jax.training.seeds import Seeds
 from ariigcn_jax.types import SPLITS, Corpus, UserError
 
 RESULTS = workdir.RESULTS
-CORPUS, FORMAT = "corpus.json", 3  # what using the model takes besides config and checkpoint, and its version
-
-
-def prepare(corpus: Corpus) -> tuple[Corpus, corpora.Normalisation]:
-    """Standardise by the train split; return the corpus and what was used."""
-    normalisation = corpora.normalisation.fit(corpus)
-    return corpora.normalisation.apply(corpus, normalisation), normalisation
 
 
 def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
@@ -55,7 +49,7 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
         raise UserError("eval.report_best_test=True needs eval.test=True: it reads the test split in every epoch.")
     described = describe(corpus)
     parallel.from_first(lambda: check_corpus(directory, described), otherwise=None)
-    corpus, normalisation = prepare(corpus)
+    corpus, normalisation = prepare.standardise(corpus)
     seeds = ensembles.make(config, corpus)
     _say_packing(seeds, corpus)
     checkpoints = Checkpoints(directory.path, config.checkpoint.keep)
@@ -97,7 +91,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "target_names": list(corpus.target_names),
         "ratings": 0 if corpus.ratings is None else corpus.ratings.shape[1],
         "splits": {split: count(corpus.used(split)) for split in SPLITS},
-        "cross_validation": corpus.part is not None,
+        "cross_validation": corpus.fold is not None,
         "digest": corpora.identity.digest(corpus),
     }
 

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.files import explaining, flatten, json_safe, write_atomically
+from ariigcn_jax.runs import version
 from ariigcn_jax.types import UserError
 
 CONFIG, ENVIRONMENT, METRICS, LOCK = "config.json", "environment.json", "metrics.jsonl", ".lock"
@@ -200,7 +201,8 @@ def open(
       The work directory, locked.
 
     Raises:
-      UserError: the path cannot hold a run, another process works there, or its run has another config.
+      UserError: the path cannot hold a run, another process works there, or its run has another config or is of
+        another version.
     """
     if tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UserError("The TensorBoard log needs tensorboardX: install it, or switch the log off")
@@ -209,6 +211,7 @@ def open(
         lock = _acquire(folder)
     try:
         resumed = (folder / CONFIG).exists()
+        version.check(folder)
         for pattern in (".*.tmp", "predictions/.*.tmp"):
             for left in folder.glob(pattern):  # left by a process that was killed while writing
                 left.unlink(missing_ok=True)

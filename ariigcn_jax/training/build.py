@@ -173,8 +173,8 @@ def _initial(
 
     def init(seed: int) -> TrainState:
         state = fresh(sample, jax.random.key(seed))
-        if corpus.part is not None:
-            state = state.replace(part=jnp.int32(seed % members))
+        if corpus.fold is not None:
+            state = state.replace(fold=jnp.int32(seed % members))
         return parallel.replicate(state, num_devices)
 
     return init
@@ -296,7 +296,7 @@ def class_weights(corpus: Corpus) -> np.ndarray:
     """Return the inverse frequency [C] of each class among labelled train utterances: 1 on average over them, 0 for
     absent classes.
 
-    Where models leave out parts, all parts count: these weights are the one thing that a model knows of the labels that
+    Where models leave out folds, all folds count: these weights are the one thing that a model knows of the labels that
     it leaves out.
     """
     labels = corpus.label[corpus.training & (corpus.label >= 0)]

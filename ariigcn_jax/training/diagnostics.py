@@ -167,7 +167,7 @@ def diagnose(players: Players, layout: packing.Layout, boundary: float, state: T
     """
     key = jax.random.fold_in(jax.random.fold_in(state.key, jnp.int32(-3)), state.step)
     count = layout.steps * layout.rows
-    shown = rows.real if rows.part is None else rows.real & (rows.part != state.part)
+    shown = rows.real if rows.fold is None else rows.real & (rows.fold != state.fold)
     preference = jax.random.uniform(key, (count,)) + shown.any(axis=1)[:count]  # an empty row has nothing to show
     chosen = jax.lax.top_k(preference, max(1, layout.rows // 4))[1]
     batch = seen_batch(players, key, jax.tree.map(lambda x: x[chosen], rows), state)

@@ -95,7 +95,7 @@ def steps_of_part(part_bytes: float, corpus: Corpus, layout: packing.Layout) -> 
     no limit."""
     slot = sum(4 * width + 1 for width in corpus.widths.values()) + 16
     slot += sum(4 * x.shape[1] + 1 for x in (corpus.target, corpus.ratings) if x is not None)
-    slot += 4 * (corpus.part is not None)
+    slot += 4 * (corpus.fold is not None)
     step = max(1, slot * layout.length * layout.rows)  # an empty split has no rows
     return min(layout.steps, max(1, int(part_bytes / 2 // step))) if part_bytes else layout.steps
 

@@ -51,7 +51,7 @@ def check(config: Any, description: Description) -> None:
     model.check(config.model)
     if config.data.cross_validation and config.members < 2:
         raise UserError(
-            "data.cross_validation=True takes two members at least, each of which leaves out another part of the "
+            "data.cross_validation=True takes two members at least, each of which leaves out a fold of the "
             "dialogues: set --config.members=5, or --config.data.cross_validation=false."
         )
     tasks.check(config.data.task, config.losses.to_dict(), config.eval.select)

@@ -264,17 +264,17 @@ class Members(Seeds):
 
     States and parameters have the members of a seed one after the other, [S * K]. Answers and so scores are of the
     average; logs and failure signatures are means over the members, which one of them alone hardly moves. Where each
-    member leaves out another part of the corpus, what is answered on validation is the one member's that did.
+    member leaves out a fold of the corpus, what is answered on validation is the one member's that did.
     """
 
-    def __init__(self, inner: Seeds, numbers: Sequence[int], part: np.ndarray | None = None):
-        """`inner` trains K members for each of `numbers`; `part` [U] is `Corpus.part`."""
+    def __init__(self, inner: Seeds, numbers: Sequence[int], fold: np.ndarray | None = None):
+        """`inner` trains K members for each of `numbers`; `fold` [U] is `Corpus.fold`."""
         super().__init__(inner.way, numbers, inner.experiment)
         self._inner = inner
         self.members = len(inner.numbers) // len(numbers)
         self._answering: np.ndarray | None = None  # [rows, L] of the validation split, the member that answers
-        if part is not None:
-            self._answering = np.maximum(part[inner.experiment.index["valid"].utterance[:-1]], 0)
+        if fold is not None:
+            self._answering = np.maximum(fold[inner.experiment.index["valid"].utterance[:-1]], 0)
 
     def init(self) -> Any:
         return self._inner.init()
@@ -355,7 +355,7 @@ def make(config: Any, corpus: Corpus) -> Seeds:
     if config.members == 1:
         return _make(config, corpus, numbers)
     first = config.seed * config.members
-    return Members(_make(config, corpus, range(first, first + config.num_seeds * config.members)), numbers, corpus.part)
+    return Members(_make(config, corpus, range(first, first + config.num_seeds * config.members)), numbers, corpus.fold)
 
 
 def _make(config: Any, corpus: Corpus, numbers: Sequence[int]) -> Seeds:

@@ -193,26 +193,26 @@ def seen_batch(players: Players, key: Array, batch: Batch, state: TrainState) ->
       players: says the rates.
       key: PRNG key of the step.
       batch: any.
-      state: says which part is left out.
+      state: says which fold is left out.
     """
-    batch = without_part(batch, state.part)
+    batch = without_fold(batch, state.fold)
     if any(players.modality_dropout):
         batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
     return batch
 
 
-def without_part(batch: Batch, part: Any) -> Batch:
-    """Remove the dialogues of a part of the corpus from a batch: no loss and no other dialogue sees anything of them.
+def without_fold(batch: Batch, fold: Any) -> Batch:
+    """Remove the dialogues of a fold of the corpus from a batch: no loss and no other dialogue sees anything of them.
 
-    What stays of the part is in numbers of the whole corpus: the scale of features and `class_weights`.
+    What stays of the fold is in numbers of the whole corpus: the scale of features and `class_weights`.
 
     Args:
       batch: any.
-      part: [] int32, what is left out; or {} for nothing.
+      fold: [] int32, what is left out; or {} for nothing.
     """
-    if batch.part is None:
+    if batch.fold is None:
         return batch
-    kept = batch.part != part
+    kept = batch.fold != fold
     present = {m: here & kept for m, here in batch.present.items()}
     return batch.replace(
         features={m: jnp.where(present[m][..., None], x, 0) for m, x in batch.features.items()},

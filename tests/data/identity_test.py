@@ -37,6 +37,7 @@ def test_every_part_counts():
         CORPUS, task="regression", target=np.zeros((8, 1), np.float32), target_names=("score",)
     )
     assert "target" in identity.digest(scores)
+    assert "fold" in identity.digest(dataclasses.replace(CORPUS, fold=np.zeros(8, np.int32)))
 
 
 def test_chunks_and_memory_maps_change_nothing(monkeypatch, tmp_path):

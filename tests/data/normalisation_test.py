@@ -11,6 +11,8 @@ from ariigcn_jax.types import Corpus, UserError
 
 SPLIT = np.array(["train", "train", "train", "valid", "test"])
 
+NO_COPIES: dict[str, tuple[str, ...]] = {"speaker_normalised": (), "dialogue_normalised": ()}
+
 
 def corpus(x, present=(True,) * 5, **others):
     features = {"text": np.asarray(x, np.float32), **others}
@@ -116,7 +118,7 @@ def test_other_width():
 @pytest.mark.parametrize("option", ["speaker_normalised", "dialogue_normalised"])
 def test_a_normalised_copy_equals_a_loop(option):
     corpus = synthetic.generate(dialogues=5, utterances=(1, 6), missing=0.3, valid=0.2, test=0.2)
-    twice = normalisation.with_copies(corpus, {option: ("aud", "smell")})
+    twice = normalisation.with_copies(corpus, NO_COPIES | {option: ("aud", "smell")})
     assert twice.widths == {**corpus.widths, "audio": 2 * corpus.widths["audio"]}
     width = corpus.widths["audio"]
     np.testing.assert_array_equal(twice.features["audio"][:, :width], corpus.features["audio"])
@@ -141,7 +143,7 @@ def test_copies_follow_the_features_that_they_are_of():
     assert normalisation.copies("audio", options) == ("speaker", "dialogue")
     assert normalisation.copies("visual", options) == ()
     both = normalisation.with_copies(corpus, options).features["audio"]
-    one, other = (normalisation.with_copies(corpus, {k: v}).features["audio"] for k, v in options.items())
+    one, other = (normalisation.with_copies(corpus, NO_COPIES | {k: v}).features["audio"] for k, v in options.items())
     width = corpus.widths["audio"]
     np.testing.assert_array_equal(both, np.concatenate([other, one[:, width:]], axis=1))
 
@@ -166,7 +168,7 @@ def test_an_utterance_alone_has_the_ranks_that_it_has_among_others():
 
 def test_ranks_take_the_place_of_features_and_not_of_their_copies():
     corpus = synthetic.generate(dialogues=40, utterances=(2, 9), missing=0.1, valid=0.2, test=0.2)
-    options = {"dialogue_normalised": ("audio",)}
+    options = NO_COPIES | {"dialogue_normalised": ("audio",)}
     width, here = corpus.widths["audio"], corpus.present["audio"]
     whole = normalisation.with_copies(normalisation.ranked(corpus, ("audio",)), options)
     assert whole.ranked == {"audio": width}
@@ -212,7 +214,7 @@ def test_ranks_of_many_utterances_are_between_few_quantiles(monkeypatch, sample)
 
 def test_ranks_are_of_the_modalities_that_are_kept():
     marked = normalisation.ranked(synthetic.generate(dialogues=9), ("audio", "text"))
-    assert list(corpora.keep(marked, ("text",)).ranked) == ["text"]
+    assert list(corpora.choose.modalities(marked, ("text",)).ranked) == ["text"]
 
 
 def test_quantiles_are_kept_with_the_model_and_checked():

@@ -163,20 +163,26 @@ def test_nothing_to_train_or_test_on(file, split, words):
         corpora.load(file, split=split)
 
 
-# --- Parts that models leave out --------------------------------------------------------------------------------------
+# --- Folds that models leave out --------------------------------------------------------------------------------------
 
 
-def test_each_model_leaves_out_another_part_of_what_is_not_for_testing(file):
+def test_each_model_leaves_out_another_fold_of_what_is_not_for_testing(file):
     read = corpora.load(file, split="session3", valid_fraction=0.25)
     corpus = splits.cross_validated(read, 3)
-    out = [{corpus.dialogue_ids[d] for d in corpus.dialogue[corpus.part == k]} for k in range(3)]
-    assert sorted(len(part) for part in out) == [2, 3, 3] and set.union(*out) == members(read, "train") | members(
+    out = [{corpus.dialogue_ids[d] for d in corpus.dialogue[corpus.fold == k]} for k in range(3)]
+    assert sorted(len(fold) for fold in out) == [2, 3, 3] and set.union(*out) == members(read, "train") | members(
         read, "valid"
     )
-    assert members(corpus, "valid") == set.union(*out) and members(corpus, "test") == members(read, "test")
-    np.testing.assert_array_equal(corpus.training, corpus.split == "valid")
-    np.testing.assert_array_equal(read.training, read.split == "train")
-    assert ((corpus.part == -1) == (corpus.split == "test")).all()
+    np.testing.assert_array_equal(corpus.split, read.split)
+    for split in ("train", "valid"):
+        np.testing.assert_array_equal(corpus.used(split), read.split != "test")
+        np.testing.assert_array_equal(corpus.labelled(split), (read.split != "test") & (read.label >= 0))
+        np.testing.assert_array_equal(read.used(split), read.split == split)
+    np.testing.assert_array_equal(corpus.training, read.split != "test")
+    np.testing.assert_array_equal(corpus.used("test"), read.split == "test")
+    np.testing.assert_array_equal(corpus.answered_as, np.where(read.split == "test", "test", "valid"))
+    np.testing.assert_array_equal(read.answered_as, read.split)
+    assert ((corpus.fold == -1) == (corpus.split == "test")).all()
     order = sorted(set.union(*out), key=lambda name: hashlib.sha256(b"part/" + name.encode()).hexdigest())
     assert [set(order[k::3]) for k in range(3)] == out
 
@@ -187,7 +193,7 @@ def test_dialogues_with_a_label_are_dealt_first(file):
     chosen = sorted(set(read.dialogue[read.split != "test"].tolist()))[:3]
     label = np.where(np.isin(read.dialogue, chosen), read.label, UNLABELED)
     corpus = splits.cross_validated(dataclasses.replace(read, label=label), 3)
-    assert sorted(set(corpus.part[corpus.dialogue == d].item(0) for d in chosen)) == [0, 1, 2]
+    assert sorted(set(corpus.fold[corpus.dialogue == d].item(0) for d in chosen)) == [0, 1, 2]
     with pytest.raises(UserError, match=r"has 3 labelled dialogue\(s\) .* fewer than members=4"):
         splits.cross_validated(dataclasses.replace(read, label=label), 4)
 

@@ -10,7 +10,7 @@ import pytest
 
 from ariigcn_jax.runs import runner
 from ariigcn_jax.types import UNLABELED, UserError
-from experiments import ablate, run
+from experiments import ablate, session
 from tests.runs.runner_test import LIGHT, tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -51,7 +51,7 @@ CONTENTS = {
 
 def test_variants_are_the_full_model_and_each_ablation_of_it():
     config = tiny({"losses.iccl.fn": "margin"})
-    corpus = run.load_corpus(config)
+    corpus = session.load(config)
     configs = ablate.variants(config, ["no_tgan+no_graph", "losses", "no_graph"], corpus)
     assert list(configs)[:2] == ["full", "no_tgan+no_graph"] and list(configs)[-1] == "no_graph"
     assert "iccl_supervised_nce" in configs
@@ -79,7 +79,7 @@ def test_validation_of_another_kind_has_no_difference():
 
 def test_copies_that_the_corpus_does_not_have_are_no_difference():
     config = tiny({"model.modality_dropout": 0.5})
-    corpus = run.load_corpus(config)
+    corpus = session.load(config)
     config.data.speaker_normalised = config.data.ranked = ("vocal",)
     assert list(ablate.variants(config, ["additions"], corpus)) == ["full", "no_unimodal", "no_modality_dropout"]
     config.data.speaker_normalised = ("audio",)
@@ -89,7 +89,7 @@ def test_copies_that_the_corpus_does_not_have_are_no_difference():
 
 def test_what_takes_two_modalities_is_no_difference_for_one():
     config = tiny({"data.only": ("text",), "model.modality_dropout": 0.5})
-    corpus = run.load_corpus(config)
+    corpus = session.load(config)
     found = list(ablate.variants(config, ["components", "gan", "no_modality_dropout+no_graph"], corpus))
     assert found == ["full", "no_iccl", "no_contrast", "no_auxiliary", "no_graph", "no_modality_dropout+no_graph"]
     with pytest.raises(UserError, match="no_tgan changes nothing"):
@@ -98,7 +98,7 @@ def test_what_takes_two_modalities_is_no_difference_for_one():
 
 def test_hyper_parameters_that_the_loss_does_not_take_are_no_difference():
     config = tiny()
-    corpus = run.load_corpus(config)
+    corpus = session.load(config)
     assert config.losses.emotion.fn == "cross_entropy" and config.losses.emotion.gamma > 0
     found = ablate.variants(config, ["additions", "paper", "utterance_mlp", "baselines"], corpus).keys()
     assert {"no_unimodal", "paper", "utterance_mlp", "contextual_gru", "windowed_attention"} <= found
@@ -122,7 +122,7 @@ def test_hyper_parameters_that_the_loss_does_not_take_are_no_difference():
 def test_ablations_that_cannot_be_run_are_refused_before_any_run(names, words):
     config = tiny()
     with pytest.raises(UserError, match=words):
-        ablate.variants(config, names, run.load_corpus(config))
+        ablate.variants(config, names, session.load(config))
 
 
 # --- Numbers ----------------------------------------------------------------------------------------------------------
@@ -210,9 +210,9 @@ def test_command_trains_writes_and_does_not_train_twice(monkeypatch, capsys, tmp
 def test_test_split_that_may_not_be_read_is_no_place_for_ablations(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"eval\.test=True"):
         start(monkeypatch, tmp_path, tiny(ONE_EPOCH | {"eval.test": False}), ablations=["only_text"])
-    made = run.load_corpus(tiny())
+    made = session.load(tiny())
     without = dataclasses.replace(made, label=np.where(made.split == "test", UNLABELED, made.label))
-    monkeypatch.setattr(ablate, "load_corpus", lambda *_: without)
+    monkeypatch.setattr(ablate, "load", lambda *_: without)
     with pytest.raises(UserError, match="no labelled utterance in it"):
         start(monkeypatch, tmp_path, tiny(ONE_EPOCH), ablations=["only_text"])
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import shlex
 import numpy as np
 import pytest
 
-from ariigcn_jax import data as corpora
+from ariigcn_jax.data import choose, generate
 from ariigcn_jax.features import extract
 from ariigcn_jax.features.encoder import parse
 from ariigcn_jax.features.text import TextEncoder
@@ -19,12 +19,12 @@ from ariigcn_jax.objective import tasks
 from ariigcn_jax.objective import terms as objective
 from ariigcn_jax.training import build
 from ariigcn_jax.types import UserError
-from experiments import ablations, base, command, run
+from experiments import ablations, base, command, session
 from tests.support import builders
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = ("iemocap", "meld", "mosi", "mosei", "urfunny", "mustard", "synthetic")
-CORPUS = corpora.generate(dialogues=6, utterances=(2, 4), classes=3, widths={"text_a": 4, "audio": 3, "vocal_b_c": 2})
+CORPUS = generate(dialogues=6, utterances=(2, 4), classes=3, widths={"text_a": 4, "audio": 3, "vocal_b_c": 2})
 
 
 def config(names="", experiment="synthetic"):
@@ -192,13 +192,13 @@ def test_groups_expand_once_and_in_order():
 
 
 def test_only_keeps_the_modalities_whose_names_begin_so():
-    assert corpora.keep(CORPUS, ("vocal", "text")).modalities == ("text_a", "vocal_b_c")
-    assert corpora.keep(CORPUS, ()).modalities == CORPUS.modalities
-    kept = corpora.keep(CORPUS, ("audio",))
+    assert choose.modalities(CORPUS, ("vocal", "text")).modalities == ("text_a", "vocal_b_c")
+    assert choose.modalities(CORPUS, ()).modalities == CORPUS.modalities
+    kept = choose.modalities(CORPUS, ("audio",))
     assert kept.features.keys() == kept.present.keys() == {"audio"}
     assert kept.features["audio"] is CORPUS.features["audio"] and len(kept) == len(CORPUS)
     with pytest.raises(UserError, match=r"begins with 'face'; it has text_a, audio, vocal_b_c"):
-        corpora.keep(CORPUS, ("text", "face"))
+        choose.modalities(CORPUS, ("text", "face"))
 
 
 # --- A corpus's file with more of its text encoder --------------------------------------------------------------------
@@ -243,15 +243,15 @@ def test_text_layers_takes_the_layers_in_the_place_of_the_sentence_embedding(exp
     assert chosen.experiment == f"{experiment}:text_layers+single" and chosen.members == 1
     chosen.data.ratings = ()
     with pytest.raises(UserError, match=r"tools\.features extract"):
-        run.load_corpus(chosen)
+        session.load(chosen)
     corpora_folder(experiment)
-    assert tuple(run.load_corpus(chosen).modalities) == LAYERED[experiment]
+    assert tuple(session.load(chosen).modalities) == LAYERED[experiment]
 
 
 def test_file_without_the_layers_names_the_command_that_makes_them(corpora_folder, tmp_path):
     chosen = config("text_layers", "meld")
     with pytest.raises(UserError) as error:
-        run.load_corpus(chosen)
+        session.load(chosen)
     (line,) = [line.strip() for line in str(error.value).splitlines() if "tools.features" in line]
     arguments = shlex.split(line.removeprefix("python -m tools.features extract "))
     parser = argparse.ArgumentParser()
@@ -264,14 +264,14 @@ def test_file_without_the_layers_names_the_command_that_makes_them(corpora_folde
     assert "\n## Four layers of the text encoder\n" in (ROOT / "experiments" / "RESULTS.md").read_text()
     chosen.data.path = "data/meld.npz"  # the file is there, the field is not
     with pytest.raises(UserError, match=r"(?s)`text_layers`: is not there.*--corpus data/meld\.npz"):
-        run.load_corpus(chosen)
+        session.load(chosen)
 
 
 def test_layers_lie_beside_the_corpus_in_the_folder_of_the_variable_too(corpora_folder, tmp_path, monkeypatch):
     corpora_folder("meld")
     monkeypatch.setenv("ARIIGCN_DATA", str(tmp_path / "data"))
     monkeypatch.chdir("/")
-    assert run.load_corpus(config("text_layers+text_layers", "meld")).modalities == ("text_layers",)
+    assert session.load(config("text_layers+text_layers", "meld")).modalities == ("text_layers",)
 
 
 @pytest.mark.parametrize("name", ablations.OF_FILES)

@@ -226,7 +226,6 @@ def test_every_kind_of_search_is_drawn(start, tmp_path, given):
         (dict(grid=["losses.iccl={'weight':0},{'weight':1}"]), "losses.iccl takes no value in braces"),
         (dict(grid=["data.label=emotion,sentiment"]), "data.label changes what is measured"),
         (dict(grid=["eval.test=True,False"]), "eval.test changes what is measured"),
-        (dict(grid=["data.leaky=(),('text=0.4',)"]), "data.leaky changes what is measured"),
         (dict(grid=["num_seeds=1,2"]), "num_seeds changes what is measured"),
         (dict(grid=["data.generate.seed=0,1"]), r"data\.generate\.seed changes what is measured"),
         (dict(random=["optimizer.lr=log:1e-6:1e-5"], trials=2), r"discriminator\.lr"),

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import json
-import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +13,12 @@ from sklearn.metrics import f1_score
 
 import ariigcn_jax
 from ariigcn_jax import data as corpora
+from ariigcn_jax.data import prepare as preparation
 from ariigcn_jax.data.readers import folder as columnar
-from ariigcn_jax.inference import model as inference
 from ariigcn_jax.objective import losses, metrics, tasks
 from ariigcn_jax.training import options
 from ariigcn_jax.types import UNLABELED, Description, UserError
-from experiments import ablations, base, run
+from experiments import ablations, base, session
 from tests.support.layout_files import conversations, dump, mmsa
 from tools import predict, prepare
 
@@ -196,9 +195,9 @@ def test_labels_of_tables_and_what_convert_keeps(tmp_path, capsys):
 def test_labels_of_another_file_are_matched_by_name(tmp_path, names, target, notes):
     several = np.array([[1, 0], [1, 1]] * 4)
     corpus = corpora.load(archive(tmp_path, label=several, label_names=names), task="multilabel")
-    model = types.SimpleNamespace(task="multilabel", target_names=("calm", "joy", "fear"))
-    matched, label, found = inference._match_targets(corpus, model, corpus.label)
-    assert matched.target_names == model.target_names and found == notes
+    known = ("calm", "joy", "fear")
+    matched, label, found = preparation._match_targets(corpus, "multilabel", known, corpus.label)
+    assert matched.target_names == known and found == notes
     np.testing.assert_array_equal(label >= 0, target is not None)
     np.testing.assert_array_equal(matched.target, np.zeros((8, 3)) if target is None else target * 4)
 
@@ -248,7 +247,7 @@ def test_without_a_file_an_experiment_says_what_it_wants(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ARIIGCN_DATA", raising=False)
     with pytest.raises(UserError, match=r"MMSA's pickle.*mosei\.py:generated"):
-        run.load_corpus(mosei.get_config())
+        session.load(mosei.get_config())
 
 
 # --- Runs -------------------------------------------------------------------------------------------------------------
@@ -287,8 +286,8 @@ def finished(request, tmp_path_factory, quick_compilation):
     """Task, config, corpus, folder and result of a run of each."""
     config, folder = tiny(f"task_{request.param}"), tmp_path_factory.mktemp("runs") / request.param
     with contextlib.redirect_stdout(io.StringIO()):
-        content = run.execute(config, str(folder))
-        return request.param, config, run.load_corpus(config), folder, content
+        content = session.execute(config, str(folder))
+        return request.param, config, session.load(config), folder, content
 
 
 def test_epoch_is_chosen_by_the_task_s_metric(finished):
@@ -341,7 +340,7 @@ def test_counts_are_those_of_the_written_predictions(finished):
 def test_trained_model_answers_in_the_task_s_terms(finished):
     task, _, corpus, folder, _ = finished
     model = ariigcn_jax.load(folder)
-    prediction = model(corpora.select(corpus, [0, 1]))
+    prediction = model(corpora.choose.dialogues(corpus, np.arange(len(corpus.dialogue_ids)) < 2))
     first = prediction[0]
     written = predictions(folder)[0]
     assert written["label"] == first.label
@@ -380,7 +379,7 @@ def test_exported_model_answers_in_the_task_s_terms(finished, tmp_path):
 def test_a_punchline_alone_is_labelled():
     from experiments import urfunny
 
-    corpus = run.load_corpus(urfunny.get_config("generated"))
+    corpus = session.load(urfunny.get_config("generated"))
     last = np.diff(corpus.dialogue, append=-1) != 0
     np.testing.assert_array_equal(corpus.label >= 0, last)
     assert corpus.label_names == ("not_humorous", "humorous")

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ariigcn_jax.data import packing
+from ariigcn_jax.data import packing, prepare
 from ariigcn_jax.objective import losses
-from ariigcn_jax.runs import divergence, runner
+from ariigcn_jax.runs import divergence
 from ariigcn_jax.training import build
 from ariigcn_jax.training.epoch import run_order
 from ariigcn_jax.types import UserError
-from experiments import run
+from experiments import session
 from tests.runs.runner_test import LIGHT, tiny
 from tests.support.runs import ROOT, config_file, on_devices
 from tests.training.distributed_test import free_address
@@ -43,7 +43,7 @@ def main(folder):
     said = {}
     for place, changes in PLACES.items():
         try:
-            run.execute(tiny(EXPLODES | changes), str(folder / place))
+            session.execute(tiny(EXPLODES | changes), str(folder / place))
         except UserError as error:
             said[place] = str(error)
     (folder / "said.json").write_text(json.dumps(said))
@@ -53,7 +53,7 @@ def main(folder):
 def trained():
     """The experiment of one loss term, its corpus and its state at the start."""
     config = tiny(LIGHT | {"losses.unimodal.weight": 0.0})
-    corpus, _ = runner.prepare(run.load_corpus(config))
+    corpus, _ = prepare.standardise(session.load(config))
     experiment = build.make(config, corpus)
     looks = jax.jit(experiment.step)  # traced once for all tests
     return dataclasses.replace(experiment, step=looks), corpus, experiment.init(0)

@@ -21,7 +21,7 @@ from ariigcn_jax.runs.workdir import WorkDir
 from ariigcn_jax.training import build, seeds, step
 from ariigcn_jax.training import epoch as epochs
 from ariigcn_jax.types import TrainState, UserError
-from experiments import base, run
+from experiments import base, session
 from tests.support.runs import assert_same_run
 from tools.command import as_read
 
@@ -68,7 +68,7 @@ def tiny(changes=()):
 def execute(folder, changes=()):
     """The result of a run and what it printed."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        content = run.execute(tiny(changes), str(folder))
+        content = session.execute(tiny(changes), str(folder))
     return content, out.getvalue()
 
 
@@ -159,7 +159,7 @@ def test_result_is_what_results_json_says(alone):
 
 def test_speed_counts_nodes(alone):
     _, content, *_ = alone
-    train_split = (run.load_corpus(tiny()).split == "train").sum()
+    train_split = (session.load(tiny()).split == "train").sum()
     speed, seconds = content["speed"], content["seconds"]
     assert speed["nodes_per_epoch"] == 2 * train_split <= speed["slots_per_epoch"]
     trained = EPOCHS * speed["nodes_per_epoch"]
@@ -169,7 +169,7 @@ def test_speed_counts_nodes(alone):
 
 def test_predictions_name_every_utterance_once_and_give_the_scores(alone):
     folder, content, *_ = alone
-    corpus = run.load_corpus(tiny())
+    corpus = session.load(tiny())
     with (folder / "predictions" / "seed_0.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["utterance_id"] for row in rows] == list(corpus.utterance_ids)
@@ -280,13 +280,13 @@ def test_test_split_may_be_left_unread(tmp_path, monkeypatch):
 
 
 def test_corpus_without_a_test_split_ends_with_its_validation_scores(tmp_path, monkeypatch):
-    load = run.load_corpus
+    load = session.load
 
     def without_test(config, _):
         corpus = load(config)
         return dataclasses.replace(corpus, split=np.where(corpus.split == "test", "train", corpus.split))
 
-    monkeypatch.setattr(run, "load_corpus", without_test)
+    monkeypatch.setattr(session, "load", without_test)
     with pytest.raises(UserError, match=r"no labelled utterance in its test split: leave out eval\.report_best_test"):
         execute(tmp_path / "other", BOTH)
     assert not (tmp_path / "other").exists()
@@ -344,7 +344,7 @@ def test_members_train_as_seeds_do_and_answer_together(both, tmp_path):
         for name, values in single["train"].items():
             assert row["train"][name] == pytest.approx(np.mean(values), rel=1e-6)
     model = ariigcn_jax.load(tmp_path)
-    corpus = run.load_corpus(tiny())
+    corpus = session.load(tiny())
     prediction = model(corpus)
     with (tmp_path / "predictions" / "seed_0.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -364,26 +364,27 @@ def test_members_are_validated_on_what_they_leave_out(tmp_path):
     assert (
         "average of 3 models; valid: of the one that left the utterance out" in output and content["cross_validation"]
     )
-    model, corpus = ariigcn_jax.load(tmp_path), run.load_corpus(tiny(changes))
-    assert set(corpus.split) == {"valid", "test"} and set(corpus.part[corpus.split == "valid"]) == {0, 1, 2}
+    model, corpus = ariigcn_jax.load(tmp_path), session.load(tiny(changes))
+    out = corpus.split != "test"
+    assert set(corpus.split) == {"train", "valid", "test"} and set(corpus.fold[out]) == {0, 1, 2}
     members = [
         dataclasses.replace(model, members=1, params=jax.tree.map(lambda x: x[k], model.params))(corpus)  # noqa: B023
         for k in range(3)
     ]
     every = np.stack([found.probabilities for found in members])
-    mine = every[np.maximum(corpus.part, 0), np.arange(len(corpus))]
-    wanted = np.where((corpus.split == "valid")[:, None], mine, model(corpus).probabilities)
+    mine = every[np.maximum(corpus.fold, 0), np.arange(len(corpus))]
+    wanted = np.where(out[:, None], mine, model(corpus).probabilities)
     with (tmp_path / "predictions" / "seed_2.csv").open() as file:
         rows = list(csv.DictReader(file))
     written = np.array([[float(row[f"p_{name}"]) for name in corpus.label_names] for row in rows])
-    assert [row["split"] for row in rows] == corpus.split.tolist()
+    assert [row["split"] for row in rows] == np.where(out, "valid", "test").tolist()
     np.testing.assert_allclose(written, wanted, atol=2e-6)
-    chosen = (corpus.split == "valid") & (corpus.label >= 0)
+    chosen = out & (corpus.label >= 0)
     assert content["valid"]["accuracy"]["mean"] == pytest.approx((wanted.argmax(1) == corpus.label)[chosen].mean())
     described = json.loads((tmp_path / "corpus.json").read_text())
     assert described["splits"]["train"] == described["splits"]["valid"] and described["cross_validation"]
     card = model_card.text(model, None)
-    assert "Each network left another part" in card and "calibrated on validation of single networks" in card
+    assert "Each network left another fold" in card and "calibrated on validation of single networks" in card
     with pytest.raises(UserError, match="most of its 3 models were trained"):
         as_read(model, "valid")
     assert as_read(model, "train").utterance_ids == tuple(
@@ -477,19 +478,19 @@ def test_damaged_checkpoint_costs_an_epoch_and_no_bit(both, tmp_path, capsys):
 
 def test_another_corpus_is_refused_on_resuming(both, tmp_path, monkeypatch):
     shutil.copytree(both[0], tmp_path / "run")
-    corpus, same = run.load_corpus(tiny()), run.load_corpus(tiny())
+    corpus, same = session.load(tiny()), session.load(tiny())
     corpus.features["text"][corpus.split == "train"] += 1
-    monkeypatch.setattr(run, "load_corpus", lambda *_: corpus)
+    monkeypatch.setattr(session, "load", lambda *_: corpus)
     with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
         execute(tmp_path / "run", BOTH)  # what is finished is not of this corpus, either
     (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
         execute(tmp_path / "run", BOTH)
     renamed = dataclasses.replace(same, label_names=same.label_names[::-1])
-    monkeypatch.setattr(run, "load_corpus", lambda *_: renamed)
+    monkeypatch.setattr(session, "load", lambda *_: renamed)
     with pytest.raises(UserError, match=r"corpus has changed.*\(label_names\)"):
         execute(tmp_path / "run", BOTH)
-    monkeypatch.setattr(run, "load_corpus", lambda *_: corpus)
+    monkeypatch.setattr(session, "load", lambda *_: corpus)
     described = json.loads((tmp_path / "run" / "corpus.json").read_text())
     del described["digest"]  # as an earlier version wrote it
     (tmp_path / "run" / "corpus.json").write_text(json.dumps(described))
@@ -526,7 +527,7 @@ def test_divergence_of_one_seed_names_what_went_wrong_and_keeps_the_epoch_before
 
 
 def test_answers_that_are_not_finite_stop_the_report_and_name_the_dialogue():
-    corpus = run.load_corpus(tiny())
+    corpus = session.load(tiny())
     where = np.flatnonzero(corpus.split == "test")[:4].reshape(1, 1, 4)
     index = {"test": SimpleNamespace(utterance=np.concatenate([where[0], where[0]]))}  # the last row pads
     one = SimpleNamespace(experiment=SimpleNamespace(index=index), numbers=range(3, 4))

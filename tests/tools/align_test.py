@@ -2,15 +2,13 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from ariigcn_jax.types import UserError
-from experiments import base, run
+from experiments import base, session
 from experiments.command import call
-from tests.support import builders
 from tools import align
-from tools.command import only, parser
+from tools.command import parser
 
 
 def content(name, shift, seeds=2, second="audio"):
@@ -42,14 +40,6 @@ def test_pair_that_one_run_lacks_is_left_out():
     assert "code" not in align.comparison(content("full", 0.0), content("other", 0.0, second="visual"))
 
 
-def test_only_keeps_whole_rows():
-    corpus = builders.corpus([3, 2, 4])
-    part = only(corpus, corpus.dialogue != 1)
-    assert len(part) == 7 and part.utterance_ids == tuple(f"utterance {u}" for u in (0, 1, 2, 5, 6, 7, 8))
-    np.testing.assert_array_equal(part.features["audio"], corpus.features["audio"][[0, 1, 2, 5, 6, 7, 8]])
-    assert part.label.tolist() == corpus.label[corpus.dialogue != 1].tolist()
-
-
 @pytest.mark.slow
 def test_trained_run_is_aligned_and_reported(tmp_path, capsys):
     config = base.get_config()
@@ -57,7 +47,7 @@ def test_trained_run_is_aligned_and_reported(tmp_path, capsys):
         {"num_epochs": 2, "num_seeds": 2, "model.hidden": 8, "model.graph.layers": 1, "model.graph.heads": 2}
     )
     config.data.generate = dict(dialogues=24, utterances=(3, 6), classes=3, widths=dict(text=5, audio=3), test=0.3)
-    run.execute(config.lock(), str(tmp_path / "run"))
+    session.execute(config.lock(), str(tmp_path / "run"))
     assert call(align.command, parser(align.__doc__, "test"), [str(tmp_path / "run")]) == 0
     found = json.loads((tmp_path / "run" / "alignment.json").read_text())
     stages = [row["stage"] for row in found["rows"]]

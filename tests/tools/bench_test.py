@@ -112,7 +112,7 @@ def test_speed_is_of_the_splits_that_the_file_has():
     config.data.generate = dict(dialogues=12, utterances=(2, 3), classes=2, widths={"text": 3})
     config.members, config.data.cross_validation = 3, True
     bench = __main__.prepare(config.lock(), quick=True)
-    assert bench.utterances > 0 and bench.corpus.part is None
+    assert bench.utterances > 0 and bench.corpus.fold is None
 
 
 def test_options_are_checked():

@@ -11,7 +11,7 @@ import pytest
 from ariigcn_jax import data as corpora
 from ariigcn_jax.runs import runner
 from experiments.command import call
-from experiments.run import load_corpus
+from experiments.session import load
 from tests.support import runs
 from tools import robustness
 
@@ -66,7 +66,7 @@ def measured(tmp_path_factory):
     copies = {"data.speaker_normalised": ("a", "vis"), "data.dialogue_normalised": ("audio",)}
     prepared = copies | {"data.ranked": ("a", "te")}
     run = runs.make(folder / "run", {"data.path": str(folder / "corpus.npz")} | prepared, widths=WIDTHS)
-    _trained_on(run, load_corpus(robustness.inference.load(run).config))
+    _trained_on(run, load(robustness.inference.load(run).config))
     made = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARIIGCN_CACHE", "")
@@ -79,7 +79,7 @@ def measured(tmp_path_factory):
 def test_a_model_is_given_what_it_was_trained_on(measured):
     """Ranks and copies, which training makes of the corpus and the model of what it is asked about."""
     model = robustness.inference.load(measured[0])
-    trained = load_corpus(model.config)
+    trained = load(model.config)
     assert trained.ranked == {"text": 3, "audio": 2} and trained.widths == WIDTHS | {"audio": 6, "visual": 8}
     wanted = corpora.normalisation.apply(trained, model.normalisation)
     given = model.prepare(robustness.as_read(model, "test"))

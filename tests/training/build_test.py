@@ -362,13 +362,13 @@ def test_unlabeled_utterances_are_context(text_only):
     assert changed == [[row, slot + offset] for offset in (-2, -1, 0, 1)]
 
 
-# --- Parts of the corpus that a model leaves out ----------------------------------------------------------------------
+# --- Folds of the corpus that a model leaves out ----------------------------------------------------------------------
 
 
 def test_what_a_model_leaves_out_does_not_reach_it():
     """All terms; the left-out dialogues' labels and features are others."""
     corpus = corpora.splits.cross_validated(conversations(missing=0.1), 2)
-    out = corpus.part == 1
+    out = corpus.fold == 1
     features = {m: np.where(out[:, None], x[::-1], x) for m, x in corpus.features.items()}
     other = dataclasses.replace(corpus, features=features, label=np.where(out, (corpus.label + 1) % 3, corpus.label))
     made = [build.make(tiny({"members": 2}), c) for c in (corpus, other)]

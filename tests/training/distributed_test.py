@@ -19,7 +19,7 @@ import pytest
 
 from ariigcn_jax import parallel
 from ariigcn_jax.types import UserError
-from experiments import base, run
+from experiments import base, session
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 300
@@ -119,8 +119,8 @@ def stories(tmp_path_factory):
     jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARIIGCN_CACHE", str(folder / "compiled"))
-        run.execute(config_for(), str(folder / "two"))
-        run.execute(config_for(), str(folder / "one"))
+        session.execute(config_for(), str(folder / "two"))
+        session.execute(config_for(), str(folder / "one"))
     jax.config.update("jax_disable_most_optimizations", False)
     _go_on_with_two(folder / "one", folder / "grown")
     return folder / "one", folder / "two", survivor
@@ -174,4 +174,4 @@ def test_shares_of_one_process_are_all_of_its_devices():
 
 
 if __name__ == "__main__":
-    run.execute(config_for(sys.argv[2], int(sys.argv[3])), sys.argv[1])
+    session.execute(config_for(sys.argv[2], int(sys.argv[3])), sys.argv[1])

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import parallel
-from ariigcn_jax.runs import runner
+from ariigcn_jax.data import prepare
 from ariigcn_jax.training import seeds
 from ariigcn_jax.types import PADDING, UserError
-from experiments import run
+from experiments import session
 from tests.parallel_test import DEVICES, config_for
 from tests.support.runs import on_devices
 
@@ -65,7 +65,7 @@ def make(way, first=0, count=SEEDS):
     config.data.generate.update(dialogues=14, widths={"text": 5})
     for slot in ("unimodal", "adversarial", "imcl"):
         config.losses[slot].weight = 0.0
-    return seeds.make(config, runner.prepare(run.load_corpus(config))[0])
+    return seeds.make(config, prepare.standardise(session.load(config))[0])
 
 
 def story(begun, ended):
@@ -180,7 +180,7 @@ def test_streamed_data_are_read_seed_after_seed():
     config = config_for(1).copy_and_resolve_references()
     config.update(num_seeds=2)
     config.data.device_megabytes = 1e-3
-    corpus = runner.prepare(run.load_corpus(config))[0]
+    corpus = prepare.standardise(session.load(config))[0]
     assert seeds.make(config, corpus).way == "sequence"
     config.seeds_by = "vmap"
     with pytest.raises(UserError, match=r"seeds_by=vmap is not possible here: data\.device_megabytes"):
@@ -191,7 +191,7 @@ def test_unknown_way_is_refused_before_a_folder_is_made(tmp_path):
     config = config_for(1).copy_and_resolve_references()
     config.seeds_by = "vmaps"
     with pytest.raises(UserError, match="seeds_by='vmaps' is not known; choose one of auto, threads, vmap"):
-        run.execute(config, str(tmp_path / "run"))
+        session.execute(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

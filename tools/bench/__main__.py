@@ -73,12 +73,12 @@ def chosen(only: Sequence[str], known: Sequence[str]) -> list[str]:
 
 def prepare(config: Any, quick: bool) -> Any:
     """Return the Bench of a config, with its corpus; a small one of both for a quick check."""
-    from experiments.run import load_corpus
+    from experiments.session import load
     from tools.bench import corpora, sections
 
     with config.unlocked():
         config.data.cross_validation = False  # one model is measured, on the splits of the file
-    corpus = load_corpus(config)
+    corpus = load(config)
     if quick:
         with config.unlocked():
             config.update_from_flattened_dict(QUICK)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ariigcn_jax.runs import runner
+from ariigcn_jax.data import prepare
 from ariigcn_jax.training import seeds
 from ariigcn_jax.types import Corpus
 from tools.bench import clock, machine
@@ -38,7 +38,7 @@ def measure(
       UserError: the config cannot be built on this corpus.
     """
     config = single(config, num_seeds, way)
-    prepared, model = clock.once(lambda: seeds.make(config, runner.prepare(corpus)[0]))
+    prepared, model = clock.once(lambda: seeds.make(config, prepare.standardise(corpus)[0]))
     every = int(config.diagnostics.every)
 
     def compile() -> tuple[Any, Any]:

@@ -52,13 +52,13 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
     from ml_collections import ConfigDict
 
     from ariigcn_jax.runs import compilation
-    from experiments.run import load_corpus
+    from experiments.session import load
     from tools.bench import corpora, epochs, machine
 
     imported = time.time()
     compilation.enable()
     config = ConfigDict(task["config"])
-    corpus = load_corpus(config)
+    corpus = load(config)
     resize = task["resize"] or {}
     if "length" in resize:
         corpus = corpora.resized(corpus, [resize["length"]], [resize["length"]])

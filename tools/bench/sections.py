@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ariigcn_jax import parallel
-from ariigcn_jax.runs import compilation, runner
+from ariigcn_jax.data import prepare
+from ariigcn_jax.runs import compilation
 from ariigcn_jax.training import seeds as ensembles
 from ariigcn_jax.types import Corpus
 from tools.bench import clock, corpora, epochs, machine, probe
@@ -108,7 +109,7 @@ def seeds(bench: Bench) -> list[Point]:
 def latency(bench: Bench) -> list[Point]:
     """Time the answer to one conversation, from features on the device to probabilities on the host."""
     usual = int(np.median(corpora.lengths(bench.corpus, "train")))
-    prepared = runner.prepare(bench.corpus)[0]
+    prepared = prepare.standardise(bench.corpus)[0]
 
     def measure(utterances: int) -> Row:
         corpus = corpora.resized(prepared, [1, 1], [utterances])

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from ariigcn_jax.data.choose import dialogues
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.nn import graph
 from ariigcn_jax.types import Corpus, Modality, Outputs, UserError
-from tools.command import only
 from tools.report import page
 
 LONGEST = 40
@@ -76,7 +76,7 @@ def conversations(model: TrainedModel, corpus: Corpus, chosen: Sequence[int]) ->
     if model.task != "classification":
         raise UserError(f"conversations are drawn by their classes, and this model has data.task={model.task}.")
     for dialogue in chosen:
-        part = only(corpus, corpus.dialogue == dialogue)
+        part = dialogues(corpus, np.arange(len(corpus.dialogue_ids)) == dialogue)
         (batch,) = model.batches(part)
         outputs = model.outputs(batch)
         count = len(part)

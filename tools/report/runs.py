@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.files import flatten
-from ariigcn_jax.runs import runner
+from ariigcn_jax.runs import runner, version
 from ariigcn_jax.runs.workdir import CONFIG, ENVIRONMENT, METRICS
 from ariigcn_jax.types import UserError
 from tools.align import FILE as ALIGNMENT
@@ -108,6 +108,7 @@ def read(paths: Sequence[Path]) -> tuple[list[Run], list[Study]]:
     runs: list[Run] = []
     studies: list[Study] = []
     for path, name in zip(paths, _names(paths), strict=True):
+        version.check(path)
         if study := kind(path):
             studies.append(Study(study, name, _json(path / f"{study}.json"), _label_names(path)))
         elif (path / CONFIG).exists() and (path / METRICS).exists():

@@ -9,7 +9,6 @@ where its features, if there are several, are all zero: an extraction that faile
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,27 +79,6 @@ def read_jsonl(path: str | Path) -> Corpus:
     path = Path(path)
     rows = [checked(value, f"{path}, line {number}") for number, value in text.json_lines(path)]
     return from_utterances(rows, name=str(path))
-
-
-def select(corpus: Corpus, dialogues: Sequence[int]) -> Corpus:
-    """Some dialogues of a corpus, by their numbers, in the corpus's order."""
-    rows, chosen = np.isin(corpus.dialogue, dialogues), set(dialogues)
-    _, dialogue = np.unique(corpus.dialogue[rows], return_inverse=True)
-    return dataclasses.replace(
-        corpus,
-        features={m: x[rows] for m, x in corpus.features.items()},
-        present={m: x[rows] for m, x in corpus.present.items()},
-        dialogue=dialogue.astype(np.int32),
-        speaker=corpus.speaker[rows],
-        label=corpus.label[rows],
-        target=None if corpus.target is None else corpus.target[rows],
-        ratings=None if corpus.ratings is None else corpus.ratings[rows],
-        split=corpus.split[rows],
-        dialogue_ids=tuple(name for d, name in enumerate(corpus.dialogue_ids) if d in chosen),
-        utterance_ids=tuple(name for name, here in zip(corpus.utterance_ids, rows, strict=True) if here),
-        speaker_names=None if corpus.speaker_names is None else corpus.speaker_names[rows],
-        transcript=None if corpus.transcript is None else corpus.transcript[rows],
-    )
 
 
 def checked(utterance: Any, where: str) -> dict[str, Any]:

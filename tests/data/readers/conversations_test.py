@@ -115,14 +115,6 @@ def test_damaged_files_are_refused_by_line(tmp_path, content, message):
         corpora.conversation.read_jsonl(path)
 
 
-def test_some_dialogues_of_a_corpus():
-    corpus = corpora.select(corpora.from_utterances(LINES), [1])
-    assert corpus.dialogue_ids == ("b",)
-    assert corpus.dialogue.tolist() == [0]
-    assert corpus.features["text"].tolist() == [[5, 6]]
-    assert corpus.utterance_ids == ("b_0",)
-
-
 def test_a_corpus_to_predict_needs_neither_labels_nor_a_train_split(tmp_path):
     path = tmp_path / "unlabelled.npz"
     np.savez(path, dialogue_id=["a", "a", "b"], text=np.eye(3))

@@ -1,0 +1,199 @@
+"""Prepare a corpus between reading and packing: pure functions of the corpus, options and statistics.
+
+    training          `arrange`, then `standardise` by what it is trained on
+    a trained model   `match`, with the statistics of its training
+
+`traced` does to one conversation what `match` does to its features, inside an exported model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ariigcn_jax.data import choose, labels, normalisation, splits, targets
+from ariigcn_jax.data.normalisation import Normalisation
+from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
+
+
+def arrange(corpus: Corpus, data: Mapping[str, Any], members: int = 1, given: Collection[str] = ()) -> Corpus:
+    """Choose modalities, mark ranks, append copies and deal folds.
+
+    Args:
+      corpus: as read.
+      data: the options `data` of a config.
+      members: K, models that leave out one fold each where `data.cross_validation` asks for it.
+      given: dotted keys that the user set by hand. A name there that no modality begins with is an error; in an
+        experiment's file, which is for corpora that have less, too, it is a note.
+
+    Returns:
+      The corpus that a run trains on, not standardised; its `notes` say what was done.
+
+    Raises:
+      UserError: an option does not fit the corpus.
+    """
+    notes = [
+        note
+        for option in normalisation.OPTIONS
+        for note in _without_modality(option, data[option], corpus, f"data.{option}" in given)
+    ]
+    kept = choose.modalities(corpus, tuple(data["only"]))
+    if len(kept.modalities) < len(corpus.modalities):
+        notes.append(f"data.only keeps {', '.join(kept.modalities)} of {', '.join(corpus.modalities)}")
+    kept = normalisation.with_copies(normalisation.ranked(kept, data["ranked"]), data)
+    if data["cross_validation"]:
+        kept = splits.cross_validated(kept, members)
+        count = len(np.unique(kept.dialogue[kept.training]))
+        notes.append(
+            f"data.cross_validation: each of the {members} models leaves out another fold of the {count} dialogues "
+            "that are not for testing, and is validated on it"
+        )
+    return dataclasses.replace(kept, notes=(*corpus.notes, *notes))
+
+
+def _without_modality(option: str, beginnings: Iterable[str], corpus: Corpus, by_hand: bool) -> list[str]:
+    """Return a note for each beginning of a modality's name in an option that fits no modality of the corpus."""
+    notes = []
+    for beginning in beginnings:
+        if not isinstance(beginning, str) or not beginning:
+            raise UserError(
+                f"data.{option}={tuple(beginnings)}: {beginning!r} is no beginning of a modality's name. Write "
+                f'--config.data.{option}="(\'{corpus.modalities[0]}\',)", or "()" for none.'
+            )
+        if not any(m.startswith(beginning) for m in corpus.modalities):
+            have = ", ".join(corpus.modalities)
+            words = f"data.{option} names {beginning!r}, but no modality begins so (there are {have})"
+            if by_hand:
+                raise UserError(f"{words}.")
+            notes.append(words)
+    return notes
+
+
+def standardise(corpus: Corpus, statistics: Normalisation | None = None) -> tuple[Corpus, Normalisation]:
+    """Standardise the features of a corpus.
+
+    Args:
+      corpus: not standardised yet.
+      statistics: of the corpus that a model was trained on; None for those of what this corpus trains on.
+
+    Returns:
+      The corpus as it is packed, and the statistics.
+
+    Raises:
+      UserError: the statistics do not fit the corpus.
+    """
+    if statistics is None:
+        statistics = normalisation.fit(corpus)
+    return normalisation.apply(corpus, statistics), statistics
+
+
+def match(
+    corpus: Corpus,
+    data: Mapping[str, Any],
+    statistics: Normalisation,
+    *,
+    widths: Mapping[Modality, int],
+    task: str,
+    label_names: tuple[str, ...],
+    target_names: tuple[str, ...],
+) -> Corpus:
+    """Bring a corpus into the form that a trained model takes.
+
+    Args:
+      corpus: as read. Modalities that the model does not know are dropped, those that it knows and the corpus lacks
+        count as missing, and labels are matched by name; `notes` says so.
+      data: the options `data` of the model's config.
+      statistics: what the model's features were standardised with.
+      widths: modality -> d_m that the model takes, in its order, with copies.
+      task: that it was trained for.
+      label_names: C names, of its classes.
+      target_names: O names, of its score or labels; () for classes.
+
+    Returns:
+      The model's modalities in its order, standardised; the model's labels.
+
+    Raises:
+      UserError: a modality has another width, or none is known to the model.
+    """
+    notes = _check_modalities(corpus, normalisation.raw_widths(widths, data))
+    corpus = normalisation.with_copies(corpus, data)
+    here = {m: corpus.features[m] for m in widths if m in corpus.features}
+    corpus, _ = standardise(dataclasses.replace(corpus, features=here), statistics)
+    label, found = _match_labels(corpus, label_names, data["relabel"])
+    if targets.of(task) is not None:
+        corpus, label, found = _match_targets(corpus, task, target_names, label)
+    count = len(corpus)
+    return dataclasses.replace(
+        corpus,
+        features={
+            m: corpus.features[m] if m in here else np.zeros((count, width), np.float32) for m, width in widths.items()
+        },
+        present={m: corpus.present[m] if m in here else np.zeros(count, bool) for m in widths},
+        label=label,
+        label_names=label_names,
+        notes=(*corpus.notes, *notes, *found),
+    )
+
+
+def _check_modalities(corpus: Corpus, widths: Mapping[Modality, int]) -> list[str]:
+    """Return notes on modalities that are not used or missing; `widths` are the model's, without copies."""
+    if not set(corpus.modalities) & set(widths):
+        raise UserError(
+            f"The corpus {corpus.name!r} has the modalities {', '.join(corpus.modalities)}, but this model knows "
+            f"only {', '.join(widths)}. Name its features as in training."
+        )
+    for m, width in widths.items():
+        if m in corpus.features and corpus.features[m].shape[1] != width:
+            raise UserError(
+                f"{corpus.name}: {m} has {corpus.features[m].shape[1]} features an utterance, but this model was "
+                f"trained on {width}. Give features of the same extractor as in training."
+            )
+    notes = []
+    if unknown := [m for m in corpus.modalities if m not in widths]:
+        notes.append(f"{', '.join(unknown)}: not used, the model was not trained on it")
+    if absent := [m for m in widths if m not in corpus.features]:
+        notes.append(f"{', '.join(absent)}: missing, the model goes by the other modalities")
+    for m in widths:
+        if m in corpus.features and (lacking := int((~corpus.present[m]).sum())):
+            notes.append(f"{m}: missing in {lacking} of {len(corpus)} utterances")
+    return notes
+
+
+def _match_labels(corpus: Corpus, names: tuple[str, ...], relabel: str) -> tuple[np.ndarray, list[str]]:
+    """Return labels [U] in the model's numbering, by name after `relabel`, and notes."""
+    known = {name: index for index, name in enumerate(names)}
+    given, given_names = labels.relabel(corpus.label, corpus.label_names, relabel, partly=True)
+    table = np.array([known.get(name, UNLABELED) for name in given_names] + [UNLABELED], np.int32)
+    label = table[given]  # UNLABELED is the table's last
+    lost = sorted({given_names[c] for c in np.unique(given[(given >= 0) & (label < 0)])})
+    return label, [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"] if lost else []
+
+
+def _match_targets(
+    corpus: Corpus, task: str, names: tuple[str, ...], label: np.ndarray
+) -> tuple[Corpus, np.ndarray, list[str]]:
+    """Return the corpus with scores or labels in the model's order, its `label` [U], and notes.
+
+    A label of the model that the corpus does not know applies to no utterance.
+    """
+    kind, notes = targets.of(task), []
+    by_name = kind is not None and kind.several
+    target, known = np.zeros((len(corpus), len(names)), np.float32), corpus.label >= 0
+    given = corpus.target if corpus.task == task else None
+    if given is not None and not by_name:
+        target = given[:, :1]
+    elif given is not None and {*names} & {*corpus.target_names}:
+        for o, name in enumerate(names):
+            if name in corpus.target_names:
+                target[:, o] = given[:, corpus.target_names.index(name)]
+        if lost := sorted({*corpus.target_names} - {*names}):
+            notes = [f"labels {', '.join(lost)}: not among the model's, left out of comparisons"]
+    else:
+        if known.any():
+            notes = [f"labels: not those of data.task={task} that the model knows, left out of comparisons"]
+        known = np.zeros(len(corpus), bool)
+    label = np.where(known, np.maximum(label, 0), UNLABELED).astype(np.int32)
+    return dataclasses.replace(corpus, task=task, target=target, target_names=names), label, notes

@@ -1,0 +1,164 @@
+"""Load the corpus of a config, and run a config: what every command that trains or measures begins with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ariigcn_jax import data as corpora
+from ariigcn_jax.data import prepare, targets
+from ariigcn_jax.types import Corpus, UserError
+
+# Where and how a run is computed, which may change when it is resumed.
+MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "data.wanted", "debug")
+
+
+def load(config: Any, overrides: Sequence[str] = ()) -> Corpus:
+    """Read or generate the corpus of a config, arrange it for training, and print its notes.
+
+    Args:
+      config: as `experiments.base.get_config`.
+      overrides: dotted keys that the user set by hand.
+
+    Returns:
+      The corpus that a run trains on, not standardised.
+
+    Raises:
+      UserError: it cannot be read, or an option does not fit it.
+    """
+    corpus = prepare.arrange(read(config), config.data, config.members, overrides)
+    for note in corpus.notes:
+        print(f"note: {note}")
+    return corpus
+
+
+def read(config: Any) -> Corpus:
+    """Read or generate the corpus of a config.
+
+    Args:
+      config: as `experiments.base.get_config`.
+
+    Returns:
+      The corpus with all modalities that were read, as they are in the file.
+
+    Raises:
+      UserError: there is no such file, or it does not fit the options.
+    """
+    data = config.data
+    targets.of(data.task)  # refuses an unknown one before anything is read
+    if len(data.generate) and not data.path:
+        _check_generated(data)
+        return corpora.generate(**data.generate.to_dict(), task=data.task)
+    if not data.path and not data.name:
+        raise UserError(
+            f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.listing()}"
+        )
+    path = corpora.locate(data.path, data.name, data.wanted)
+    try:
+        return corpora.load(
+            path,
+            name=(not data.path and data.name) or None,
+            modalities=tuple(data.modalities),
+            ratings=tuple(data.ratings),
+            **reading(data),
+            **splitting(data),
+        )
+    except UserError as error:
+        if data.wanted and any(f"`{m}`" in str(error) for m in data.modalities):
+            raise UserError(f"{error}\n\n{data.wanted}") from None
+        raise
+
+
+def reading(data: Any) -> dict[str, Any]:
+    """Return the keywords of `data.load` that say what the labels are, of the options `data` of a config."""
+    return {"label": data.label, "task": data.task, "relabel": data.relabel}
+
+
+def splitting(data: Any) -> dict[str, Any]:
+    """Return the keywords of `data.load` that say which dialogue is in which split."""
+    # Under cross-validation every model holds out a fold, so no validation split is carved.
+    fraction = 0.0 if data.cross_validation else data.valid_fraction
+    return {"split": data.split, "without": data.without, "valid_fraction": fraction}
+
+
+def _check_generated(data: Any) -> None:
+    chosen = ("modalities", *corpora.normalisation.OPTIONS, "ratings")
+    if any(len(data[option]) for option in chosen):
+        *most, last = (f"data.{option}" for option in chosen)
+        raise UserError(
+            f"{', '.join(most)} and {last} choose fields of a file, and these conversations are generated. "
+            "data.only chooses among their modalities."
+        )
+    if data.relabel or data.split or data.without:
+        raise UserError(
+            "data.relabel, data.split and data.without are for the labels and dialogues of a file: leave them out."
+        )
+
+
+def execute(
+    config: Any, workdir: str | None, overrides: Sequence[str] = (), corpus: Corpus | None = None
+) -> dict[str, Any]:
+    """Run a config.
+
+    Args:
+      config: as `experiments.base.get_config`, locked.
+      workdir: the run's folder, or None for a new one.
+      overrides: dotted keys that the user set by hand; one that nothing would use is an error.
+      corpus: what `load` gives for the config, where that was called before.
+
+    Returns:
+      The content of results.json.
+
+    Raises:
+      UserError: see the message.
+    """
+    if corpus is None:
+        corpus = load(config, overrides)  # first, so that an error in the data is shown within a second or two
+    from ariigcn_jax import parallel
+    from ariigcn_jax.objective import terms
+    from ariigcn_jax.training import options, seeds
+
+    terms.check_overrides(config.losses.to_dict(), overrides)
+    options.check(config, corpus.description)  # what cannot be built is said before a folder is made
+    options.check_corpus(config, corpus)
+    seeds.check(config)
+    if not config.distributed.coordinator:
+        return _execute(config, corpus, workdir)
+    parallel.join(**config.distributed.to_dict())
+    with parallel.ending_together(), contextlib.ExitStack() as quiet:
+        if not parallel.is_first():
+            quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
+        return _execute(config, corpus, workdir)
+
+
+def _execute(config: Any, corpus: Corpus, workdir: str | None) -> dict[str, Any]:
+    from ariigcn_jax import parallel
+    from ariigcn_jax.runs import compilation, results, runner
+    from ariigcn_jax.runs import workdir as workdirs
+
+    def begin() -> workdirs.WorkDir:
+        return workdirs.open(workdir, config.experiment, config.to_dict(), may_differ=MAY_DIFFER)
+
+    otherwise: workdirs.WorkDir = workdirs.ReadOnlyWorkDir()
+    with parallel.from_first(begin, otherwise) as directory:
+        finished = directory.path / runner.RESULTS
+        if parallel.broadcast(np.int32(finished.exists())):
+            parallel.from_first(lambda: runner.check_corpus(directory, runner.describe(corpus)), otherwise=None)
+            content = json.loads(finished.read_text()) if parallel.is_first() else {}
+            print(f"{directory.path}: this run is finished; this is its result.\n")
+        else:
+            print(f"{directory.path}: the run's folder")
+            cache = compilation.enable()
+            content = runner.run(config, corpus, directory)
+            if content:
+                print(f"Done in {content['seconds']['total']:.0f} s; {cache.words()}.\n")
+        if not content:
+            return content  # this process does not write
+        print(results.table(content))
+        print(f"{directory.path}: results.json, predictions, pictures, checkpoints and logs are there.")
+    return content
