@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax import data as corpora
-from ariigcn_jax.data import prepare
-from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
+from ariigcn_jax.data import prepare, targets
+from ariigcn_jax.types import Corpus, UserError
 
 # Where and how a run is computed, which may change when it is resumed.
 MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "data.wanted", "debug")
@@ -50,8 +50,7 @@ def read(config: Any) -> Corpus:
       UserError: there is no such file, or it does not fit the options.
     """
     data = config.data
-    if data.task not in TASK_NAMES:
-        raise UserError(f"data.task={data.task!r} is no task. Known: {', '.join(TASK_NAMES)}.")
+    targets.of(data.task)  # refuses an unknown one before anything is read
     if len(data.generate) and not data.path:
         _check_generated(data)
         return corpora.generate(**data.generate.to_dict(), task=data.task)

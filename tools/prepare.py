@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax import data
-from ariigcn_jax.data import quality
-from ariigcn_jax.data.assemble import assemble, targets
+from ariigcn_jax.data import quality, targets
+from ariigcn_jax.data.assemble import assemble
+from ariigcn_jax.data.assemble import targets as other_targets
 from ariigcn_jax.data.fields import Fields, is_named_like_a_modality
 from ariigcn_jax.data.readers import folder, layouts
-from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
+from ariigcn_jax.types import Corpus, UserError
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
 
@@ -70,7 +71,7 @@ def _parser(command: Sequence[str]) -> argparse.ArgumentParser:
         made.add_argument("path", metavar=path, help="a file or folder")
         add = made.add_argument
         add("--label", default="label", help="field of the classes, e.g. sentiment (default: label)")
-        add("--task", choices=TASK_NAMES, default=TASK_NAMES[0], help=f"what it holds (default: {TASK_NAMES[0]})")
+        add("--task", choices=targets.TARGETS, default="classification", help="what it holds (default: classification)")
         add("--modalities", default="", metavar="A,B,…", help="fields to take; by default all that look like features")
         shares: dict[str, Any] = dict(type=float, metavar="SHARE")
         add(
@@ -121,9 +122,8 @@ def _say_notes(corpus: Corpus) -> None:
 
 def _size(corpus: Corpus) -> str:
     modalities = ", ".join(f"{m} {d}" for m, d in corpus.widths.items())
-    what = {"regression": "a score", "multilabel": f"{len(corpus.target_names)} labels"}
-    labels = what.get(corpus.task, f"{corpus.num_classes} classes")
-    return f"{len(corpus):,} utterances in {len(corpus.dialogue_ids):,} dialogues, {labels}, modalities {modalities}"
+    counted = f"{len(corpus):,} utterances in {len(corpus.dialogue_ids):,} dialogues"
+    return f"{counted}, {targets.describe(corpus)}, modalities {modalities}"
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -132,11 +132,11 @@ def _convert(arguments: argparse.Namespace) -> None:
     fields, corpus = _read(arguments)
     if arguments.label_names:
         corpus = _renamed(corpus, [n.strip() for n in arguments.label_names.split(",")])
-    others = {} if arguments.label != "label" else targets(fields, arguments.label)
+    others = {} if arguments.label != "label" else other_targets(fields, arguments.label)
     folder.write(corpus, output, targets=others, overwrite=arguments.overwrite)
     _say_notes(corpus)
     print(f"{output}: {_size(corpus)}")
-    task = "" if corpus.task == TASK_NAMES[0] else f":task_{corpus.task}"
+    task = "" if corpus.target is None else f":task_{corpus.task}"
     options = f"--config=experiments/own.py{task} --config.data.path={output}"
     if not all(map(is_named_like_a_modality, corpus.modalities)):
         options += f' --config.data.modalities="{corpus.modalities}"'

@@ -46,7 +46,7 @@ def assemble(
       valid_fraction: share of the train dialogues, in [0, 1), that becomes validation where the file names none.
       test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
       training: whether the corpus is to be trained on; else labels may be absent.
-      task: what the labels are: "classification", "regression" or "multilabel".
+      task: what the labels are, a key of `targets.TARGETS`.
       ratings: fields of annotators' ratings to learn beside the label, [U] or [U, k] numbers, or one field whose name
         joins theirs by underscores; what the file lacks is noted and left out. They are used in training alone.
       relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
@@ -107,12 +107,13 @@ def _truth(
     archive: Fields, label: str, order: np.ndarray, task: str, relabel: str, training: bool
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[np.ndarray, tuple[str, ...]] | None]:
     """Return [U] int32 labels (of other tasks 0 where there is a truth), class names, and targets with their names."""
-    if relabel and task != "classification":
+    target = truths.of(task)
+    if relabel and target is not None:
         raise UserError(f"data.relabel={relabel} renames classes, and data.task={task} has none. Leave it out.")
     if not training and label not in archive.arrays:
         return np.full(len(order), UNLABELED, np.int32), (), None
-    if task != "classification":
-        targets = truths.read(archive, label, order, task)
+    if target is not None:
+        targets = target.read(archive, label, order)
         return np.where(np.isfinite(targets[0]).all(axis=1), 0, UNLABELED).astype(np.int32), (), targets
     labels, names = _labels(archive, label, order)
     return *classes.relabel(labels, names, relabel, partly=not training), None
@@ -382,11 +383,9 @@ def _check_training(archive: Fields, label: str, without: str, corpus: Corpus) -
 def _training_notes(corpus: Corpus) -> list[str]:
     """Return notes on what this corpus cannot teach, and what cannot be measured on it."""
     train, labelled = corpus.split == "train", corpus.label != UNLABELED
-    counts = np.bincount(corpus.label[train & labelled], minlength=corpus.num_classes)
-    names = corpus.label_names
-    if corpus.task == "multilabel" and corpus.target is not None:
-        counts, names = corpus.target[train & labelled].sum(axis=0), corpus.target_names
-    unseen = [name for name, count in zip(names, counts, strict=True) if not count]
+    of_none = {truths.NONE} if corpus.target is not None else set()  # that labels always apply is no fault
+    counts = zip(corpus.label_names, truths.occurrences(corpus, train), strict=True)
+    unseen = [name for name, count in counts if not count and name not in of_none]
     notes = [f"no train utterance is labelled {', '.join(unseen)}"] if unseen else []
     notes += [f"no train utterance has `{m}`" for m, here in corpus.present.items() if not here[train].any()]
     blind = [s for s in ("valid", "test") if s in corpus.split and not labelled[corpus.split == s].any()]
@@ -417,7 +416,7 @@ def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[st
         and not (array.ndim >= 2 and is_named_like_a_modality(field))  # those name its features
     ]
     found: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
-        f: _labels(quiet, f, order) if archive.arrays[f].ndim < 2 else truths.read(quiet, f, order, "multilabel")
+        f: _labels(quiet, f, order) if archive.arrays[f].ndim < 2 else truths.LABELS.read(quiet, f, order)
         for f in others
     }
     for field in SCORES:
@@ -426,5 +425,5 @@ def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[st
             with contextlib.suppress(
                 UserError
             ):  # scores of another range are no target, and no reason to convert nothing
-                found[field] = truths.read(quiet, field, order, "regression")[0][:, 0].astype(np.float64), ()
+                found[field] = truths.SCORE.read(quiet, field, order)[0][:, 0].astype(np.float64), ()
     return found

@@ -62,7 +62,7 @@ def load(
       standardise: whether to standardise by the train split. A trainer calls `prepare.standardise` itself, to keep the
         statistics with the parameters.
       training: whether the corpus is to be trained on; else labels and splits may be absent.
-      task: what the labels are: "classification", "regression" or "multilabel".
+      task: what the labels are, a key of `targets.TARGETS`.
       ratings: fields of annotators' ratings to learn beside the label.
       relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
       split: what is the test split, as in the docstring of `splits`; "" for what the file says.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.data import choose, labels, normalisation, splits
+from ariigcn_jax.data import choose, labels, normalisation, splits, targets
 from ariigcn_jax.data.normalisation import Normalisation
 from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
@@ -123,7 +123,7 @@ def match(
     here = {m: corpus.features[m] for m in widths if m in corpus.features}
     corpus, _ = standardise(dataclasses.replace(corpus, features=here), statistics)
     label, found = _match_labels(corpus, label_names, data["relabel"])
-    if task != "classification":
+    if targets.of(task) is not None:
         corpus, label, found = _match_targets(corpus, task, target_names, label)
     count = len(corpus)
     return dataclasses.replace(
@@ -179,10 +179,11 @@ def _match_targets(
 
     A label of the model that the corpus does not know applies to no utterance.
     """
-    notes: list[str] = []
+    kind, notes = targets.of(task), []
+    by_name = kind is not None and kind.several
     target, known = np.zeros((len(corpus), len(names)), np.float32), corpus.label >= 0
     given = corpus.target if corpus.task == task else None
-    if given is not None and task == "regression":
+    if given is not None and not by_name:
         target = given[:, :1]
     elif given is not None and {*names} & {*corpus.target_names}:
         for o, name in enumerate(names):

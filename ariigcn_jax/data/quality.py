@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ariigcn_jax.data import leakage
+from ariigcn_jax.data import leakage, targets
 from ariigcn_jax.data.fields import count
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality
 
@@ -126,11 +126,7 @@ def _labels(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
 
 def _counts(corpus: Corpus, chosen: np.ndarray) -> np.ndarray:
     """Return the number of utterances with each of `label_names` [C]; one of several labels counts for each."""
-    known = chosen & (corpus.label != UNLABELED)
-    if corpus.task == "multilabel" and corpus.target is not None:
-        truth = corpus.target[known] > 0.5
-        return np.append(truth.sum(axis=0), (~truth.any(axis=1)).sum())  # the last name is that of none
-    return np.bincount(corpus.label[known], minlength=corpus.num_classes)
+    return targets.occurrences(corpus, chosen)
 
 
 def _modalities(corpus: Corpus, splits: Sequence[str], scales: dict[Modality, _Scale]) -> list[list[str]]:
@@ -165,7 +161,7 @@ def _split_findings(corpus: Corpus, splits: Sequence[str]) -> list[str]:
         counts = _counts(corpus, corpus.split == split)
         if nothing := [n for n, c in zip(corpus.label_names, counts, strict=True) if not c]:
             found.append(f"no {split} utterance is labelled {', '.join(nothing)}")
-    classes = corpus.task == "classification"  # other tasks have no options for their classes
+    classes = corpus.target is None  # other tasks have no options for their classes
     train = _counts(corpus, corpus.split == "train")
     if train.any() and 0 < train.min() < train.max() / 20:
         rare = corpus.label_names[int(train.argmin())]

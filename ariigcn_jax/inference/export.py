@@ -129,7 +129,7 @@ def lower(
 
 
 def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], conversation: Any) -> Array:
-    """Return answers [T, O] of one conversation, as `tasks.Task.read` gives them."""
+    """Return answers [T, O] of one conversation, as `tasks.Task.decode` gives them."""
     real, speaker = conversation["real"], conversation["speaker"]
     present = {m: conversation["present"][m] & real for m in model.modalities}
     features = {}
@@ -141,7 +141,7 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
     one: dict[str, Any] = jax.tree.map(lambda x: x[None], dict(features=features, present=present))
     batch = packing.one_a_row(**one, speaker=speaker[None], real=real[None], xp=jnp)
     outputs = forward(network, model.task, model.members)(_nested(weights), batch)
-    return tasks.get(model.task).read(outputs.logits[0] / weights["temperature"])
+    return tasks.get(model.task).decode(outputs.logits[0] / weights["temperature"])
 
 
 def _nested(weights: Mapping[str, Array]) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class TrainedModel:
     @functools.cached_property
     def _explain(self) -> Any:
         lean = self.model.clone(further=frozenset())
-        network, read = forward(lean, self.task, self.members), tasks.get(self.task).read
+        network, read = forward(lean, self.task, self.members), tasks.get(self.task).decode
         return jax.jit(functools.partial(explain, network, self.modalities, read), static_argnums=3)
 
     def prepare(self, corpus: Corpus) -> Corpus:

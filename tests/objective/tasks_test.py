@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import json
-import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +13,8 @@ from sklearn.metrics import f1_score
 
 import ariigcn_jax
 from ariigcn_jax import data as corpora
+from ariigcn_jax.data import prepare as preparation
 from ariigcn_jax.data.readers import folder as columnar
-from ariigcn_jax.inference import model as inference
 from ariigcn_jax.objective import losses, metrics, tasks
 from ariigcn_jax.training import options
 from ariigcn_jax.types import UNLABELED, Description, UserError
@@ -93,9 +92,9 @@ def test_losses_by_hand():
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_answers_can_be_read_back(name):
     task, logits = tasks.get(name), jnp.array([[0.5, -3.0, 2.0], [9.0, 8.0, -1.0]])
-    answers = task.read(logits)
-    np.testing.assert_allclose(task.read(task.unread(answers)), answers, rtol=1e-5)
-    np.testing.assert_array_equal(jnp.isfinite(task.unread(jnp.array([0.0, 1.0]))), True)
+    answers = task.decode(logits)
+    np.testing.assert_allclose(task.decode(task.encode(answers)), answers, rtol=1e-5)
+    np.testing.assert_array_equal(jnp.isfinite(task.encode(jnp.array([0.0, 1.0]))), True)
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -196,9 +195,9 @@ def test_labels_of_tables_and_what_convert_keeps(tmp_path, capsys):
 def test_labels_of_another_file_are_matched_by_name(tmp_path, names, target, notes):
     several = np.array([[1, 0], [1, 1]] * 4)
     corpus = corpora.load(archive(tmp_path, label=several, label_names=names), task="multilabel")
-    model = types.SimpleNamespace(task="multilabel", target_names=("calm", "joy", "fear"))
-    matched, label, found = inference._match_targets(corpus, model, corpus.label)
-    assert matched.target_names == model.target_names and found == notes
+    known = ("calm", "joy", "fear")
+    matched, label, found = preparation._match_targets(corpus, "multilabel", known, corpus.label)
+    assert matched.target_names == known and found == notes
     np.testing.assert_array_equal(label >= 0, target is not None)
     np.testing.assert_array_equal(matched.target, np.zeros((8, 3)) if target is None else target * 4)
 
@@ -355,7 +354,7 @@ def test_trained_model_answers_in_the_task_s_terms(finished):
     assert predict.table(prediction) and predict.comma_separated(prediction) and predict.jsonl(prediction)
     features = {m: x[0].tolist() for m, x in corpus.features.items()}
     (result,) = model.stream().push({"speaker": corpus.speaker_names[0], "features": features})
-    assert tasks.brief(task, result.emotion) == tasks.brief(task, first.emotion)
+    assert tasks.get(task).brief(result.emotion) == tasks.get(task).brief(first.emotion)
 
 
 def test_exported_model_answers_in_the_task_s_terms(finished, tmp_path):

@@ -35,17 +35,17 @@ def mean(values: Sequence[float] | np.ndarray, metric: str = "") -> str:
 
 def title_of(score: str) -> str:
     """Return a metric's title, or the name of a class's score, `F1 of joy`."""
-    return tasks.METRICS[score].title if score in tasks.METRICS else score.replace("f1 of ", "F1 of ", 1)
+    return tasks.all_metrics()[score].title if score in tasks.all_metrics() else score.replace("f1 of ", "F1 of ", 1)
 
 
 def lower(metric: str) -> bool:
     """Return whether less of a metric is better."""
-    return metric in tasks.METRICS and tasks.METRICS[metric].lower
+    return metric in tasks.all_metrics() and tasks.all_metrics()[metric].lower
 
 
 def _axis(metric: str) -> tuple[float, dict[str, Any]]:
     """Return what a metric is multiplied by, and its axis."""
-    scale = tasks.METRICS[metric].scale if metric in tasks.METRICS else 100
+    scale = tasks.all_metrics()[metric].scale if metric in tasks.all_metrics() else 100
     return scale, dict(ticksuffix=" %" if scale == 100 else "")
 
 

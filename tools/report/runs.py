@@ -160,7 +160,7 @@ class Study:
     def scores(self) -> tuple[list[str], list[str]]:
         """Return the scores of folds: metrics, the selecting one first, and the F1 of classes."""
         names = dict.fromkeys([self.content["select"], *(row["score"] for row in self.content["rows"])])
-        metrics = [name for name in names if name in tasks.METRICS]
+        metrics = [name for name in names if name in tasks.all_metrics()]
         return metrics, [name for name in names if name not in metrics]
 
     def tested(self) -> list[Mapping[str, Any]]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ariigcn_jax.data import targets
 from ariigcn_jax.data.fields import Fields, count, is_named_like_a_modality
 from ariigcn_jax.data.readers import arrow, columns, text
 from ariigcn_jax.data.values import is_number, kind, short
@@ -81,9 +82,11 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
     import pandas as pd
 
     tables = recognise(path) if path.is_dir() else {"": [path]}
+    target = targets.of(task)
+    several = label if target and target.several else ""
     frames, notes = [], []
     for split, file in ((split, file) for split, files in tables.items() for file in files):
-        part, found = frame(file, several=label if task == "multilabel" else "")
+        part, found = frame(file, several=several)
         frames.append(_apart(split, part) if split else part)
         notes += found
     table = pd.concat(frames, ignore_index=True)
