@@ -79,10 +79,10 @@ def test_unlabelled_utterances_are_not_measured(odd, trained):
 
 
 def test_unlabelled_utterances_are_heard(odd, trained):
-    batch = jax.tree.map(np.asarray, trained[0].data["train"])
+    batch = jax.tree.map(np.asarray, trained[0].data["train"].rows)
     hidden = (batch.utterance != PADDING) & (batch.label == UNLABELED)
     assert hidden.sum() == ((odd.split == "train") & (odd.label == UNLABELED)).sum() > 0
-    made = graph.conversation_graph(trained[0].data["train"], 2, 2)
+    made = graph.conversation_graph(trained[0].data["train"].rows, 2, 2)
     receivers, senders = np.asarray(made.receivers), np.asarray(made.senders)
     heard = senders[np.asarray(made.edges["mask"]) & (senders != receivers)]
     alone = np.bincount(odd.dialogue)[odd.dialogue[np.maximum(batch.utterance, 0)]] == 1
@@ -90,8 +90,8 @@ def test_unlabelled_utterances_are_heard(odd, trained):
 
 
 def test_every_utterance_is_in_the_graph_once(odd, trained):
-    for split, batch in trained[0].data.items():
-        utterance = np.asarray(batch.utterance)
+    for split, feed in trained[0].data.items():
+        utterance = np.asarray(feed.rows.utterance)
         np.testing.assert_array_equal(np.sort(utterance[utterance != PADDING]), np.flatnonzero(odd.split == split))
 
 

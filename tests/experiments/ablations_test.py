@@ -65,18 +65,19 @@ def test_component_is_out_of_the_loss_and_of_the_network(name, gone):
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("no_graph", {"layers": 0}),
-        ("no_speaker", {"speakers": 0, "speaker_relations": False}),
-        ("no_edge_attention", {"score": "uniform"}),
-        ("dot_attention", {"score": "dot"}),
-        ("complete_graph", {"past": -1, "future": -1}),
-        ("causal_graph", {"past": 10, "future": 0}),
-        ("gan_latent", {"wiring": "latent"}),
+        ("no_graph", {"graph.layers": 0}),
+        ("no_speaker", {"speakers": 0, "graph.speaker_relations": False}),
+        ("no_edge_attention", {"graph.score": "uniform"}),
+        ("dot_attention", {"graph.score": "dot"}),
+        ("complete_graph", {"graph.past": -1, "graph.future": -1}),
+        ("causal_graph", {"graph.past": 10, "graph.future": 0}),
+        ("gan_latent", {"gan.wiring": "latent"}),
     ],
 )
 def test_network_differs_in_what_the_name_says_alone(name, fields):
     plain, changed = (players(n).model for n in ("", name))
-    plain, changed = ({f: getattr(m, f) for f in m.__annotations__} for m in (plain, changed))
+    assert (plain.description, plain.further) == (changed.description, changed.further)
+    plain, changed = (flatten(m.options.as_configdict().to_dict()) for m in (plain, changed))
     different = {key: changed[key] for key in plain if plain[key] != changed[key]}
     expected = {key: value for key, value in fields.items() if plain[key] != value}
     assert expected and different == expected
