@@ -55,7 +55,7 @@ def load_corpus(config: Any, overrides: Sequence[str] = ()) -> Corpus:
         return _in_parts(config, corpora.keep(made, tuple(data.only)))
     if not data.path and not data.name:
         raise UserError(
-            f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.LAYOUTS}"
+            f"Which conversations? --config.data.path=PATH names them. What is read:\n{corpora.layouts.listing()}"
         )
     path = corpora.locate(data.path, data.name, data.wanted)
     try:

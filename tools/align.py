@@ -1,11 +1,10 @@
-"""Measures how far the modalities' distributions lie apart in trained models, before TGAN, after it and at the graph's
-output:
+"""Measure the distances between the modalities' distributions in trained models: before TGAN, after it, in the graph.
 
     python -m tools.align runs/full runs/no_tgan
 
 The first run is compared with each of the others, over their seeds. Each run gets alignment.json and alignment.png, the
-t-SNE projection of its first seed; tools.report shows both. Of several members the first is measured, for
-each has spaces of its own. ariigcn_jax/analysis/alignment.py says what the measures are.
+t-SNE projection of its first seed; tools.report shows both. Of several members only the first is measured, because each
+has spaces of its own. ariigcn_jax/analysis/alignment.py defines the measures.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from ariigcn_jax.analysis import alignment
 from ariigcn_jax.analysis.alignment import MEASURES
 from ariigcn_jax.files import json_safe, write_atomically
 from ariigcn_jax.inference import model as inference
-from ariigcn_jax.runs import compilation, figures
+from ariigcn_jax.runs import compilation, figures, tables
 from ariigcn_jax.types import UserError
 from experiments.command import call
 from tools.command import conversations, forward, parser, seeds
@@ -41,15 +40,16 @@ STAGE_TITLES = {
 
 
 def align(run: Path, split: str) -> dict[str, Any]:
-    """Measures every seed of a run and writes alignment.json and alignment.png there.
+    """Measure every seed of a run, and write alignment.json and alignment.png into its folder.
 
     Args:
       run: the work directory.
-      split: whose conversations.
+      split: "train", "valid" or "test".
 
     Returns:
-      The content of alignment.json: run, split, modalities, label_names, rows (stage, first, second; each measure and p
-      a list over seeds), and projections (stage -> point, modality, label) of the first seed.
+      The content of alignment.json: run, split, modalities, label_names, seeds, rows (stage, first, second,
+      utterances; each measure and p as a list over seeds), and projections (stage -> point, modality, label) of the
+      first seed.
     """
     first = inference.load(run)
     corpus = conversations(first, split)
@@ -87,46 +87,38 @@ def _over_seeds(by_seed: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str
 
 
 def table(content: Mapping[str, Any]) -> str:
-    """A run's measures as Markdown: mean over seeds, ± the standard deviation."""
-    lines = [
-        f"{content['run']}, {content['split']} split, {len(content['seeds'])} seed(s)",
-        "",
-        _line(["stage", "pair", *MEASURES.values(), "p (MMD²)"]),
-        _line(["---"] * 2 + ["---:"] * (len(MEASURES) + 1)),
-    ]
+    """Return a run's measures as Markdown: mean over seeds ± the standard deviation."""
+    cells = []
     for row in content["rows"]:
-        values = [_spread(row[name]) for name in MEASURES]
         p = row["p"]
         shown = f"{p[0]:.3f}" if len(p) == 1 else f"{min(p):.3f} … {max(p):.3f}"
-        lines.append(_line([row["stage"], f"{row['first']} – {row['second']}", *values, shown]))
-    return "\n".join(lines) + "\n"
+        cells.append([*_names(row), *(_spread(row[name]) for name in MEASURES), shown])
+    header = ["stage", "pair", *MEASURES.values(), "p (MMD²)"]
+    title = f"{content['run']}, {content['split']} split, {len(content['seeds'])} seed(s)"
+    return f"{title}\n\n{tables.markdown(header, cells)}\n"
 
 
 def comparison(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """Differences of two runs' measures as Markdown, for the pairs that both have; * where p < 0.05 over seeds."""
-    others = {(r["stage"], r["first"], r["second"]): r for r in theirs["rows"]}
-    lines = [
-        f"{ours['run']} minus {theirs['run']}: below 0 the first run's modalities lie closer",
-        "",
-        _line(["stage", "pair", *MEASURES.values()]),
-        _line(["---"] * 2 + ["---:"] * len(MEASURES)),
-    ]
-    tested = False
+    """Return the differences of two runs' measures as Markdown, for the pairs that both have."""
+    others = {tuple(_names(row)): row for row in theirs["rows"]}
+    cells, tested = [], False
     for row in ours["rows"]:
-        other = others.get((row["stage"], row["first"], row["second"]))
-        if other:
-            cells = []
+        if other := others.get(tuple(_names(row))):
+            line = _names(row)
             for name in MEASURES:
                 difference, p = alignment.compare(row[name], other[name])
                 tested |= p is not None
-                cells.append(f"{difference:+.3g}" + ("*" if p is not None and p < 0.05 else ""))
-            lines.append(_line([row["stage"], f"{row['first']} – {row['second']}", *cells]))
-    note = "* p < 0.05, permutation of seeds, uncorrected" if tested else "untested: that takes four seeds of each run"
-    return "\n".join([*lines, "", note]) + "\n"
+                line.append(f"{difference:+.3g}" + ("*" if p is not None and p < 0.05 else ""))
+            cells.append(line)
+    title = f"{ours['run']} minus {theirs['run']}: where it is negative, modalities lie closer in the first run"
+    note = (
+        "* p < 0.05, permutation of seeds, uncorrected" if tested else "not tested: that takes four seeds of each run"
+    )
+    return f"{title}\n\n{tables.markdown(['stage', 'pair', *MEASURES.values()], cells)}\n\n{note}\n"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+def _names(row: Mapping[str, Any]) -> list[str]:
+    return [row["stage"], f"{row['first']} – {row['second']}"]
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -135,22 +127,20 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def command(options: argparse.Namespace) -> None:
-    """Measures and prints."""
+    """Measure, compare and print."""
     if importlib.util.find_spec("sklearn") is None:
-        raise UserError("This takes scikit-learn, which is not installed: pip install -e '.[report]'")
+        raise UserError("tools.align needs scikit-learn, which is not installed: pip install -e '.[report]'")
     compilation.enable()
     for run in options.runs:
-        inference.load(run)  # a wrong name is said before anything is computed
+        inference.load(run)  # a wrong name is reported before anything is computed
     contents = [align(run, options.split) for run in options.runs]
     for content in contents:
         print(f"\n{table(content)}")
     for other in contents[1:]:
         if other["modalities"] != contents[0]["modalities"]:
-            raise UserError(
-                f"{other['run']} has other modalities than {contents[0]['run']}; there is nothing to compare."
-            )
+            raise UserError(f"{other['run']} has other modalities than {contents[0]['run']}: they cannot be compared.")
         print(f"\n{comparison(contents[0], other)}")
-    print(f"{', '.join(str(run) for run in options.runs)}: {FILE} and {PICTURE} are there.")
+    print(f"{', '.join(str(run) for run in options.runs)}: wrote {FILE} and {PICTURE}.")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How long a trained model takes to answer: a whole conversation, one streamed utterance, and its export.
+"""Measure how long a trained model takes to answer: a whole conversation, one streamed utterance, and its export.
 
     python -m tools.latency --run runs/causal
 
-Features are random. Times are of warm calls from Python objects to Python objects. A whole conversation comes with
-contributions and attention, a streamed utterance is timed without and with them. CPU is the mean of a call over all
-threads, which other programs on the machine change less than wall time. A model that cannot stream says why, and the
-rest is measured.
+Features are random. Calls are timed after compiling, from Python objects to Python objects. A whole conversation comes
+with contributions and attention; a streamed utterance is timed without and with them. CPU is the mean over calls of the
+processor time of all threads, which depends less than wall time on other programs of the machine. For a model that
+cannot stream, the reason is printed and the rest is measured.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 
 from ariigcn_jax.types import UserError
 from experiments.command import call
+from tools.bench import clock
 
 if TYPE_CHECKING:
     from ariigcn_jax.inference.model import TrainedModel
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 CONVERSATIONS = (10, 50, 200)  # utterances
 STREAMED = (10, 100, 1000, 10000)  # utterances before the one that is timed
 EXPORTED = 50
-LONGEST_S, FEWEST = 5, 5  # a row's calls end after so many seconds, but not before so many calls
+LONGEST_S, FEWEST = 5, 5  # the calls of a row end after so many seconds, but not before so many calls
 
-# Run in the export's folder by a process that cannot import this package; utterances come through standard input.
+# Run in the folder of the export by a process that cannot import this package; reads utterances from standard input.
 FRESH = """
 import json, sys, time
 utterances, repeats = json.load(sys.stdin)
@@ -57,7 +58,7 @@ print(json.dumps([[b - a for a, b in zip(*pair)] for pair in zip(clock, clock[1:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="work directory of the run")
     parser.add_argument("--repeats", type=int, default=200, help="calls of which p50 and p99 are taken; default 200")
@@ -65,7 +66,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
-    """Measures, and prints each row once it is there."""
+    """Measure, and print each row once it is measured."""
     from ariigcn_jax.inference import model as inference
 
     if options.repeats < 1:
@@ -88,8 +89,10 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def utterances(model: TrainedModel) -> Iterator[dict[str, Any]]:
-    """Random utterances of two speakers without end, the same ones each time; features of the scale of what the model
-    sees, ranks of the scale of ranks."""
+    """Yield random utterances of two speakers without end, the same ones each time.
+
+    Features, ranks among them, have the mean and scale of those that the model was trained on.
+    """
     random = np.random.default_rng(0)
     scale = {m: (model.normalisation.mean[m], model.normalisation.scale[m]) for m in model.modalities}
     for turn in itertools.count():
@@ -98,19 +101,13 @@ def utterances(model: TrainedModel) -> Iterator[dict[str, Any]]:
 
 
 def take(model: TrainedModel, length: int) -> list[dict[str, Any]]:
-    """The first ones of `utterances`."""
+    """Return the first ones of `utterances`."""
     return list(itertools.islice(utterances(model), length))
 
 
 def timed(call: Callable[[], Any], repeats: int) -> np.ndarray:
-    """Wall and CPU seconds [N, 2] of N = `repeats` calls, or of as many as `LONGEST_S` allows."""
-    seconds: list[tuple[float, float]] = []
-    end = time.perf_counter() + LONGEST_S
-    while len(seconds) < repeats and (time.perf_counter() < end or len(seconds) < FEWEST):
-        begun = time.perf_counter(), time.process_time()
-        call()
-        seconds.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
-    return np.array(seconds)
+    """Return wall and CPU seconds [N, 2] of N = `repeats` calls, or of as many as `LONGEST_S` allows."""
+    return clock.samples(call, most=repeats, budget=LONGEST_S, least=FEWEST)
 
 
 def _whole(model: TrainedModel, length: int, repeats: int) -> np.ndarray:
@@ -125,13 +122,13 @@ def _streaming(model: TrainedModel, repeats: int) -> None:
         _row(f"streamed after {length:,} utterances", _pushed(model, length, repeats, False))
         grown = _resident() - grown
         _row("  with contributions and attention", _pushed(model, length, repeats, True))
-        _row("  the same by computing all of it again", _whole(model, length + 1, repeats))
-    kept = f"{model.stream().length} utterances are kept of a conversation"
+        _row("  the whole computed again", _whole(model, length + 1, repeats))
+    kept = f"a stream keeps {model.stream().length} utterances"
     _say("memory", f"{kept}; the process grew by {grown / 2**20:.1f} MiB while {STREAMED[-1]:,} were streamed")
 
 
 def _pushed(model: TrainedModel, length: int, repeats: int, explain: bool) -> np.ndarray:
-    """Seconds of pushes into a conversation that is `length` utterances old."""
+    """Return the seconds of pushes into a conversation after `length` utterances."""
     stream, given = model.stream(explain=explain), utterances(model)
     for utterance in itertools.islice(given, length):
         stream.push(utterance)
@@ -140,7 +137,7 @@ def _pushed(model: TrainedModel, length: int, repeats: int, explain: bool) -> np
 
 
 def _resident() -> int:
-    """Bytes of memory that this process holds now; 0 where the system does not say."""
+    """Return the bytes of memory that this process holds; 0 where the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -148,7 +145,7 @@ def _resident() -> int:
 
 
 def _export(model: TrainedModel, repeats: int) -> None:
-    """Writes the export and lets a process of its own load it and answer."""
+    """Write the export, and time a process of its own that loads it and answers."""
     from ariigcn_jax.inference import export
 
     given = [{**u, "features": {m: x.tolist() for m, x in u["features"].items()}} for u in take(model, EXPORTED)]
@@ -160,8 +157,8 @@ def _export(model: TrainedModel, repeats: int) -> None:
         command = [sys.executable, "-I", "-c", FRESH]
         done = subprocess.run(command, cwd=folder, input=json.dumps([given, repeats]), capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
-        raise UserError(f"The export does not answer: {said[-1]}")
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise UserError(f"The export failed to answer: {lines[-1]}")
     times = np.array(json.loads(done.stdout))
     imported, loaded, first = times[:3, 0]
     _row(f"the export, a conversation of {EXPORTED} utterances", times[3:])
@@ -170,7 +167,7 @@ def _export(model: TrainedModel, repeats: int) -> None:
 
 
 def _row(name: str, seconds: np.ndarray) -> None:
-    """A line of the table from seconds as `timed` gives them."""
+    """Print a line of the table from seconds as `timed` returns them."""
     shown = *np.percentile(seconds[:, 0], (50, 99)), seconds[:, 1].mean()
     print(f"{name:<46}{''.join(f'{1000 * x:>8.2f} ms ' for x in shown)}{len(seconds):>6}", flush=True)
 

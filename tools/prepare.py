@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 def _parser(command: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.prepare",
-        description=f"{__doc__}{layouts.LAYOUTS}",
+        description=f"{__doc__}{layouts.listing()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -1,12 +1,12 @@
-"""What a trained model still scores when modalities are missing:
+"""Measure what a trained model scores when modalities are missing:
 
     python -m tools.robustness runs/seed3
     python -m tools.robustness runs/full runs/no_dropout --draws=10
 
-Shares of the (utterance, modality) entries of the test split are removed at random, each utterance keeping at least one
-of its modalities; then each modality is removed altogether, and each is left alone. Masks come from fixed numbers and
-are the same for every seed and run; a mask of a larger share removes what one of a smaller share removed. Each run gets
-robustness.md, .csv, .json and .png: the mean over masks, then mean ± std over the run's seeds.
+Shares of the (utterance, modality) entries of the test split are removed at random, where each utterance keeps at least
+one of its modalities; then each modality is removed altogether, and each is left alone. Masks are drawn from fixed
+numbers: they are the same for every seed and run, and a larger share removes all that a smaller one removes. Each run
+gets robustness.md, .csv, .json and .png: the mean over masks, then mean ± std over the run's seeds.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from experiments.command import call
 from tools.command import as_read, parser, seeds
 
 STEM = "robustness"
-SHARES = tuple(k / 10 for k in range(8))  # of the entries, as this field reports them
+SHARES = tuple(k / 10 for k in range(8))  # of the entries, as is usual in this field
 DRAWS = 5
 Masks = dict[Modality, np.ndarray]
 
 
 def missing(present: Mapping[Modality, np.ndarray], share: float, draw: int) -> Masks:
-    """What is left when entries are missing at random.
+    """Remove entries at random.
 
     Args:
-      present: modality -> [U] bool, what there is.
-      share: of the entries that there are, to be removed; where that would leave utterances with nothing, fewer are.
-      draw: number of the mask; the same number removes more for a larger share.
+      present: modality -> [U] bool.
+      share: share of the present entries to remove, in [0, 1]; fewer are removed where utterances would have none left.
+      draw: number of the mask. With the same number, a larger share removes all that a smaller one removes.
 
     Returns:
-      modality -> [U] bool. Each utterance keeps one of its modalities, any with the same probability; the missing
-      entries are drawn from the others without replacement, exactly as many as asked for.
+      modality -> [U] bool, what is left. Each utterance keeps one of its modalities, each with the same probability;
+      the removed entries are drawn from the others without replacement, exactly as many as asked for.
     """
     there = np.stack([*present.values()], axis=1)
     random = np.random.default_rng(draw)
@@ -64,22 +64,26 @@ def missing(present: Mapping[Modality, np.ndarray], share: float, draw: int) -> 
 
 
 def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, list[Masks]]:
-    """Name -> masks: the shares that can be reached, each modality gone, each alone.
+    """Return name -> masks: the shares that can be reached, without each modality, and with each one alone.
+
+    Args:
+      present: modality -> [U] bool.
+      draws: masks for each share.
 
     Raises:
-      UserError: there is one modality, whose absence leaves nothing.
+      UserError: there is only one modality.
     """
     names = list(present)
     if len(names) < 2:
-        raise UserError(f"The run has one modality, {names[0]}: without it there is nothing to predict from.")
+        raise UserError(f"The run has one modality, {names[0]}: without it, nothing is left to predict from.")
     found: dict[str, list[Masks]] = {}
     least = np.inf
     for share in SHARES:
         masks = [missing(present, share, draw) for draw in range(draws if share else 1)]
         left = sum(int(x.sum()) for x in masks[0].values())
-        if left < least:  # a larger share than can be missing leaves as many as the one before
+        if left < least:  # a share that cannot be reached leaves as many as the one before
             entries = sum(int(x.sum()) for x in present.values())
-            reached = abs(entries * (1 - share) - left) <= 1  # else each utterance keeps the one that it has left
+            reached = abs(entries * (1 - share) - left) <= 1  # otherwise each utterance is down to one modality
             found[f"{share if reached else 1 - left / entries:.0%} missing"] = masks
         least = left
     nothing = {m: np.zeros_like(x) for m, x in present.items()}
@@ -89,7 +93,7 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
 
 
 def answers(model: TrainedModel) -> Callable[[Any, Any], jax.Array]:
-    """A compiled function (parameters of any seed of the run, batch) -> probabilities or scores [R, L, O]."""
+    """Return a compiled function (parameters of any seed of the run, batch) -> probabilities or scores [R, L, O]."""
     lean = model.model.clone(further=frozenset())
     network, read = prediction.forward(lean, model.task, model.members), tasks.get(model.task).read
 
@@ -100,7 +104,7 @@ def answers(model: TrainedModel) -> Callable[[Any, Any], jax.Array]:
 
 
 def scores(corpus: Corpus, found: np.ndarray) -> dict[str, float]:
-    """The task's metrics of answers [U, O] on a corpus in the model's form; utterances without a label do not count."""
+    """Return the task's metrics of answers [U, O] on a prepared corpus; utterances without a label do not count."""
     task, known = tasks.get(corpus.task), corpus.label >= 0
     if task.overall is not None and corpus.target is not None:
         every: Mapping[str, Any] = task.overall(found[known], corpus.target[known])
@@ -112,25 +116,25 @@ def scores(corpus: Corpus, found: np.ndarray) -> dict[str, float]:
 
 
 def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
-    """Evaluates every seed of a run under every condition.
+    """Evaluate every seed of a run under every condition.
 
     Args:
       run: the work directory.
-      split: whose conversations.
+      split: "train", "valid" or "test".
       draws: masks for each share.
 
     Returns:
-      The content of robustness.json: run, split, modalities, seeds, draws, select, and rows: condition, missing (share
-      of the entries), masks, scores (metric -> mean, std, per_seed) and between_masks (metric -> std over masks, the
-      mean over seeds).
+      The content of robustness.json: run, experiment, split, task, modalities, seeds, draws, select, and rows with
+      condition, missing (share of the entries), masks, scores (metric -> mean, std, per_seed) and between_masks
+      (metric -> std over masks, averaged over seeds).
 
     Raises:
-      UserError: the run or its corpus cannot be read, or there is nothing to measure.
+      UserError: the run or its corpus cannot be read, or the split has no label that the model knows.
     """
     models = [inference.load(run, seed=seed) for seed in seeds(inference.load(run))]
     first = models[0]
     corpus = as_read(first, split)
-    corpus = dataclasses.replace(  # what the model does not know is no modality here
+    corpus = dataclasses.replace(  # without modalities that the model does not have
         corpus,
         features={m: corpus.features[m] for m in first.modalities if m in corpus.features},
         present={m: corpus.present[m] for m in first.modalities if m in corpus.features},
@@ -163,7 +167,7 @@ def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
 def _over_seeds(
     models: Sequence[TrainedModel], answer: Callable[[Any, Any], jax.Array], corpus: Corpus, mask: Masks
 ) -> list[dict[str, float]]:
-    """Each seed's scores on a corpus, as read, of which the mask is left; nothing is compiled anew for another mask."""
+    """Return each seed's scores on what a mask leaves of a corpus as read; all masks share one compiled program."""
     prepared = models[0].prepare(dataclasses.replace(corpus, present=mask, features=_masked(corpus, mask)))
     batches = list(models[0].batches(prepared))
     found = []
@@ -181,7 +185,7 @@ def _masked(corpus: Corpus, mask: Masks) -> dict[Modality, np.ndarray]:
 
 
 def table(content: Mapping[str, Any]) -> str:
-    """The conditions as Markdown, and what the numbers are."""
+    """Return the conditions as Markdown, with a note on the numbers."""
     select, task = content["select"], tasks.get(content["task"])
     names = [select, *(name for name in task.compared if name != select)]
     whole = content["rows"][0]["scores"][select]["mean"]
@@ -199,14 +203,14 @@ def table(content: Mapping[str, Any]) -> str:
     header = [content["split"], "entries missing, %", titles[0], "Δ", *titles[1:]]
     return (
         f"{tables.markdown(header, cells)}\n\n{content['experiment']}: mean ± std of {len(content['seeds'])} seed(s), "
-        f"{results.unit(task)}, of {content['draws']} mask(s) for each share. Δ: from nothing missing, in "
-        f"{tasks.difference_unit(select)}. At random each utterance keeps at least one of its modalities "
-        f"({', '.join(content['modalities'])}), so that larger shares may not be reached.\n"
+        f"{results.unit(task)}, of {content['draws']} mask(s) for each share. Δ: difference from nothing missing, in "
+        f"{tasks.difference_unit(select)}. Each utterance keeps at least one of its modalities "
+        f"({', '.join(content['modalities'])}), so large shares may not be reached.\n"
     )
 
 
 def write(run: Path, content: Mapping[str, Any]) -> str:
-    """Writes the four files into a run's folder; returns the table."""
+    """Write the four files into a run's folder, and return the table."""
     text, task = table(content), tasks.get(content["task"])
     lines = [
         [row["condition"], row["missing"], row["masks"], name, seed, value]
@@ -219,7 +223,7 @@ def write(run: Path, content: Mapping[str, Any]) -> str:
     names = dict.fromkeys((content["select"], *task.headline))
     picture = figures.value_curves(
         [100 * row["missing"] for row in at_random],
-        {  # the pictures are in percent, and a metric that is no share is shown as it is
+        {  # the chart multiplies by 100, which is undone for a metric that is not in percent
             task.metrics[name].title: task.metrics[name].scale
             / 100
             * np.array([row["scores"][name]["per_seed"] for row in at_random])
@@ -239,19 +243,19 @@ def write(run: Path, content: Mapping[str, Any]) -> str:
 
 
 def command(options: argparse.Namespace) -> None:
-    """Measures, writes and prints."""
+    """Measure, write and print."""
     if options.draws < 1:
         raise UserError(f"--draws={options.draws}: at least one mask is needed.")
     compilation.enable()
     for run in options.runs:
-        inference.load(run)  # a wrong name is said before anything is computed
+        inference.load(run)  # a wrong name is reported before anything is computed
     for run in options.runs:
         print(f"\n{write(run, measure(run, options.split, options.draws))}")
-        print(f"{run}: {STEM}.md, .csv, .json and .png are there.")
+        print(f"{run}: wrote {STEM}.md, .csv, .json and .png.")
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the options."""
     made = parser(__doc__, "test")
     made.add_argument("--draws", type=int, default=DRAWS, help=f"masks for each share (default: {DRAWS})")
     return made

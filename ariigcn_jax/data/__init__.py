@@ -44,7 +44,7 @@ VARIABLE = "ARIIGCN_DATA"
 
 HELP = f"""\
 What is read, recognised by what is in it:
-{layouts.LAYOUTS}
+{layouts.listing()}
 An .npz file is loaded without pickle and has one row per utterance (U rows):
 {npz.LAYOUT}
 How to get one: the features of IEMOCAP and MELD may not be redistributed, so none come with this package. Obtain the
@@ -81,7 +81,7 @@ def load(
     """Finds and reads a corpus.
 
     Args:
-      path: a file or folder of any layout in `layouts.LAYOUTS`, or None to look where `locate` looks for `name`.
+      path: a file or folder of any layout in `layouts.READERS`, or None to look where `locate` looks for `name`.
       name: what the corpus is called; the file's stem where not given.
       modalities: the fields to take as modalities, in this order; () takes every 2-D floating field named like one.
       label: the field of the labels; their names come from the field `<label>_names`.

@@ -15,6 +15,10 @@ from ariigcn_jax.types import UserError
 _SLACK = 256 * 2**20
 _MOST_TIMES = 16  # a file's size; float16 takes twice as much in memory, and one row for all silent clips some more
 
+_VALUE = 64  # bytes that a reader takes for each value in a container
+_DEEPEST = 100  # containers inside one another
+_MOST_BITS = 8192  # of an integer
+
 
 class ShapeError(ValueError):
     """A value that is no vector, said without its place."""
@@ -166,9 +170,55 @@ def check_size(needed: int, file_size: int, what: str) -> None:
     """Refuses what a file of its size cannot hold and only repetition makes so large."""
     if needed > _MOST_TIMES * file_size + _SLACK:
         raise UserError(
-            f"{what}: would take {needed / 1e9:,.1f} GB, from a file of {file_size / 1e6:,.1f} MB: the same arrays are "
+            f"{what}: would take {needed / 1e9:,.1f} GB, from a file of {file_size / 1e6:,.1f} MB: the same parts are "
             "repeated over and over. It is damaged or made to fill the memory."
         )
+
+
+def check_repeats(value: Any, file_size: int, what: str) -> None:
+    """Raise where a walk through a value would take far longer than its file explains, as parts of it are repeated.
+
+    Args:
+      value: containers of containers, text, numbers and arrays.
+      file_size: bytes of the file that it comes from.
+      what: how messages call the file.
+
+    Raises:
+      UserError: it would be far larger than the file if each repeated part was written out.
+      ValueError: a container is inside itself, or too deep inside others, or an integer has too many digits.
+    """
+    whole: dict[int, int] = {}  # id of a container → its bytes with each repeated part written out
+    once = 0
+
+    def measure(part: Any, depth: int) -> int:
+        nonlocal once
+        if isinstance(part, np.ndarray) and not part.dtype.hasobject:
+            return part.nbytes + 16 * max(part.shape, default=0)
+        if not isinstance(part, list | tuple | set | frozenset | dict | np.ndarray):
+            return len(part) if isinstance(part, str | bytes | bytearray) else 0
+        if id(part) in whole:
+            if not (size := whole[id(part)]):
+                raise ValueError("a container that is inside itself")
+            return size
+        if depth > _DEEPEST:
+            raise ValueError(f"containers more than {_DEEPEST} deep inside one another")
+        whole[id(part)] = 0  # being measured
+        inner = part.ravel().tolist() if isinstance(part, np.ndarray) else [*part]
+        inner += part.values() if isinstance(part, dict) else ()
+        once += _VALUE * (1 + len(inner))
+        size = _VALUE * (1 + len(inner))
+        for each in inner:
+            if type(each) is str:
+                size += len(each)
+            elif type(each) is int:
+                if each.bit_length() > _MOST_BITS:
+                    raise ValueError("an integer of too many digits")
+            elif each is not None and type(each) is not float:
+                size += measure(each, depth + 1)
+        whole[id(part)] = size
+        return size
+
+    check_size(measure([value], 0) - once, file_size, what)
 
 
 def class_numbers(values: Iterable[Any], what: str) -> np.ndarray:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jraph import GraphsTuple as GraphsTuple  # what other modules use of it, they take from here
-from jraph import pad_with_graphs as pad_with_graphs
 from jraph import segment_softmax as segment_softmax
 from jraph import segment_sum as segment_sum
 

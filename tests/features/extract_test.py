@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import ariigcn_jax.features
+from ariigcn_jax import data
 from ariigcn_jax.data.readers import folder as columnar
-from ariigcn_jax.data.readers import npz
 from ariigcn_jax.features import extract
 from ariigcn_jax.features.encoder import Encoder
 from ariigcn_jax.types import UserError
@@ -88,7 +88,7 @@ def test_the_file_is_what_training_reads(letters, tmp_path, capsys):
     assert fields["text_m"].dtype == np.float32
     assert json.loads(str(fields["provenance"])) == {"text_m": {"model": "m"}}
     assert encoded.count("one") == 1
-    corpus = npz.read(tmp_path / "corpus/dialogues.npz")
+    corpus = data.load(tmp_path / "corpus/dialogues.npz")
     assert corpus.present["text_m"].tolist() == [True, False, True, False, True]
     assert corpus.label_names == ("glad", "sad")
     assert corpus.label.tolist() == [0, -1, 1, 1, 0]
@@ -180,14 +180,14 @@ def test_transcripts_of_a_corpus_become_a_field_beside_its_others(letters, tmp_p
     for name, values in written.items():
         np.testing.assert_array_equal(values, fields[name])
     assert '"b, row 3",text_m,ValueError: a bad text' in (tmp_path / "more/mine.failures.csv").read_text()
-    assert npz.read(tmp_path / "more/mine.npz").widths == {"text_cnn": 2, "text_m": 2}
+    assert data.load(tmp_path / "more/mine.npz").widths == {"text_cnn": 2, "text_m": 2}
 
 
 def test_a_converted_corpus_gets_a_field_too(letters, tmp_path):
     path, _ = corpus_file(tmp_path)
-    columnar.write(npz.read(path), tmp_path / "folder")
+    columnar.write(data.load(path), tmp_path / "folder")
     assert extend(tmp_path / "folder", tmp_path / "more.npz", "--text", "m") == 0
-    corpus = npz.read(tmp_path / "more.npz")
+    corpus = data.load(tmp_path / "more.npz")
     assert corpus.widths == {"text_cnn": 2, "text_m": 2}
     assert corpus.split.tolist() == ["train", "train", "test"]
     assert corpus.present["text_m"].tolist() == [True, False, False]
@@ -222,7 +222,7 @@ def test_what_is_wrong_with_a_corpus_is_said(letters, tmp_path, capsys, changes,
 def test_nothing_that_is_there_is_overwritten_unasked(letters, tmp_path, capsys):
     path, _ = corpus_file(tmp_path)
     before = path.read_bytes()
-    columnar.write(npz.read(path), tmp_path / "folder")
+    columnar.write(data.load(path), tmp_path / "folder")
     for source, out, words in (
         (path, tmp_path, "is the corpus itself"),
         (tmp_path / "folder", tmp_path / "mine.npz", "is there already. Name another file or folder, or replace it"),
@@ -233,7 +233,7 @@ def test_nothing_that_is_there_is_overwritten_unasked(letters, tmp_path, capsys)
         assert words in capsys.readouterr().err.splitlines()[-1]
         assert path.read_bytes() == before
     assert extend(tmp_path / "folder", tmp_path / "mine.npz", "--text", "m", "--overwrite") == 0
-    assert npz.read(path).widths == {"text_cnn": 2, "text_m": 2}
+    assert data.load(path).widths == {"text_cnn": 2, "text_m": 2}
     (tmp_path / "made.npz").mkdir()
     assert extend(path, tmp_path / "made.npz", "--text", "other") == 1
     assert "is a folder" in capsys.readouterr().err
@@ -260,11 +260,11 @@ def test_long_texts_and_any_fields_name_can_be_written(letters, tmp_path, monkey
     assert extend(path, tmp_path / "more", "--text", "m") == 0
     with np.load(tmp_path / "more/mine.npz") as file:
         assert file.files[: len(fields)] == list(fields)
-    columnar.write(npz.read(path), tmp_path / "folder")
+    columnar.write(data.load(path), tmp_path / "folder")
     monkeypatch.setattr("ariigcn_jax.data.fields._FIXED_WIDTH_BYTES", 0)
     assert columnar.read_fields(tmp_path / "folder").arrays["transcript"].dtype == object
     assert extend(tmp_path / "folder", tmp_path / "long.npz", "--text", "m") == 0
-    assert npz.read(tmp_path / "long.npz").transcript.tolist() == [" one ", "", "bad"]
+    assert data.load(tmp_path / "long.npz").transcript.tolist() == [" one ", "", "bad"]
 
 
 def test_a_full_disk_leaves_nothing_half_written(letters, tmp_path, monkeypatch, capsys):
@@ -325,7 +325,7 @@ def test_recordings_to_a_corpus(tmp_path, capsys):
     text, speech, image = (str(model) for model in models)
     options = ["--text", text, "--audio", "eGeMAPSv02", "--audio", speech, "--visual", f"{image},fps=1"]
     assert run(tmp_path, rows, *options) == 0
-    corpus = npz.read(tmp_path / "corpus/dialogues.npz")
+    corpus = data.load(tmp_path / "corpus/dialogues.npz")
     assert corpus.widths == {"text_bert": 12, "audio_egemapsv02": 88, "audio_wav2vec2": 16, "visual_vit": 16}
     assert {name: here.tolist() for name, here in corpus.present.items()} == {
         "text_bert": [True, True, False, True],

@@ -321,17 +321,6 @@ def test_jraphs_segment_functions_against_loops():
     np.testing.assert_allclose(graph.segment_sum(jnp.asarray(x), g.receivers, nodes), total, atol=1e-4)
 
 
-def test_jraphs_padding_adds_empty_graphs_behind():
-    """As tools/bench uses it: the nodes and edges that pad lie in a graph of their own."""
-    one = np.arange(3.0)[:, None]
-    ends = np.array([0, 1])
-    g = graph.GraphsTuple(one, one[:2], ends + 1, ends, None, np.array([3]), np.array([2]))
-    padded = graph.pad_with_graphs(g, n_node=5, n_edge=4, n_graph=3)
-    assert np.asarray(padded.n_node).tolist() == [3, 2, 0] and np.asarray(padded.n_edge).tolist() == [2, 2, 0]
-    assert np.asarray(padded.nodes)[:, 0].tolist() == [0, 1, 2, 0, 0]
-    assert np.asarray(padded.receivers).tolist()[:2] == [1, 2] and min(np.asarray(padded.receivers)[2:]) >= 3
-
-
 def test_one_module_imports_jraph():
     root = Path(graph.__file__).resolve().parents[2]
     files = [path for folder in ("ariigcn_jax", "experiments", "tools") for path in (root / folder).rglob("*.py")]

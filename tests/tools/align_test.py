@@ -23,7 +23,7 @@ def content(name, shift, seeds=2, second="audio"):
 def test_table_has_means_and_spread_over_seeds():
     lines = align.table(content("full", 0.0)).splitlines()
     assert "full, test split, 2 seed(s)" in lines[0]
-    assert lines[-1].startswith(
+    assert " ".join(lines[-1].split()).startswith(
         "| code | te\\|xt – audio | 0.205 ± 0.0071 | 0.105 ± 0.0071 | 1.5 ± 0.0071 | 9 ± 0.0071 |"
     )
     assert "0.004 … 0.014" in lines[-1]
@@ -32,9 +32,10 @@ def test_table_has_means_and_spread_over_seeds():
 
 def test_comparison_subtracts_and_tests_over_seeds():
     few = align.comparison(content("full", 0.0), content("no_tgan", 0.1))
-    assert "full minus no_tgan" in few and "| -0.1 | -0.1 | -0.1 |" in few and "takes four seeds" in few
+    assert "full minus no_tgan" in few and "takes four seeds" in few
+    assert "| -0.1 | -0.1 | -0.1 |" in " ".join(few.split())
     many = align.comparison(content("full", 0.0, 5), content("no_tgan", 0.1, 5))
-    assert "| -0.1* |" in many and "permutation of seeds" in many
+    assert "| -0.1* |" in " ".join(many.split()) and "permutation of seeds" in many
 
 
 def test_pair_that_one_run_lacks_is_left_out():

@@ -125,10 +125,10 @@ def test_what_training_reads_is_read(tmp_path):
     assert set(predict.read(tmp_path / "two.csv", model).modalities) == {"text", "gaze"}
     one = [{"utterance_id": k, "x": 1, "features": {"text": [1.0, 2.0]}} for k in range(3)]
     (tmp_path / "one.jsonl").write_text("".join(json.dumps(line) + "\n" for line in one))
-    with pytest.raises(UserError, match="has no use for x"):  # and is no three dialogues
+    with pytest.raises(UserError, match="unknown field x"):  # and is no three dialogues
         predict.read(tmp_path / "one.jsonl", model)
     (tmp_path / "bad.jsonl").write_text('{"features": {"text": [1, 2]}}\n{"features": {"text": [1, 2]\n')
-    with pytest.raises(UserError, match="line 2: is not JSON"):
+    with pytest.raises(UserError, match="line 2 is not JSON"):
         predict.read(tmp_path / "bad.jsonl", model)
 
 

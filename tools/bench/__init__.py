@@ -1,13 +1,11 @@
-"""How fast is it, here? `python -m tools.bench`.
+"""Measure how fast this machine trains and applies a model: `python -m tools.bench`.
 
-__main__.py   the command
-sections.py   what is measured: epoch, floor, start, seeds, hidden, modalities, length, corpus, latency, run
-training.py   a config and a corpus → compiled epochs that can be timed
-probe.py      the same in a process of its own, for start-up and peak memory
-count.py      operations and bytes of a training step, by module and as the compiler counts them
-machine.py    the machine: what it is, its matrix-multiply and memory rates, its free memory
+__main__.py   the command: its options, progress and files
+sections.py   what is measured, section by section; read it first
+epochs.py     the time of an epoch of a config on a corpus
+probe.py      the same in a process of its own, for start-up time and peak memory
+corpora.py    a corpus of another size: longer dialogues, or more of them
+machine.py    what the machine is, and its memory
 clock.py      wall and CPU seconds of a function
-corpora.py    a corpus resized: longer dialogues, more of them, more modalities
-reference.py  the same model written the plain way, to compare with
-report.py     the table; chart.py: the picture
+report.py     the tables
 """

@@ -1,4 +1,4 @@
-"""A corpus resized, with the features it has: longer dialogues, more of them, fewer or more modalities."""
+"""Resize a corpus, with the features it has: longer dialogues, or more of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ariigcn_jax.types import Corpus
 
 
 def resized(corpus: Corpus, train: Sequence[int], valid: Sequence[int]) -> Corpus:
-    """Dialogues of other lengths, filled with the corpus's utterances in their order, again and again.
+    """Fill dialogues of other lengths with a corpus's utterances in their order, repeated as often as needed.
 
     Args:
-      corpus: any, with at least one utterance.
+      corpus: with at least one utterance.
       train: utterances of each train dialogue, each at least 1.
-      valid: the same of the validation dialogues.
+      valid: utterances of each validation dialogue, each at least 1.
 
     Returns:
       A corpus without a test split. Speakers keep their numbers.
@@ -42,28 +42,15 @@ def resized(corpus: Corpus, train: Sequence[int], valid: Sequence[int]) -> Corpu
 
 
 def lengths(corpus: Corpus, split: str) -> list[int]:
-    """Utterances of each dialogue of a split."""
+    """Return the number of utterances of each dialogue of a split."""
     return np.unique(corpus.dialogue[corpus.split == split], return_counts=True)[1].tolist()
 
 
 def of_size(corpus: Corpus, utterances: int) -> Corpus:
-    """At least `utterances` train utterances in dialogues as long as the corpus's own; its validation lengths."""
+    """Return a corpus of at least `utterances` train utterances in dialogues as long as the corpus's own."""
     own, total = lengths(corpus, "train"), 0
     train: list[int] = []
     while total < utterances:
         train.append(own[len(train) % len(own)])
         total += train[-1]
     return resized(corpus, train, lengths(corpus, "valid"))
-
-
-def with_modalities(corpus: Corpus, count: int) -> Corpus:
-    """The first `count` modalities, the corpus's own again under other names where it has fewer."""
-    own = corpus.modalities
-    sources = {
-        own[k] if k < len(own) else f"{own[k % len(own)]}_{k // len(own) + 1}": own[k % len(own)] for k in range(count)
-    }
-    return dataclasses.replace(
-        corpus,
-        features={name: corpus.features[m] for name, m in sources.items()},
-        present={name: corpus.present[m] for name, m in sources.items()},
-    )

@@ -1,22 +1,22 @@
-"""Conversations as a program has them, one dictionary an utterance, or one line of JSON → a Corpus.
+"""Make a corpus of conversations as a program has them: one dictionary, or one line of JSON, an utterance.
 
     {"dialogue_id": "d1", "speaker": "Ann", "features": {"text": [0.1, …], "audio": [0.3, …]}, "label": "happy"}
 
 Only `features` is required. `dialogue_id`, `utterance_id`, `speaker`, `label` and `transcript` are text or whole
-numbers; `label` is a name. A modality that is absent, null or not finite in an utterance counts as missing there, and
-so does one of several features that are all zero, as in files: an extraction that failed (choice).
+numbers; `label` is a name. A modality counts as missing in an utterance where it is absent, null or not finite, and
+where its features, if there are several, are all zero: an extraction that failed (choice).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.data.readers import text
 from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
 Utterance = Mapping[str, Any]
@@ -26,7 +26,7 @@ EXAMPLE = '{"speaker": "Ann", "features": {"text": [0.1, 0.2], "audio": [0.3]}}'
 
 
 def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGUE) -> Corpus:
-    """Makes a corpus of utterances in time order.
+    """Make a corpus of utterances in time order.
 
     Args:
       utterances: see the module's docstring; dialogues may be interleaved.
@@ -72,26 +72,14 @@ def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGU
 
 
 def read_jsonl(path: str | Path) -> Corpus:
-    """Reads a file with one utterance a line, as JSON; empty lines are skipped.
+    """Read a file with one utterance a line, as JSON; empty lines are skipped.
 
     Raises:
       UserError: the file cannot be read, or a line is not of the form above; names the line.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not at every character that ends a line for Unicode
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text ({getattr(error, 'strerror', None) or error}).") from error
-    utterances = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                utterances.append(checked(json.loads(line), f"{path}, line {number}"))
-            except (ValueError, RecursionError) as error:
-                raise UserError(
-                    f"{path}, line {number}: is not JSON ({error}). Each line is one utterance, such as {EXAMPLE}."
-                ) from error
-    return from_utterances(utterances, name=str(path))
+    rows = [checked(value, f"{path}, line {number}") for number, value in text.json_lines(path)]
+    return from_utterances(rows, name=str(path))
 
 
 def select(corpus: Corpus, dialogues: Sequence[int]) -> Corpus:
@@ -116,7 +104,7 @@ def select(corpus: Corpus, dialogues: Sequence[int]) -> Corpus:
 
 
 def checked(utterance: Any, where: str) -> dict[str, Any]:
-    """An utterance in full: every field there, names as text, features [d_m] float32 or None where missing.
+    """Return an utterance with all fields, names as text, features [d_m] float32 or None where missing.
 
     Args:
       utterance: as in the module's docstring.
@@ -128,7 +116,7 @@ def checked(utterance: Any, where: str) -> dict[str, Any]:
     if not isinstance(utterance, Mapping):
         raise UserError(f"{where}: is {type(utterance).__name__}, not an object such as {EXAMPLE}.")
     if unknown := [str(key) for key in utterance if key not in FIELDS]:
-        raise UserError(f"{where}: has no use for {', '.join(unknown)}; the fields are {', '.join(FIELDS)}.")
+        raise UserError(f"{where}: unknown field {', '.join(unknown)}; the fields are {', '.join(FIELDS)}.")
     features = utterance.get("features")
     if not isinstance(features, Mapping):
         raise UserError(f"{where}: `features` must be an object with one list of numbers a modality, as in {EXAMPLE}.")
@@ -152,7 +140,7 @@ def _text(utterance: Utterance, field: str, where: str) -> str | None:
 
 
 def _vector(values: Any, where: str) -> np.ndarray | None:
-    """[d] float32; None for null, for what is not finite, and for zeros, which `fields` takes for missing, too."""
+    """Return [d] float32, or None where the features are missing."""
     if values is None:
         return None
     try:
@@ -165,7 +153,7 @@ def _vector(values: Any, where: str) -> np.ndarray | None:
 
 
 def _check_widths(rows: Sequence[Mapping[str, Any]], name: str) -> None:
-    """Refuses a modality that has several widths; names the first utterances that show it."""
+    """Refuse a modality that has several widths; name the first utterances that show it."""
     first: dict[Modality, tuple[int, int]] = {}
     for n, row in enumerate(rows, start=1):
         for m, vector in row["features"].items():
@@ -178,14 +166,12 @@ def _check_widths(rows: Sequence[Mapping[str, Any]], name: str) -> None:
                 )
 
 
-def _features(
-    rows: Sequence[Mapping[str, Any]], name: str
-) -> tuple[dict[Modality, np.ndarray], dict[Modality, np.ndarray]]:
+def _features(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[dict[Modality, np.ndarray], ...]:
     features, present = {}, {}
     for m in dict.fromkeys(m for row in rows for m in row["features"]):
         vectors = [row["features"].get(m) for row in rows]
         zero = next((np.zeros_like(v) for v in vectors if v is not None), None)
-        if zero is not None:  # a modality that is null throughout is as good as absent
+        if zero is not None:  # a modality that is null throughout counts as absent
             features[m] = np.stack([zero if v is None else v for v in vectors])
             present[m] = np.array([v is not None for v in vectors])
     if not features:
@@ -194,7 +180,7 @@ def _features(
 
 
 def _speakers(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """[U] int32, numbered inside each dialogue by first appearance."""
+    """Return speakers [U] int32, numbered inside each dialogue by first appearance."""
     numbers: dict[str, dict[str, int]] = {}
     speakers = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""The project's own format: a folder that any language can write, without pickle, whose features stay on disk.
+"""Read and write the project's own format: a folder that any language can write, and whose features stay on disk.
 
     schema.json      what is here, below
     utterances.csv   one row an utterance, UTF-8, RFC 4180; or utterances.jsonl, one object an utterance
@@ -16,16 +16,12 @@ reading, and the features are copied into memory.
      "notes": ["…"]}
 
 A target that is no class is {"scores": [-3, 3]}, a number a cell, or {"labels": ["happy", "sad"]}, names with | between
-or `none`; a cell without a label is empty.
-
-`checksums` and `notes` may be left out. A reader refuses a version that is higher than the one it knows.
+or `none`; a cell without a label is empty. `checksums` and `notes` may be left out.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import re
@@ -39,6 +35,7 @@ import numpy as np
 from ariigcn_jax.data import targets as truths
 from ariigcn_jax.data.fields import Fields, listed, text_array
 from ariigcn_jax.data.labels import MOST
+from ariigcn_jax.data.readers import tables, text
 from ariigcn_jax.data.values import kind, load_array, short
 from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
@@ -46,51 +43,39 @@ FORMAT, VERSION = "ariigcn-corpus", 1
 RANGE = [-MOST, MOST]
 Target = tuple[np.ndarray, tuple[str, ...]]
 SCHEMA, TABLE = "schema.json", "utterances.csv"
-_TEXTS = ("dialogue_id", "utterance_id", "speaker", "split", "transcript")
 _FILE_NAME = re.compile(r"[^/\\\0]+\.(npy|csv|jsonl)")
 _LARGEST_SCHEMA = 16 * 2**20
-_BLOCK_ROWS = 4096
 
 
 def recognise(folder: Path) -> bool:
-    """Whether a folder holds this format."""
+    """Return whether a folder holds this format."""
     return (folder / SCHEMA).is_file()
 
 
-def read_fields(folder: Path, *, verify: bool = True) -> Fields:
-    """The fields of a folder; its features are memory-mapped.
-
-    Args:
-      folder: as above.
-      verify: whether to hold each file against its checksum.
-
-    Returns:
-      Its fields. Targets other than `label` are fields by their names.
+def read_fields(folder: Path) -> Fields:
+    """Return the fields of a folder, targets by their names; its features are memory-mapped.
 
     Raises:
-      UserError: the folder is not what its schema says.
+      UserError: the folder is not what its schema says, or a file has another checksum.
     """
     schema = _read_schema(folder / SCHEMA)
     fields = Fields(folder, {}, name=schema["name"])
-    fields.notes.extend(f"{note}" for note in schema["notes"])
-    if verify:
-        _verify(folder, schema)
+    fields.notes.extend(schema["notes"])
+    _verify(folder, schema)
     if not schema["checksums"]:
         fields.note(f"{SCHEMA} has no checksums: damage to the files would not be seen")
-    columns = _read_table(folder / schema["table"])
-    utterances = len(next(iter(columns.values()), []))
-    if utterances != schema["utterances"]:
-        raise UserError(
-            f"{folder / schema['table']}: it has {utterances} rows, but {SCHEMA} says {schema['utterances']}."
-        )
-    _read_columns(fields, columns, schema)
+    table, notes = tables.frame(folder / schema["table"], delimiter=",")
+    fields.notes.extend(notes)
+    table = table.where(table.notna(), None)
+    utterances = schema["utterances"]
+    if len(table) != utterances:
+        raise UserError(f"{folder / schema['table']}: it has {len(table)} rows, but {SCHEMA} says {utterances}.")
+    _read_columns(fields, {name: [_cell(v) for v in table[name].tolist()] for name in table}, schema)
     for modality, entry in schema["modalities"].items():
         array = load_array(folder / entry["file"], mmap=True)
         if array.shape != (utterances, entry["width"]) or array.dtype.kind != "f":
-            raise UserError(
-                f"{folder / entry['file']}: it is {kind(array)}, but {SCHEMA} says floats "
-                f"[{utterances}, {entry['width']}]."
-            )
+            said = f"{SCHEMA} says floats [{utterances}, {entry['width']}]"
+            raise UserError(f"{folder / entry['file']}: it is {kind(array)}, but {said}.")
         fields.arrays[modality] = array
     return fields
 
@@ -102,7 +87,7 @@ def write(
     targets: Mapping[str, Target] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a corpus, whole or not at all.
+    """Write a corpus, whole or not at all.
 
     Args:
       corpus: any corpus.
@@ -137,7 +122,7 @@ def write(
 
 
 def check_place(folder: Path, overwrite: bool) -> None:
-    """Holds the place of a new corpus against what is there.
+    """Refuse to write a corpus where something is.
 
     Args:
       folder: where it is to be written.
@@ -163,141 +148,97 @@ def _read_schema(path: Path) -> dict[str, Any]:
             raise UserError(f"{path}: {path.stat().st_size:,} bytes is no schema.")
         schema = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        raise text.unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no JSON: {short(error)}. Write it again.") from None
     if not isinstance(schema, dict) or schema.get("format") != FORMAT:
         raise UserError(f'{path}: has no "format": "{FORMAT}", so this folder is something else.')
     version = schema.get("version")
-    if type(version) is not int or version < 1:
-        raise UserError(f'{path}: "version" is {_short(version)}; it must be {VERSION}.')
-    if version > VERSION:
+    if type(version) is int and version > VERSION:
         raise UserError(f"{path}: version {version} of the format; this release reads up to {VERSION}. Update it.")
-    return _checked(path, schema)
-
-
-def _checked(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
-    def wrong(key: str, need: str) -> UserError:
-        return UserError(f'{path}: "{key}" is {_short(schema.get(key))}; it must be {need}.')
-
-    schema = {"table": TABLE, "checksums": {}, "notes": [], "name": path.parent.name} | schema
-    if type(schema.get("utterances")) is not int or schema["utterances"] < 1:
-        raise wrong("utterances", "their number, at least 1")
-    if not isinstance(schema["table"], str) or not _FILE_NAME.fullmatch(schema["table"]):
-        raise wrong("table", "the name of a .csv or .jsonl file in the folder")
-    if not isinstance(schema["name"], str):
-        raise wrong("name", "text")
-    targets = schema.get("targets")
-    if not isinstance(targets, dict) or not all(_is_target(t) for t in targets.values()):
-        raise wrong("targets", '{"label": {"classes": [names, each once]}}, or "labels" alike, or "scores": [-3, 3]')
-    for name, target in targets.items():
+    defaults: dict[str, Any] = {"table": TABLE, "checksums": {}, "notes": [], "name": path.parent.name}
+    schema = defaults | schema
+    for key, (fits, need) in _NEEDS.items():
+        if not fits(schema.get(key)):
+            raise UserError(f'{path}: "{key}" is {short(json.dumps(schema.get(key)), 60)}; it must be {need}.')
+    for target in schema["targets"].values():
         if problem := truths.unwritable(target.get("labels", ())):
-            raise UserError(f'{path}: "targets": {short(name)!r} {problem}. {truths.WRITABLE}.')
-    modalities = schema.get("modalities")
-    if not isinstance(modalities, dict) or not modalities or not all(_is_modality(m) for m in modalities.values()):
-        raise wrong("modalities", '{"text": {"file": "text.npy", "width": 768}}, at least one')
-    sums = schema["checksums"]
-    if not isinstance(sums, dict) or not all(isinstance(s, str) and s.startswith("sha256:") for s in sums.values()):
-        raise wrong("checksums", '{"text.npy": "sha256:…"}')
-    if not isinstance(schema["notes"], list) or not all(isinstance(n, str) for n in schema["notes"]):
-        raise wrong("notes", "a list of texts")
+            raise UserError(f'{path}: "targets": {problem}. {truths.WRITABLE}.')
     return schema
 
 
 def _is_target(target: Any) -> bool:
     if not isinstance(target, dict) or target.get("scores") == RANGE:
         return isinstance(target, dict)
-    classes = target.get("classes", target.get("labels"))
-    return (
-        isinstance(classes, list)
-        and all(isinstance(c, str) and c for c in classes)
-        and len(set(classes)) == len(classes)
-    )
+    classes: Any = target.get("classes", target.get("labels"))
+    return _is_texts(classes) and all(classes) and len(set(classes)) == len(classes)
 
 
 def _is_modality(entry: Any) -> bool:
-    if not isinstance(entry, dict) or type(entry.get("width")) is not int or entry["width"] < 1:
-        return False
-    file = entry.get("file")
-    return isinstance(file, str) and _FILE_NAME.fullmatch(file) is not None and file.endswith(".npy")
+    return isinstance(entry, dict) and _is_count(entry.get("width")) and _is_file(entry.get("file"), ".npy")
 
 
-def _short(value: Any) -> str:
-    words = json.dumps(value)
-    return words if len(words) < 60 else words[:60] + "…"
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_file(name: Any, *suffixes: str) -> bool:
+    return isinstance(name, str) and _FILE_NAME.fullmatch(name) is not None and name.endswith(suffixes)
+
+
+def _is_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+_NEEDS = {  # key of a schema -> what it must be, as a test and in words
+    "version": (_is_count, f"{VERSION}"),
+    "utterances": (_is_count, "their number, at least 1"),
+    "table": (lambda v: _is_file(v, ".csv", ".jsonl"), "the name of a .csv or .jsonl file in the folder"),
+    "name": (lambda v: isinstance(v, str), "text"),
+    "targets": (
+        lambda v: isinstance(v, dict) and all(map(_is_target, v.values())),
+        '{"label": {"classes": [names, each once]}}, or "labels" alike, or "scores": [-3, 3]',
+    ),
+    "modalities": (
+        lambda v: isinstance(v, dict) and v and all(map(_is_modality, v.values())),
+        '{"text": {"file": "text.npy", "width": 768}}, at least one',
+    ),
+    "checksums": (
+        lambda v: isinstance(v, dict) and all(isinstance(s, str) and s.startswith("sha256:") for s in v.values()),
+        '{"text.npy": "sha256:…"}',
+    ),
+    "notes": (_is_texts, "a list of texts"),
+}
 
 
 def _verify(folder: Path, schema: Mapping[str, Any]) -> None:
     known = {schema["table"], *(entry["file"] for entry in schema["modalities"].values())}
     for name in sorted(known & set(schema["checksums"])):
-        found = checksum(folder / name)
-        if found != schema["checksums"][name].lower():
+        found, said = checksum(folder / name), schema["checksums"][name].lower()
+        if found != said:
             raise UserError(
                 f"{folder / name}: it is not the file that {SCHEMA} was written for (SHA-256 {found[7:19]}… instead of "
-                f"{schema['checksums'][name][7:19]}…). Copy it again; or, if it was changed on purpose, take its "
-                "checksum out of the schema."
+                f"{said[7:19]}…). Copy it again; or, if it was changed on purpose, take its checksum out of the schema."
             )
 
 
 def checksum(path: Path) -> str:
-    """A file's SHA-256, as a schema has it."""
+    """Return a file's SHA-256, as a schema has it."""
     try:
         with path.open("rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
-
-
-def _read_table(path: Path) -> dict[str, list[str]]:
-    """Column → its cells, as text."""
-    try:
-        words = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 (byte {error.start}). Write it again.") from None
-    return _json_columns(path, words) if path.suffix == ".jsonl" else _csv_columns(path, words)
-
-
-def _csv_columns(path: Path, words: str) -> dict[str, list[str]]:
-    before = csv.field_size_limit(len(words) + 1)
-    try:
-        rows = list(csv.reader(io.StringIO(words, newline=""), strict=True))
-    except csv.Error as error:
-        raise UserError(f"{path}: cannot be read as CSV: {error}.") from None
-    finally:
-        csv.field_size_limit(before)
-    names = rows[0] if rows else []
-    if len(set(names)) < len(names):
-        raise UserError(f"{path}: a column's name comes twice: {short(', '.join(names))}.")
-    wrong = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
-    if wrong is not None:
-        raise UserError(f"{path}: row {wrong} has {len(rows[wrong])} cells where the first names {len(names)} columns.")
-    return dict(zip(names, ([*c] for c in zip(*rows[1:], strict=True)), strict=True)) if rows[1:] else {}
-
-
-def _json_columns(path: Path, words: str) -> dict[str, list[str]]:
-    rows = []
-    for number, line in enumerate((s for s in words.split("\n") if s.strip()), start=1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: line {number} is no JSON object: {short(error)}.") from None
-        if not isinstance(row, dict) or not all(v is None or isinstance(v, str | int | float) for v in row.values()):
-            raise UserError(f"{path}: line {number} is no object of texts and numbers.")
-        rows.append(row)
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [_cell(row.get(name)) for row in rows] for name in names}
+        raise text.unreadable(path, error) from None
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """Return a cell as text; JSON Lines have null, true and numbers, too."""
+    words = "" if value is None else str(value)
+    return words.lower() if isinstance(value, bool) else words
 
 
 def _read_columns(fields: Fields, columns: dict[str, list[str]], schema: Mapping[str, Any]) -> None:
-    for name in _TEXTS:
+    for name in ("dialogue_id", "utterance_id", "speaker", "split", "transcript"):
         if name in columns:
             fields.arrays[name] = text_array(columns[name])
     if "turn" in columns:
@@ -308,33 +249,28 @@ def _read_columns(fields: Fields, columns: dict[str, list[str]], schema: Mapping
     for name, target in schema["targets"].items():
         if name not in columns:
             raise fields.refusal(name, f"is a target of {SCHEMA} and no column", f"There are {listed(list(columns))}")
-        if "classes" not in target:
-            _read_target(fields, name, columns[name], target)
-            continue
-        number = {c: i for i, c in enumerate(target["classes"])} | {"": UNLABELED}
-        unknown = next((cell for cell in columns[name] if cell not in number), None)
-        if unknown is not None:
-            problem = f"has the value {unknown[:60]!r}, which {SCHEMA} does not list"
-            raise fields.refusal(name, problem, "Add it to the classes, or leave the cell empty")
-        fields.arrays[name] = np.array([number[cell] for cell in columns[name]])
-        fields.arrays[f"{name}_names"] = text_array(target["classes"])
+        fields.arrays[name], names = _read_target(fields, name, columns[name], target)
+        if names:
+            fields.arrays[f"{name}_names"] = text_array(names)
     for modality in schema["modalities"]:
         cells = columns.get(f"{modality}_present")
         if cells is not None:
             if not set(cells) <= {"true", "false"}:
                 raise fields.refusal(f"{modality}_present", "holds something else", "It must hold true and false")
-            fields.arrays[f"{modality}_present"] = np.array([cell == "true" for cell in cells])
+            fields.arrays[f"{modality}_present"] = np.array(cells) == "true"
 
 
-def _read_target(fields: Fields, name: str, cells: list[str], target: Mapping[str, Any]) -> None:
-    """Scores, or several labels."""
-    try:
-        found = truths.parsed(cells, "multilabel" if "labels" in target else "regression", target.get("labels"))
-    except UserError as error:
-        raise fields.refusal(name, str(error).rstrip("."), "Correct it") from None
-    fields.arrays[name] = found[0]
-    if found[1]:
-        fields.arrays[f"{name}_names"] = text_array(found[1])
+def _read_target(fields: Fields, name: str, cells: list[str], target: Mapping[str, Any]) -> Target:
+    if "classes" not in target:
+        try:
+            return truths.parsed(cells, "multilabel" if "labels" in target else "regression", target.get("labels"))
+        except UserError as error:
+            raise fields.refusal(name, str(error).rstrip("."), "Correct it") from None
+    number = {c: i for i, c in enumerate(target["classes"])} | {"": UNLABELED}
+    if unknown := sorted(set(cells) - set(number)):
+        problem = f"has the value {unknown[0][:60]!r}, which {SCHEMA} does not list"
+        raise fields.refusal(name, problem, "Add it to the classes, or leave the cell empty")
+    return np.array([number[cell] for cell in cells]), tuple(target["classes"])
 
 
 # Writing
@@ -347,20 +283,14 @@ def _truth(corpus: Corpus) -> Target:
     return (known[:, 0], ()) if corpus.task == "regression" else (known, corpus.target_names)
 
 
-def _described(values: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
-    """A target's entry in the schema."""
-    if values.ndim == 1 and values.dtype.kind == "f":
-        return {"scores": RANGE}
-    return {"classes" if values.ndim == 1 else "labels": list(names)}
-
-
-def _cells(values: np.ndarray, names: tuple[str, ...]) -> list[str]:
-    """A target's column."""
+def _target(values: np.ndarray, names: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
+    """Return a target's entry in the schema, and its column."""
     if values.ndim == 2:
-        return ["" if np.isnan(row).any() else truths.joined(row, names) for row in values]
+        cells = ["" if np.isnan(row).any() else truths.joined(row, names) for row in values]
+        return {"labels": list(names)}, cells
     if values.dtype.kind == "f":
-        return ["" if np.isnan(v) else repr(v) for v in values.tolist()]
-    return [names[v] if v >= 0 else "" for v in values.tolist()]
+        return {"scores": RANGE}, ["" if np.isnan(v) else repr(v) for v in values.tolist()]
+    return {"classes": list(names)}, [names[v] if v >= 0 else "" for v in values.tolist()]
 
 
 def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, Target]) -> None:
@@ -370,7 +300,8 @@ def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, Target]) -> 
     for name, (_, classes) in targets.items():
         if "" in classes:
             raise UserError(f"the target {name!r} has a class without a name, which means no label in this format.")
-    (folder / TABLE).write_text(_table(corpus, targets), encoding="utf-8", errors="backslashreplace", newline="")
+    described = {name: _target(np.asarray(values), names) for name, (values, names) in targets.items()}
+    _write_table(corpus, folder / TABLE, {name: cells for name, (_, cells) in described.items()})
     for modality, file in files.items():
         _write_array(folder / file, corpus.features[modality])
     schema = {
@@ -379,7 +310,7 @@ def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, Target]) -> 
         "name": corpus.name,
         "utterances": len(corpus),
         "table": TABLE,
-        "targets": {name: _described(*target) for name, target in targets.items()},
+        "targets": {name: entry for name, (entry, _) in described.items()},
         "modalities": {m: {"file": files[m], "width": corpus.widths[m]} for m in corpus.modalities},
         "checksums": {name: checksum(folder / name) for name in (TABLE, *files.values())},
         "notes": list(corpus.notes),
@@ -390,40 +321,30 @@ def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, Target]) -> 
             os.fsync(written.fileno())
 
 
-def _table(corpus: Corpus, targets: Mapping[str, Target]) -> str:
-    start = np.flatnonzero(np.diff(corpus.dialogue, prepend=-1))
-    columns: dict[str, list[Any]] = {
+def _write_table(corpus: Corpus, path: Path, targets: Mapping[str, list[str]]) -> None:
+    import pandas as pd
+
+    dialogue = pd.Series(corpus.dialogue)
+    columns: dict[str, Any] = {
         "dialogue_id": [corpus.dialogue_ids[d] for d in corpus.dialogue.tolist()],
-        "turn": (np.arange(len(corpus)) - start[np.searchsorted(start, np.arange(len(corpus)), "right") - 1]).tolist(),
+        "turn": dialogue.groupby(dialogue).cumcount(),
         "utterance_id": list(corpus.utterance_ids),
-        "split": corpus.split.tolist(),
+        "split": corpus.split,
+        "speaker": corpus.speaker_names,
+        **targets,
+        **{f"{m}_present": np.where(present, "true", "false") for m, present in corpus.present.items()},
+        "transcript": corpus.transcript,
     }
-    if corpus.speaker_names is not None:
-        columns["speaker"] = corpus.speaker_names.tolist()
-    for name, (values, classes) in targets.items():
-        columns[name] = _cells(np.asarray(values), classes)
-    for modality, present in corpus.present.items():
-        columns[f"{modality}_present"] = ["true" if p else "false" for p in present.tolist()]
-    if corpus.transcript is not None:
-        columns["transcript"] = corpus.transcript.tolist()
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue()
+    table = pd.DataFrame({name: column for name, column in columns.items() if column is not None})
+    table.to_csv(path, index=False, lineterminator="\r\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
-    """As numpy.save, without a copy of a memory-mapped array in memory."""
-    with path.open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": array.shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(array), _BLOCK_ROWS):
-            file.write(np.ascontiguousarray(array[start : start + _BLOCK_ROWS], "<f4").tobytes())
+    np.save(path, np.ascontiguousarray(array, "<f4"), allow_pickle=False)  # no copy of a memory-mapped one
 
 
 def _replace(temporary: Path, folder: Path) -> None:
-    """Moves a folder to its place. What was there goes only once the new one is there."""
+    """Move a folder to its place. What was there goes only once the new one is there."""
     aside = folder.parent / f".{folder.name}.{os.getpid()}.old"
     if not recognise(folder):
         os.rename(temporary, folder)  # over nothing, or an empty folder

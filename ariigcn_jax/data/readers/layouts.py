@@ -1,29 +1,24 @@
-"""Recognises how a corpus is stored, by what is in the file or folder and not by its name, and reads it."""
+"""Recognise how a corpus is stored, by what is in the file or folder and not by its name, and read it.
+
+A new layout is a module with its reader and an entry in `READERS`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ariigcn_jax.data.fields import Fields, listed
-from ariigcn_jax.data.readers import dialogue_tuples, merbench, mmsa, npz, tables
-from ariigcn_jax.data.readers import folder as columnar
-from ariigcn_jax.data.readers import pickles as unpickle
+from ariigcn_jax.data.readers import arrow, dialogue_tuples, folder, merbench, mmsa, npz, pickles, tables, text
 from ariigcn_jax.data.values import as_sequence, is_number, kind, short
 from ariigcn_jax.types import Modality, UserError
-
-LAYOUTS = """\
-  .npz of plain arrays, one row an utterance
-  pickles of DialogueRNN, DialogueGCN, MMGCN, MM-DFN, COGMEN, M3NET, SDT, GraphSmile, AGF-IB, COSMIC and DAG-ERC
-  pickles of MMSA: {train, valid, test} → {id, raw_text, text, audio, vision, …_labels}
-  folders of MERBench: features/<feature>/<utterance>.npy and label.npz or label.csv
-  tables: .csv, .tsv, .json, .jsonl, one row an utterance; or a folder with train, dev and test tables
-  folders of this project's own format (python -m tools.prepare convert writes them)"""
 
 _CONVERT = """\
 To convert: in Python, load what you have and write one .npz of plain arrays, which `python -m tools.prepare inspect`
@@ -40,8 +35,6 @@ _MAGIC = {
     (0, b"7z\xbc\xaf"): "a 7z archive; unpack it first",
     (0, b"Rar!"): "a RAR archive; unpack it first",
     (257, b"ustar"): "a tar archive; unpack it first",
-    (0, b"PAR1"): "a Parquet file; write it as CSV or .npz",
-    (0, b"ARROW1"): "a Feather file; write it as CSV or .npz",
     (0, b"SQLite format 3"): "an SQLite database; write its table as CSV",
     (0, b"\xd0\xcf\x11\xe0"): "an Excel or other Office file; save the sheet as CSV UTF-8",
     (0, b"\x93NUM"): "a single .npy array; a corpus needs labels and dialogues too",
@@ -64,22 +57,139 @@ _ZIPPED = {  # what a member's name tells of an archive that holds no arrays
     r"[^/]+/data\.pkl": _PYTORCH,
 }
 _TORCH = 0x1950A86A20F9469CFC6C  # what torch.save wrote first before it wrote archives
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_PICKLE_STARTS = (b"(d", b"(l", b"(S", b"(V", b"((", b"}q", b"]q", b"(]", b"(}", b"cnu", b"cco")  # of protocols 0 and 1
 _MOST_LINES = 30  # of a description
 _MEDIA = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".mp4", ".avi", ".mkv", ".webm", ".mov")
+
+
+@dataclasses.dataclass
+class Source:
+    """A file or folder that is to be read, and what is asked of it.
+
+    Attributes:
+      path: the file or folder.
+      modalities: those asked for; some layouts hold more than they give unasked.
+      label: the field of the labels, where it is the name of a column.
+      task: what the labels are, where they are text.
+    """
+
+    path: Path
+    modalities: Sequence[Modality] = ()
+    label: str = "label"
+    task: str = "classification"
+
+    @functools.cached_property
+    def start(self) -> bytes:
+        """The first 4,096 bytes of a file; none of a folder."""
+        return b"" if self.path.is_dir() else text.start(self.path)
+
+    @property
+    def is_pickle(self) -> bool:
+        """Whether the file is a pickle: protocols from 2 begin with 0x80, older ones are text."""
+        named = bool(self.start) and self.path.suffix.lower() in (".pkl", ".pickle", ".p", ".pk")
+        return (named and not self.start.startswith(b"PK")) or self.start.startswith((b"\x80", *_PICKLE_STARTS))
+
+    @functools.cached_property
+    def content(self) -> Any:
+        """What a pickle holds; None for other files."""
+        return pickles.load(self.path) if self.is_pickle else None
+
+    def take(self) -> Any:
+        """Return what a pickle holds and forget it, so that its reader may free it part by part."""
+        content = self.content
+        del self.content
+        return content
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A way to store a corpus.
+
+    Attributes:
+      about: one line for people.
+      recognise: whether a source is stored in this way.
+      read: the fields of a source, not validated.
+    """
+
+    about: str
+    recognise: Callable[[Source], bool]
+    read: Callable[[Source], Fields]
+
+
+def _is_table(source: Source) -> bool:
+    if source.path.is_dir():
+        return bool(tables.recognise(source.path))
+    return arrow.recognise(source.start) or not (source.is_pickle or _named(source))
+
+
+def _read_table(source: Source) -> Fields:
+    read = tables.read_folder if source.path.is_dir() else tables.read_fields
+    return read(source.path, source.label, source.task)
+
+
+def _merbench(source: Source) -> Path:
+    """Return the folder of MERBench that a source may be, or be the label.npz of."""
+    labels = source.start.startswith(b"PK") and source.path.name.startswith("label")
+    return source.path.parent if labels else source.path
+
+
+def _read_tuple(source: Source) -> Fields:
+    parts = list(source.take())
+    return dialogue_tuples.read_fields(source.path, parts, dialogue_tuples.recognise(parts) or "", source.modalities)
+
+
+# The last one is asked first, so that a layout that is added need not know of the others.
+READERS: dict[str, Layout] = {
+    "tables": Layout(
+        "tables: .csv, .tsv, .json, .jsonl, Parquet, Arrow, one row an utterance; or folders with train, dev and\n"
+        "  test tables, or of Hugging Face's save_to_disk",
+        _is_table,
+        _read_table,
+    ),
+    "npz": Layout(
+        ".npz of plain arrays, one row an utterance",
+        lambda source: source.start.startswith(b"PK") and not _named(source),
+        lambda source: npz.read_fields(source.path),
+    ),
+    "merbench": Layout(
+        "folders of MERBench: features/<feature>/<utterance>.npy and label.npz or label.csv",
+        lambda source: merbench.recognise(_merbench(source)),
+        lambda source: merbench.read_fields(_merbench(source), source.modalities),
+    ),
+    "dialogue_tuples": Layout(
+        "pickles of DialogueRNN, DialogueGCN, MMGCN, MM-DFN, COGMEN, M3NET, SDT, GraphSmile, AGF-IB, COSMIC, DAG-ERC",
+        lambda source: dialogue_tuples.recognise(source.content) is not None,
+        _read_tuple,
+    ),
+    "mmsa": Layout(
+        "pickles of MMSA: {train, valid, test} → {id, raw_text, text, audio, vision, …_labels}",
+        lambda source: mmsa.recognise(source.content),
+        lambda source: mmsa.read_fields(source.path, source.take()),
+    ),
+    "folder": Layout(
+        "folders of this project's own format (python -m tools.prepare convert writes them)",
+        lambda source: folder.recognise(source.path),
+        lambda source: folder.read_fields(source.path),
+    ),
+}
+
+
+def listing() -> str:
+    """Return the layouts that are read, one a line."""
+    return "\n".join(f"  {layout.about}" for layout in READERS.values())
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, and is said
 def read_fields(
     path: Path, *, modalities: Sequence[Modality] = (), label: str = "label", task: str = "classification"
 ) -> Fields:
-    """Recognises and reads a corpus.
+    """Recognise and read a corpus.
 
     Args:
       path: a file or a folder.
-      modalities: those asked for; some layouts hold more than they give unasked.
-      label: the field of the labels, where it is the name of a column.
-      task: what the labels are, where they are text.
+      modalities: as in `Source`, like `label` and `task`.
+      label: the field of the labels.
+      task: what they are.
 
     Returns:
       Its fields, not validated.
@@ -87,8 +197,17 @@ def read_fields(
     Raises:
       UserError: it is of no layout that is known (says what was found and how to convert), or cannot be read.
     """
-    fields = _read_folder(path, modalities, label, task) if path.is_dir() else _read_file(path, modalities, label, task)
-    if not any(array.ndim >= 2 for array in fields.arrays.values()) and not fields.opaque and not _is_zip(path):
+    source = Source(path, modalities, label, task)
+    if not path.is_dir() and not source.start:
+        raise UserError(f"{path}: the file is empty. Copy it again.")
+    try:
+        layout = next((one for one in reversed(READERS.values()) if one.recognise(source)), None)
+        if layout is None:
+            raise _refusal(source)
+        fields = layout.read(source)
+    except OSError as error:
+        raise text.unreadable(path, error) from None
+    if layout is not READERS["npz"] and not any(array.ndim >= 2 for array in fields.arrays.values()):
         found = "".join(f" {note[:1].upper()}{note[1:]}." for note in fields.notes)
         raise UserError(
             f"{path}: there are no features in it. By name are known {listed(fields.arrays)}.{found} {tables.VECTORS} "
@@ -97,95 +216,47 @@ def read_fields(
     return fields
 
 
-def _is_zip(path: Path) -> bool:
-    return path.is_file() and _start(path).startswith(b"PK")
+def _named(source: Source) -> str:
+    """Return what a file is that no layout has; "" where it may be one of them."""
+    start = source.start
+    if start.startswith(b"PK"):
+        return _zipped(source.path)
+    found = next((what for (place, magic), what in _MAGIC.items() if start.startswith(magic, place)), "")
+    if not found and b"\0" in start and not start.startswith(text.UTF16_MARKS):
+        return "a binary file of no kind that is known"
+    return found
 
 
-def _check_zip(path: Path) -> None:
-    """Names an archive that holds no arrays; what is damaged is left to the reader."""
+def _zipped(path: Path) -> str:
+    """Return what an archive is that holds no arrays; what is damaged is left to the reader."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
     except Exception:  # zipfile raises many kinds
-        return
+        return ""
     if not members or any(name.endswith(".npy") for name in members):
-        return
+        return ""
     known = (what for form, what in _ZIPPED.items() if any(re.fullmatch(form, name) for name in members))
-    what = next(known, f"a zip archive of {listed(members[:20])}; unpack it first")
-    raise UserError(f"{path}: this is {what}. What is read:\n{LAYOUTS}\n{_CONVERT}")
+    return next(known, f"a zip archive of {listed(members[:20])}; unpack it first")
 
 
-def _read_folder(folder: Path, modalities: Sequence[Modality], label: str, task: str) -> Fields:
-    try:
-        if columnar.recognise(folder):
-            return columnar.read_fields(folder)
-        if merbench.recognise(folder):
-            return merbench.read_fields(folder, modalities)
-        if tables.recognise(folder):
-            return tables.read_folder(folder, label, task)
-        inside = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read: {error.strerror or error}.") from None
-    media = any(name.lower().endswith(_MEDIA) for name in inside)
-    remedy = "Features are extracted from sound and video by python -m tools.features. " if media else ""
-    raise UserError(
-        f"{folder}: this is a folder, and of no layout that is known. It holds {listed(inside[:20])}"
-        f"{' and more' if len(inside) > 20 else ''}. {remedy}Give the path of a file in it, or one of these:\n{LAYOUTS}"
-    )
-
-
-def _start(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(4096)
-    except PermissionError:
-        raise UserError(f"{path}: no permission to read this file. Change its permissions or its owner.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
-
-
-def _read_file(path: Path, modalities: Sequence[Modality], label: str, task: str) -> Fields:
-    start = _start(path)
-    if not start:
-        raise UserError(f"{path}: the file is empty. Copy it again.")
-    if start.startswith(b"PK"):
-        if path.name.startswith("label") and merbench.recognise(path.parent):
-            return merbench.read_fields(path.parent, modalities)
-        _check_zip(path)
-        return npz.read_fields(path)
-    if _is_pickle(path, start):
-        return _read_pickle(path, modalities)
-    for (place, magic), what in _MAGIC.items():
-        if start.startswith(magic, place):
-            raise UserError(f"{path}: this is {what}. What is read:\n{LAYOUTS}\n{_CONVERT}")
-    if b"\0" in start and not start.startswith(_UTF16):
-        raise UserError(f"{path}: this is a binary file of no kind that is known. What is read:\n{LAYOUTS}\n{_CONVERT}")
-    return tables.read_fields(path, label, task)
-
-
-def _is_pickle(path: Path, start: bytes) -> bool:
-    """Protocols from 2 begin with their number; older ones are text, and are known by the suffix or their first
-    instructions."""
-    if start[0] == 0x80:
-        return True
-    if path.suffix.lower() in (".pkl", ".pickle", ".p", ".pk"):
-        return True
-    return start[:2] in (b"(d", b"(l", b"(S", b"(V", b"((", b"}q", b"]q", b"(]", b"(}") or start[:3] in (b"cnu", b"cco")
-
-
-def _read_pickle(path: Path, modalities: Sequence[Modality]) -> Fields:
-    data = unpickle.load(path)
-    if layout := dialogue_tuples.recognise(data):
-        parts = list(data)
-        del data  # the reader empties the parts
-        return dialogue_tuples.read_fields(path, parts, layout, modalities)
-    if mmsa.recognise(data):
-        return mmsa.read_fields(path, data)
-    if isinstance(data, int) and data == _TORCH:
-        raise UserError(f"{path}: this is {_PYTORCH}. What is read:\n{LAYOUTS}\n{_CONVERT}")
-    raise UserError(
-        f"{path}: a pickle of no layout that is known. It holds {describe(data)}\nWhat is read:\n{LAYOUTS}\n{_CONVERT}"
-    )
+def _refusal(source: Source) -> UserError:
+    path = source.path
+    if path.is_dir():
+        inside = sorted(p.name + ("/" if p.is_dir() else "") for p in path.iterdir())
+        media = any(name.lower().endswith(_MEDIA) for name in inside)
+        remedy = "Features are extracted from sound and video by python -m tools.features. " if media else ""
+        more = " and more" if len(inside) > 20 else ""
+        return UserError(
+            f"{path}: this is a folder, and of no layout that is known. It holds {listed(inside[:20])}{more}. "
+            f"{remedy}Give the path of a file in it, or one of these:\n{listing()}"
+        )
+    what = f"this is {_named(source)}. "
+    if source.is_pickle:
+        torch = isinstance(source.content, int) and source.content == _TORCH
+        unknown = f"a pickle of no layout that is known. It holds {describe(source.content)}\n"
+        what = f"this is {_PYTORCH}. " if torch else unknown
+    return UserError(f"{path}: {what}What is read:\n{listing()}\n{_CONVERT}")
 
 
 def describe(value: Any, depth: int = 0) -> str:

@@ -24,8 +24,8 @@ import numpy as np
 
 from ariigcn_jax.data import labels
 from ariigcn_jax.data.fields import Fields, count, listed, text_array
+from ariigcn_jax.data.readers import columns, tables
 from ariigcn_jax.data.readers import pickles as unpickle
-from ariigcn_jax.data.readers import tables
 from ariigcn_jax.data.values import Rows, class_numbers, is_number, kind, load_array, short
 from ariigcn_jax.types import UserError
 
@@ -138,7 +138,7 @@ def _read_emotions(fields: Fields, path: Path, names: list[str], values: list[An
     emotions = [v.get("emo") if isinstance(v, dict) else v for v in values]
     scores = [v.get("val") if isinstance(v, dict) else None for v in values]
     if all(isinstance(e, str) for e in emotions):
-        fields.arrays["label"], fields.arrays["label_names"] = tables.numbered([str(e) for e in emotions])
+        fields.arrays["label"], fields.arrays["label_names"] = columns.numbered([str(e) for e in emotions])
     elif all(e is None or is_number(e) for e in emotions) and any(e is not None for e in emotions):
         numbers = class_numbers(emotions, f"{path}: emo")
         if (numbers[np.isfinite(numbers)] % 1).any():

@@ -15,13 +15,12 @@ import numpy as np
 
 from ariigcn_jax.data import labels
 from ariigcn_jax.data.fields import Fields, text_array
-from ariigcn_jax.data.values import ShapeError, as_sequence, check_size, class_numbers, kind, short, text
+from ariigcn_jax.data.values import Rows, ShapeError, as_sequence, class_numbers, kind, short, text
 from ariigcn_jax.types import UserError
 
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
 _MODALITIES = {"text": "text", "audio": "audio", "vision": "vision", "visual": "vision"}
 _CLIP = re.compile(r"(.+?)(?:\$_\$|_)(\d+)")
-_BLOCK = 256  # utterances averaged at a time
 
 
 def recognise(data: Any) -> bool:
@@ -53,8 +52,8 @@ def read_fields(path: Path, data: dict[str, dict[str, Any]]) -> Fields:
     _read_ids(fields, parts, lengths)
     _read_words(fields, [part for _, part in parts])
     _read_labels(fields, [part for _, part in parts], sum(lengths))
-    for key, modality in _MODALITIES.items():
-        _read_modality(fields, key, modality, [part for _, part in parts], lengths, size)
+    for key in _MODALITIES:
+        _read_modality(fields, key, [part for _, part in parts], lengths, size)
     return fields
 
 
@@ -151,62 +150,35 @@ def _read_labels(fields: Fields, parts: Sequence[Mapping[str, Any]], utterances:
 
 
 def _read_modality(
-    fields: Fields, key: str, modality: str, parts: Sequence[dict[str, Any]], lengths: Sequence[int], size: int
+    fields: Fields, key: str, parts: Sequence[dict[str, Any]], lengths: Sequence[int], size: int
 ) -> None:
     if any(key not in part for part in parts):
         return
     what = f"{fields.path}: {key}"
-    width = _width(what, parts[0][key])
-    check_size(4 * width * sum(lengths), size, what)
-    rows = np.full((sum(lengths), width), np.nan, np.float32)
-    start = 0
-    for part, number in zip(parts, lengths, strict=True):
-        frames = part.get(f"{key}_lengths")
+    rows = Rows(sum(lengths), what, size)
+    first = 0
+    for part, length in zip(parts, lengths, strict=True):
         values = part.pop(key)
-        if _width(what, values) != width:
-            raise UserError(f"{what}: the splits have {width} and {_width(what, values)} features.")
-        for first in range(0, number, _BLOCK):
-            block = _block(what, values[first : first + _BLOCK])
-            counts = None if frames is None else class_numbers(frames[first : first + _BLOCK], f"{what}_lengths")
-            with np.errstate(over="ignore", invalid="ignore"):
-                rows[start + first : start + first + len(block)] = _pooled(block, counts)
-        start += number
-        del values
-    fields.arrays[modality] = rows
+        if as_sequence(values) is None:
+            raise UserError(f"{what}: {kind(values)} is not [utterances, frames, features].")
+        frames = part.get(f"{key}_lengths")
+        counts = np.full(length, np.inf) if frames is None else class_numbers(frames, f"{what}_lengths")
+        for row, (value, count) in enumerate(zip(values, counts, strict=True), first):
+            if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.ndim not in (1, 2):
+                raise UserError(f"{what}: {kind(values)} is not [utterances, frames, features].")
+            pooled = value if isinstance(values, np.ndarray) and value.ndim == 1 else _mean(np.atleast_2d(value), count)
+            rows.put(row, pooled, f"the utterance {fields.arrays['utterance_id'][row]!r}")
+        first += length
+    array = rows.array()
+    if array is None:
+        fields.note(f"{key} is empty in every utterance and is left out")
+    else:
+        fields.arrays[_MODALITIES[key]] = array
 
 
-def _width(what: str, values: Any) -> int:
-    first = values if isinstance(values, np.ndarray) else np.asarray(_block(what, values[:1]))
-    if first.ndim not in (2, 3) or first.dtype.kind not in "fiu" or not first.shape[-1]:
-        raise UserError(f"{what}: {kind(values)} is not [utterances, frames, features].")
-    return first.shape[-1]
-
-
-def _block(what: str, values: Any) -> np.ndarray:
-    """[N, d] or [N, frames, d]; utterances of different lengths are filled up with zeros."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "fiu":
-        return values
-    rows = list(values)
-    if not all(isinstance(v, np.ndarray) and v.dtype.kind in "fiu" and v.ndim in (1, 2) for v in rows):
-        raise UserError(f"{what}: {kind(values)} is not [utterances, frames, features].")
-    rows = [v[None] if v.ndim == 1 else v for v in rows]
-    if len({v.shape[1] for v in rows}) != 1:
-        raise UserError(f"{what}: its utterances have different numbers of features.")
-    block = np.zeros((len(rows), max(len(v) for v in rows), rows[0].shape[1]))
-    for filled, row in zip(block, rows, strict=True):
-        filled[: len(row)] = row
-    return block
-
-
-def _pooled(block: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
-    """[N, d]: the mean over the frames that are there; NaN where none is."""
-    if block.ndim == 2:
-        return block
-    # MMSA's own loader replaces infinite frames by zeros, of which these files have some.
-    block = np.where(np.isfinite(block), block, 0)
-    real = np.asarray(block.any(axis=2))
-    if counts is not None and np.isfinite(counts).all():
-        real &= np.arange(block.shape[1]) < counts[:, None]
-    total = (block * real[..., None]).sum(axis=1, dtype=np.float64)
-    number = real.sum(axis=1)[:, None]
-    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+def _mean(frames: np.ndarray, count: float) -> np.ndarray | None:
+    """Return [d], the mean of the first `count` of [frames, d] that are not padding; None where none is left."""
+    # MMSA's own loader replaces infinite values by zeros, of which these files have some.
+    finite = np.where(np.isfinite(frames), frames, 0)
+    real = finite.any(axis=1) & ~(np.arange(len(frames)) >= count)
+    return finite[real].mean(axis=0, dtype=np.float64) if real.any() else None

@@ -1,72 +1,33 @@
-"""Reads a corpus from one .npz file of plain arrays."""
+"""Read one .npz file of plain arrays, without pickle."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ariigcn_jax.data.fields import LAYOUT, PREFIXES, Fields, assemble, listed
+from ariigcn_jax.data.fields import LAYOUT, PREFIXES, Fields
+from ariigcn_jax.data.readers import text
 from ariigcn_jax.data.values import short
-from ariigcn_jax.types import Corpus, Modality, UserError
+from ariigcn_jax.types import UserError
 
-_LARGE = 2**30  # bytes of an archive's arrays, from which
-_MOST_TIMES = 100  # the file's own size is more than features compress to
+__all__ = ["LAYOUT", "PREFIXES", "read_fields"]
 
-__all__ = ["LAYOUT", "PREFIXES", "read", "read_fields"]
-
-
-def read(
-    path: str | Path,
-    *,
-    name: str | None = None,
-    modalities: Sequence[Modality] = (),
-    label: str = "label",
-    valid_fraction: float = 0.1,
-    test_fraction: float = 0.2,
-) -> Corpus:
-    """Reads and validates an .npz file; the layout is in `LAYOUT`.
-
-    Args:
-      path: the file.
-      name: what the corpus is called; the file's stem where not given.
-      modalities: the fields to take as modalities, in this order; () takes every 2-D floating field named like one.
-      label: the field of the labels; their names come from the field `<label>_names`.
-      valid_fraction: share of the train dialogues, in [0, 1), that becomes validation where the file names none.
-      test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
-
-    Returns:
-      The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
-
-    Raises:
-      UserError: the file cannot be read or used; names the file, the field and what to do.
-    """
-    archive = read_fields(path)
-    return assemble(
-        archive,
-        name=name,
-        modalities=modalities,
-        label=label,
-        valid_fraction=valid_fraction,
-        test_fraction=test_fraction,
-    )
+_LARGE = 2**30  # bytes of an archive's arrays, below which it may shrink as far as it likes
+_MOST_TIMES = 100  # the file's own size; features of a corpus never shrink so far
 
 
 def read_fields(path: str | Path) -> Fields:
-    """The arrays of an .npz file, without pickle.
-
-    Args:
-      path: the file.
-
-    Returns:
-      Its fields, not validated.
+    """Return the arrays of an .npz file, not validated.
 
     Raises:
-      UserError: no such file, or no archive of arrays.
+      UserError: the file cannot be opened, or is no archive of arrays.
     """
     path = Path(path)
-    _check_magic(path)
+    if not text.start(path, 2) == b"PK":
+        raise UserError(
+            f"{path}: this is not an .npz file. Convert it with numpy.savez to one with these fields:\n{LAYOUT}"
+        )
     arrays: dict[str, np.ndarray] = {}
     opaque = []
     try:
@@ -75,10 +36,10 @@ def read_fields(path: str | Path) -> Fields:
             _check_size(path, archive)
             for field in archive.files:
                 array = _member(archive, field)
-                if isinstance(array, np.ndarray):
-                    arrays[field] = array
-                else:
+                if array is None:
                     opaque.append(field)
+                else:
+                    arrays[field] = array
     except UserError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise ten kinds on damaged bytes, and nothing else runs here
@@ -92,7 +53,7 @@ def read_fields(path: str | Path) -> Fields:
 
 
 def _check_size(path: Path, archive: np.lib.npyio.NpzFile) -> None:
-    """Refuses a small file that unpacks to a very large one: features of a corpus never shrink so far."""
+    """Refuse a small file that unpacks to a very large one."""
     unpacked = sum(member.file_size for member in archive.zip.infolist()) if archive.zip else 0
     packed = path.stat().st_size
     if unpacked > _LARGE and unpacked > _MOST_TIMES * packed:
@@ -102,31 +63,8 @@ def _check_size(path: Path, archive: np.lib.npyio.NpzFile) -> None:
         )
 
 
-def _check_magic(path: Path) -> None:
-    """Tells apart what is no .npz file at all, which numpy would report as a pickle."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
-    except IsADirectoryError:
-        inside = listed(sorted(p.name for p in path.glob("*.npz")))
-        raise UserError(f"{path}: this is a folder. Give the path of an .npz file; it holds {inside}.") from None
-    except PermissionError:
-        raise UserError(f"{path}: no permission to read this file. Change its permissions or its owner.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    if not magic:
-        raise UserError(f"{path}: the file is empty. Copy it again, or write it with numpy.savez.")
-    if not magic.startswith(b"PK"):
-        what = " (a pickle can run code and is not loaded)" if path.suffix in (".pkl", ".pickle", ".p") else ""
-        raise UserError(
-            f"{path}: this is not an .npz file{what}. Convert it with numpy.savez to one with these fields:\n{LAYOUT}"
-        )
-
-
 def _member(archive: np.lib.npyio.NpzFile, field: str) -> np.ndarray | None:
-    """The array of a field; None where it is none that can be read without pickle."""
+    """Return the array of a field; None where it is none that can be read without pickle."""
     try:
         array = archive[field]
     except ValueError as error:

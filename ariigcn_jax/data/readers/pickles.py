@@ -1,59 +1,60 @@
-"""Reads pickles of numpy arrays, scalars and built-in containers, and runs nothing that a pickle asks for.
+"""Reads pickles of numpy arrays, numbers, text and built-in containers, and imports nothing that a pickle names.
 
-A pickle is a program. Here it runs on a machine that has no way to import or to call anything: the names that it may
-use are the keys of `_MAKERS`, each stands for a function of this module, and any other name ends the reading where it
-is named, before anything that came with it could run. Sizes that a pickle claims are held against the bytes that are
-left in the file, so that nothing is allocated for a claim.
+A pickle is a program for a small stack machine. Here the machine is the standard library's, without its ways to import
+and to call: a name stands for a function of `_MAKERS`, and any other name ends the reading. It is the library's Python
+version, because the C version takes 64 GB for an instruction that names the memo's entry 2**32, and 32 bytes for each
+float of a list.
 """
 
 from __future__ import annotations
 
-import codecs
 import math
 import os
+import pickle
 import re
-import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from ariigcn_jax.data.values import short
+from ariigcn_jax.data.values import check_repeats, short
 from ariigcn_jax.types import UserError
 
-_BUFFER = 1 << 20
-_FREE_OBJECTS = 1_000_000  # containers, arrays and memo entries that any file may make, however small it is
+_FREE_OBJECTS = 1_000_000  # that any file may make, however small it is
 _BYTES_AN_OBJECT = 8  # of the file, for each one more: an empty set takes 1 byte there and 216 in memory
-_MOST_DIGITS = 1024  # bytes of an integer
-_RUN = 1000  # floats that pickle appends to a list at a time
-_FLOAT, _APPENDS = b"Ge"
+_MOST_KEYS = 20_000  # of one container that are not text: numbers can be chosen so that their hashes collide
+_MOST_KEYS_TOGETHER = 200_000  # of all containers that are not text
+_BATCH = 1000  # values that pickle appends to a list at a time
+
+# Floats of a list: a mark, G and 8 bytes for each, and e; or a last one and a. Frame headers between them take 9 bytes.
+_FLOATS = re.compile(rb"(?:\x95.{8})?(?:\(((?:[G\x95].{8}){2,1001}+)e|(G.{8})a)", re.DOTALL)
 
 
 def load(path: str | Path) -> Any:
-    """Reads a pickle file of any protocol, of Python 2 or 3, with arrays of numpy 1 or 2.
+    """Read a pickle file of any protocol, of Python 2 or 3, with arrays of numpy 1 or 2.
 
     Args:
       path: the file.
 
     Returns:
-      What it holds: containers, text, numbers, numpy arrays and scalars. Text of Python 2 is decoded as Latin-1, and a
-      list of floats may come as a 1-D float64 array.
+      What it holds: containers, text, numbers, numpy arrays and scalars. Text of Python 2 is decoded as Latin-1. A list
+      of two or more floats comes as a 1-D float64 array.
 
     Raises:
-      UserError: the file cannot be read, is truncated or damaged, claims more than it holds, or asks for anything else
-        than the above, which is named.
+      UserError: the file cannot be read, is truncated or damaged, repeats the same contents over and over, or asks for
+        anything else than the above, which is named.
     """
-    path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", buffering=1 << 20) as file:
             return load_stream(file, str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
 
 def load_stream(file: BinaryIO, what: str) -> Any:
-    """Reads the pickle that begins at a file's current position.
+    """Read the pickle that begins at a file's current position.
 
     Args:
       file: a seekable binary file.
@@ -65,20 +66,25 @@ def load_stream(file: BinaryIO, what: str) -> Any:
     Raises:
       UserError: as `load`.
     """
+    begin = file.tell()
+    size = file.seek(0, os.SEEK_END) - begin
+    file.seek(begin)
     try:
-        return _Machine(file).run()
+        value = _Unpickler(file, size).load()
+        check_repeats(value, size, what)
+        return value
+    except UserError:
+        raise
     except _RefusedError as refused:
         raise UserError(
             f"{what}: the pickle asks for {refused}, which is neither a numpy array or scalar nor a built-in "
             "container; it was refused and nothing of it was run. Write the file again with numpy arrays, numbers and "
             "text only, or use the project's own format (python -m tools.prepare convert --help)."
         ) from None
-    except MemoryError:
-        raise UserError(f"{what}: the pickle needs more memory than there is.") from None
-    except Exception as error:  # damaged bytes make any handler fail in its own way, and none of them runs foreign code
-        words = str(error) or "nothing more is known"
+    except Exception as error:  # damaged bytes make any instruction fail in its own way
+        words = short(str(error) or ("it needs too much memory" if isinstance(error, MemoryError) else "it ends early"))
         raise UserError(
-            f"{what}: the pickle is truncated or damaged ({type(error).__name__}: {short(words)}). Copy it again."
+            f"{what}: the pickle is truncated or damaged ({type(error).__name__}: {words}). Copy it again."
         ) from None
 
 
@@ -86,649 +92,271 @@ class _RefusedError(Exception):
     """A pickle asked for something that is not data."""
 
 
-class _Global:
-    """A name that a pickle may use."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str):
-        self.name = name
+class _Name(str):
+    """A name that stands for a function of `_MAKERS`."""
 
 
-class _Type:
-    """A numpy dtype as a pickle describes it."""
+class _DType:
+    """A numpy dtype, which a state gives its byte order."""
 
-    __slots__ = ("order", "spec")
-
-    def __init__(self, spec: str):
-        self.spec = spec
-        self.order: Literal["<", ">", "|", "="] = "="
-
-    def resolve(self) -> np.dtype:
-        made = np.dtype(self.spec)
-        return made.newbyteorder(self.order) if self.order in "<>" else made
+    def __init__(self, dtype: np.dtype):
+        self.dtype = dtype
 
 
 _SPEC = re.compile(r"[<>=|]?(?:[iu][1248]|f(?:2|4|8|16)|c(?:8|16)|b1|\?|O8?|[SU]\d{0,7}|[bBhHiIlLqQefdg])")
+_SCALARS = (
+    "bool",
+    "float16",
+    "float32",
+    "float64",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
 
 
-def _type(spec: Any, *_: Any) -> _Type:
-    """numpy.dtype(spec, align, copy)."""
-    if isinstance(spec, _Global) and spec.name.startswith("numpy."):
-        spec = spec.name.removeprefix("numpy.")
-        if spec not in _SCALARS:
-            raise ValueError(f"the dtype numpy.{spec}")
-        return _Type(np.dtype(spec).str)
-    if isinstance(spec, bytes):
-        spec = spec.decode("ascii")
+def _dtype(spec: Any, *_: Any) -> _DType:
+    """Stand for numpy.dtype(spec, align, copy)."""
+    if isinstance(spec, _Name) and spec.removeprefix("numpy.") in _SCALARS:
+        return _DType(np.dtype(spec.removeprefix("numpy.")))
+    spec = spec.decode("ascii") if isinstance(spec, bytes) else spec
     if not isinstance(spec, str) or not _SPEC.fullmatch(spec):
-        raise ValueError(f"the dtype {str(spec)[:40]!r}")
-    return _Type(spec)
+        raise ValueError(f"the dtype {short(spec, 40)!r}")
+    return _DType(np.dtype(spec))
 
 
-def _resolved(kind: Any) -> np.dtype:
-    if not isinstance(kind, _Type):
-        raise ValueError("something that is no dtype in the place of one")
-    return kind.resolve()
-
-
-def _raw(data: Any) -> Any:
-    """The bytes of an array; Python 2 wrote them as text."""
-    if isinstance(data, str):
+def _bytes(data: Any = b"", encoding: Any = "latin1") -> bytes:
+    """Stand for bytes(data), and for _codecs.encode(text, "latin1"), as protocols below 3 write bytes."""
+    if isinstance(data, str) and encoding in ("latin1", "latin-1"):
         return data.encode("latin-1")
-    if not isinstance(data, bytes | bytearray):
-        raise ValueError("an array without its bytes")
-    return data
+    if not isinstance(data, bytes | bytearray):  # of a number, bytes() would make as many zeros
+        raise ValueError("bytes made from something else")
+    return bytes(data)
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
-    if isinstance(shape, int) and not isinstance(shape, bool):
-        shape = (shape,)
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
-        raise ValueError("an array with an impossible shape")
-    return shape
-
-
-def _reconstruct(*_: Any) -> np.ndarray:
-    """numpy's _reconstruct: an array that its state will fill."""
-    return np.empty(0, np.int8)
+def _values(values: Any = ()) -> list[Any]:
+    """Stand for list(values)."""
+    if not isinstance(values, list | tuple | set | frozenset | np.ndarray):
+        raise ValueError("a container made from something else")
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
 def _fill(array: np.ndarray, state: Any) -> None:
-    """The state of an array: (version, shape, dtype, is Fortran order, bytes)."""
-    if not isinstance(state, tuple) or len(state) not in (4, 5):
-        raise ValueError("an array with an impossible state")
+    """Give an array its state: (version, shape, dtype, whether in Fortran order, bytes or a list of objects)."""
     shape, kind, fortran, data = state[-4:]
-    shape, dtype = _shape(shape), _resolved(kind)
-    if dtype.hasobject:
-        data = _expanded(data) if isinstance(data, list) else data
-        if not isinstance(data, list) or len(data) != math.prod(shape):
-            raise ValueError("an object array without its objects")
-    else:
-        data = bytes(_raw(data))
-        if len(data) != math.prod(shape) * dtype.itemsize:
-            raise ValueError(f"an array of {len(data)} bytes that claims the shape {shape}")
-    array.__setstate__((1, shape, dtype, bool(fortran), data))  # type: ignore[arg-type]
+    data = _values(data) if kind.dtype.hasobject else _bytes(data)
+    if min(shape, default=0) < 0 or len(data) != math.prod(shape) * (kind.dtype.hasobject or kind.dtype.itemsize):
+        raise ValueError(f"an array of {len(data)} bytes or objects that claims the shape {shape}")
+    array.__setstate__((1, shape, kind.dtype, bool(fortran), data))  # type: ignore[arg-type]
 
 
 def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
-    """numpy's _frombuffer, which protocol 5 uses."""
-    array = np.frombuffer(_raw(data), _resolved(kind))
-    return array.reshape(_shape(shape), order="F" if order == "F" else "C")
+    """Stand for numpy's _frombuffer, which protocol 5 uses."""
+    return np.frombuffer(_bytes(data), kind.dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _scalar(kind: Any, data: Any = b"") -> Any:
-    """numpy's scalar."""
-    dtype = _resolved(kind)
-    if dtype.hasobject:
-        raise ValueError("an object as a numpy scalar")
-    data = _raw(data)
-    if len(data) != dtype.itemsize:
+    """Stand for numpy's scalar."""
+    if kind.dtype.hasobject or len(_bytes(data)) != kind.dtype.itemsize:
         raise ValueError("a numpy scalar of the wrong size")
-    return np.frombuffer(data, dtype)[0] if dtype.itemsize else dtype.type()
+    return np.frombuffer(_bytes(data), kind.dtype)[0] if data else kind.dtype.type()
 
 
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    """_codecs.encode, which protocols below 3 use for bytes."""
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise ValueError("an encoding other than Latin-1")
-    return text.encode("latin-1")
-
-
-def _bytes(*arguments: Any) -> bytes:
-    if not arguments:
-        return b""
-    return _encode(*arguments) if isinstance(arguments[0], str) else bytes(_buffer(arguments[0]))
-
-
-def _bytearray(*arguments: Any) -> bytearray:
-    return bytearray(_bytes(*arguments))
-
-
-def _buffer(data: Any) -> bytes | bytearray:
-    if not isinstance(data, bytes | bytearray):  # a number would be a size
-        raise ValueError("bytes made from something else")
-    return data
-
-
-def _items(values: Any = ()) -> list | tuple | set | frozenset:
-    if not isinstance(values, list | tuple | set | frozenset):
-        raise ValueError("a container made from something else")
-    if any(isinstance(v, _Run) for v in values):
-        return _expanded(values)
-    return values
-
-
-def _list(values: Any = ()) -> list:
-    return list(_items(values))
-
-
-def _tuple(values: Any = ()) -> tuple:
-    return tuple(_items(values))
-
-
-def _set(values: Any = ()) -> set:
-    return {_key(v) for v in _items(values)}
-
-
-def _frozenset(values: Any = ()) -> frozenset:
-    return frozenset(_set(values))
-
-
-def _dict(pairs: Any = ()) -> dict:
-    if isinstance(pairs, dict):
-        return dict(pairs)
-    return {_key(k): v for k, v in _items(pairs)}
-
-
-def _default_dict(*_: Any) -> dict:
-    return {}
-
-
-def _complex(real: Any = 0, imaginary: Any = 0) -> complex:
-    return complex(float(real), float(imaginary))
-
-
-def _none(*_: Any) -> Any:
-    raise ValueError("a type that is called")
-
-
-_SCALARS = (
-    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64", "bool"),
-)
-_BUILTINS: dict[str, Callable[..., Any]] = {
-    "list": _list,
-    "tuple": _tuple,
-    "set": _set,
-    "frozenset": _frozenset,
-    "dict": _dict,
-    "bytes": _bytes,
-    "bytearray": _bytearray,
-    "complex": _complex,
+_CONTAINERS: dict[str, Callable[..., Any]] = {  # their methods are the machine's, which counts the keys
+    "list": lambda _, *values: _values(*values),
+    "tuple": lambda _, *values: tuple(_values(*values)),
+    "set": lambda machine, *values: set(machine.keys(_values(*values))),
+    "frozenset": lambda machine, *values: frozenset(machine.keys(_values(*values))),
+    "dict": lambda machine, *pairs: machine.pairs(*pairs),
+    "bytes": lambda _, *data: _bytes(*data),
+    "bytearray": lambda _, *data: bytearray(_bytes(*data)),
+    "complex": lambda _, *parts: complex(*map(float, parts)),
 }
 _MAKERS: dict[str, Callable[..., Any]] = {
-    **{f"{module}.{name}": make for module in ("builtins", "__builtin__") for name, make in _BUILTINS.items()},
-    **{f"{core}.multiarray._reconstruct": _reconstruct for core in ("numpy.core", "numpy._core")},
-    **{f"{core}.multiarray.scalar": _scalar for core in ("numpy.core", "numpy._core")},
-    **{f"{core}.numeric._frombuffer": _from_buffer for core in ("numpy.core", "numpy._core")},
-    **{f"numpy.{name}": _none for name in ("ndarray", *_SCALARS)},
-    "numpy.dtype": _type,
-    "_codecs.encode": _encode,
-    "collections.OrderedDict": _dict,
-    "collections.defaultdict": _default_dict,
+    **{f"{module}.{name}": make for module in ("builtins", "__builtin__") for name, make in _CONTAINERS.items()},
+    **{f"numpy.{core}.multiarray._reconstruct": lambda *_: np.empty(0, np.int8) for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": lambda _, *parts: _scalar(*parts) for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": lambda _, *parts: _from_buffer(*parts) for core in ("core", "_core")},
+    **{f"numpy.{name}": lambda *_: None for name in ("ndarray", *_SCALARS)},  # they are arguments, and not called
+    "numpy.dtype": lambda _, *parts: _dtype(*parts),
+    "_codecs.encode": lambda _, *parts: _bytes(*parts),
+    "collections.OrderedDict": _CONTAINERS["dict"],
+    "collections.defaultdict": lambda *_: {},
 }
 
 
-def _key(value: Any) -> Any:
-    """A dictionary's key or a set's element; hashing nested ones could take for ever."""
-    flat = value if type(value) is tuple and len(value) < 16 else (value,)
-    if not all(v is None or isinstance(v, str | bytes | int | float | np.generic) for v in flat):
-        raise ValueError(f"a {type(value).__name__} as a key")
-    return value
+_Machine: Any = pickle._Unpickler  # its attributes are not in the type stubs
 
 
-class _Mark:
-    __slots__ = ()
+class _Unpickler(_Machine):
+    """The standard library's machine; it neither imports nor calls, and counts what it makes.
 
+    Args:
+      file: a seekable binary file, at the beginning of the pickle.
+      size: bytes of the pickle.
+    """
 
-_MARK = _Mark()
-
-
-class _Run(np.ndarray):
-    """Floats that follow one another, in 8 bytes each where Python's take 32."""
-
-
-def _expanded(values: Any) -> list[Any]:
-    """A list with its runs as single floats."""
-    return [x for v in values for x in (v.tolist() if isinstance(v, _Run) else (v,))]
-
-
-class _Machine:
-    """The stack machine that a pickle is a program for."""
-
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, size: int):
+        super().__init__(file, encoding="latin1")
         self._file = file
-        self._end = _size(file)
-        self._base = file.tell()  # of the buffer in the file
-        self._data = b""
-        self._at = 0
-        self._stack: list[Any] = []
-        self._memo: list[Any] = []  # files number it from 0 without gaps
-        self._sparse: dict[int, Any] = {}  # except for strange ones
-        self._memoized = 0
-        self._last = -1  # index of the newest entry
-        self._objects = _FREE_OBJECTS + self._end // _BYTES_AN_OBJECT
-        self._ran = False  # whether there are runs of floats in lists
+        self.objects = _FREE_OBJECTS + size // _BYTES_AN_OBJECT  # that may still be made
+        self._keys = _MOST_KEYS_TOGETHER  # other than text that may still be hashed
+        self._floats: dict[int, Any] = {}  # id of an array that stands for a list of floats → its key in the memo
 
-    def run(self) -> Any:
-        """Runs to the end; what the pickle holds."""
-        handlers = _HANDLERS
-        while True:
-            if self._at >= len(self._data):
-                self._fetch()
-            opcode = self._data[self._at]
-            self._at += 1
-            handler = handlers[opcode]
-            if handler is None:
-                raise ValueError(f"the byte {opcode:#04x} is no instruction")
-            if handler is _stop:
-                break
-            handler(self)
-        value = self.pop()
-        self._memo.clear()
-        self._sparse.clear()
-        return _settled(value) if self._ran else value
-
-    # Reading
-
-    def _left(self) -> int:
-        return self._end - self._base - self._at
-
-    def _fetch(self) -> None:
-        self._base += self._at
-        self._file.seek(self._base)
-        self._data, self._at = self._file.read(_BUFFER), 0
-        if not self._data:
-            raise EOFError("the file ends before the pickle does")
-
-    def read(self, number: int) -> bytes:
-        if number < 0 or number > self._left():
-            raise EOFError(f"{number:,} bytes are announced where {self._left():,} are left")
-        end = self._at + number
-        if end <= len(self._data):
-            value, self._at = self._data[self._at : end], end
-            return value
-        self._base += self._at
-        self._file.seek(self._base)
-        value = self._file.read(number)
-        if len(value) != number:
-            raise EOFError("the file ends before the pickle does")
-        self._base += number
-        self._data, self._at = b"", 0
-        return value
-
-    def line(self) -> bytes:
-        """Up to a newline, without it."""
-        end = self._data.find(b"\n", self._at)
-        if end < 0:
-            self._base += self._at
-            self._file.seek(self._base)
-            self._data, self._at = self._file.readline(), 0
-            if not self._data.endswith(b"\n"):
-                raise EOFError("the file ends inside a line")
-            end = len(self._data) - 1
-        value, self._at = self._data[self._at : end], end + 1
-        return value
-
-    def number(self, form: str) -> Any:
-        return struct.unpack(form, self.read(struct.calcsize(form)))[0]
-
-    # Stack and memo
-
-    def push(self, value: Any) -> None:
-        self._stack.append(value)
-
-    def push_object(self, value: Any) -> None:
-        """Pushes what takes more memory than it takes of the file."""
-        self.charge()
-        self._stack.append(value)
-
-    def charge(self) -> None:
-        self._objects -= 1
-        if self._objects < 0:
-            raise ValueError("far more objects than a file of this size needs")
-
-    def pop(self) -> Any:
-        if not self._stack or self._stack[-1] is _MARK:
-            raise ValueError("an instruction lacks its operand")
-        return self._stack.pop()
-
-    def top(self, kind: Any) -> Any:
-        if not self._stack or self._stack[-1] is _MARK or not isinstance(self._stack[-1], kind):
-            raise ValueError("an instruction lacks its operand")
-        return self._stack[-1]
-
-    def is_marked(self) -> bool:
-        return bool(self._stack) and self._stack[-1] is _MARK
-
-    def marked(self) -> list[Any]:
-        """Takes off what lies above the last mark, and the mark."""
-        stack = self._stack
-        at = len(stack) - 1
-        while at >= 0 and stack[at] is not _MARK:
-            at -= 1
-        if at < 0:
-            raise ValueError("an instruction lacks its mark")
-        values = stack[at + 1 :]
-        del stack[at:]
-        return values
-
-    def put(self, index: int | None = None) -> None:
-        self.charge()
-        value = self.top(object)
-        self._last = self._memoized if index is None else index
-        self._memoized += 1
-        if self._last == len(self._memo):
-            self._memo.append(value)
-        elif 0 <= self._last < len(self._memo):
-            self._memo[self._last] = value
-        else:
-            self._sparse[self._last] = value
-
-    def get(self, index: int) -> None:
-        value = self._memo[index] if 0 <= index < len(self._memo) else self._sparse.get(index, _MARK)
-        if value is _MARK:
-            raise ValueError("a reference to nothing")
-        self._stack.append(value)
-
-    def forget(self, *values: Any) -> None:
-        """Drops the newest entries, where they are these: what an array is made of, which no other array shares.
-
-        Without this the memo would keep the bytes of every array beside the array.
-        """
-        for value in values:
-            index = self._last
-            if 0 <= index < len(self._memo) and self._memo[index] is value:
-                self._memo[index] = _MARK
-                self._last = index - 1
-
-    # Names
-
-    def name(self, module: Any, name: Any) -> None:
+    def find_class(self, module: str, name: str) -> _Name:
         full = f"{module}.{name}"
         if full not in _MAKERS:
-            raise _RefusedError(f"`{_printable(full)}`")
-        self._stack.append(_Global(full))
+            raise _RefusedError(f"`{''.join(c if c.isprintable() else '?' for c in full[:120])}`")
+        return _Name(full)
 
-    def floats(self) -> None:
-        """One float, or all that an instruction to append to a list follows."""
-        block = np.frombuffer(self._data, np.uint8, offset=self._at - 1)
-        block = block[: min(len(block) // 9, _RUN) * 9].reshape(-1, 9)
-        other = np.flatnonzero(block[:, 0] != _FLOAT)
-        count = int(other[0]) if len(other) else len(block)
-        after = self._at - 1 + 9 * count
-        if count > 1 and after < len(self._data) and self._data[after] == _APPENDS:
-            self._ran = True
-            self._stack.append(np.ascontiguousarray(block[:count, 1:]).view(">f8").reshape(count).view(_Run))
-            self._at = after
+    def persistent_load(self, pid: Any) -> Any:
+        raise _RefusedError("an object kept elsewhere (a persistent id)")
+
+    def get_extension(self, code: int) -> Any:
+        raise _RefusedError("a registered extension")
+
+    def load_next_buffer(self) -> None:
+        raise _RefusedError("a buffer kept elsewhere")
+
+    load_readonly_buffer = load_next_buffer
+
+    def _instantiate(self, name: Any, arguments: Any) -> None:
+        raise _RefusedError(f"an instance of a class (`{short(name, 120)}`)")
+
+    def load_newobj(self) -> None:
+        self._instantiate(self.stack[-2], self.stack[-1])
+
+    def load_newobj_ex(self) -> None:
+        self._instantiate(self.stack[-3], self.stack[-2])
+
+    def load_reduce(self) -> None:
+        arguments, name = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, _Name):
+            raise ValueError("a call of something that is no function")
+        made = _MAKERS[name](self, *arguments)
+        self.charge(1 + sys.getsizeof(made) // 64)
+        self.append(made)
+
+    def load_build(self) -> None:
+        state, value = self.stack.pop(), self.stack[-1]
+        if isinstance(value, _DType):
+            value.dtype = value.dtype.newbyteorder(state[1]) if state[1] in ("<", ">") else value.dtype
+        elif isinstance(value, np.ndarray) and not value.size:
+            _fill(value, state)
+            self.charge(1 + value.nbytes // 64)
         else:
-            self._stack.append(self.number(">d"))
+            raise _RefusedError("a state for an object other than an array")
 
+    def load_frame(self) -> None:
+        self.read(8)  # how many bytes follow, which are read as they are needed
 
-def _size(file: BinaryIO) -> int:
-    here = file.tell()
-    end = file.seek(0, os.SEEK_END)
-    file.seek(here)
-    return end
+    def load_bytearray8(self) -> None:
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
+    def charge(self, objects: int = 1) -> None:
+        """Count objects, or copies of 64 bytes; raise `ValueError` for more than the file's size explains."""
+        self.objects -= objects
+        if self.objects < 0:
+            raise ValueError("far more objects than a file of this size needs")
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:120])
-
-
-def _settled(root: Any) -> Any:
-    """Lists of floats as arrays, in all that is reachable from `root`."""
-    seen: dict[int, Any] = {}
-    waiting = [root]
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen or not _is_container(value):
-            continue
-        seen[id(value)] = value
-        waiting.extend(_children(value))
-    for value in seen.values():
-        if isinstance(value, tuple):  # cannot be changed, so what is in it must stay what it is
-            for v in value:
-                if isinstance(v, list):
-                    v[:] = _expanded(v)
-    arrays: dict[int, np.ndarray] = {}
-    for key, value in seen.items():
-        if isinstance(value, list) and any(isinstance(v, _Run) for v in value):
-            if all(isinstance(v, _Run | float) for v in value):
-                arrays[key] = np.concatenate([np.atleast_1d(np.asarray(v, np.float64)) for v in value])
-            else:
-                value[:] = _expanded(value)
-    for value in seen.values():
-        if isinstance(value, dict):
-            value.update({k: arrays[id(v)] for k, v in value.items() if id(v) in arrays})
-        elif isinstance(value, list) and id(value) not in arrays:
-            value[:] = [arrays.get(id(v), v) for v in value]
-        elif isinstance(value, np.ndarray):
-            for place, v in np.ndenumerate(value):
-                value[place] = arrays.get(id(v), v)
-    return arrays.get(id(root), root)
-
-
-def _is_container(value: Any) -> bool:
-    return isinstance(value, dict | list | tuple) or (
-        isinstance(value, np.ndarray) and value.dtype.hasobject and not isinstance(value, _Run)
-    )
-
-
-def _children(value: Any) -> list[Any]:
-    children = value.values() if isinstance(value, dict) else value.flat if isinstance(value, np.ndarray) else value
-    return [v for v in children if _is_container(v)]
-
-
-# Instructions. They are listed in pickletools of the standard library.
-
-_Handler = Callable[[_Machine], Any]
-
-
-def _stop(_: _Machine) -> None:
-    """Ends the program; the machine looks for this function."""
-
-
-def _int(m: _Machine) -> None:
-    text = m.line().decode("ascii")
-    m.push({"00": False, "01": True}[text] if text in ("00", "01") else int(text, 0))
-
-
-def _long_text(m: _Machine) -> None:
-    m.push(int(m.line().decode("ascii").removesuffix("L"), 0))
-
-
-def _long(m: _Machine, size: str) -> None:
-    number = m.number(size)
-    if number > _MOST_DIGITS:
-        raise ValueError(f"an integer of {number:,} bytes")
-    m.push(int.from_bytes(m.read(number), "little", signed=True))
-
-
-def _quoted(m: _Machine) -> None:
-    text = m.line()
-    if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in (b"'", b'"'):
-        raise ValueError("text without quotes")
-    m.push(codecs.escape_decode(text[1:-1])[0].decode("latin-1"))
-
-
-def _utf8(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
-
-
-def _pop(m: _Machine) -> None:
-    if m.is_marked():
-        m.marked()
-    else:
-        m.pop()
-
-
-def _append(m: _Machine) -> None:
-    value = m.pop()
-    m.top(list).append(value)
-
-
-def _appends(m: _Machine) -> None:
-    values = m.marked()
-    m.top(list).extend(values)
-
-
-def _add_items(m: _Machine) -> None:
-    values = m.marked()
-    m.top(set).update(_key(v) for v in values)
-
-
-def _set_item(m: _Machine) -> None:
-    value, key = m.pop(), m.pop()
-    m.top(dict)[_key(key)] = value
-
-
-def _pairs(values: list[Any]) -> dict[Any, Any]:
-    if len(values) % 2:
-        raise ValueError("a key without its value")
-    return {_key(k): v for k, v in zip(values[::2], values[1::2], strict=True)}
-
-
-def _set_items(m: _Machine) -> None:
-    pairs = _pairs(m.marked())
-    m.top(dict).update(pairs)
-
-
-def _tuple_of(m: _Machine, number: int) -> None:
-    m.push_object(tuple(reversed([m.pop() for _ in range(number)])))
-
-
-def _global(m: _Machine) -> None:
-    m.name(m.line().decode("utf-8"), m.line().decode("utf-8"))
-
-
-def _stack_global(m: _Machine) -> None:
-    name, module = m.pop(), m.pop()
-    m.name(module if isinstance(module, str) else "?", name if isinstance(name, str) else "?")
-
-
-def _inst(m: _Machine) -> None:
-    module, name = (m.line().decode("utf-8", "replace") for _ in range(2))
-    raise _RefusedError(f"`{_printable(f'{module}.{name}')}`")
-
-
-def _reduce(m: _Machine) -> None:
-    arguments, function = m.pop(), m.pop()
-    if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-        raise ValueError("a call of something that is no function")
-    m.forget(arguments)
-    m.push_object(_MAKERS[function.name](*arguments))
-
-
-def _build(m: _Machine) -> None:
-    state = m.pop()
-    value = m.top(object)
-    if isinstance(value, _Type):
-        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "="):
-            value.order = state[1]
+    def load_mark(self) -> None:
+        """Begin a group of values; floats for an empty list become an array, of 8 bytes each where Python's take 32."""
+        found: list[np.ndarray] = []
+        if self.stack and type(self.stack[-1]) is list and not self.stack[-1]:
+            self._file.seek(-1, os.SEEK_CUR)
+            while match := _FLOATS.match(block := self._file.read(9 * (_BATCH + 3))):
+                rows = np.frombuffer(match[match.lastindex or 0], np.uint8).reshape(-1, 9)
+                found.append(np.ascontiguousarray(rows[rows[:, 0] == ord("G"), 1:]).view(">f8")[:, 0])
+                self._file.seek(match.end() - len(block), os.SEEK_CUR)
+            self._file.seek((not found) - len(block), os.SEEK_CUR)
+        if not found:
+            self.charge()
+            self.metastack.append(self.stack)
+            self.stack = []
+            self.append = self.stack.append
             return
-        raise ValueError("a dtype with an impossible state")
-    if not isinstance(value, np.ndarray) or value.size:
-        raise _RefusedError("a state for an object other than an array")
-    _fill(value, state)
-    # In the order of their entries, newest first. Bytes of length 1 are shared.
-    m.forget(state, *(s for s in reversed(state) if isinstance(s, bytes | str | list) and len(s) > 1))
+        key = next(reversed(self.memo), None)
+        self._replace(np.concatenate(found).astype(np.float64), key)
+        self._floats[id(self.stack[-1])] = key
+
+    def _replace(self, value: Any, key: Any) -> None:
+        """Put a value in the place of the newest on the stack, and in that of its entry in the memo."""
+        if key is not None and self.memo.get(key) is self.stack[-1]:
+            self.memo[key] = value
+        self.stack[-1] = value
+
+    def _top(self, kind: type) -> Any:
+        if id(self.stack[-1]) in self._floats:  # more than floats are appended to it, or it stays an array
+            self._replace(self.stack[-1].tolist(), self._floats.pop(id(self.stack[-1])))
+        if not isinstance(self.stack[-1], kind):
+            raise ValueError(f"something else in the place of a {kind.__name__}")
+        return self.stack[-1]
+
+    def load_append(self) -> None:
+        value = self.stack.pop()
+        self._top(list).append(value)
+
+    def load_appends(self) -> None:
+        values = self.pop_mark()
+        self._top(list).extend(values)
+
+    def load_additems(self) -> None:
+        values = self.pop_mark()
+        self._top(set).update(self.keys(values, len(self.stack[-1])))
+
+    def load_frozenset(self) -> None:
+        values = self.pop_mark()
+        self.append(frozenset(self.keys(values)))
+
+    def load_dict(self) -> None:
+        values = self.pop_mark()
+        self.append({})
+        self._update(values)
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._update([key, value])
+
+    def load_setitems(self) -> None:
+        self._update(self.pop_mark())
+
+    def _update(self, values: list[Any]) -> None:
+        self._top(dict).update(zip(self.keys(values[::2], len(self.stack[-1])), values[1::2], strict=True))
+
+    def pairs(self, pairs: Any = ()) -> dict[Any, Any]:
+        """Stand for dict(pairs)."""
+        listed = [_values(pair) for pair in _values(pairs)]
+        return dict(zip(self.keys([key for key, _ in listed]), [value for _, value in listed], strict=True))
+
+    def keys(self, keys: list[Any], there: int = 0) -> list[Any]:
+        """Return keys for a container that has `there`; raise `ValueError` for those that could take long to hash."""
+        others = [key for key in keys if type(key) is not str and type(key) is not bytes]
+        for part in (p for key in others for p in (key if type(key) is tuple and len(key) < 16 else (key,))):
+            if part is not None and not isinstance(part, str | bytes | int | float | np.generic):
+                raise ValueError(f"a {type(part).__name__} in a key")
+            if isinstance(part, int) and part.bit_length() > 64:
+                raise ValueError("an integer of more than 64 bits in a key")
+        self._keys -= len(others)
+        if others and (self._keys < 0 or there + len(others) > _MOST_KEYS):
+            raise ValueError(f"more than {_MOST_KEYS:,} keys of a container, or {_MOST_KEYS_TOGETHER:,}, are not text")
+        return keys
 
 
-def _new_object(m: _Machine) -> None:
-    m.pop()
-    made = m.pop()
-    raise _RefusedError(f"an instance of {f'`{made.name}`' if isinstance(made, _Global) else 'a class'}")
+def _counted(handler: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Count what an instruction makes."""
+
+    def count(machine: _Unpickler) -> None:
+        machine.objects -= 1
+        if machine.objects < 0:
+            machine.charge()
+        handler(machine)
+
+    return count
 
 
-def _refuse(what: str) -> _Handler:
-    def refuse(_: _Machine) -> None:
-        raise _RefusedError(what)
-
-    return refuse
-
-
-def _each(forms: dict[bytes, str], act: Callable[[_Machine, Any], Any]) -> dict[bytes, _Handler]:
-    """Handlers that read one number, of the given form, and act on it."""
-
-    def handler(form: str) -> _Handler:
-        return lambda m: act(m, m.number(form))
-
-    return {code: handler(form) for code, form in forms.items()}
-
-
-def _instructions() -> list[_Handler | None]:
-    table: dict[bytes, _Handler] = {
-        b".": _stop,
-        b"\x80": lambda m: m.number("<B"),
-        b"\x95": lambda m: m.number("<Q"),  # a frame: bytes to come, which are read as they are needed
-        b"(": lambda m: m.push(_MARK),
-        b"0": _pop,
-        b"1": lambda m: m.marked(),
-        b"2": lambda m: m.push(m.top(object)),
-        b"N": lambda m: m.push(None),
-        b"\x88": lambda m: m.push(True),
-        b"\x89": lambda m: m.push(False),
-        b"I": _int,
-        b"L": _long_text,
-        b"\x8a": lambda m: _long(m, "<B"),
-        b"\x8b": lambda m: _long(m, "<I"),
-        b"F": lambda m: m.push(float(m.line())),
-        b"G": _Machine.floats,
-        b"S": _quoted,
-        b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
-        b"]": lambda m: m.push_object([]),
-        b"l": lambda m: m.push_object(m.marked()),
-        b"a": _append,
-        b"e": _appends,
-        b"}": lambda m: m.push_object({}),
-        b"d": lambda m: m.push_object(_pairs(m.marked())),
-        b"s": _set_item,
-        b"u": _set_items,
-        b")": lambda m: m.push(()),
-        b"t": lambda m: m.push_object(tuple(m.marked())),
-        b"\x85": lambda m: _tuple_of(m, 1),
-        b"\x86": lambda m: _tuple_of(m, 2),
-        b"\x87": lambda m: _tuple_of(m, 3),
-        b"\x8f": lambda m: m.push_object(set()),
-        b"\x90": _add_items,
-        b"\x91": lambda m: m.push_object(_frozenset(m.marked())),
-        b"\x96": lambda m: m.push_object(bytearray(m.read(m.number("<Q")))),
-        b"g": lambda m: m.get(int(m.line())),
-        b"p": lambda m: m.put(int(m.line())),
-        b"\x94": lambda m: m.put(),
-        b"c": _global,
-        b"\x93": _stack_global,
-        b"i": _inst,
-        b"R": _reduce,
-        b"b": _build,
-        b"\x81": _new_object,
-        b"\x92": _new_object,
-        b"o": _refuse("an instance of a class"),
-        b"P": _refuse("an object kept elsewhere (a persistent id)"),
-        b"Q": _refuse("an object kept elsewhere (a persistent id)"),
-        b"\x97": _refuse("a buffer kept elsewhere"),
-        b"\x98": _refuse("a buffer kept elsewhere"),
-        **{bytes([code]): _refuse("a registered extension") for code in (0x82, 0x83, 0x84)},
-    }
-    table |= _each({b"J": "<i", b"K": "<B", b"M": "<H"}, lambda m, n: m.push(n))
-    table |= _each({b"X": "<I", b"\x8c": "<B", b"\x8d": "<Q"}, lambda m, n: m.push(_utf8(m.read(n))))
-    table |= _each({b"B": "<I", b"C": "<B", b"\x8e": "<Q"}, lambda m, n: m.push(m.read(n)))
-    table |= _each({b"T": "<i", b"U": "<B"}, lambda m, n: m.push(m.read(n).decode("latin-1")))
-    table |= _each({b"h": "<B", b"j": "<I"}, lambda m, n: m.get(n))
-    table |= _each({b"q": "<B", b"r": "<I"}, lambda m, n: m.put(n))
-    return [table.get(bytes([code])) for code in range(256)]
-
-
-_HANDLERS = _instructions()
+_COUNTED = (
+    "EMPTY_LIST EMPTY_DICT EMPTY_SET LIST DICT FROZENSET TUPLE TUPLE1 TUPLE2 TUPLE3 PUT BINPUT LONG_BINPUT MEMOIZE"
+)
+_Unpickler.dispatch = {  # the library's table with the methods that are replaced above
+    code: getattr(_Unpickler, method.__name__) for code, method in _Machine.dispatch.items()
+}
+for _code in (getattr(pickle, name)[0] for name in _COUNTED.split()):
+    _Unpickler.dispatch[_code] = _counted(_Unpickler.dispatch[_code])

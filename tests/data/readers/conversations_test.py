@@ -78,7 +78,7 @@ def test_a_file_is_cut_at_line_feeds_alone_and_may_begin_with_a_mark(tmp_path):
         ({"features": {"text": "abc"}}, "features of text must be a list of numbers"),
         ({"features": {"text": [[1], [2, 3]]}}, "features of text must be a list of numbers"),
         ({"features": {"text": []}}, "features of text must be a list of numbers"),
-        ({"features": {"text": [1]}, "lable": "sad"}, "has no use for lable; the fields are"),
+        ({"features": {"text": [1]}, "lable": "sad"}, "unknown field lable; the fields are"),
         ({"features": {"text": [1]}, "speaker": 1.5}, "`speaker` is float"),
         ({"features": {"text": None}}, "no utterance has features"),
     ],
@@ -101,10 +101,10 @@ def test_no_utterance_is_refused():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"features": {"text": [1]}}\n{"features":', "line 2: is not JSON"),
+        (b'{"features": {"text": [1]}}\n{"features":', "line 2 is not JSON"),
         (b'{"features": {"text": [1]}}\n[]', "line 2: is list"),
         (b"\xff\xfe\x00", "cannot be read as text"),
-        (b"[" * 100_000, "line 1: is not JSON"),
+        (b"[" * 100_000, "line 1 is not JSON"),
         (b"\n", "there is no utterance"),
     ],
 )

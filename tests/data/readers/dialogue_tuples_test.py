@@ -184,9 +184,10 @@ def test_vectors_of_different_widths(refused):
     parts = elements()
     d = parts["train"][3]
     parts["text"][d] = [np.ones(7) for _ in parts["text"][d]]
-    assert f"text: the dialogue {d!r} has vectors of 7 where those before it have 6" in refused(parts)
-    parts["text"][d][0] = np.ones(5)
-    assert f"the dialogue {d!r} has vectors of 5 and of 7" in refused(parts)
+    assert f"text: the dialogue {d!r} has 7 features where those before it have 6" in refused(parts)
+    d = parts["train"][0]
+    parts["text"][d] = [np.ones(5), *[np.ones(7) for _ in parts["text"][d][1:]]]
+    assert f"text: the dialogue {d!r} has 7 features where those before it have 5" in refused(parts)
 
 
 @pytest.mark.parametrize("value", ["words", {"a": 1}, [["a"]], 3])

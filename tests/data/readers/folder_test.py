@@ -22,7 +22,7 @@ def source():
     label = made.label.copy()
     label[[1, 4]] = UNLABELED
     transcript = made.transcript.astype(object)
-    transcript[:4] = ["", 'a "quoted", line\nbroken', "\r\n\ttabs", "größer 你好 😀"]
+    transcript[:4] = ["", 'a "quoted", line\nbroken', "\r\n\ttabs", "größer 你好 😀 Ã©"]
     return dataclasses.replace(made, label=label, transcript=transcript, notes=("said before",))
 
 

@@ -83,7 +83,10 @@ def test_ids_that_name_no_video(load, data):
         (lambda part: part["id"].pop(), "Every field must have one entry for each utterance"),
         (lambda part: part.update(audio=np.ones(len(part["id"]))), "is not [utterances, frames, features]"),
         (lambda part: part.update(audio=["x"] * len(part["id"])), "is not [utterances, frames, features]"),
-        (lambda part: part.update(audio=np.ones((len(part["id"]), 2, 9))), "the splits have 4 and 9 features"),
+        (
+            lambda part: part.update(audio=np.ones((len(part["id"]), 2, 9))),
+            "has 9 features where those before it have 4",
+        ),
         (lambda part: part.update(regression_labels=["x"] * len(part["id"])), "in the place of a class's number"),
     ],
 )

@@ -34,7 +34,7 @@ def fields(**changes):
 def read(tmp_path):
     def write_and_read(options=None, **changes):
         np.savez(tmp_path / "toy.npz", **fields(**changes))
-        return npz.read(tmp_path / "toy.npz", **(options or {}))
+        return load(tmp_path / "toy.npz", **(options or {}))
 
     return write_and_read
 
@@ -515,23 +515,23 @@ def test_object_array_that_nobody_asked_for(read):
 
 def said(path):
     with pytest.raises(UserError) as caught:
-        npz.read(path)
+        npz.read_fields(path)
     assert str(caught.value).startswith(f"{path}: ")
     return str(caught.value).removeprefix(f"{path}: ")
 
 
 def test_no_such_file(tmp_path):
-    assert said(tmp_path / "gone.npz") == "there is no such file."
+    assert said(tmp_path / "gone.npz") == "cannot be read: No such file or directory."
 
 
 def test_folder(tmp_path):
-    (tmp_path / "inside.npz").touch()
-    assert said(tmp_path) == "this is a folder. Give the path of an .npz file; it holds `inside.npz`."
+    assert said(tmp_path) == "cannot be read: Is a directory."
 
 
 def test_empty_file(tmp_path):
     (tmp_path / "toy.npz").touch()
-    assert said(tmp_path / "toy.npz") == "the file is empty. Copy it again, or write it with numpy.savez."
+    with pytest.raises(UserError, match=r"toy\.npz: the file is empty\. Copy it again\."):
+        load(tmp_path / "toy.npz")
 
 
 def test_permission_denied(tmp_path, monkeypatch):
@@ -553,13 +553,6 @@ def test_not_an_npz_file(tmp_path, content):
     message = said(tmp_path / "toy.npz")
     assert message.startswith("this is not an .npz file. Convert it with numpy.savez to one with these fields:\n")
     assert message.endswith(npz.LAYOUT)
-
-
-def test_pickle(tmp_path):
-    (tmp_path / "toy.pkl").write_bytes(b"\x80\x04\x95")
-    assert said(tmp_path / "toy.pkl").startswith(
-        "this is not an .npz file (a pickle can run code and is not loaded). Conv"
-    )
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -587,12 +580,6 @@ def test_archive_without_arrays(tmp_path):
     assert said(tmp_path / "toy.npz").startswith("the archive holds no arrays. It must have these fields:\n")
 
 
-def test_archive_of_other_things(tmp_path):
-    with zipfile.ZipFile(tmp_path / "toy.npz", "w") as archive:
-        archive.writestr("archive/data.pkl", "something")
-    assert said(tmp_path / "toy.npz").startswith("there is no modality among the fields.")
-
-
 # Bombs
 
 
@@ -601,6 +588,6 @@ def test_archive_that_unpacks_to_far_more_is_refused(tmp_path, monkeypatch):
     zeros = np.zeros((7, 200_000), np.float32)
     np.savez_compressed(tmp_path / "bomb.npz", **fields(text=zeros))
     with pytest.raises(UserError, match=r"would unpack to 0\.0 GB, from 0\.0 MB"):
-        npz.read(tmp_path / "bomb.npz")
+        load(tmp_path / "bomb.npz")
     np.savez(tmp_path / "plain.npz", **fields(text=zeros + 1))
-    assert npz.read(tmp_path / "plain.npz").widths["text"] == 200_000
+    assert load(tmp_path / "plain.npz").widths["text"] == 200_000

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpus
-from ariigcn_jax.data.readers import tables
+from ariigcn_jax.data.readers import columns, tables
 from ariigcn_jax.types import UNLABELED, UserError
 
 HEAD = "Dialogue_ID,Utterance_ID,Speaker,Utterance,Emotion,split,text\n"
@@ -125,10 +125,10 @@ def test_order_by_start_where_utterances_overlap(load):
 
 
 def test_known_labels_keep_the_fields_order():
-    number, names = tables.numbered(["Sad", "Angry", "Happy", "", "Neutral", "Excited", "Frustrated"])
+    number, names = columns.numbered(["Sad", "Angry", "Happy", "", "Neutral", "Excited", "Frustrated"])
     assert names.tolist() == ["Happy", "Sad", "Neutral", "Angry", "Excited", "Frustrated"]
     assert number.tolist() == [1, 3, 0, -1, 2, 4, 5]
-    assert tables.numbered(["b", "a"])[1].tolist() == ["a", "b"]
+    assert columns.numbered(["b", "a"])[1].tolist() == ["a", "b"]
 
 
 def test_vectors_in_files(load, tmp_path):
@@ -162,7 +162,7 @@ def test_features_one_level_deeper_and_gaps(load):
         ("dialogue_id,label\n", "has no rows"),
         ("   \n ", "the file is empty"),
         ('{"a": 1', "the JSON is truncated or damaged"),
-        ('{"a": 1}\n[2]x\n{"a": 1}', "line 2 is no JSON object"),
+        ('{"a": 1}\n[2]x\n{"a": 1}', "line 2 is not JSON"),
         ("[1, 2]", "entry 0 of the JSON is int"),
         ('[{"dialogue_id": "a", "label": 0, "text": [1, 2]}, {"dialogue_id": "a", "label": 0, "text": [1]}]',
          "row 1 has 1 features where those before it have 2"),

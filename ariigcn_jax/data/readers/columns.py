@@ -1,0 +1,242 @@
+"""Find the fields of a corpus in the columns of a table, by the names that the field uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ariigcn_jax.data import labels, targets
+from ariigcn_jax.data.fields import Fields, count, is_named_like_a_modality, listed, text_array
+from ariigcn_jax.data.values import Rows, ShapeError, is_integer, is_number, load_array, short, text
+from ariigcn_jax.types import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALIASES = {
+    "dialogue_id": ("dialogue_id", "dialog_id", "conversation_id", "conv_id", "video_id", "dialogue", "dialog",
+                    "conversation", "video"),
+    "utterance_id": ("utterance_id", "utt_id", "uid", "clip_id", "name", "id"),
+    "turn": ("turn", "turn_id", "utterance_index", "position"),
+    "speaker": ("speaker", "speaker_id", "speaker_name", "actor"),
+    "label": ("label", "emotion", "emo", "emotion_label", "class"),
+    "split": ("split", "set", "partition", "subset"),
+    "transcript": ("transcript", "utterance", "sentence", "raw_text", "transcription", "words"),
+    "start_s": ("start_s", "start", "start_time", "begin"),
+}  # fmt: skip
+TEXTS = ("dialogue_id", "utterance_id", "speaker", "label", "split", "transcript")
+LONGEST_VALUE = 200  # characters of a field by which dialogues may be chosen
+_FILE = re.compile(r"(.+)_(?:file|path|npy)")
+_CUT = re.compile(r"""\s*["']?(?:[\w.]+\()?\[+\s*[-+\d.]""")  # a printed vector's beginning
+_TRUE, _FALSE = ("1", "true", "yes", "t", "y", "1.0"), ("0", "false", "no", "f", "n", "0.0", "")
+
+
+def find(names: Iterable[str], field: str) -> str | None:
+    """Return the column of a field, or None."""
+    lower = {plain(name): name for name in reversed(list(names))}
+    return next((lower[alias] for alias in ALIASES[field] if alias in lower), None)
+
+
+def plain(name: str) -> str:
+    """Return a column's name in lower case, with underscores in the place of blanks and hyphens."""
+    return re.sub(r"[\s\-]+", "_", name.strip()).lower()
+
+
+def number(value: Any) -> float:
+    """Return a value as a number, NaN for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+def numbered(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return text labels as numbers, [U] int with -1 for an empty one, and the names by number.
+
+    Names are in the usual order where they are those of a known corpus, else in alphabetical order.
+    """
+    written = [name.strip() for name in names]
+    there = sorted({name for name in written if name})
+    known = (labels.IEMOCAP, labels.MELD, labels.MELD_SENTIMENT, labels.POLARITY)
+    order = next((k for k in known if sorted(k) == sorted(n.lower() for n in there)), None)
+    if order:
+        there.sort(key=lambda name: order.index(name.lower()))
+    numbers = {name: i for i, name in enumerate(there)} | {"": -1}
+    return np.array([numbers[name] for name in written], np.int64), text_array(there)
+
+
+def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) -> None:
+    """Read the columns of a table into fields, and note those that are left out.
+
+    Args:
+      fields: of the table's file; their arrays and notes grow.
+      table: one row an utterance, of objects, None where there is nothing.
+      label: the column of the labels, text or numbers.
+      task: what they are.
+      size: bytes of the files that the table comes from.
+
+    Raises:
+      UserError: a cell is not what its column is.
+    """
+    columns = {field: find(table, field) for field in ALIASES}
+    if columns["transcript"] is None and "text" in table and _are_words(table["text"]):
+        columns["transcript"] = "text"
+    if label != "label":
+        columns["label"] = next((name for name in table if plain(name) == plain(label)), None)
+    for field in TEXTS:
+        if (column := columns[field]) is not None and field not in ("label", "utterance_id"):
+            fields.arrays[field] = text_array(_texts(fields, table, column))
+    _read_order(fields, table, columns)
+    if (column := columns["label"]) is not None:
+        _read_labels(fields, table[column].tolist(), column, label, task, size)
+    if "dialogue_id" not in fields.arrays and "utterance_id" in fields.arrays:
+        fields.note("there is no column `dialogue_id`: every utterance is a dialogue of its own")
+        fields.arrays["dialogue_id"] = fields.arrays["utterance_id"]
+    others = [name for name in table if name not in columns.values()]
+    left = [name for name in others if not _read_column(fields, table[name].tolist(), name, size)]
+    for name in left:
+        _keep(fields, table[name].tolist(), name)
+    fields.others.extend(name for name in left if name not in fields.arrays)
+    if left:
+        fields.note(f"passed over, as neither vectors nor known by name: {listed([n or '(no name)' for n in left])}")
+
+
+def _are_words(values: Iterable[Any]) -> bool:
+    there = ["" if v is None else v for v in values]
+    return all(isinstance(v, str) for v in there) and not all(_CUT.match(v) for v in there)
+
+
+def _texts(fields: Fields, table: pd.DataFrame, column: str) -> list[str]:
+    return _as_texts(fields, table[column].tolist(), column)
+
+
+def _as_texts(fields: Fields, values: Sequence[Any], column: str) -> list[str]:
+    words: list[str] = []
+    try:
+        words.extend(map(text, values))
+    except ShapeError as error:
+        raise UserError(f"{fields.path}: row {len(words)}, `{column}`: {error}.") from None
+    return words
+
+
+def _read_order(fields: Fields, table: pd.DataFrame, columns: dict[str, str | None]) -> None:
+    """Read turn and utterance_id; ids in digits that begin again in each dialogue are turns, as in MELD's tables."""
+    turn, start = columns["turn"], columns["start_s"]
+    if (column := columns["utterance_id"]) is not None:
+        ids = _texts(fields, table, column)
+        if turn is None and columns["dialogue_id"] is not None and _are_turns(fields.arrays["dialogue_id"], ids):
+            fields.arrays["turn"] = np.array(ids, np.int64)
+            return
+        fields.arrays["utterance_id"] = text_array(ids)
+    if (order := turn or start) is None:
+        return
+    values = np.array([number(value) for value in table[order]])
+    if turn is None and not np.isfinite(values).all():
+        fields.note(f"`{order}` is not a number in every row: the rows' order counts")
+        return
+    fields.arrays["turn"] = values
+
+
+def _are_turns(dialogues: np.ndarray, ids: Sequence[str]) -> bool:
+    """Return whether ids repeat, and begin at 0 or 1 in most dialogues."""
+    import pandas as pd
+
+    if not all(re.fullmatch(r"\d{1,9}", id) for id in ids):
+        return False
+    numbers = pd.Series([int(id) for id in ids])
+    return bool(numbers.duplicated().any() and numbers.groupby(dialogues).min().median() <= 1)
+
+
+def _read_labels(fields: Fields, values: list[Any], column: str, label: str, task: str, size: int) -> None:
+    if task == "multilabel":
+        if any(isinstance(v, np.ndarray) for v in values):
+            _read_column(fields, values, column, size)
+            fields.arrays[label] = fields.arrays.pop(column)
+            return
+        # a list of labels, which may be empty, is their set
+        values = [targets.APART.join(map(str, v)) or targets.NONE if isinstance(v, list) else v for v in values]
+    cells = [word.strip() for word in _as_texts(fields, values, column)]
+    if task != "classification":
+        try:
+            fields.arrays[label], names = targets.parsed(cells, task)
+        except UserError as error:
+            raise UserError(f"{fields.path}: `{column}`: {error}") from None
+        if names:
+            fields.arrays[f"{label}_names"] = text_array(names)
+        return
+    numbers = np.array([np.nan if not c or c.lower() == "nan" else number(c) for c in cells])
+    whole = all(re.fullmatch(r"-?\d{1,9}(\.0*)?|nan|", c, re.IGNORECASE) for c in cells)
+    if whole and all(isinstance(v, str) or v is None or is_number(v) for v in values):
+        if negative := int((numbers < 0).sum()):
+            said = count(negative, "negative number counts", "negative numbers count")
+            fields.note(f"`{column}`: {said} as no label")
+        fields.arrays[label] = np.where(np.isnan(numbers), -1, numbers)
+    elif all(not c or np.isfinite(x) for c, x in zip(cells, numbers, strict=True)):
+        fields.arrays[label] = np.where(np.isnan(numbers), -1.0, numbers)  # scores, which `assemble` refuses
+    else:
+        fields.arrays[label], fields.arrays[f"{label}_names"] = numbered(cells)
+
+
+def _read_column(fields: Fields, values: list[Any], name: str, size: int) -> bool:
+    """Read a modality, or where one is present; return whether the column is one of these."""
+    if name.endswith("_present"):
+        words = [text(v).strip().lower() if is_integer(v) or isinstance(v, str) else str(v).lower() for v in values]
+        if known := all(word in _TRUE + _FALSE for word in words):
+            fields.arrays[name] = np.array([word in _TRUE for word in words])
+        return known
+    match = _FILE.fullmatch(name)
+    if match and all(v is None or isinstance(v, str) for v in values) and any(str(v).endswith(".npy") for v in values):
+        _read_files(fields, match.group(1), values, size)
+        return True
+    vectors = [None if isinstance(v, str) and not v.strip() else v for v in values]
+    there = [v for v in vectors if v is not None]
+    if not any(isinstance(v, np.ndarray | list) for v in there):
+        if there and is_named_like_a_modality(name) and isinstance(there[0], str) and _CUT.match(there[0]):
+            raise UserError(
+                f"{fields.path}: `{name}`: {short(there[0], 60)!r} is no list of numbers, perhaps cut short "
+                "by printing it. Write each vector whole, by json.dumps(vector.tolist())."
+            )
+        return False
+    collected = Rows(len(vectors), f"{fields.path}: `{name}`", size)
+    for row, value in enumerate(vectors):
+        collected.put(row, value, f"row {row}")
+    if (array := collected.array()) is not None:
+        fields.arrays[name] = array
+    return True
+
+
+def _read_files(fields: Fields, modality: str, values: Sequence[str | None], size: int) -> None:
+    folder = fields.path if fields.path.is_dir() else fields.path.parent
+    paths = [folder / v.strip() if v and v.strip() else None for v in values]
+    sizes = {path: path.stat().st_size for path in set(paths) if path is not None and path.is_file()}
+    collected = Rows(len(paths), f"{fields.path}: {modality}", size + sum(sizes.values()))
+    for row, path in enumerate(paths):
+        if path in sizes:
+            collected.put(row, np.squeeze(load_array(path)), str(path))
+    if gone := sum(path is not None and path not in sizes for path in paths):
+        fields.note(f"{count(gone, 'file')} of {modality} are not there")
+    if (array := collected.array()) is not None:
+        fields.arrays[modality] = array
+
+
+def _keep(fields: Fields, values: list[Any], name: str) -> None:
+    """Keep what an option may ask for by name: ratings in numbers, or short words by which dialogues are chosen."""
+    meant = any(plain(name) in aliases for aliases in ALIASES.values()) or name.endswith(("_names", "_present"))
+    if meant or name in fields.arrays or is_named_like_a_modality(name):
+        return
+    try:
+        words = [text(value).strip() for value in values]
+    except ShapeError:
+        return
+    numbers = np.array([number(word) for word in words])
+    if all(re.fullmatch(r"-?(0|[1-9]\d{0,8})", word) for word in words):
+        fields.arrays[name] = numbers.astype(np.int64)
+    elif not any(
+        word and (re.match(r"0\d", word) or not np.isfinite(x)) for word, x in zip(words, numbers, strict=True)
+    ):
+        fields.arrays[name] = numbers.astype(np.float32)
+    elif max(map(len, words)) <= LONGEST_VALUE:
+        fields.arrays[name] = text_array(words)
