@@ -26,7 +26,6 @@ import numpy as np
 Array = jax.Array
 Modality = str
 SPLITS = ("train", "valid", "test")
-TASK_NAMES = ("classification", "regression", "multilabel")  # what they are: tasks.py
 UNLABELED = -1
 PADDING = -1
 
@@ -78,7 +77,7 @@ class Corpus:
       speaker_names: [U] array of str, or None.
       transcript: [U] array of str, or None.
       notes: what reading found and a user should be told (NaN rows that became missing, a carved validation split, …).
-      task: what is to be predicted, a key of `tasks.TASKS`.
+      task: what is to be predicted, a key of `tasks.TASKS` and of `targets.TARGETS`.
       target: [U, O] float32, the truth of a task that does not classify: a score, or 1 for each label that applies;
         zeros where `label` is UNLABELED. `label` is then the class that contrast and pictures go by. None for classes.
       target_names: O names; () for classes.

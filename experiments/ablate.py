@@ -79,15 +79,17 @@ def _effective(config: Any, corpus: Any) -> dict[str, Any]:
 
     options: dict[str, Any] = config.to_dict()
     for slot, loss in options["losses"].items():
-        if loss["fn"] in objective.TERMS[slot]:  # another is refused where the model is built
-            taken = {"fn", "weight"} | objective.hyper_parameters(slot, loss["fn"])
+        if loss["fn"] in objective.TERMS[slot].forms:  # another is refused where the model is built
+            taken = {"fn", "weight", *objective.hyper_parameters(slot, loss["fn"])}
             options["losses"][slot] = {key: value for key, value in loss.items() if key in taken}
     if corpus.ratings is None:
-        options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot != "ratings"}
+        rated = [slot for slot in options["losses"] if objective.TERMS[slot].truth == "ratings"]
+        options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot not in rated}
         options["data"] = options["data"] | {"ratings": ()}
     if len(corpus.modalities) == 1:  # there is no other to translate, to contrast with, to be silenced by, or to miss
-        losses, dropout = ("adversarial", "imcl", "unimodal"), ("modality_dropout", "dialogue_dropout")
-        options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot not in losses}
+        dropout = ("modality_dropout", "dialogue_dropout")
+        across = [slot for slot in options["losses"] if objective.TERMS[slot].across]
+        options["losses"] = {slot: loss for slot, loss in options["losses"].items() if slot not in across}
         options["model"] = {name: x for name, x in options["model"].items() if name not in ("gan", *dropout)}
         options.pop("discriminator")
     for option in normalisation.OPTIONS:
@@ -237,7 +239,7 @@ def write(contents: Mapping[str, Mapping[str, Any]], directory: Any) -> str:
         full = contents[FULL]["test"][select]["per_seed"]
         title = f"{contents[FULL]['experiment']}: test {select}, difference from the full model"
         directory.write_bytes(
-            "ablations.png", figures.differences(drawn, full, title, scale=tasks.METRICS[select].scale)
+            "ablations.png", figures.differences(drawn, full, title, scale=tasks.all_metrics()[select].scale)
         )
     return text
 

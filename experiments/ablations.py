@@ -17,6 +17,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.objective.terms import TERMS
 from ariigcn_jax.types import UserError
 
 ONLY, TASK = "only_", "task_"
@@ -41,7 +43,7 @@ ADDITIONS: dict[str, dict[str, Any]] = {
 }
 PAPER = SINGLE | {key: value for part in ADDITIONS.values() for key, value in part.items()}
 # No auxiliary loss: encoders, graph and classifier with its own loss
-NO_AUXILIARY = {f"losses.{slot}.weight": 0.0 for slot in ("unimodal", "ratings", "adversarial", "iccl", "imcl")}
+NO_AUXILIARY = {f"losses.{slot}.weight": 0.0 for slot in TERMS if slot != "emotion"}
 # What `paper` is held against: its encoders and classifier alone, and one way to hear the conversation, or none
 BASELINES: dict[str, dict[str, Any]] = {
     "utterance_mlp": PAPER | NO_AUXILIARY | {"model.graph.layers": 0},
@@ -109,25 +111,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},
     # IEMOCAP's other protocol: four emotions, and frustration is context without a label
     "four_way": {"data.relabel": "excited=happy,frustrated="},
-    # What is learnt: the head with its losses and its metric (tasks.py); data.label names the field
-    "task_classification": {
-        "data.task": "classification",
-        "losses.emotion.fn": "cross_entropy",
-        "losses.unimodal.fn": "cross_entropy",
-        "eval.select": "weighted_f1",
-    },
-    "task_regression": {
-        "data.task": "regression",
-        "losses.emotion.fn": "l1",
-        "losses.unimodal.fn": "l1",
-        "eval.select": "mae",
-    },
-    "task_multilabel": {
-        "data.task": "multilabel",
-        "losses.emotion.fn": "bce",
-        "losses.unimodal.fn": "bce",
-        "eval.select": "micro_f1",
-    },
 }
 # Names for several; `modalities`, each kind alone and each pair of kinds, follows from the corpus.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -158,8 +141,8 @@ def options(names: str) -> dict[str, Any]:
       UserError: an unknown name, or two that want different values of one option.
     """
     listed = [name for name in names.split("+") if name]
-    tasks = [name for name in listed if name.startswith(TASK)]
-    return _joined(tasks) | _joined([name for name in listed if name not in tasks])
+    learnt = [name for name in listed if name.startswith(TASK)]
+    return _joined(learnt) | _joined([name for name in listed if name not in learnt])
 
 
 def _joined(names: Iterable[str]) -> dict[str, Any]:
@@ -244,13 +227,15 @@ def _changes(name: str) -> dict[str, Any]:
             f"{name} is no ablation. It stands behind the file of an experiment that has it, as in "
             f"--config=experiments/{OF_FILES[name].split(',')[0]}.py:{name}; {OF_FILES[name]} do."
         )
-    if name not in ABLATIONS:
+    # task_NAME is what is learnt: the head with its losses and its metric; data.label names the field
+    known = ABLATIONS | {f"{TASK}{task}": tasks.options(task) for task in tasks.TASKS}
+    if name not in known:
         raise UserError(
-            f"There is no ablation {name!r}.{nearest(name, [*ABLATIONS, *OF_FILES])} Known: {', '.join(ABLATIONS)}; "
+            f"There is no ablation {name!r}.{nearest(name, [*known, *OF_FILES])} Known: {', '.join(known)}; "
             f"{ONLY}MODALITY and {ONLY}MODALITY_MODALITY keep those whose names begin so; "
             f"for experiments.ablate also the groups {', '.join([*GROUPS, MODALITIES])}."
         )
-    return ABLATIONS[name]
+    return known[name]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from experiments import ablations, base
 def get_config(names: str = "") -> ConfigDict:
     """The MOSEI experiment."""
     config = base.get_config()
-    config.update_from_flattened_dict(ablations.ABLATIONS["task_regression"])
+    config.update_from_flattened_dict(ablations.options("task_regression"))
     config.experiment = "mosei"
     config.num_epochs = 20
     config.batch_size = 32

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from ariigcn_jax import data as corpora
-from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
+from ariigcn_jax.types import Corpus, UserError
 from experiments.command import define_config, flag, main
 
 # Where and how a run is computed, which may change when it is resumed.
@@ -37,8 +37,7 @@ def load_corpus(config: Any, overrides: Sequence[str] = ()) -> Corpus:
         experiment's file, which is for corpora that have less, too, it is a note.
     """
     data = config.data
-    if data.task not in TASK_NAMES:
-        raise UserError(f"data.task={data.task!r} is no task. Known: {', '.join(TASK_NAMES)}.")
+    corpora.targets.of(data.task)  # refuses an unknown one before anything is read
     if len(data.generate) and not data.path:
         chosen = ("modalities", *corpora.normalisation.OPTIONS, "ratings", "leaky")
         if any(len(data[option]) for option in chosen):

@@ -258,7 +258,7 @@ def table(
     from experiments import study
 
     others = [score for score in found[0]["valid"] if score not in (select, "class_f1")]
-    titles = [tasks.METRICS[score].title for score in (select, *others)]
+    titles = [tasks.all_metrics()[score].title for score in (select, *others)]
     header = [
         *found[0]["values"],
         titles[0],
@@ -296,7 +296,7 @@ def picture(
     first = next(iter(contents.values()))
     select, names = first["select"], first["label_names"]
     share = (
-        tasks.METRICS[select].scale / 100
+        tasks.all_metrics()[select].scale / 100
     )  # the pictures are in percent, and a metric that is no share is shown as is
     title = f"{first['experiment']}: validation, {len(first['seeds'])} seed(s), {results.unit(results.task_of(first))}"
     if len(axes) > 1:
@@ -307,7 +307,7 @@ def picture(
     order = sorted(contents, key=lambda setting: setting[0]) if axes[0].draw not in ("", "choice") else list(contents)
     option = _option(axes[0], [setting[0] for setting in order])
     valid = [contents[setting]["valid"] for setting in order]
-    scores = {tasks.METRICS[select].title: share * np.array([v[select]["per_seed"] for v in valid])}
+    scores = {tasks.all_metrics()[select].title: share * np.array([v[select]["per_seed"] for v in valid])}
     by_class = np.array([v["class_f1"]["per_seed"] for v in valid])
     scores |= {f"F1 {name}": by_class[:, :, index] for index, name in enumerate(names)}
     places, ticks, log = option["places"], option["ticks"], option["log"]

@@ -174,16 +174,20 @@ def choose(corpus: Corpus, split: str | None, dialogues: Sequence[str] | None) -
 
 def jsonl(prediction: Prediction) -> str:
     """One line of JSON an utterance, with the fields of `prediction.UtteranceEmotion`."""
+    from ariigcn_jax.objective import tasks
+
     records: Iterable[dict[str, Any]] = map(dataclasses.asdict, prediction)
-    if prediction.corpus.task != "regression":
+    if tasks.get(prediction.corpus.task).probabilistic:
         records = ({name: value for name, value in r.items() if name != "score"} for r in records)
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def comma_separated(prediction: Prediction) -> str:
     """One row an utterance (RFC 4180)."""
+    from ariigcn_jax.objective import tasks
+
     corpus = prediction.corpus
-    names, modalities = () if corpus.task == "regression" else corpus.output_names, corpus.modalities
+    names, modalities = corpus.output_names if tasks.get(corpus.task).probabilistic else (), corpus.modalities
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(
@@ -208,9 +212,9 @@ def table(prediction: Prediction) -> str:
 
     header = ["turn", "speaker", "emotion", "prob.", "true", *prediction.corpus.modalities, "listened to (turn)"]
     blocks: dict[str, list[list[str]]] = {}
-    brief = functools.partial(tasks.brief, prediction.corpus.task)
+    task = tasks.get(prediction.corpus.task)
     for u in prediction:
-        said, true = brief(u.emotion), None if u.label is None else brief(u.label)
+        said, true = task.brief(u.emotion), None if u.label is None else task.brief(u.label)
         gone = dict.fromkeys(u.missing, "–")
         blocks.setdefault(u.dialogue_id, []).append(
             [
@@ -224,21 +228,14 @@ def table(prediction: Prediction) -> str:
             ]
         )
     parts = [f"{_printable(name)}\n{_aligned([header, *lines])}" for name, lines in blocks.items()]
-    falls = "the score" if prediction.corpus.task == "regression" else "this probability"
+    falls = "this probability" if task.probabilistic else "the score"
     legend = [
-        ["prob.", _WORDS[prediction.corpus.task]],
+        ["prob.", task.confidence],
         ["true", "what the file says; ✓ where the model says the same"],
         [", ".join(prediction.corpus.modalities), f"by how much {falls} falls without the modality; – where missing"],
         ["listened to (turn)", "the other utterances that counted most, with their share of the attention"],
     ]
     return "\n".join(parts) + "\n" + _aligned(legend)
-
-
-_WORDS = {
-    "classification": "probability of the emotion",
-    "regression": "a score has none",
-    "multilabel": "probability of the most probable label",
-}
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

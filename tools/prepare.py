@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from ariigcn_jax import data as corpora
-from ariigcn_jax.data.fields import Fields, assemble, is_named_like_a_modality, targets
+from ariigcn_jax.data import targets
+from ariigcn_jax.data.fields import Fields, assemble, is_named_like_a_modality
+from ariigcn_jax.data.fields import targets as targets_of
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.data.readers import layouts
-from ariigcn_jax.types import TASK_NAMES, Corpus, UserError
+from ariigcn_jax.types import Corpus, UserError
 from tools import quality
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
@@ -78,7 +80,10 @@ def _parser(command: Sequence[str]) -> argparse.ArgumentParser:
     for reader in (convert, inspect, validate):
         reader.add_argument("--label", default="label", help="field of the classes, e.g. sentiment (default: label)")
         reader.add_argument(
-            "--task", choices=TASK_NAMES, default=TASK_NAMES[0], help="what that field holds (default: classification)"
+            "--task",
+            choices=targets.TARGETS,
+            default="classification",
+            help="what that field holds (default: classification)",
         )
         reader.add_argument(
             "--modalities", default="", metavar="A,B,…", help="fields to take; by default all that look like features"
@@ -136,10 +141,9 @@ def _say_notes(corpus: Corpus) -> None:
 
 def _size(corpus: Corpus) -> str:
     modalities = ", ".join(f"{m} {d}" for m, d in corpus.widths.items())
-    what = {"regression": "a score", "multilabel": f"{len(corpus.target_names)} labels"}
     return (
         f"{len(corpus):,} utterances in {len(corpus.dialogue_ids):,} dialogues, "
-        f"{what.get(corpus.task, f'{corpus.num_classes} classes')}, "
+        f"{targets.describe(corpus)}, "
         f"modalities {modalities}"
     )
 
@@ -150,11 +154,11 @@ def _convert(arguments: argparse.Namespace) -> None:
     fields, corpus = _read(arguments.input, arguments)
     if arguments.label_names:
         corpus = _renamed(corpus, [n.strip() for n in arguments.label_names.split(",")])
-    others = {} if arguments.label != "label" else targets(fields, arguments.label)
+    others = {} if arguments.label != "label" else targets_of(fields, arguments.label)
     columnar.write(corpus, output, targets=others, overwrite=arguments.overwrite)
     _say_notes(corpus)
     print(f"{output}: {_size(corpus)}")
-    name = "" if corpus.task == TASK_NAMES[0] else f":task_{corpus.task}"
+    name = "" if corpus.target is None else f":task_{corpus.task}"
     chosen = (
         ""
         if all(map(is_named_like_a_modality, corpus.modalities))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.data import leakage
+from ariigcn_jax.data import leakage, targets
 from ariigcn_jax.data.fields import count
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality
 
@@ -117,11 +117,7 @@ def _labels(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
 
 def _counts(corpus: Corpus, chosen: np.ndarray) -> np.ndarray:
     """[classes] int, utterances with each of `label_names`; one of several labels counts for each of them."""
-    known = chosen & (corpus.label != UNLABELED)
-    if corpus.task == "multilabel" and corpus.target is not None:
-        truth = corpus.target[known] > 0.5
-        return np.append(truth.sum(axis=0), (~truth.any(axis=1)).sum())  # the last name is that of none
-    return np.bincount(corpus.label[known], minlength=corpus.num_classes)
+    return targets.occurrences(corpus, chosen)
 
 
 def _modalities(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
@@ -155,7 +151,7 @@ def _split_findings(corpus: Corpus, splits: Sequence[str]) -> list[str]:
         counts = _counts(corpus, corpus.split == split)
         if nothing := [n for n, c in zip(corpus.label_names, counts, strict=True) if not c]:
             found.append(f"no {split} utterance is labelled {', '.join(nothing)}")
-    classes = corpus.task == "classification"  # what options do about classes, they do for no other task
+    classes = corpus.target is None  # what options do about classes, they do for no other task
     train = _counts(corpus, corpus.split == "train")
     if train.any() and 0 < train.min() < train.max() / 20:
         rare = corpus.label_names[int(train.argmin())]

@@ -95,7 +95,7 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
 def answers(model: TrainedModel) -> Callable[[Any, Any], jax.Array]:
     """Return a compiled function (parameters of any seed of the run, batch) -> probabilities or scores [R, L, O]."""
     lean = model.model.clone(further=frozenset())
-    network, read = prediction.forward(lean, model.task, model.members), tasks.get(model.task).read
+    network, read = prediction.forward(lean, model.task, model.members), tasks.get(model.task).decode
 
     def answer(params: Any, batch: Batch) -> jax.Array:
         return read(network(params, batch).logits)

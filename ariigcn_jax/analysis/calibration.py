@@ -1,4 +1,4 @@
-"""Calibration: a temperature that makes probabilities mean what they say, and how far they are from it."""
+"""Calibration: a temperature that brings confidence to accuracy, and how far the two are apart."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ BOUNDS = (0.05, 20.0)  # of the temperature
 
 
 def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax probabilities [U, C] as they are with logits over `temperature` (> 0): [U, C]."""
+    """Return softmax probabilities [U, C] as they are with logits over `temperature` (> 0)."""
     logits = np.log(np.maximum(np.asarray(probabilities, np.float64), FLOOR)) / temperature
     e = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the smallest cross entropy (choice: one number, which changes no decision).
+    """Return the temperature with the smallest cross entropy (choice: one number, which changes no decision).
 
     Args:
       probabilities: [U, C] of a split that was not trained on.
@@ -43,7 +43,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
-    """Confidence against accuracy, in bins of equal width of the confidence.
+    """Return confidence and accuracy in bins of equal width of the confidence.
 
     Args:
       probabilities: [U, C].
@@ -64,7 +64,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Mean distance of confidence and accuracy over bins of equal width, weighted by their utterances.
+    """Return the mean distance of confidence and accuracy over bins of equal width, weighted by their utterances.
 
     Args:
       probabilities: [U, C].

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ariigcn_jax.data import fields, identity, labels, leakage, normalisation, splits, synthetic
+from ariigcn_jax.data import targets as targets
 from ariigcn_jax.data.normalisation import Normalisation
 from ariigcn_jax.data.readers import conversations as conversation
 from ariigcn_jax.data.readers import folder as columnar

@@ -137,7 +137,7 @@ def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[st
         and not (array.ndim >= 2 and _NAMED_LIKE_A_MODALITY.fullmatch(field))  # those name its features
     ]
     found: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
-        f: _labels(quiet, f, order) if archive.arrays[f].ndim < 2 else truths.read(quiet, f, order, "multilabel")
+        f: _labels(quiet, f, order) if archive.arrays[f].ndim < 2 else truths.LABELS.read(quiet, f, order)
         for f in others
     }
     for field in SCORES:
@@ -146,7 +146,7 @@ def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[st
             with contextlib.suppress(
                 UserError
             ):  # scores of another range are no target, and no reason to convert nothing
-                found[field] = truths.read(quiet, field, order, "regression")[0][:, 0].astype(np.float64), ()
+                found[field] = truths.SCORE.read(quiet, field, order)[0][:, 0].astype(np.float64), ()
     return found
 
 
@@ -248,12 +248,13 @@ def _truth(
     archive: Fields, label: str, order: np.ndarray, task: str, relabel: str, training: bool
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[np.ndarray, tuple[str, ...]] | None]:
     """[U] int32 labels (of other tasks 0 where there is a truth), class names, and targets with their names."""
-    if relabel and task != "classification":
+    target = truths.of(task)
+    if relabel and target is not None:
         raise UserError(f"data.relabel={relabel} renames classes, and data.task={task} has none. Leave it out.")
     if not training and label not in archive.arrays:
         return np.full(len(order), UNLABELED, np.int32), (), None
-    if task != "classification":
-        targets = truths.read(archive, label, order, task)
+    if target is not None:
+        targets = target.read(archive, label, order)
         return np.where(np.isfinite(targets[0]).all(axis=1), 0, UNLABELED).astype(np.int32), (), targets
     labels, names = _labels(archive, label, order)
     return *classes.relabel(labels, names, relabel, partly=not training), None
@@ -649,11 +650,9 @@ def _check_training(archive: Fields, label: str, without: str, corpus: Corpus) -
 def _training_notes(corpus: Corpus) -> list[str]:
     """What training cannot learn from this corpus, and measuring cannot see."""
     train, labelled = corpus.split == "train", corpus.label != UNLABELED
-    counts = np.bincount(corpus.label[train & labelled], minlength=corpus.num_classes)
-    names = corpus.label_names
-    if corpus.task == "multilabel" and corpus.target is not None:
-        counts, names = corpus.target[train & labelled].sum(axis=0), corpus.target_names
-    unseen = [name for name, count in zip(names, counts, strict=True) if not count]
+    of_none = {truths.NONE} if corpus.target is not None else set()  # that labels always apply is no fault
+    counts = zip(corpus.label_names, truths.occurrences(corpus, train), strict=True)
+    unseen = [name for name, count in counts if not count and name not in of_none]
     notes = [f"no train utterance is labelled {', '.join(unseen)}"] if unseen else []
     notes += [f"no train utterance has `{m}`" for m, here in corpus.present.items() if not here[train].any()]
     blind = [s for s in ("valid", "test") if s in corpus.split and not labelled[corpus.split == s].any()]

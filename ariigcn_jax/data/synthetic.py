@@ -115,7 +115,8 @@ def generate(
     turns = [_dialogue(chain, n, speakers, prior / prior.sum(), inertia, contagion) for n in lengths]
     speaker, label = (np.concatenate(part).astype(np.int32) for part in zip(*turns, strict=True))
     size = classes + _SPARE
-    also = _lingering(truths, label, lengths) if task == "multilabel" else None
+    target = targets.of(task)
+    also = _lingering(truths, label, lengths) if target and target.several else None
     one_space = (_directions(space, classes), _map(space, size, max(widths.values()))) if common else None
     features = {}
     for i, (m, width) in enumerate(widths.items()):
@@ -133,8 +134,8 @@ def generate(
     wrong = (errors.random(len(label)) < label_noise) & (np.repeat(split, lengths) == "train")
     given = np.where(wrong, errors.integers(classes, size=len(label)), label).astype(np.int32)
     corpus = _corpus(lengths, split, speaker, given, classes, features, present)
-    if task != "classification":
-        corpus = targets.attach(corpus, task, *_targets(truths, task, given, also, classes, label_names))
+    if target is not None:
+        corpus = targets.attach(corpus, task, *_targets(truths, given, also, classes, label_names))
     elif label_names:
         corpus = dataclasses.replace(corpus, label_names=tuple(label_names))
     return _with_last_labels(corpus) if last_only else corpus
@@ -149,17 +150,16 @@ def _lingering(rng: np.random.Generator, label: np.ndarray, lengths: np.ndarray)
 
 def _targets(
     rng: np.random.Generator,
-    task: str,
     label: np.ndarray,
     also: np.ndarray | None,
     classes: int,
     names: Sequence[str],
 ) -> tuple[np.ndarray, Sequence[str]]:
-    """[U, O] and O names, as `targets.attach` takes them."""
-    if task == "regression":
+    """[U, O] and O names, as `targets.attach` takes them: of several labels where there is `also`, else a score."""
+    if also is None:
         scores = label - labels.MOST + rng.uniform(-0.5, 0.5, size=len(label))
         return np.clip(scores, -labels.MOST, labels.MOST)[:, None], names or ("sentiment",)
-    several = np.eye(classes)[label] + (0 if also is None else np.eye(classes)[also])
+    several = np.eye(classes)[label] + np.eye(classes)[also]
     return np.minimum(several[:, 1:], 1), names or [f"emotion_{c}" for c in range(1, classes)]
 
 
@@ -278,13 +278,14 @@ def _check_sizes(
 
 
 def _check_task(task: str, classes: int, names: Sequence[str]) -> None:
-    wanted = {"classification": classes, "regression": 1, "multilabel": classes - 1}
-    if task not in wanted:
-        raise UserError(f"task = {task!r}: must be one of {', '.join(wanted)}.")
-    if task == "regression" and classes != len(labels.LEVELS):
+    if task not in targets.TARGETS:
+        raise UserError(f"task = {task!r}: must be one of {', '.join(targets.TARGETS)}.")
+    target = targets.TARGETS[task]
+    wanted = classes if target is None else classes - 1 if target.several else 1
+    if target and not target.several and classes != len(labels.LEVELS):
         raise UserError(f"classes = {classes}: a score has {len(labels.LEVELS)} levels.")
-    if names and len(names) != wanted[task]:
-        raise UserError(f"label_names has {len(names)}: task = {task!r} with {classes} classes takes {wanted[task]}.")
+    if names and len(names) != wanted:
+        raise UserError(f"label_names has {len(names)}: task = {task!r} with {classes} classes takes {wanted}.")
 
 
 def _check_scales(**scales: float) -> None:

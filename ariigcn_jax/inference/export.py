@@ -129,7 +129,7 @@ def lower(
 
 
 def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], conversation: Any) -> Array:
-    """Answers [T, O] of one conversation, as `tasks.Task.read` gives them."""
+    """Answers [T, O] of one conversation, as `tasks.Task.decode` gives them."""
     real, speaker = conversation["real"], conversation["speaker"]
     present = {m: conversation["present"][m] & real for m in model.modalities}
     features = {}
@@ -152,7 +152,7 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
         utterance=jnp.where(real, 0, PADDING)[None],
     )
     outputs = forward(network, model.task, model.members)(_nested(weights), batch)
-    return tasks.get(model.task).read(outputs.logits[0] / weights["temperature"])
+    return tasks.get(model.task).decode(outputs.logits[0] / weights["temperature"])
 
 
 def _rank(x: Array, quantiles: Array) -> Array:

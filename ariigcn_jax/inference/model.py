@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from ariigcn_jax import __version__
-from ariigcn_jax.data import Normalisation, labels, normalisation, packing
+from ariigcn_jax.data import Normalisation, labels, normalisation, packing, targets
 from ariigcn_jax.data.readers import conversations as conversations
 from ariigcn_jax.inference.prediction import Prediction, explain, forward, predict
 from ariigcn_jax.inference.streaming import Stream
@@ -141,7 +141,7 @@ class TrainedModel:
     @functools.cached_property
     def _explain(self) -> Any:
         lean = self.model.clone(further=frozenset())
-        network, read = forward(lean, self.task, self.members), tasks.get(self.task).read
+        network, read = forward(lean, self.task, self.members), tasks.get(self.task).decode
         return jax.jit(functools.partial(explain, network, self.modalities, read), static_argnums=3)
 
     def prepare(self, corpus: Corpus) -> Corpus:
@@ -181,7 +181,7 @@ class TrainedModel:
         corpus = normalisation.apply(dataclasses.replace(corpus, features=here), self.normalisation)
         count = len(corpus)
         label, found = _match_labels(corpus, self.label_names, self.config.data.get("relabel", ""))
-        if self.task != "classification":
+        if targets.of(self.task) is not None:
             corpus, label, found = _match_targets(corpus, self, label)
         return dataclasses.replace(
             corpus,
@@ -366,10 +366,11 @@ def _match_targets(corpus: Corpus, model: TrainedModel, label: np.ndarray) -> tu
 
     A label of the model that the corpus does not know applies to no utterance.
     """
-    names, notes = model.target_names, []
+    names, notes, kind = model.target_names, [], targets.of(model.task)
+    by_name = kind is not None and kind.several
     target, known = np.zeros((len(corpus), len(names)), np.float32), corpus.label >= 0
     given = corpus.target if corpus.task == model.task else None
-    if given is not None and model.task == "regression":
+    if given is not None and not by_name:
         target = given[:, :1]
     elif given is not None and {*names} & {*corpus.target_names}:
         for o, name in enumerate(names):

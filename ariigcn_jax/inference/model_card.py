@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ariigcn_jax.data import leakage
-from ariigcn_jax.data.labels import MOST
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import results as scores_of_runs
@@ -47,10 +46,7 @@ def text(model: TrainedModel, longest: int | None) -> str:
 
 
 def _answer(model: TrainedModel) -> str:
-    if model.task == "regression":
-        return f"a score, `{_line(model.target_names[0])}`, in [-{MOST}, {MOST}]"
-    what = "emotions" if model.task == "classification" else "labels, of which any number may apply"
-    return f"the probability of {len(model.output_names)} {what}: {', '.join(map(_line, model.output_names))}"
+    return tasks.get(model.task).describe([_line(name) for name in model.output_names])
 
 
 def _read(model: TrainedModel, name: str) -> dict[str, Any]:
@@ -141,7 +137,7 @@ def _limits(
         "complaint and answered with nonsense.",
         "Labels are what annotators heard and saw, not what people felt. Do not decide about people by it.",
     ]
-    if model.task == "regression":
+    if not tasks.get(model.task).probabilistic:
         lines.append("A score is a best guess without a statement of how sure it is.")
     elif model.temperature == 1:
         lines.append("Probabilities are as trained, not calibrated: take them as a ranking.")

@@ -123,7 +123,7 @@ class Prediction:
     @property
     def emotions(self) -> list[str]:
         """What is said of each utterance: its most probable emotion, its score, or its labels."""
-        return [tasks.said(self.corpus.task, self.corpus.output_names, p) for p in self.probabilities]
+        return [tasks.get(self.corpus.task).words(p, self.corpus.output_names) for p in self.probabilities]
 
     @functools.cached_property
     def turns(self) -> np.ndarray:
@@ -142,12 +142,12 @@ class Prediction:
 
 
 def answer(task: str, names: Sequence[str], values: np.ndarray) -> dict[str, Any]:
-    """`emotion`, `probabilities` and `score` of an `UtteranceEmotion` from what `tasks.Task.read` gives, [O]."""
-    scored = task == "regression"
+    """`emotion`, `probabilities` and `score` of an `UtteranceEmotion` from what `tasks.Task.decode` gives, [O]."""
+    learnt = tasks.get(task)
     return {
-        "emotion": tasks.said(task, names, values),
-        "probabilities": {} if scored else dict(zip(names, values.tolist(), strict=True)),
-        "score": float(values[0]) if scored else None,
+        "emotion": learnt.words(values, names),
+        "probabilities": dict(zip(names, values.tolist(), strict=True)) if learnt.probabilistic else {},
+        "score": None if learnt.probabilistic else float(values[0]),
     }
 
 
@@ -179,7 +179,7 @@ def forward(model: Model, task: str, members: int) -> Callable[[Any, Batch], Out
       members: networks K whose answers are averaged; above 1 each parameter has a leading axis of them.
 
     Returns:
-      A pure function. Of several members `logits` are such that `tasks.Task.read` gives the average answer, attention
+      A pure function. Of several members `logits` are such that `tasks.Task.decode` gives the average answer, attention
       is the average, and all else, which lies in spaces of its own, is the first member's.
     """
 
@@ -192,7 +192,7 @@ def forward(model: Model, task: str, members: int) -> Callable[[Any, Batch], Out
         learnt = tasks.get(task)
         mean = jax.tree.map(lambda x: x.mean(axis=0), (every.attention, every.attention_entropy))
         return jax.tree.map(lambda x: x[0], every).replace(
-            logits=learnt.unread(learnt.read(every.logits).mean(axis=0)), attention=mean[0], attention_entropy=mean[1]
+            logits=learnt.encode(learnt.decode(every.logits).mean(axis=0)), attention=mean[0], attention_entropy=mean[1]
         )
 
     return one if members == 1 else several

@@ -3,10 +3,10 @@ edges.
 
     e_ij = LeakyReLU(a_r · [W h_i ‖ W h_j])     α_ij = softmax_{j ∈ N(i)} e_ij     h_i' = h_i + σ(Σ_j α_ij W_r h_j)
 
-Two kernels compute it and are tested equal edge by edge. "edges" follows the GraphsTuple's edge list and is the
-reference. "band" uses that the graph is a band of packed rows: it cuts a row into blocks and lets each block see
-itself and as many neighbouring blocks as the window reaches, so time and memory grow linearly with a conversation and
-nothing is scattered.
+Two kernels compute it and are tested equal edge by edge; both take edges, relations and window from the GraphsTuple.
+"edges" follows the edge list and is the reference. "band" uses that the graph is a band of packed rows: it cuts a row
+into blocks and lets each block see itself and as many neighbouring blocks as the window reaches, so time and memory
+grow linearly with a conversation and nothing is scattered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax.nn.graph import RELATIONS, GraphsTuple, segment_softmax, segment_sum, window
+from ariigcn_jax.nn.graph import RELATIONS, GraphsTuple, segment_softmax, segment_sum
 from ariigcn_jax.nn.layers import NORM_FLOOR, Dropout
 from ariigcn_jax.rules import at_least, one_of
 from ariigcn_jax.types import Array
@@ -50,7 +50,7 @@ class Projected(NamedTuple):
     bias: Array
 
     def valued(self, relation: int) -> Array:
-        """W_r h_j of one relation."""
+        """Return W_r h_j of one relation."""
         return self.value[relation % len(self.value)]
 
 
@@ -67,7 +67,7 @@ class Attended(NamedTuple):
 
 
 def attend_edges(graph: GraphsTuple, projected: Projected, kind: str) -> Attended:
-    """The reference: gathers along the edge list, jraph's segment softmax, segment sums.
+    """Compute attention along the edge list, by jraph's segment softmax and segment sums: the reference.
 
     Args:
       graph: a modality's graph.
@@ -76,7 +76,7 @@ def attend_edges(graph: GraphsTuple, projected: Projected, kind: str) -> Attende
     """
     heads, rows, length, width = projected.value[0].shape
     nodes = rows * length
-    slots = len(graph.senders) // nodes
+    slots = graph.globals.slots
     relation, mask = graph.edges["relation"], graph.edges["mask"]
     if kind == "additive":
         receiver, sender = (x.reshape(-1, heads, nodes) for x in (projected.receiver, projected.sender))
@@ -99,8 +99,7 @@ def attend_edges(graph: GraphsTuple, projected: Projected, kind: str) -> Attende
 
 
 def _entropy(weights: Array, degree: Array, axis: int) -> Array:
-    """Entropy of α along `axis`, averaged over the last axis (heads), over log(degree); 1 where only one edge
-    enters."""
+    """Return the entropy of α along `axis`, averaged over the last axis (heads), over log(degree); 1 for one edge."""
     entropy = -jnp.sum(weights * jnp.log(jnp.maximum(weights, 1e-12)), axis=axis).mean(axis=-1)
     return jnp.where(degree > 1, entropy / jnp.log(jnp.maximum(degree, 2)), 1.0)
 
@@ -118,18 +117,18 @@ class _Blocks(NamedTuple):
     after: int
 
     def own(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
-        """[..., L, ...] -> [..., blocks, size, ...]."""
+        """Cut [..., L, ...] into [..., blocks, size, ...]."""
         x = _pad(x, axis, 0, self.blocks * self.size - x.shape[axis], fill)
         at = x.ndim + axis
         return x.reshape(*x.shape[:at], self.blocks, self.size, *x.shape[at + 1 :])
 
     def past(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
-        """[..., L, ...] -> [..., blocks, (before + 1) * size, ...]: the blocks that the past may lie in, own last."""
+        """Return the blocks that the past may lie in, own last: [..., blocks, (before + 1) * size, ...]."""
         x = _pad(self.own(x, fill, axis), axis - 1, self.before, 0, fill)
         return self._joined(x, self.before + 1, axis)
 
     def future(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
-        """[..., L, ...] -> [..., blocks, (1 + after) * size, ...]: own first."""
+        """Return the blocks that the future may lie in, own first: [..., blocks, (1 + after) * size, ...]."""
         x = _pad(self.own(x, fill, axis), axis - 1, 0, self.after, fill)
         return self._joined(x, self.after + 1, axis)
 
@@ -169,50 +168,59 @@ class _Side(NamedTuple):
     take: Callable[..., Array]
 
 
-def _sides(graph: GraphsTuple, blocks: _Blocks, rows: int, past: int, future: int) -> list[_Side]:
-    """Past and future; a side without any slot is left out."""
-    nodes = {k: graph.nodes[k].reshape(rows, -1) for k in ("dialogue", "speaker", "present")}
+def _sides(graph: GraphsTuple, blocks: _Blocks, rows: int) -> list[_Side]:
+    """Read past and future from the graph's edge slots; a side without any slot is left out."""
+    past, slots = graph.globals.past, graph.globals.slots
+    mask, relation = (graph.edges[k].reshape(rows, -1, slots) for k in ("mask", "relation"))
     query = np.arange(blocks.size)[:, None]
     sides = []
-    for reach, take, first, window_slots, kinds in (
-        (past, blocks.past, -blocks.before * blocks.size, np.arange(-past, 0), RELATIONS_PAST),
-        (future, blocks.future, 0, np.arange(1, future + 1), RELATIONS_FUTURE),
+    for chosen, take, far, first, kinds in (
+        (slice(0, past), blocks.past, blocks.before, blocks.before * blocks.size - past, RELATIONS_PAST),
+        (slice(past + 1, slots), blocks.future, blocks.after, 1, RELATIONS_FUTURE),
     ):
-        if reach:
-            far = (blocks.before if kinds == RELATIONS_PAST else blocks.after) + 1
-            offset = first + np.arange(far * blocks.size)[None, :] - query
-            near = (offset >= window_slots[0]) & (offset <= window_slots[-1])
-            one_dialogue = blocks.own(nodes["dialogue"], -2)[..., None] == take(nodes["dialogue"], -3)[:, :, None]
+        if chosen.stop > chosen.start:
+            spread = functools.partial(_spread, first=first, width=(far + 1) * blocks.size)
             sides.append(
                 _Side(
-                    mask=one_dialogue & take(nodes["present"], False)[:, :, None] & near,
-                    same=blocks.own(nodes["speaker"])[..., None] == take(nodes["speaker"])[:, :, None],
+                    mask=spread(blocks.own(mask[..., chosen], False, axis=-2)),
+                    same=spread(blocks.own(relation[..., chosen] == kinds[0], False, axis=-2)),
                     kinds=kinds,
-                    place=query + window_slots[None, :] - first,
+                    place=query + np.arange(chosen.stop - chosen.start) + first,
                     take=take,
                 )
             )
     return sides
 
 
-def attend_band(graph: GraphsTuple, projected: Projected, kind: str, past: int, future: int, block: int) -> Attended:
-    """The same as `attend_edges`, computed on blocks of rows without touching the edge list.
+def _spread(x: Array, first: int, width: int) -> Array:
+    """Bring slots to their candidates: [..., q, w] bool -> [..., q, k] with w at k = q + w + first, else False.
+
+    Rows of `width` + 1 that are read as rows of `width` move one place further with each query: nothing is gathered.
+    A slot beyond the candidates, which is masked, comes into the next query's row or the one before, where no slot is.
+    """
+    size, slots = x.shape[-2:]
+    rows = _pad(x, -1, 0, width + 1 - slots, False).reshape(*x.shape[:-2], size * (width + 1))
+    keep = [(0, 0, 0)] * (rows.ndim - 1)
+    moved = jax.lax.pad(rows, jnp.zeros((), x.dtype), [*keep, (first, -size - first, 0)])
+    return moved.reshape(*x.shape[:-2], size, width)
+
+
+def attend_band(graph: GraphsTuple, projected: Projected, kind: str, block: int) -> Attended:
+    """Compute what `attend_edges` does on blocks of rows, without following the edge list.
 
     An utterance's neighbours are its past, itself and its future. Each side is dense over the few blocks that the
     window reaches and knows two relations only; the softmax runs over both sides and the self-loop.
 
     Args:
-      graph: a modality's graph; its nodes "dialogue", "speaker" and "present" are read.
+      graph: a modality's graph; its window, and its edges' "relation" and "mask", are read.
       projected: per node.
       kind: one of SCORES.
-      past: utterances before, or WHOLE_DIALOGUE.
-      future: utterances after, or WHOLE_DIALOGUE.
       block: slots of a block; 0 makes a row one block.
     """
     heads, rows, length, width = projected.value[0].shape
-    past, future = window(past, future, length)
-    blocks = _cut(length, past, future, block)
-    sides = _sides(graph, blocks, rows, past, future)
+    past, slots = graph.globals.past, graph.globals.slots
+    blocks = _cut(length, past, graph.globals.future, block)
+    sides = _sides(graph, blocks, rows)
     scores = [_side_scores(side, blocks, projected, kind) for side in sides]
     own = blocks.own(_self_scores(projected, kind))  # [H, R, c, q]
     peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, [e.max(axis=-1) for e in scores], own))
@@ -224,17 +232,15 @@ def attend_band(graph: GraphsTuple, projected: Projected, kind: str, past: int, 
         message = message + _side_message(side, part, projected)
     message = (message * scale[..., None]).reshape(heads, rows, -1, width)[:, :, :length]
     grid = _grid(sides, [p * scale[..., None] for p in parts], own * scale, past)
-    grid = grid.reshape(rows, -1, past + 1 + future, heads)[:, :length]
+    grid = grid.reshape(rows, -1, slots, heads)[:, :length]
     degree = 1 + sum(side.mask.sum(axis=-1) for side in sides)
     degree = jnp.broadcast_to(degree, own.shape[1:]).reshape(rows, -1)[:, :length]
     entropy = _entropy(grid, degree, axis=2)
-    return Attended(
-        jnp.transpose(message, (1, 2, 0, 3)), grid.reshape(rows * length, past + 1 + future, heads), entropy
-    )
+    return Attended(jnp.transpose(message, (1, 2, 0, 3)), grid.reshape(rows * length, slots, heads), entropy)
 
 
 def _side_scores(side: _Side, blocks: _Blocks, projected: Projected, kind: str) -> Array:
-    """[H, R, c, q, k], MASKED where there is no edge."""
+    """Return a side's scores [H, R, c, q, k], MASKED where there is no edge."""
     if kind == "additive":
         same, other = (
             blocks.own(projected.receiver[r])[..., :, None] + side.take(projected.sender[r])[..., None, :]
@@ -251,7 +257,7 @@ def _side_scores(side: _Side, blocks: _Blocks, projected: Projected, kind: str) 
 
 
 def _self_scores(projected: Projected, kind: str) -> Array:
-    """[H, R, L]."""
+    """Return the scores of the self-loops [H, R, L]."""
     if kind == "additive":
         return nn.leaky_relu(projected.receiver[SELF] + projected.sender[SELF], LEAK)
     e = jnp.broadcast_to(projected.bias[SELF][:, None, None], projected.value[0].shape[:3])
@@ -261,7 +267,7 @@ def _self_scores(projected: Projected, kind: str) -> Array:
 
 
 def _side_message(side: _Side, part: Array, projected: Projected) -> Array:
-    """Unnormalised weights [H, R, c, q, k] -> [H, R, c, q, D/H]."""
+    """Return messages of unnormalised weights [H, R, c, q, k] -> [H, R, c, q, D/H]."""
     if len(projected.value) == 1:
         return jnp.einsum("hrcqk,hrckd->hrcqd", part, side.take(projected.value[0], axis=-2))
     chosen = (jnp.where(side.same, part, 0), jnp.where(side.same, 0, part))
@@ -271,15 +277,15 @@ def _side_message(side: _Side, part: Array, projected: Projected) -> Array:
 
 
 def _grid(sides: Sequence[_Side], weights: Sequence[Array], own: Array, past: int) -> Array:
-    """Weights of the sides [H, R, c, q, k] and of the self-loop [H, R, c, q] -> [R, c, q, W, H] over the window's
-    slots."""
+    """Bring weights to the window's slots: of the sides [H, R, c, q, k] and of the self-loop [H, R, c, q] to
+    [R, c, q, W, H]."""
     grids = [_side_grid(side, w) for side, w in zip(sides, weights, strict=True)]
     grids.insert(1 if past else 0, own[..., None])
     return jnp.moveaxis(jnp.concatenate(grids, axis=-1), 0, -1)
 
 
 def _side_grid(side: _Side, weights: Array) -> Array:
-    """[H, R, c, q, k] -> [H, R, c, q, slots of the side]."""
+    """Bring a side's weights to its slots: [H, R, c, q, k] -> [H, R, c, q, w]."""
     last = weights.shape[-1] - 1
     inside = (side.place >= 0) & (side.place <= last)
     place = jnp.asarray(np.clip(side.place, 0, last))[None, None, None]
@@ -324,8 +330,6 @@ class GraphAttention(nn.Module):
       relation_values: W_r for each relation, or one W for all.
       kernel: "band" or "edges".
       block: slots of a block of the band kernel; 0 for whole rows.
-      past: window, utterances before.
-      future: window, utterances after.
       dropout: rate on the messages, in [0, 1).
       precision: dtype of the projections; softmax, sums of messages and residual connection are float32.
     """
@@ -335,14 +339,12 @@ class GraphAttention(nn.Module):
     relation_values: bool
     kernel: str
     block: int
-    past: int
-    future: int
     dropout: float
     precision: str = "float32"
 
     @nn.compact
     def __call__(self, graph: GraphsTuple, rows: Array, train: bool) -> GraphsTuple:
-        """Updates nodes "hidden" [N, D]; adds edges "attention" [E, H] and nodes "attention_entropy" [N].
+        """Update nodes "hidden" [N, D]; adds edges "attention" [E, H] and nodes "attention_entropy" [N].
 
         Args:
           graph: a modality's graph.
@@ -355,7 +357,7 @@ class GraphAttention(nn.Module):
         if self.kernel == "edges":
             attended = attend_edges(graph, projected, self.score)
         else:
-            attended = attend_band(graph, projected, self.score, self.past, self.future, self.block)
+            attended = attend_band(graph, projected, self.score, self.block)
         message = nn.gelu(attended.message.reshape(x.shape))
         x = x + Dropout(self.dropout)(message, rows, train)
         return graph._replace(
@@ -368,7 +370,7 @@ class GraphAttention(nn.Module):
         )
 
     def _project(self, x: Array) -> Projected:
-        """x [R, L, D] -> what each node contributes to its edges."""
+        """Return what each node contributes to its edges, from x [R, L, D]."""
         width = x.shape[-1] // self.heads
         count = len(RELATIONS)
         made = functools.partial(Contribution, precision=self.precision)
@@ -392,5 +394,5 @@ class GraphAttention(nn.Module):
 
 
 def _slots_inside(x: Array) -> Array:
-    """[R, L, H, D/H] -> [H, R, L, D/H]."""
+    """Transpose [R, L, H, D/H] to [H, R, L, D/H]."""
     return jnp.transpose(x, (2, 0, 1, 3))

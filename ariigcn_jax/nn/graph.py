@@ -1,16 +1,17 @@
-"""Dialogues → packed batches and jraph.GraphsTuples with static shapes. The only module that builds graphs.
+"""Packed batches → jraph.GraphsTuples with static shapes. The only module that builds graphs, and that imports jraph.
 
-It is also the only one that imports jraph, which is no longer developed; what is used of it is tested in graph_test.py.
+jraph is no longer developed; what is used of it is tested in graph_test.py.
 
-Packing (host, numpy): several dialogues share a row of L slots, so that little is computed on padding. The graph of a
-batch (device, traced) follows from the packed rows alone: every node has W = past + 1 + future incoming edge slots, one
-for each place of its window; slots that leave the dialogue are masked. Shapes therefore never depend on the data, and a
-kernel is free to compute the same graph without an edge list (`attention.py`).
+The graph of a batch follows from the packed rows alone: every node has W = past + 1 + future incoming edge slots, one
+for each place of its window; slots that leave the dialogue are masked. Shapes therefore never depend on the data. The
+graph carries its window, and each slot its relation and its mask: both kernels of `attention.py` read them from there.
 """
 
 from __future__ import annotations
 
+import flax.struct
 import jax.numpy as jnp
+import numpy as np
 from jraph import GraphsTuple as GraphsTuple  # what other modules use of it, they take from here
 from jraph import segment_softmax as segment_softmax
 from jraph import segment_sum as segment_sum
@@ -23,8 +24,34 @@ RELATIONS = ("same speaker, past", "other speaker, past", "self", "same speaker,
 WHOLE_DIALOGUE = -1
 
 
+class Window(flax.struct.PyTreeNode):
+    """The edge slots of every node of a graph; plain integers, so that shapes stay static. A graph's `globals`.
+
+    Attributes:
+      past: slots before the self-loop.
+      future: slots behind it.
+    """
+
+    past: int = flax.struct.field(pytree_node=False)
+    future: int = flax.struct.field(pytree_node=False)
+
+    @property
+    def slots(self) -> int:
+        """Return W."""
+        return self.past + 1 + self.future
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Return the place of each slot's sender minus that of the receiver [W]."""
+        return np.arange(-self.past, self.future + 1)
+
+    def places(self, length: int) -> Array:
+        """Return the place of each slot's sender in its row [L, W]; below 0 or from L on where it leaves the row."""
+        return jnp.arange(length)[:, None] + self.offsets  # the length of an exported model's row is a symbol
+
+
 def window(past: int, future: int, length: int) -> tuple[int, int]:
-    """The window in slots: WHOLE_DIALOGUE (complete graph) and anything longer than a row become length - 1."""
+    """Return the window in slots: WHOLE_DIALOGUE (complete graph) and anything longer than a row become length - 1."""
     limit = max(length - 1, 0)
     return (
         limit if past == WHOLE_DIALOGUE else min(past, limit),
@@ -33,8 +60,8 @@ def window(past: int, future: int, length: int) -> tuple[int, int]:
 
 
 def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
-    """The graph over a batch's utterances that all modalities share (paper: speaker relations; window and relations:
-    choice).
+    """Build the graph over a batch's utterances that all modalities share (paper: speaker relations; window and
+    relations: choice).
 
     Edge j -> i for every j within `past` utterances before and `future` after i in the same dialogue, self included.
     Edge slot i * W + w has receiver i and sender i + w - past; slots without such a sender are masked self-loops, so
@@ -47,38 +74,32 @@ def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
 
     Returns:
       A GraphsTuple with nodes {"dialogue", "speaker" [N] int32, "real" [N] bool}, edges {"relation" [E] int32,
-      "mask" [E] bool}, E = N * W, and one graph for each entry of batch.n_node (sizes 0 occur; padding is the last
-      graph of its row).
+      "mask" [E] bool}, E = N * W, the `Window` as globals, and one graph for each entry of batch.n_node (sizes 0 occur;
+      padding is the last graph of its row).
     """
     rows, length = batch.dialogue.shape
-    past, future = window(past, future, length)
-    slots = past + 1 + future
-    slot = jnp.arange(length)[:, None] + jnp.arange(-past, future + 1)[None, :]  # [L, W], the sender's place in its row
-    inside = (slot >= 0) & (slot < length)
-    slot = jnp.clip(slot, 0, length - 1)
-    mask = inside[None] & (batch.dialogue[:, slot] == batch.dialogue[:, :, None])
-    senders = jnp.where(mask, slot[None], jnp.arange(length)[None, :, None])
+    reach = Window(*window(past, future, length))
+    place = reach.places(length)
+    inside = (place >= 0) & (place < length)
+    place = jnp.clip(place, 0, length - 1)
+    mask = inside & (batch.dialogue[:, place] == batch.dialogue[:, :, None])
+    senders = jnp.where(mask, place, jnp.arange(length)[:, None])
     senders = senders + (jnp.arange(rows) * length)[:, None, None]
-    nodes = rows * length
-    same = batch.speaker[:, slot] == batch.speaker[:, :, None]
-    relation = relations(same, jnp.arange(-past, future + 1))
+    nodes, edges = rows * length, rows * length * reach.slots
+    relation = relations(batch.speaker[:, place] == batch.speaker[:, :, None], reach.offsets)
     return GraphsTuple(
-        nodes={
-            "dialogue": batch.dialogue.reshape(nodes),
-            "speaker": batch.speaker.reshape(nodes),
-            "real": batch.real.reshape(nodes),
-        },
-        edges={"relation": relation.reshape(nodes * slots), "mask": mask.reshape(nodes * slots)},
-        senders=senders.reshape(nodes * slots).astype(jnp.int32),
-        receivers=jnp.repeat(jnp.arange(nodes, dtype=jnp.int32), slots, total_repeat_length=nodes * slots),
-        globals=None,
+        nodes={name: getattr(batch, name).reshape(nodes) for name in ("dialogue", "speaker", "real")},
+        edges={"relation": relation.reshape(edges), "mask": mask.reshape(edges)},
+        senders=senders.reshape(edges).astype(jnp.int32),
+        receivers=jnp.repeat(jnp.arange(nodes, dtype=jnp.int32), reach.slots, total_repeat_length=edges),
+        globals=reach,
         n_node=batch.n_node.reshape(-1),
-        n_edge=batch.n_node.reshape(-1) * slots,
+        n_edge=batch.n_node.reshape(-1) * reach.slots,
     )
 
 
-def relations(same_speaker: Array, offset: Array) -> Array:
-    """Index into RELATIONS (choice).
+def relations(same_speaker: Array, offset: np.ndarray) -> Array:
+    """Return indices into RELATIONS (choice).
 
     Args:
       same_speaker: [...] bool, sender and receiver are one speaker.
@@ -92,7 +113,7 @@ def relations(same_speaker: Array, offset: Array) -> Array:
 
 
 def modality_graph(graph: GraphsTuple, hidden: Array, present: Array) -> GraphsTuple:
-    """One modality's graph (paper: one graph per modality): its node vectors, and no edge from a missing utterance.
+    """Return one modality's graph (paper: one graph per modality): its node vectors, no edge from a missing utterance.
 
     Args:
       graph: from `conversation_graph`.

@@ -1,21 +1,31 @@
 """Loss functions: pure array mathematics, one function an equation.
 
-Every function returns one number per utterance (or anchor), or that and how much it counts; none reduces, weighs or
-draws. `objective.py` says which arrays feed which function.
+Every function returns one number per utterance (or anchor), or that and how much it counts; none reduces or draws.
+`terms.py` says which arrays feed which function. Keyword-only arguments are hyper-parameters; their annotation says
+which values are legal.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
+from ariigcn_jax.rules import POSITIVE, RATE, Rule, at_least
 from ariigcn_jax.types import Array
+
+Share = Annotated[float, RATE]
+NonNegative = Annotated[float, at_least(0)]
+Positive = Annotated[float, POSITIVE]
+Cosine = Annotated[float, Rule("lie in [-1, 1]", lambda x: -1 <= x <= 1)]
+CosineDistance = Annotated[float, Rule("lie in [0, 2]", lambda x: 0 <= x <= 2)]
 
 # --- Classification -------------------------------------------------------------------------------------------------
 
 
-def cross_entropy(logits: Array, labels: Array, *, smoothing: float = 0.0) -> Array:
-    """Softmax cross entropy with label smoothing (paper: classification loss; smoothing: choice).
+def cross_entropy(logits: Array, labels: Array, *, smoothing: Share = 0.0) -> Array:
+    """Return the softmax cross entropy with label smoothing (paper: classification loss; smoothing: choice).
 
     Args:
       logits: [..., C].
@@ -30,8 +40,25 @@ def cross_entropy(logits: Array, labels: Array, *, smoothing: float = 0.0) -> Ar
     return -(1 - smoothing) * hit - smoothing * log_p.mean(axis=-1)
 
 
-def focal(logits: Array, labels: Array, *, gamma: float) -> Array:
-    """Focal loss −(1 − p)^γ log p (choice).
+def weighted_cross_entropy(
+    logits: Array, labels: Array, *, smoothing: Share, class_weights: Array
+) -> tuple[Array, Array]:
+    """Return the cross entropy, and how much each utterance counts by its class (choice).
+
+    Args:
+      logits: [..., C].
+      labels: [...] int in [0, C).
+      smoothing: as for `cross_entropy`.
+      class_weights: [C], from the train split.
+
+    Returns:
+      [...] values and [...] weights.
+    """
+    return cross_entropy(logits, labels, smoothing=smoothing), jnp.asarray(class_weights)[labels]
+
+
+def focal(logits: Array, labels: Array, *, gamma: NonNegative) -> Array:
+    """Return the focal loss −(1 − p)^γ log p (choice).
 
     Args:
       logits: [..., C].
@@ -53,17 +80,17 @@ def focal(logits: Array, labels: Array, *, gamma: float) -> Array:
 
 
 def l1(outputs: Array, targets: Array) -> Array:
-    """Absolute error of [..., O], the mean over the outputs: [...]."""
+    """Return the absolute error of [..., O], the mean over the outputs: [...]."""
     return jnp.abs(outputs - targets).mean(axis=-1)
 
 
 def mse(outputs: Array, targets: Array) -> Array:
-    """Squared error of [..., O], the mean over the outputs: [...]."""
+    """Return the squared error of [..., O], the mean over the outputs: [...]."""
     return jnp.square(outputs - targets).mean(axis=-1)
 
 
-def huber(outputs: Array, targets: Array, *, delta: float) -> Array:
-    """Huber loss of [..., O], the mean over the outputs: ½ e² up to |e| = δ, then δ (|e| − ½ δ).
+def huber(outputs: Array, targets: Array, *, delta: Positive) -> Array:
+    """Return the Huber loss of [..., O], the mean over the outputs: ½ e² up to |e| = δ, then δ (|e| − ½ δ).
 
     Args:
       outputs: [..., O].
@@ -82,7 +109,7 @@ def huber(outputs: Array, targets: Array, *, delta: float) -> Array:
 
 
 def bce(logits: Array, targets: Array) -> Array:
-    """Binary cross entropy of logits [..., O] with targets in [0, 1], the mean over the labels: [...]."""
+    """Return the binary cross entropy of logits [..., O], targets in [0, 1], the mean over the labels: [...]."""
     return (jax.nn.softplus(logits) - targets * logits).mean(axis=-1)
 
 
@@ -90,17 +117,17 @@ def bce(logits: Array, targets: Array) -> Array:
 
 
 def bce_discriminator(logits: Array, real: bool) -> Array:
-    """−log D for real, −log(1 − D) for fake logits [...] (paper: adversarial; binary cross entropy: choice)."""
+    """Return −log D for real, −log(1 − D) for fake logits [...] (paper: adversarial; cross entropy: choice)."""
     return jax.nn.softplus(-logits if real else logits)
 
 
 def bce_generator(logits: Array) -> Array:
-    """−log D(fake) for logits [...]: the non-saturating form (choice)."""
+    """Return −log D(fake) for logits [...]: the non-saturating form (choice)."""
     return jax.nn.softplus(-logits)
 
 
 def least_squares_discriminator(logits: Array, real: bool) -> Array:
-    """½ (D − target)² for logits [...], target 1 for real and 0 for fake (choice).
+    """Return ½ (D − target)² for logits [...], target 1 for real and 0 for fake (choice).
 
     References:
       Mao et al., Least Squares Generative Adversarial Networks, 2017.
@@ -109,12 +136,12 @@ def least_squares_discriminator(logits: Array, real: bool) -> Array:
 
 
 def least_squares_generator(logits: Array) -> Array:
-    """½ (D(fake) − 1)² for logits [...] (choice)."""
+    """Return ½ (D(fake) − 1)² for logits [...] (choice)."""
     return 0.5 * jnp.square(logits - 1.0)
 
 
 def hinge_discriminator(logits: Array, real: bool) -> Array:
-    """max(0, 1 − D) for real, max(0, 1 + D) for fake logits [...] (choice).
+    """Return max(0, 1 − D) for real, max(0, 1 + D) for fake logits [...] (choice).
 
     References:
       Lim and Ye, Geometric GAN, 2017.
@@ -123,14 +150,14 @@ def hinge_discriminator(logits: Array, real: bool) -> Array:
 
 
 def hinge_generator(logits: Array) -> Array:
-    """−D(fake) for logits [...] (choice)."""
+    """Return −D(fake) for logits [...] (choice)."""
     return -logits
 
 
 # --- Contrast ---------------------------------------------------------------------------------------------------------
 #
-# Anchors and candidates come with one-hot rows of their classes; a row of zeros counts nowhere. What can be had from
-# sums over classes is had so, and the rest as matrix products: no [A, Q] array of booleans is made.
+# Anchors and candidates come with one-hot rows of their classes; a row of zeros counts nowhere. Sums over classes and
+# matrix products take the place of [A, Q] arrays of booleans, which would cost more than the products.
 
 WITHOUT_PEAK = 0.03  # temperature above which exp((s − 1)/τ) of any cosine is a float32: no maximum needs to be found
 NOWHERE = -1e9  # similarity of what does not count; finite, so that no gradient is NaN
@@ -143,11 +170,12 @@ def supervised_nce(
     candidate_class: Array,
     own: Array,
     *,
-    temperature: float,
-    similarity_margin: float,
+    temperature: Positive,
+    similarity_margin: Cosine,
 ) -> tuple[Array, Array]:
-    """Temperature form: −mean over positives p of log( exp(s_p/τ) / Σ_a exp(s_a/τ) ), s = cosine (paper: contrast;
-    form: choice).
+    """Return the temperature form of contrast (paper: contrast; form: choice).
+
+    It is −mean over positives p of log( exp(s_p/τ) / Σ_a exp(s_a/τ) ), s = cosine.
 
     Positives are candidates of the anchor's class, negatives those of another one; the anchor itself is neither. A
     negative enters the sum with max(s, β): similarity between classes is penalised only above the margin (paper: β).
@@ -179,10 +207,17 @@ def supervised_nce(
 
 
 def mutual_supervised_nce(
-    left: Array, right: Array, left_class: Array, right_class: Array, *, temperature: float, similarity_margin: float
+    left: Array,
+    right: Array,
+    left_class: Array,
+    right_class: Array,
+    *,
+    temperature: Positive,
+    similarity_margin: Cosine,
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """`supervised_nce` of left anchors with right candidates and of right anchors with left candidates, none of which
-    is an anchor itself; the similarities, which are the same ones, are computed once.
+    """Return `supervised_nce` of left anchors with right candidates, and of right anchors with left candidates.
+
+    No candidate is an anchor itself. The similarities are the same both ways and are computed once.
 
     Args:
       left: [A, Z] unit vectors.
@@ -213,7 +248,7 @@ def mutual_supervised_nce(
 def _penalised(
     anchors: Array, candidates: Array, anchor_class: Array, candidate_class: Array, similarity_margin: float
 ) -> Array:
-    """Similarities [A, Q], those of negatives at least the margin."""
+    """Return similarities [A, Q], those of negatives at least the margin."""
     similarity = anchors @ candidates.T
     if similarity_margin <= -1:
         return similarity
@@ -222,18 +257,25 @@ def _penalised(
 
 
 def _nce(total: Array, peak: Array, pulled: tuple[Array, Array], temperature: float) -> tuple[Array, Array]:
-    """The loss and its weight [A] from Σ_a exp((s_a − peak)/τ) [A], the peak, and what `_pulled` returns."""
+    """Return the loss and its weight [A] from Σ_a exp((s_a − peak)/τ) [A], the peak, and what `_pulled` returns."""
     has = pulled[1] > 0
     log_sum = jnp.log(jnp.maximum(total, 1e-30)) + peak / temperature
     return jnp.where(has, log_sum - pulled[0] / temperature, 0), has.astype(total.dtype)
 
 
 def margin(
-    anchors: Array, candidates: Array, anchor_class: Array, candidate_class: Array, own: Array, *, margin: float
+    anchors: Array,
+    candidates: Array,
+    anchor_class: Array,
+    candidate_class: Array,
+    own: Array,
+    *,
+    margin: CosineDistance,
 ) -> tuple[Array, Array]:
-    """Margin form: mean over negatives n of max(0, β + d(i, pos) − d(i, n)), d = 1 − cosine (paper: β; form: choice).
+    """Return the margin form of contrast (paper: β; form: choice).
 
-    d(i, pos) is the anchor's mean distance to its positives. Positives and negatives as in `supervised_nce`.
+    It is the mean over negatives n of max(0, β + d(i, pos) − d(i, n)), d = 1 − cosine; d(i, pos) is the anchor's mean
+    distance to its positives. Positives and negatives are those of `supervised_nce`.
 
     Args:
       anchors: [A, Z] unit vectors.
@@ -259,7 +301,7 @@ def margin(
 def _pulled(
     anchors: Array, candidates: Array, anchor_class: Array, candidate_class: Array, own: Array
 ) -> tuple[Array, Array]:
-    """Mean similarity to the positives [A], and their number [A]."""
+    """Return the mean similarity to the positives [A], and their number [A]."""
     itself = jnp.where(own >= 0, anchor_class.sum(axis=1), 0)
     count = jnp.round(anchor_class @ candidate_class.sum(axis=0) - itself)
     sums = anchor_class @ (candidate_class.T @ candidates)

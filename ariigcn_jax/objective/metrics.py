@@ -1,5 +1,7 @@
-"""Scores: of a classifier from the confusion matrix, so that partial counts may be added first; of sentiment scores and
-of several labels at once."""
+"""Scores of classes, of sentiment, and of several labels at once.
+
+Scores of classes follow from a confusion matrix, so that counts of parts of a split may be added first.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from ariigcn_jax.types import Array
 
 
 def confusion(labels: Array, predictions: Array, weight: Array, num_classes: int) -> Array:
-    """Counts who was taken for what; matrices of parts of a split add up to that of the split.
+    """Count how often each class was taken for each; matrices of parts of a split add up to that of the split.
 
     Args:
       labels: [...] int, the truth in [0, C); any other value (UNLABELED, padding) counts nowhere.
@@ -32,7 +34,7 @@ def confusion(labels: Array, predictions: Array, weight: Array, num_classes: int
 
 
 def scores(confusion: Array) -> dict[str, Array]:
-    """Every score of the protocol from confusion matrices.
+    """Return every score of the protocol from confusion matrices.
 
     What divides by nothing is 0, never NaN: the scores of a class that does not occur, and all scores of an empty
     split. `accuracy` is what this field's papers call weighted accuracy: per-class accuracy averaged with the class
@@ -66,7 +68,7 @@ def scores(confusion: Array) -> dict[str, Array]:
 
 
 def confusion_by_label(targets: Array, predictions: Array, weight: Array) -> Array:
-    """Counts for each of several labels who was taken for what; matrices of parts of a split add up.
+    """Count for each label how often it was decided rightly and wrongly; counts of parts of a split add up.
 
     Args:
       targets: [..., O] 0 or 1, whether the label applies.
@@ -82,8 +84,12 @@ def confusion_by_label(targets: Array, predictions: Array, weight: Array) -> Arr
 
 
 def scores_of_labels(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of each label from [O, 2, 2]: `class_accuracy`, the share of utterances where it is decided rightly,
-    `class_f1` of the label being there, and `support`, how often it is; [O] each. What divides by nothing is 0."""
+    """Return the scores of each label from counts [O, 2, 2].
+
+    Returns:
+      `class_accuracy`, the share of utterances where the label is decided rightly, `class_f1` of the label being there,
+      and `support`, how often it is; [O] each. What divides by nothing is 0.
+    """
     counts = np.asarray(confusion, np.float64)
     hits, support = counts[:, 1, 1], counts[:, 1].sum(axis=1)
     right, total = hits + counts[:, 0, 0], counts.sum(axis=(1, 2))
@@ -95,7 +101,7 @@ def scores_of_labels(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def multilabel_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Scores of several labels at once; a label counts as predicted above a probability of one half.
+    """Return the scores of several labels at once; a label counts as predicted above a probability of one half.
 
     Args:
       probabilities: [n, O].
@@ -119,7 +125,7 @@ def multilabel_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
 
 
 def sentiment_scores(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Scores of sentiment in [-3, 3] as this field reports them.
+    """Return the scores of sentiment in [-3, 3] as this field reports them.
 
     Args:
       predictions: [n], any numbers.
@@ -159,25 +165,25 @@ def _rounded_accuracy(guess: np.ndarray, truth: np.ndarray, most: int) -> float:
 
 
 def _binary(truth: np.ndarray, guess: np.ndarray) -> tuple[float, float]:
-    """Accuracy, and F1 of both classes weighted with their frequency."""
+    """Return the accuracy, and F1 of both classes weighted with their frequency."""
     f1 = [_quotient(2 * (t & g).sum(), t.sum() + g.sum()) for t, g in ((truth, guess), (~truth, ~guess))]
     weighted = f1[0] * truth.sum() + f1[1] * (~truth).sum()
     return float(_quotient((truth == guess).sum(), len(truth))), float(_quotient(weighted, len(truth)))
 
 
 def _quotient(numerator: Any, denominator: Any) -> np.ndarray:
-    """On the host: the quotient, 0 where the denominator is 0."""
+    """Return the quotient on the host, 0 where the denominator is 0."""
     denominator = np.asarray(denominator, np.float64)
     return np.where(denominator == 0, 0.0, numerator / np.where(denominator == 0, 1.0, denominator))
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
-    """Quotient [...], 0 where the denominator is 0; both are counts."""
+    """Return the quotient [...], 0 where the denominator is 0; both are counts."""
     empty = denominator == 0
     return jnp.where(empty, 0.0, numerator / jnp.where(empty, 1.0, denominator))
 
 
 def _mean(values: Array, weight: Array) -> Array:
-    """Weighted mean over the last axis, [..., C] to [...]; 0 where all weights are 0."""
+    """Return the weighted mean over the last axis, [..., C] to [...]; 0 where all weights are 0."""
     weight = weight.astype(jnp.float32)
     return _ratio((values * weight).sum(-1), weight.sum(-1))

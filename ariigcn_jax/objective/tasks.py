@@ -1,35 +1,40 @@
-"""What a model is trained to say: the head, the loss functions that fit it, the metrics, and how an answer is written.
+"""What a model is trained to answer. A task is one object: its losses, metrics, answers and words.
 
     classification  one of C classes of emotion, sentiment, humor, sarcasm, …; softmax
     regression      a sentiment in [-3, 3]; one output, as it is
     multilabel      any number of O labels; a sigmoid for each
 
 The network is the same for all of them, but for the number of its outputs. What only knows classes (the contrasts,
-pictures of the classes) goes by `Corpus.label`, which `corpus.targets` derives for the other tasks (choice): the level
+pictures of the classes) goes by `Corpus.label`, which `data.targets` derives for the other tasks (choice): the level
 of a score, one of seven, and the rarest of an utterance's labels.
+
+To add a task: a class here and an entry in TASKS; an entry of the same name in `data.targets.TARGETS` says how its
+truth is read from a file.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ariigcn_jax.analysis import calibration
 from ariigcn_jax.data.labels import MOST
 from ariigcn_jax.data.targets import joined
 from ariigcn_jax.objective import metrics
-from ariigcn_jax.types import TASK_NAMES, Array, UserError
+from ariigcn_jax.objective.terms import TERMS
+from ariigcn_jax.types import Array, UserError
 
 TINY = 1e-30  # a probability below has the logarithm of this one
+BY_CLASS = ("class_accuracy", "class_f1", "support")
 
 
 class Metric(NamedTuple):
-    """How a score is said.
+    """How a score is written.
 
     Attributes:
       title: in tables.
@@ -42,114 +47,135 @@ class Metric(NamedTuple):
     lower: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
 class Task:
-    """One kind of thing to predict.
+    """One kind of thing to predict; a subclass for each. Answers are [..., O]: probabilities, or values.
 
     Attributes:
-      losses: slot -> functions of `objective.TERMS` that fit.
-      metrics: name -> how it is said; `eval.select` takes one of them.
-      headline: the metrics above the table.
+      losses: functions of `terms.TERMS` that fit, the default first.
+      metrics: name -> how it is written; `eval.select` takes one of them.
+      headline: the metrics above the table; the first is the default of `eval.select`.
       compared: the metrics that studies of many runs compare.
-      read: logits [..., O] -> probabilities, or values [..., O].
-      unread: the inverse of `read`, for classes up to a constant.
-      count: (logits [R, L, O], label [R, L], target [R, L, O] or None, C) -> counts of right and wrong of the labelled
-        utterances; they add up.
-      by_class: counts -> scores of each class or label, on the host; of a classification all scores.
-      overall: (answers [n, O], targets [n, O]) -> the metrics, on the host; None where `by_class` gives them.
+      probabilistic: whether answers are probabilities.
+      exclusive: whether one of C classes is true: counts are then a confusion matrix of them.
+      confidence: what the probability beside an answer is, in words.
     """
 
-    losses: Mapping[str, tuple[str, ...]]
-    metrics: Mapping[str, Metric]
-    headline: tuple[str, ...]
-    compared: tuple[str, ...]
-    read: Callable[[Array], Array]
-    unread: Callable[[Array], Array]
-    count: Callable[[Array, Array, Array | None, int], Array]
-    by_class: Callable[[np.ndarray], dict[str, Any]]
-    overall: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None = None
+    losses: ClassVar[tuple[str, ...]]
+    metrics: ClassVar[Mapping[str, Metric]]
+    headline: ClassVar[tuple[str, ...]]
+    compared: ClassVar[tuple[str, ...]]
+    probabilistic: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
+    confidence: ClassVar[str]
+
+    def decode(self, logits: Array) -> Array:
+        """Return the answers [..., O] of logits [..., O]."""
+        raise NotImplementedError
+
+    def encode(self, answers: Array) -> Array:
+        """Return logits [..., O] that `decode` turns into answers; of classes up to a constant."""
+        raise NotImplementedError
+
+    def count(self, logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
+        """Return counts of right and wrong of the labelled utterances; counts of parts of a split add up.
+
+        Args:
+          logits: [R, L, O].
+          label: [R, L] int; UNLABELED counts nowhere.
+          target: [R, L, O], or None for classes.
+          num_classes: C.
+        """
+        raise NotImplementedError
+
+    def by_class(self, counts: np.ndarray) -> dict[str, Any]:
+        """Return the scores of each class or label, BY_CLASS, from counts; of a classification all scores."""
+        raise NotImplementedError
+
+    def overall(self, answers: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """Return the metrics of answers [n, O] and targets [n, O]; {} where `by_class` gives them."""
+        return {}
 
     def scores(self, counts: np.ndarray, answers: np.ndarray, targets: np.ndarray | None) -> dict[str, Any]:
-        """Every score of a split as numpy, with the counts under `confusion`."""
-        overall = {} if self.overall is None or targets is None else self.overall(answers, targets)
+        """Return every score of a split as numpy, with the counts under `confusion`."""
+        overall = {} if targets is None else self.overall(answers, targets)
         return {**overall, **self.by_class(counts), "confusion": counts}
 
     def better(self, metric: str) -> int:
-        """1 where more of a metric is better, -1 where less is."""
+        """Return 1 where more of a metric is better, -1 where less is."""
         return -1 if self.metrics[metric].lower else 1
 
+    def decisions(self, answers: np.ndarray, label: np.ndarray, targets: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        """Return what calibration is about: probabilities [n', C'] of exclusive cases, and which case is true [n'].
 
-# --- What the tasks do ------------------------------------------------------------------------------------------------
+        Args:
+          answers: [n, O].
+          label: [n] int, negative where there is no truth.
+          targets: [n, O], or None for classes.
+        """
+        return answers, label
 
+    def calibrate(self, answers: np.ndarray, temperature: float) -> np.ndarray:
+        """Return answers [n, O] as they are with logits over a temperature."""
+        return calibration.scale(answers, temperature)
 
-def _same(x: Array) -> Array:
-    return x
+    def words(self, answer: np.ndarray, names: Sequence[str]) -> str:
+        """Return an answer, or a target, [O] in words, given O names."""
+        raise NotImplementedError
 
+    def brief(self, words: str) -> str:
+        """Return what `words` gave, shorter, for a terminal."""
+        return words
 
-def _log(probabilities: Array) -> Array:
-    return jnp.log(jnp.maximum(probabilities, TINY))
+    def counted_names(self, label_names: Sequence[str], target_names: Sequence[str]) -> Sequence[str]:
+        """Return what BY_CLASS is about: the classes, the levels of a score, or the labels."""
+        return label_names
 
-
-def _logit(probabilities: Array) -> Array:
-    return _log(probabilities) - _log(1 - probabilities)
-
-
-def _count_classes(logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
-    labelled = (label >= 0).reshape(-1)
-    predicted = jnp.argmax(logits, axis=-1).reshape(-1)
-    return metrics.confusion(label.reshape(-1), predicted, labelled, num_classes)
-
-
-def _count_levels(logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
-    """Confusion of the seven levels of the score [7, 7]."""
-    predicted = jnp.round(jnp.clip(logits[..., 0], -MOST, MOST)).astype(jnp.int32) + MOST
-    return metrics.confusion(label, predicted, label >= 0, num_classes)
-
-
-def _count_labels(logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
-    assert target is not None
-    return metrics.confusion_by_label(target, logits > 0, label >= 0)
+    def describe(self, names: Sequence[str]) -> str:
+        """Return what a model answers with, given O names."""
+        raise NotImplementedError
 
 
-_class_scores = jax.jit(metrics.scores)
+class Classification(Task):
+    """One of C classes."""
 
-
-def class_scores(confusion: np.ndarray) -> dict[str, Any]:
-    """`metrics.scores` of a confusion matrix [C, C] as numpy."""
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return {name: np.asarray(value) for name, value in _class_scores(jnp.asarray(confusion)).items()}
-
-
-def _level_scores(confusion: np.ndarray) -> dict[str, Any]:
-    found = class_scores(confusion)
-    return {name: found[name] for name in ("class_accuracy", "class_f1", "support")}
-
-
-def _sentiment_scores(answers: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    return metrics.sentiment_scores(answers[:, 0], targets[:, 0])
-
-
-# --- The table of tasks -----------------------------------------------------------------------------------------------
-
-CLASSIFICATION = Task(
-    losses={"emotion": ("cross_entropy", "weighted_cross_entropy", "focal"), "unimodal": ("cross_entropy",)},
-    metrics={
+    losses = ("cross_entropy", "weighted_cross_entropy", "focal")
+    metrics: ClassVar = {
         "weighted_f1": Metric("weighted F1"),
         "accuracy": Metric("accuracy"),
         "weighted_accuracy": Metric("weighted accuracy (= accuracy)"),
         "unweighted_accuracy": Metric("unweighted accuracy"),
         "macro_f1": Metric("macro F1"),
-    },
-    headline=("weighted_f1", "accuracy"),
-    compared=("weighted_f1", "accuracy", "macro_f1", "unweighted_accuracy"),
-    read=jax.nn.softmax,
-    unread=_log,
-    count=_count_classes,
-    by_class=class_scores,
-)
-REGRESSION = Task(
-    losses={"emotion": ("l1", "mse", "huber"), "unimodal": ("l1", "mse", "huber")},
-    metrics={
+    }
+    headline = ("weighted_f1", "accuracy")
+    compared = ("weighted_f1", "accuracy", "macro_f1", "unweighted_accuracy")
+    confidence = "probability of the emotion"
+
+    def decode(self, logits: Array) -> Array:
+        return jax.nn.softmax(logits)
+
+    def encode(self, answers: Array) -> Array:
+        return _log(answers)
+
+    def count(self, logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
+        labelled = (label >= 0).reshape(-1)
+        predicted = jnp.argmax(logits, axis=-1).reshape(-1)
+        return metrics.confusion(label.reshape(-1), predicted, labelled, num_classes)
+
+    def by_class(self, counts: np.ndarray) -> dict[str, Any]:
+        return class_scores(counts)
+
+    def words(self, answer: np.ndarray, names: Sequence[str]) -> str:
+        return names[int(answer.argmax())]
+
+    def describe(self, names: Sequence[str]) -> str:
+        return f"the probability of {len(names)} emotions: {', '.join(names)}"
+
+
+class Regression(Task):
+    """A score in [-3, 3]; its classes are the seven levels that it is rounded to."""
+
+    losses = ("l1", "mse", "huber")
+    metrics: ClassVar = {
         "mae": Metric("mean absolute error", 1.0, lower=True),
         "correlation": Metric("correlation", 1.0),
         "accuracy_7": Metric("accuracy of 7 levels"),
@@ -158,39 +184,125 @@ REGRESSION = Task(
         "f1_2": Metric("F1, positive / negative"),
         "accuracy_2_with_zero": Metric("accuracy, not negative / negative"),
         "f1_2_with_zero": Metric("F1, not negative / negative"),
-    },
-    headline=("mae", "correlation", "accuracy_7"),
-    compared=("mae", "correlation", "accuracy_7", "accuracy_2", "f1_2"),
-    read=_same,
-    unread=_same,
-    count=_count_levels,
-    by_class=_level_scores,
-    overall=_sentiment_scores,
-)
-MULTILABEL = Task(
-    losses={"emotion": ("bce",), "unimodal": ("bce",)},
-    metrics={
+    }
+    headline = ("mae", "correlation", "accuracy_7")
+    compared = ("mae", "correlation", "accuracy_7", "accuracy_2", "f1_2")
+    probabilistic = False
+    confidence = "a score has none"
+
+    def decode(self, logits: Array) -> Array:
+        return logits
+
+    def encode(self, answers: Array) -> Array:
+        return answers
+
+    def count(self, logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
+        """Return the confusion of the seven levels of the score [7, 7]."""
+        predicted = jnp.round(jnp.clip(logits[..., 0], -MOST, MOST)).astype(jnp.int32) + MOST
+        return metrics.confusion(label, predicted, label >= 0, num_classes)
+
+    def by_class(self, counts: np.ndarray) -> dict[str, Any]:
+        found = class_scores(counts)
+        return {name: found[name] for name in BY_CLASS}
+
+    def overall(self, answers: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        return metrics.sentiment_scores(answers[:, 0], targets[:, 0])
+
+    def calibrate(self, answers: np.ndarray, temperature: float) -> np.ndarray:
+        return answers
+
+    def words(self, answer: np.ndarray, names: Sequence[str]) -> str:
+        """Return the score with six significant digits."""
+        return f"{float(answer[0]):.6g}"
+
+    def brief(self, words: str) -> str:
+        """Return the score with three digits after the point."""
+        return f"{float(words):.3f}"
+
+    def describe(self, names: Sequence[str]) -> str:
+        return f"a score, `{names[0]}`, in [-{MOST}, {MOST}]"
+
+
+class Multilabel(Task):
+    """Any number of O labels."""
+
+    losses = ("bce",)
+    metrics: ClassVar = {
         "micro_f1": Metric("micro F1"),
         "macro_f1": Metric("macro F1"),
         "weighted_f1": Metric("weighted F1"),
         "hamming_accuracy": Metric("Hamming accuracy"),
         "exact_accuracy": Metric("all labels right"),
-    },
-    headline=("micro_f1", "macro_f1"),
-    compared=("micro_f1", "macro_f1", "weighted_f1", "hamming_accuracy"),
-    read=jax.nn.sigmoid,
-    unread=_logit,
-    count=_count_labels,
-    by_class=metrics.scores_of_labels,
-    overall=metrics.multilabel_scores,
-)
-TASKS = dict(zip(TASK_NAMES, (CLASSIFICATION, REGRESSION, MULTILABEL), strict=True))
-METRICS = {name: metric for task in TASKS.values() for name, metric in task.metrics.items()}
-BY_CLASS = ("class_accuracy", "class_f1", "support")
+    }
+    headline = ("micro_f1", "macro_f1")
+    compared = ("micro_f1", "macro_f1", "weighted_f1", "hamming_accuracy")
+    exclusive = False
+    confidence = "probability of the most probable label"
+
+    def decode(self, logits: Array) -> Array:
+        return jax.nn.sigmoid(logits)
+
+    def encode(self, answers: Array) -> Array:
+        return _log(answers) - _log(1 - answers)
+
+    def count(self, logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
+        assert target is not None
+        return metrics.confusion_by_label(target, logits > 0, label >= 0)
+
+    def by_class(self, counts: np.ndarray) -> dict[str, Any]:
+        return metrics.scores_of_labels(counts)
+
+    def overall(self, answers: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        return metrics.multilabel_scores(answers, targets)
+
+    def decisions(self, answers: np.ndarray, label: np.ndarray, targets: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        """Return each label as a decision of its own between two cases."""
+        assert targets is not None
+        truth = np.where(label[:, None] >= 0, np.asarray(targets), -1).astype(np.int64)
+        return _two_cases(answers).reshape(-1, 2), truth.reshape(-1)
+
+    def calibrate(self, answers: np.ndarray, temperature: float) -> np.ndarray:
+        return calibration.scale(_two_cases(answers), temperature)[..., 1]
+
+    def words(self, answer: np.ndarray, names: Sequence[str]) -> str:
+        return joined(answer, names)
+
+    def counted_names(self, label_names: Sequence[str], target_names: Sequence[str]) -> Sequence[str]:
+        return target_names
+
+    def describe(self, names: Sequence[str]) -> str:
+        return f"the probability of {len(names)} labels, of which any number may apply: {', '.join(names)}"
+
+
+def _log(probabilities: Array) -> Array:
+    return jnp.log(jnp.maximum(probabilities, TINY))
+
+
+def _two_cases(answers: np.ndarray) -> np.ndarray:
+    """Probabilities that a label does not apply, and that it does: [..., O] -> [..., O, 2]."""
+    return np.stack([1 - answers, answers], axis=-1)
+
+
+_class_scores = jax.jit(metrics.scores)
+
+
+def class_scores(confusion: np.ndarray) -> dict[str, Any]:
+    """Return `metrics.scores` of a confusion matrix [C, C] as numpy."""
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        return {name: np.asarray(value) for name, value in _class_scores(jnp.asarray(confusion)).items()}
+
+
+# --- The table of tasks -----------------------------------------------------------------------------------------------
+
+TASKS: dict[str, Task] = {
+    "classification": Classification(),
+    "regression": Regression(),
+    "multilabel": Multilabel(),
+}
 
 
 def get(name: str) -> Task:
-    """The task of a name.
+    """Return the task of a name.
 
     Raises:
       UserError: there is none of this name.
@@ -200,29 +312,47 @@ def get(name: str) -> Task:
     return TASKS[name]
 
 
+def all_metrics() -> dict[str, Metric]:
+    """Return the metrics of all tasks."""
+    return {name: metric for task in TASKS.values() for name, metric in task.metrics.items()}
+
+
+def options(name: str) -> dict[str, Any]:
+    """Return what the name task_NAME behind a configuration's file sets: dotted key of the config -> value."""
+    task = get(name)
+    functions = {f"losses.{slot}.fn": fitting[0] for slot in TERMS if (fitting := _fitting(slot, task))}
+    return {"data.task": name, **functions, "eval.select": task.headline[0]}
+
+
 def check(name: str, losses: Mapping[str, Mapping[str, Any]], select: str) -> None:
-    """Holds a config's losses and metric against its task.
+    """Hold a config's losses and metric against its task.
 
     Args:
       name: of the task.
-      losses: slot -> options, as for `objective.build`.
+      losses: slot -> options, as for `terms.build`.
       select: metric that chooses the epoch.
 
     Raises:
       UserError: there is no such task, a loss is another task's, or the metric is none of this one's.
     """
     task = get(name)
-    for slot, fit in task.losses.items():
-        function = losses[slot]["fn"]
-        others = {f for other in TASKS.values() for f in other.losses[slot]}
-        if function in others - {*fit} and losses[slot]["weight"]:
+    for slot, loss in losses.items():
+        fit = _fitting(slot, task)
+        others = {function for other in TASKS.values() for function in _fitting(slot, other)}
+        if loss["weight"] and loss["fn"] in others - {*fit}:
             raise UserError(
-                f"losses.{slot}.fn={function} does not fit data.task={name}: choose {' or '.join(fit)}. The name "
+                f"losses.{slot}.fn={loss['fn']} does not fit data.task={name}: choose {' or '.join(fit)}. The name "
                 f"task_{name} behind the configuration's file, as in experiments/own.py:task_{name}, chooses loss and "
                 "metric together."
             )
     if select not in task.metrics:
         raise UserError(f"eval.select={select!r} is no metric of data.task={name}. {_suggest(select, task.metrics)}")
+
+
+def _fitting(slot: str, task: Task) -> list[str]:
+    """Functions of a slot that learn a task's answers; none where the slot learns something else."""
+    answers = slot in TERMS and TERMS[slot].truth == "answer"
+    return [function for function in task.losses if function in TERMS[slot].forms] if answers else []
 
 
 def _suggest(word: str, known: Mapping[str, Any]) -> str:
@@ -234,18 +364,21 @@ def _suggest(word: str, known: Mapping[str, Any]) -> str:
 
 
 def shown(metric: str, mean: float, std: float | None = None) -> str:
-    """A score for people: `64.12 ± 0.31` percent, `0.712 ± 0.004` for what is no percentage; a dash for NaN."""
+    """Return a score for people: `64.12 ± 0.31` percent, `0.712 ± 0.004` for what is no percentage; a dash for NaN."""
     if mean is None or np.isnan(mean):
         return "–"
-    scale = METRICS[metric].scale if metric in METRICS else 100.0
+    scale = _scale(metric)
     digits = 2 if scale == 100 else 3
     return f"{scale * mean:.{digits}f}" + ("" if std is None else f" ± {scale * std:.{digits}f}")
 
 
 def difference(metric: str, mean: float, low: float | None, high: float | None) -> list[str]:
-    """A difference of scores and its interval in points, `+1.20` and `+0.40 to +2.10`, or in the unit of a metric that
-    is no percentage; without an interval a dash."""
-    scale = METRICS[metric].scale if metric in METRICS else 100.0
+    """Return a difference of scores and its interval in words.
+
+    Both are in points, `+1.20` and `+0.40 to +2.10`, or in the unit of a metric that is no percentage; a dash stands
+    where there is no interval.
+    """
+    scale = _scale(metric)
     ends = [mean if x is None else x for x in (low, high)]
     words = [f"{scale * x:+.{2 if scale == 100 else 3}f}".replace("-", "−") for x in (mean, *ends)]
     there = low is not None and not np.isnan(low)
@@ -253,40 +386,10 @@ def difference(metric: str, mean: float, low: float | None, high: float | None) 
 
 
 def difference_unit(metric: str) -> str:
-    """What a difference of scores is in."""
-    return "points" if metric not in METRICS or METRICS[metric].scale == 100 else "the metric's unit"
+    """Return the unit of a difference of scores."""
+    return "points" if _scale(metric) == 100 else "the metric's unit"
 
 
-def said(task: str, names: Sequence[str], answer: np.ndarray) -> str:
-    """An answer, or a truth, in words: a class, a score with six significant digits, or labels.
-
-    Args:
-      task: its name.
-      names: O names.
-      answer: [O], as `Task.read` gives it; or a target.
-    """
-    if task == "regression":
-        return f"{float(answer[0]):.6g}"
-    if task == "multilabel":
-        return joined(answer, names)
-    return names[int(answer.argmax())]
-
-
-def brief(task: str, words: str) -> str:
-    """What `said` gave, for a terminal: a score has three digits after the point."""
-    return f"{float(words):.3f}" if task == "regression" else words
-
-
-def decisions(task: str, answers: np.ndarray, label: np.ndarray, targets: np.ndarray | None) -> tuple[np.ndarray, ...]:
-    """What calibration is about: probabilities [n', C'] of exclusive cases, and which case is true [n'].
-
-    Args:
-      task: one with probabilities; of several labels each is a decision of its own between two cases.
-      answers: [n, O].
-      label: [n] int, negative where there is no truth.
-      targets: [n, O], or None for classes.
-    """
-    if task != "multilabel" or targets is None:
-        return answers, label
-    truth = np.where(label[:, None] >= 0, np.asarray(targets), -1).astype(np.int64)
-    return np.stack([1 - answers, answers], axis=-1).reshape(-1, 2), truth.reshape(-1)
+def _scale(metric: str) -> float:
+    """100 too for a score that is no task's metric, such as that of one class."""
+    return all_metrics().get(metric, Metric(metric)).scale

@@ -1,4 +1,4 @@
-"""What a run found: `results.json` for machines, a table for people, predictions for error analysis."""
+"""Results of a run: `results.json` for machines, a table for people, predictions for error analysis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BEST_TEST_NOTE = (
 
 
 def summarise(per_seed_scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean and spread over seeds, elementwise.
+    """Return mean and spread over seeds, elementwise.
 
     Args:
       per_seed_scores: for each of the S seeds, metric -> a number or an array [...], the same shape for every seed.
@@ -55,7 +55,7 @@ def results(
     members: int = 1,
     cross_validation: bool = False,
 ) -> dict[str, Any]:
-    """The content of results.json.
+    """Return the content of results.json.
 
     Args:
       experiment: its name.
@@ -101,22 +101,22 @@ def results(
 
 
 def which_epoch(results: Mapping[str, Any]) -> str:
-    """The epoch that scores are of, in words; results.json of before there was a choice does not say."""
+    """Return the epoch that scores are of, in words."""
     return "last epoch" if results.get("epoch") == "last" else "epoch chosen on validation"
 
 
 def reported_split(results: Mapping[str, Any]) -> str:
-    """The split of the headline: "test", or "valid" where the test split was left unread."""
+    """Return the split of the headline: "test", or "valid" where the test split was left unread."""
     return "test" if "test" in results else "valid"
 
 
 def task_of(results: Mapping[str, Any]) -> Task:
-    """What a run was trained for; results.json of before there were several tasks does not say."""
+    """Return the task of a run; classification where results.json does not say."""
     return tasks.get(results.get("task", "classification"))
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The results as Markdown that reads well in a terminal too; scores in percent where they are shares.
+    """Return the results as Markdown that reads well in a terminal too; scores in percent where they are shares.
 
     Args:
       results: what `results` returns, or results.json as read again.
@@ -149,13 +149,8 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def answer_names(task: str, label_names: Sequence[str], target_names: Sequence[str]) -> Sequence[str]:
-    """What `class_f1` and the like are about: the classes, the levels of a score, or the labels."""
-    return target_names if task == "multilabel" else label_names
-
-
 def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> Iterator[list[Any]]:
-    """Rows of a predictions file: its header, then one row an utterance in the order of the corpus.
+    """Yield the rows of a predictions file: its header, then one row an utterance in the order of the corpus.
 
     Args:
       corpus: where the utterances come from.
@@ -165,8 +160,8 @@ def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.nd
     Yields:
       split, dialogue_id, utterance_id, speaker, label ("" where unlabeled), prediction, and the probabilities, if any.
     """
-    names = corpus.output_names
-    shown = () if corpus.task == "regression" else names
+    names, task = corpus.output_names, tasks.get(corpus.task)
+    shown = names if task.probabilistic else ()
     utterance = np.asarray(utterance).reshape(-1)
     probabilities = np.asarray(probabilities, np.float64).reshape(len(utterance), len(names))
     speakers = corpus.speaker if corpus.speaker_names is None else corpus.speaker_names
@@ -178,23 +173,23 @@ def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.nd
             yield [
                 *who,
                 truth(corpus, u) or "",
-                tasks.said(corpus.task, names, p),
+                task.words(p, names),
                 *(f"{x:.6f}" for x in p[: len(shown)]),
             ]
 
 
 def truth(corpus: Corpus, u: int) -> str | None:
-    """An utterance's label in words; None where there is none."""
+    """Return an utterance's label in words; None where there is none."""
     label = int(corpus.label[u])
     if label == UNLABELED:
         return None
     if corpus.target is None:
         return corpus.label_names[label]
-    return tasks.said(corpus.task, corpus.target_names, corpus.target[u])
+    return tasks.get(corpus.task).words(corpus.target[u], corpus.target_names)
 
 
 def write_predictions(path: str | Path, corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> Path:
-    """Writes the predictions of one seed as CSV (RFC 4180, UTF-8), atomically.
+    """Write the predictions of one seed as CSV (RFC 4180, UTF-8), atomically.
 
     Args:
       path: the file, one for each seed.
@@ -216,7 +211,7 @@ def _split_block(per_seed: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
 
 
 def number(summary: Mapping[str, Any], metric: str) -> str:
-    """`64.12 ± 0.31` of what `summarise` gives of a metric, in its unit, without the spread where there is one seed."""
+    """Return `64.12 ± 0.31` of what `summarise` gives of a metric, in its unit; without the spread for one seed."""
     return tasks.shown(metric, summary["mean"], summary["std"] if len(summary["per_seed"]) > 1 else None)
 
 
@@ -225,12 +220,12 @@ def _number(block: Mapping[str, Any], metric: str) -> str:
 
 
 def unit(task: Task) -> str:
-    """What a table of a task's metrics is in."""
+    """Return the unit of a table of a task's metrics."""
     return "in %" if all(m.scale == 100 for m in task.metrics.values()) else "shares in %"
 
 
 def _percent(summary: Mapping[str, Any], index: int | None = None) -> str:
-    """`64.12 ± 0.31`, without the spread where there is one seed; of element `index` for a vector."""
+    """Return `64.12 ± 0.31`, without the spread for one seed; of element `index` for a vector."""
     mean, std = (summary[key] if index is None else summary[key][index] for key in ("mean", "std"))
     if mean is None or np.isnan(mean):
         return "–"

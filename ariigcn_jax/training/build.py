@@ -135,7 +135,7 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
         taken = order(split, rows, row_order)
         return evaluate_part(players.model, head, layout[split], num_devices, params, rows, taken)
 
-    boundary = diagnostics.BOUNDARY.get(config.losses.adversarial.fn, 0.0)
+    boundary = next((t.boundary for t in players.terms.values() if t.discriminator), 0.0)
     return Experiment(
         init=_initial(players, config.members, corpus, where["train"], num_devices),
         epoch=parallel.over_devices(epoch, num_devices, donate=(0,)),
@@ -198,7 +198,7 @@ def _count(
     utterance = where[split].utterance[:-1]
     label = np.where(utterance != PADDING, corpus.label[utterance], UNLABELED)
     target = None if corpus.target is None else jnp.asarray(corpus.target[utterance])
-    logits = head.task.unread(jnp.asarray(answers))
+    logits = head.task.encode(jnp.asarray(answers))
     return np.asarray(head.task.count(logits, jnp.asarray(label), target, head.num_classes))
 
 
@@ -226,7 +226,7 @@ def make_model(config: Any, description: Description) -> Model:
     """
     options.check(config, description)
     active = options.active_terms(config, description)
-    further = frozenset().union(*(options.needs(slot, term) for slot, term in active.items()))
+    further = frozenset().union(*(term.needs for term in active.values()))
     return Model(description, FrozenConfigDict(config.model), further)
 
 

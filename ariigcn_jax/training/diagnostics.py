@@ -37,8 +37,6 @@ Measures = dict[str, dict[str, Array]]
 PATIENCE = 5
 EMOTION = "emotion"
 DOMINANT = 0.8
-# The logit above which a discriminator says "real"; least squares has its targets at 0 and 1.
-BOUNDARY = {"least_squares": 0.5}
 
 
 # --- Numbers: pure functions of arrays --------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def evaluate_part(
     def step(_: None, batch: Batch) -> tuple[None, tuple[Array, Array]]:
         outputs: Any = model.apply({"params": params}, batch, False)
         counts = head.task.count(outputs.logits, batch.label, batch.target, head.num_classes)
-        return None, (counts, parallel.all_gather(head.task.read(outputs.logits), axis))
+        return None, (counts, parallel.all_gather(head.task.decode(outputs.logits), axis))
 
     _, (counts, answers) = _over_steps(step, None, rows, order)
     answers = answers[:, : layout.rows].reshape(-1, *answers.shape[2:])

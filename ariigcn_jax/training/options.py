@@ -55,9 +55,8 @@ def check(config: Any, description: Description) -> None:
             "dialogues: set --config.members=5, or --config.data.cross_validation=false."
         )
     tasks.check(config.data.task, config.losses.to_dict(), config.eval.select)
-    active_terms(config, description)
-    adversarial = config.losses.adversarial.weight and config.discriminator.game == "adversarial"
-    if adversarial and config.discriminator.lr > config.optimizer.lr:
+    judged = any(term.discriminator for term in active_terms(config, description).values())
+    if judged and config.discriminator.game == "adversarial" and config.discriminator.lr > config.optimizer.lr:
         raise UserError(
             f"discriminator.lr={config.discriminator.lr} exceeds optimizer.lr={config.optimizer.lr}; "
             "the discriminators would run ahead of the generators. Lower the first or raise the second."
@@ -65,7 +64,7 @@ def check(config: Any, description: Description) -> None:
 
 
 def active_terms(config: Any, description: Description, class_weights: ArrayLike = 1.0) -> dict[str, terms.Term]:
-    """Return the loss terms of a config that have a weight; those of ratings only where the corpus has ratings.
+    """Return the loss terms of a config that have a weight and that the corpus has the truth of.
 
     Args:
       config: as `experiments.base.get_config`.
@@ -75,26 +74,11 @@ def active_terms(config: Any, description: Description, class_weights: ArrayLike
     Raises:
       UserError: a loss that there is not, or no loss with a weight.
     """
-    active = terms.build(config.losses.to_dict(), class_weights)
-    active = {slot: term for slot, term in active.items() if description.ratings or "ratings" not in needs(slot, term)}
+    count, rated = len(description.modalities), description.ratings > 0
+    active = terms.build(config.losses.to_dict(), class_weights, modalities=count, ratings=rated)
     if not active:
         raise UserError("Every loss has the weight 0: nothing would be learnt. Set losses.emotion.weight.")
     return active
-
-
-# To be replaced by `Term.needs`.
-_NEEDS = {
-    "adversarial": frozenset({"generated"}),
-    "iccl": frozenset({"contrast"}),
-    "imcl": frozenset({"contrast"}),
-    "unimodal": frozenset({"unimodal"}),
-    "ratings": frozenset({"ratings"}),
-}
-
-
-def needs(slot: str, term: terms.Term) -> frozenset[str]:
-    """Return the names of the model's further outputs that a term reads."""
-    return getattr(term, "needs", _NEEDS.get(slot, frozenset()))
 
 
 def check_corpus(config: Any, corpus: Corpus) -> None:

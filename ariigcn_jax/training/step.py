@@ -15,7 +15,7 @@ from ariigcn_jax import parallel
 from ariigcn_jax.nn.gan import Discriminators
 from ariigcn_jax.nn.layers import dropout_mask
 from ariigcn_jax.nn.model import Model
-from ariigcn_jax.objective import terms
+from ariigcn_jax.objective import contrast, terms
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Outputs, TrainState
 
 Logs = dict[str, Array]
@@ -122,12 +122,12 @@ def traced_step(
     def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
         real, outputs = players.judge(discriminators, outputs, batch)
         offset = jax.random.randint(jax.random.fold_in(key, jnp.int32(-2)), (), 0, 2**30)  # unused without a sample
-        candidates = terms.other_candidates(outputs, batch, axis, players.contrast_candidates, offset)
+        candidates = contrast.other_candidates(outputs, batch, axis, players.contrast_candidates, offset)
         outputs = outputs.replace(candidates=candidates)
         share, values = terms.total(players.terms, outputs, batch, axis)
         if players.summed and outputs.generated:
             value = terms.discriminator_total(players.terms, real, outputs, batch, axis)
-            share = share + players.terms["adversarial"].weight * value
+            share = share + sum(t.weight for t in players.terms.values() if t.discriminator) * value
             values = {**values, "discriminator": parallel.psum(value, axis)}
         return share, values
 

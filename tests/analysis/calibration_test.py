@@ -39,6 +39,15 @@ def test_error_by_hand():
     np.testing.assert_allclose(bins["accuracy"], [np.nan, np.nan, 1, 0.5])
 
 
+@pytest.mark.parametrize(
+    ("confidence", "place"),
+    [(0.25, 1), (np.nextafter(0.5, 0), 1), (0.5, 2), (np.nextafter(0.75, 0), 2), (0.75, 3), (1, 3)],
+)
+def test_a_confidence_on_an_edge_is_in_the_bin_that_begins_there(confidence, place):
+    p = np.array([[confidence, *[(1 - confidence) / 3] * 3]])
+    assert calibration.reliability(p, np.array([0]), bins=4)["count"].tolist() == np.eye(4, dtype=int)[place].tolist()
+
+
 def test_without_labels_nothing_is_scaled():
     p = np.full((2, 3), 1 / 3)
     assert calibration.fit_temperature(p, np.array([-1, -1])) == 1

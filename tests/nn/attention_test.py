@@ -68,7 +68,7 @@ def kernel(batch, nodes, window, block, kind):
     g, projected = graph_of(batch, *window), laid_out(nodes, kind)
     if block is None:
         return attention.attend_edges(g, projected, kind)
-    return attention.attend_band(g, projected, kind, *window, block)
+    return attention.attend_band(g, projected, kind, block)
 
 
 @functools.partial(builders.jit, static_argnums=(2, 3, 4))
@@ -198,9 +198,7 @@ def test_edges_kernel_is_the_equations(kind, relation_values, past, future):
 
 
 def layer(**options):
-    defaults = dict(
-        heads=HEADS, score="additive", relation_values=True, kernel="edges", block=0, past=2, future=1, dropout=0.0
-    )
+    defaults = dict(heads=HEADS, score="additive", relation_values=True, kernel="edges", block=0, dropout=0.0)
     return attention.GraphAttention(**(defaults | options))
 
 
@@ -277,6 +275,32 @@ def test_layers_kernels_agree(score, relation_values):
     _, params = builders.init(edges, g, batch.row, False)
     params = builders.scattered(params)
     expected, found = (apply(module, params, g, batch.row) for module in (edges, band))
+    np.testing.assert_allclose(found.nodes["hidden"], expected.nodes["hidden"], atol=1e-5)
+    np.testing.assert_allclose(found.edges["attention"], expected.edges["attention"], atol=1e-5)
+
+
+def other_edges(g, change):
+    """A graph with each relation but "self" changed to the other speaker's, or without every third edge between two."""
+    relation, mask = g.edges["relation"], g.edges["mask"]
+    if change == "relations":
+        relation = jnp.array([1, 0, 2, 4, 3])[relation]
+    else:
+        mask = mask & ((jnp.arange(len(mask)) % 3 > 0) | (g.senders == g.receivers))
+    return g._replace(edges={**g.edges, "relation": relation, "mask": mask})
+
+
+@pytest.mark.parametrize("block", [0, 2])
+@pytest.mark.parametrize("change", ["window", "relations", "mask"])
+def test_both_kernels_follow_the_graph_that_they_are_given(change, block):
+    batch = conversations()
+    g = with_hidden(batch)
+    changed = with_hidden(batch, 1, 3) if change == "window" else other_edges(g, change)
+    edges, band = (layer(kernel=name, block=block) for name in ("edges", "band"))
+    params = builders.scattered(builders.init(edges, g, batch.row, False)[1])
+    before, expected, found = (
+        apply(module, params, graph, batch.row) for module, graph in ((band, g), (edges, changed), (band, changed))
+    )
+    assert not np.allclose(expected.nodes["hidden"], before.nodes["hidden"], atol=1e-3)
     np.testing.assert_allclose(found.nodes["hidden"], expected.nodes["hidden"], atol=1e-5)
     np.testing.assert_allclose(found.edges["attention"], expected.edges["attention"], atol=1e-5)
 

@@ -243,6 +243,37 @@ def test_supervised_nce_against_a_loop(labels, temperature, similarity_margin):
     assert_weighted(found, loop_nce(*vectors(labels), *sets(*labels), **options))
 
 
+def exact_nce(positive, negative, temperature):
+    """Value of a positive at one cosine and a negative at another, and its derivatives by both, in Python's numbers."""
+    pull = (negative - positive) / temperature
+    value = pull + math.log1p(math.exp(-pull)) if pull > 0 else math.log1p(math.exp(pull))
+    pushed = 1 / (1 + math.exp(-pull)) if pull > 0 else math.exp(pull) / (1 + math.exp(pull))
+    return value, -pushed / temperature, pushed / temperature
+
+
+@pytest.mark.parametrize("temperature", [0.002, 0.01, losses.WITHOUT_PEAK, 1.001 * losses.WITHOUT_PEAK, 0.05])
+@pytest.mark.parametrize(
+    "cosines", [(1.0, 0.999), (-0.999, -1.0), (-1.0, -0.98), (0.0, 0.03), (1.0, -1.0), (-1.0, 1.0)]
+)
+@pytest.mark.parametrize("mutual", [False, True])
+def test_supervised_nce_is_exact_at_low_temperatures(cosines, temperature, mutual):
+    """Where exp(s / τ) of all candidates is infinite, or none of it is left in float32."""
+    classes = one_hot([0]), one_hot([0, 1])
+
+    def value(cosines):
+        candidates = jnp.stack([cosines, jnp.sqrt(jnp.maximum(1 - jax.lax.stop_gradient(cosines) ** 2, 0))], axis=1)
+        options = dict(temperature=temperature, similarity_margin=-1.0)
+        sides = jnp.array([[1.0, 0.0]]), candidates
+        found = losses.mutual_supervised_nce(*sides, *classes, **options)[0] if mutual else None
+        return (found or nce(*sides, *classes, jnp.array([-1]), **options))[0][0]
+
+    cosines = jnp.array(cosines, jnp.float32)
+    found, gradient = jax.value_and_grad(value)(cosines)
+    expected, *derivatives = exact_nce(*np.float64(cosines), temperature)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5 / temperature)
+    np.testing.assert_allclose(gradient, derivatives, rtol=2e-3, atol=1e-5 / temperature)
+
+
 @pytest.mark.parametrize("temperature", [0.02, 0.05, 0.2])
 @pytest.mark.parametrize("similarity_margin", [-1.0, 0.3])
 def test_mutual_supervised_nce_is_both_ways(temperature, similarity_margin):

@@ -93,9 +93,9 @@ def test_losses_by_hand():
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_answers_can_be_read_back(name):
     task, logits = tasks.get(name), jnp.array([[0.5, -3.0, 2.0], [9.0, 8.0, -1.0]])
-    answers = task.read(logits)
-    np.testing.assert_allclose(task.read(task.unread(answers)), answers, rtol=1e-5)
-    np.testing.assert_array_equal(jnp.isfinite(task.unread(jnp.array([0.0, 1.0]))), True)
+    answers = task.decode(logits)
+    np.testing.assert_allclose(task.decode(task.encode(answers)), answers, rtol=1e-5)
+    np.testing.assert_array_equal(jnp.isfinite(task.encode(jnp.array([0.0, 1.0]))), True)
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_trained_model_answers_in_the_task_s_terms(finished):
     assert predict.table(prediction) and predict.comma_separated(prediction) and predict.jsonl(prediction)
     features = {m: x[0].tolist() for m, x in corpus.features.items()}
     (result,) = model.stream().push({"speaker": corpus.speaker_names[0], "features": features})
-    assert tasks.brief(task, result.emotion) == tasks.brief(task, first.emotion)
+    assert tasks.get(task).brief(result.emotion) == tasks.get(task).brief(first.emotion)
 
 
 def test_exported_model_answers_in_the_task_s_terms(finished, tmp_path):

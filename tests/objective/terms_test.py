@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from ariigcn_jax.nn import gan
-from ariigcn_jax.objective import tasks
+from ariigcn_jax.objective import contrast, tasks
 from ariigcn_jax.objective import terms as objective
 from ariigcn_jax.training import build as building
 from ariigcn_jax.types import UserError
@@ -25,7 +25,7 @@ HYPER = {
     "supervised_nce": {"temperature": 0.3, "similarity_margin": -0.2},
     "margin": {"margin": 0.5},
 }
-ENTRIES = [(slot, name) for slot, forms in objective.TERMS.items() for name in forms]
+ENTRIES = [(slot, name) for slot, (forms, *_) in objective.TERMS.items() for name in forms]
 CLASS_WEIGHTS = np.array([0.5, 2.0, 1.0], np.float32)
 
 
@@ -33,12 +33,16 @@ def options(name, weight=1.0):
     return {"fn": name, "weight": weight, **HYPER.get(name, {})}
 
 
+def built(config):
+    return objective.build(config, CLASS_WEIGHTS, modalities=2, ratings=True)
+
+
 def build(slot, name, weight=1.0):
-    return objective.build({slot: options(name, weight)}, CLASS_WEIGHTS)
+    return built({slot: options(name, weight)})
 
 
 def with_candidates(outputs, batch):
-    return outputs.replace(candidates=objective.contrast_set(outputs, batch, None))
+    return outputs.replace(candidates=contrast.contrast_set(outputs, batch, None))
 
 
 def with_target(batch, outputs):
@@ -188,7 +192,7 @@ def log_softmax(z):
     return z - math.log(sum(math.exp(v) for v in z))
 
 
-@pytest.mark.parametrize("name", tasks.CLASSIFICATION.losses["emotion"])
+@pytest.mark.parametrize("name", tasks.TASKS["classification"].losses)
 def test_emotion_terms_against_a_loop_over_labelled_utterances(name):
     batch = builders.batch([[3, 2], [4]], unlabeled=0.4, seed=1)
     outputs = builders.outputs(batch)
@@ -320,7 +324,7 @@ def test_missing_and_unlabelled_nodes_are_neither_anchors_nor_candidates(slot, f
     text = batch.real.at[0, 6].set(False)
     label = jnp.array([[0, 0, 0, 1, 1, 1, 0, -1, -1, -1]])
     batch = batch.replace(label=label, present={"text": text, "audio": batch.real})
-    terms = objective.build({slot: fn}, CLASS_WEIGHTS)
+    terms = built({slot: fn})
     gradient = jax.grad(lambda o: values(terms, o, batch)[0])(builders.outputs(batch)).contrast
     taught = {m: np.asarray(g).any(axis=-1)[0].tolist() for m, g in gradient.items()}
     assert taught["text"] == [True] * 6 + [False] * 4
@@ -350,9 +354,9 @@ def test_contrast_with_one_modality():
 def test_sampled_candidates_are_every_kth_node_from_the_offset(limit, stride):
     batch = builders.batch([[3, 2], [4]], length=6, missing=0.2)
     outputs = builders.outputs(batch)
-    everyone = objective.contrast_set(outputs, batch, None)
+    everyone = contrast.contrast_set(outputs, batch, None)
     for offset in (0, 5, 11, 12_345):
-        sample = objective.contrast_set(outputs, batch, None, limit, offset)
+        sample = contrast.contrast_set(outputs, batch, None, limit, offset)
         nodes = [(offset + stride * k) % 12 for k in range(12 // stride)] if stride > 1 else list(range(12))
         assert len(nodes) <= limit
         assert sample.own.tolist() == [nodes.index(n) if n in nodes else -1 for n in range(12)]
@@ -361,35 +365,35 @@ def test_sampled_candidates_are_every_kth_node_from_the_offset(limit, stride):
             np.testing.assert_array_equal(sample.classes[m], everyone.classes[m][np.array(nodes)])
 
 
-@pytest.mark.parametrize("slot, fn", [(slot, fn) for slot in ("iccl", "imcl") for fn in objective.TERMS[slot]])
+@pytest.mark.parametrize("slot, fn", [(slot, fn) for slot in ("iccl", "imcl") for fn in objective.TERMS[slot].forms])
 def test_anchors_in_chunks_change_no_value_and_no_gradient(slot, fn, monkeypatch):
     batch = builders.batch([[3, 2], [4]], length=6, missing=0.2)
     outputs = builders.outputs(batch)
 
-    def value(contrast):
-        changed = outputs.replace(contrast=contrast)
-        changed = changed.replace(candidates=objective.contrast_set(changed, batch, None, 6, 1))
+    def value(vectors):
+        changed = outputs.replace(contrast=vectors)
+        changed = changed.replace(candidates=contrast.contrast_set(changed, batch, None, 6, 1))
         return objective.total(build(slot, fn), changed, batch, None)[0]
 
     whole = builders.jit(jax.value_and_grad(value))(outputs.contrast)
     assert "f32[12,6]" in str(jax.make_jaxpr(jax.grad(value))(outputs.contrast))
-    monkeypatch.setattr(objective, "MOST_SIMILARITIES", 32)  # three chunks of the 12 anchors, or of 5 of them
+    monkeypatch.setattr(contrast, "MOST_SIMILARITIES", 32)  # three chunks of the 12 anchors, or of 5 of them
     text = str(jax.make_jaxpr(jax.grad(lambda c: value(c)))(outputs.contrast))
     assert "f32[4,6]" in text and "f32[12,6]" not in text
     chunked = builders.jit(jax.value_and_grad(lambda c: value(c)))(outputs.contrast)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, chunked)
 
 
-@pytest.mark.parametrize("slot, fn", [(slot, fn) for slot in ("iccl", "imcl") for fn in objective.TERMS[slot]])
+@pytest.mark.parametrize("slot, fn", [(slot, fn) for slot in ("iccl", "imcl") for fn in objective.TERMS[slot].forms])
 def test_anchors_are_their_own_candidates_where_none_are_given(slot, fn):
     batch = builders.batch([[3, 2], [4]], length=6, missing=0.2)
     outputs = builders.outputs(batch)
-    assert objective.other_candidates(outputs, batch, None, 0, 0) is None
-    assert objective.other_candidates(outputs, batch, None, 12, 0) is None
-    assert objective.other_candidates(outputs, batch, None, 6, 0) is not None
+    assert contrast.other_candidates(outputs, batch, None, 0, 0) is None
+    assert contrast.other_candidates(outputs, batch, None, 12, 0) is None
+    assert contrast.other_candidates(outputs, batch, None, 6, 0) is not None
 
-    def value(contrast, given):
-        changed = outputs.replace(contrast=contrast)
+    def value(vectors, given):
+        changed = outputs.replace(contrast=vectors)
         changed = with_candidates(changed, batch) if given else changed
         return objective.total(build(slot, fn), changed, batch, None)[0]
 
@@ -432,9 +436,27 @@ def every_slot(**weights):
     return {slot: options(name, weights.get(slot, 1.0)) for slot, name in config.items()}
 
 
+def test_a_term_across_modalities_needs_nothing_of_one_and_ratings_need_a_corpus_that_has_some():
+    several, single = (
+        objective.build(every_slot(), CLASS_WEIGHTS, modalities=count, ratings=count > 1) for count in (2, 1)
+    )
+    assert several["imcl"].needs == several["iccl"].needs == single["iccl"].needs == {"contrast"}
+    assert not single["imcl"].needs and not single["adversarial"].needs and not single["unimodal"].needs
+    assert several["ratings"].needs == {"ratings"} and "ratings" not in single
+
+
+def test_a_discriminator_s_boundary_is_where_its_two_targets_meet():
+    for name, (least, boundary) in {"bce": (-9, 0.0), "least_squares": (-9, 0.5), "hinge": (-1, 0.0)}.items():
+        judge = objective.TERMS["adversarial"].forms[name].discriminator
+        x = jnp.linspace(least, 9, 10) if name == "bce" else boundary + jnp.array([-0.3, 0.3])
+        term = build("adversarial", name)["adversarial"]
+        assert term.boundary == boundary
+        np.testing.assert_array_equal(judge(x, True) < judge(x, False), x > boundary)
+
+
 @pytest.mark.parametrize("removed", objective.TERMS)
 def test_weight_zero_removes_a_term(removed):
-    terms = objective.build(every_slot(**{removed: 0}), CLASS_WEIGHTS)
+    terms = built(every_slot(**{removed: 0}))
     assert set(terms) == set(objective.TERMS) - {removed}
     assert all(term.weight == 1 for term in terms.values())
 
@@ -474,14 +496,14 @@ def test_a_slot_holds_the_hyper_parameters_of_all_its_functions():
     config = {"iccl": {"weight": 1.0, **HYPER["supervised_nce"], **HYPER["margin"]}}
     batch = four()
     outputs = builders.outputs(batch)
-    for name in objective.TERMS["iccl"]:
+    for name in objective.TERMS["iccl"].forms:
         config["iccl"]["fn"] = name
-        found = values(objective.build(config, CLASS_WEIGHTS), outputs, batch)[0]
+        found = values(built(config), outputs, batch)[0]
         assert found == values(build("iccl", name), outputs, batch)[0]
 
 
 def test_the_defaults_can_be_built():
-    terms = objective.build(base.get_config().losses.to_dict(), CLASS_WEIGHTS)
+    terms = built(base.get_config().losses.to_dict())
     assert set(terms) == set(objective.TERMS)
 
 
@@ -500,7 +522,10 @@ def test_the_defaults_can_be_built():
         ({"emotion": {**options("focal"), "class_weights": 1}}, r"losses\.emotion\.class_weights: no function"),
         ({"emotion": {"fn": "focal", "weight": 1.0}}, r"losses\.emotion: focal needs gamma"),
         ({"imcl": {"fn": "supervised_nce", "weight": 0.0}}, "supervised_nce needs similarity_margin, temperature"),
-        ({"iccl": {**options("supervised_nce"), "temperature": 0}}, r"losses\.iccl\.temperature=0 must be > 0"),
+        (
+            {"iccl": {**options("supervised_nce"), "temperature": 0}},
+            r"iccl\.temperature=0 must be a positive number",
+        ),
         ({"imcl": {**options("margin"), "margin": 2.5}}, r"losses\.imcl\.margin=2\.5 must lie in \[0, 2\]"),
         ({"emotion": {**options("cross_entropy"), "smoothing": 1.0}}, r"smoothing=1\.0 must lie in \[0, 1\)"),
         ({"emotion": options("focal", -0.1)}, r"losses\.emotion\.weight=-0\.1: a finite number >= 0"),
@@ -512,7 +537,7 @@ def test_the_defaults_can_be_built():
 )
 def test_build_says_what_is_wrong(config, message):
     with pytest.raises(UserError, match=message):
-        objective.build(config, CLASS_WEIGHTS)
+        built(config)
 
 
 def test_overrides_without_effect_are_refused():

@@ -60,7 +60,9 @@ def test_content_is_json_with_the_promised_keys():
     assert found["selected_epochs"] == [4, 5, 6]
     assert found["seeds"] == [0, 1, 2]
     assert (
-        found["test"].keys() == {*tasks.CLASSIFICATION.metrics, *tasks.BY_CLASS, "confusion"} == found["valid"].keys()
+        found["test"].keys()
+        == {*tasks.get("classification").metrics, *tasks.BY_CLASS, "confusion"}
+        == found["valid"].keys()
     )
     assert found["test"]["accuracy"]["mean"] == pytest.approx(0.6)
     assert found["test"]["accuracy"]["std"] == pytest.approx(0.1)

@@ -16,7 +16,7 @@ import pytest
 
 import ariigcn_jax
 from ariigcn_jax.inference import model_card
-from ariigcn_jax.runs import results, runner
+from ariigcn_jax.runs import outcome, results, runner
 from ariigcn_jax.runs.workdir import WorkDir
 from ariigcn_jax.training import build, seeds, step
 from ariigcn_jax.training import epoch as epochs
@@ -228,7 +228,7 @@ def test_earliest_of_equals_is_kept_for_each_seed(kind):
     )
     for epoch, scores in enumerate([[0.0, 0.3], [0.7, 0.3], [0.7, float("nan")], [0.4, 0.8]], start=1):
         progress.states = both.place(states_with(epoch, -epoch))
-        runner._choose(both, progress, epoch, np.array(scores, np.float64))  # 0.7 is more than its float32
+        progress.choose(both, epoch, np.array(scores, np.float64))  # 0.7 is more than its float32
     assert progress.best_epoch.tolist() == [2, 4]
     assert both.host(progress.best)["w"].tolist() == [[2], [-4]]
 
@@ -247,7 +247,7 @@ def test_no_epoch_before_the_first_allowed_one_is_chosen(first, chosen):
     progress = runner.Progress(0, states[0], alone.weights(states[0]), np.zeros(1, np.int32), np.array([-1.0]))
     for epoch, score in enumerate([0.5, 0.9, 0.3, 0.4], start=1):
         progress.states = states[epoch]
-        runner._choose(alone, progress, epoch, np.array([score]), min(first, 4))
+        progress.choose(alone, epoch, np.array([score]), min(first, 4))
         assert progress.best_epoch[0] >= min(epoch, first, 4)  # a run that is stopped has something trained
     assert (progress.best_epoch[0], float(progress.best[0]["w"][0])) == (chosen, chosen)
 
@@ -531,8 +531,8 @@ def test_answers_that_are_not_finite_stop_the_report_and_name_the_dialogue():
     index = {"test": SimpleNamespace(utterance=np.concatenate([where[0], where[0]]))}  # the last row pads
     one = SimpleNamespace(experiment=SimpleNamespace(index=index), numbers=range(3, 4))
     answers = np.full((1, 1, 4, 3), 0.3)
-    runner._check_answers(one, corpus, {"test": {"probabilities": answers}})
+    outcome.check_answers(one, corpus, {"test": {"probabilities": answers}})
     answers[0, 0, 1, 2] = np.nan
     name = corpus.dialogue_ids[corpus.dialogue[where[0, 0, 1]]]
     with pytest.raises(UserError, match=rf"seed 3\) answers 1 dialogue\(s\) of the split test with NaN.*{name}"):
-        runner._check_answers(one, corpus, {"test": {"probabilities": answers}})
+        outcome.check_answers(one, corpus, {"test": {"probabilities": answers}})

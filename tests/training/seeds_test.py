@@ -3,6 +3,7 @@ way on forced host devices."""
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from ariigcn_jax import parallel
 from ariigcn_jax.runs import runner
 from ariigcn_jax.training import seeds
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import PADDING, UserError
 from experiments import run
 from tests.parallel_test import DEVICES, config_for
 from tests.support.runs import on_devices
@@ -25,6 +26,31 @@ CHANGES = {  # way → the way in which it goes on after an epoch, where that is
     "vmap, devices": "devices",
     "devices, threads": "threads",
 }
+
+
+# --- Members ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_validation_answer_is_the_one_member_s_that_left_the_utterance_out(split):
+    """Two seeds of three members, two rows of two slots, the last of them empty, and the row that pads."""
+    utterance = np.array([[2, 0], [1, PADDING], [PADDING, PADDING]])
+    answers = np.arange(2 * 3 * 2 * 2, dtype=np.float32).reshape(6, 2, 2, 1)
+    experiment = SimpleNamespace(
+        index={name: SimpleNamespace(utterance=utterance) for name in ("valid", "test")},
+        count=lambda split, mine: mine.sum(axis=(0, 1)),
+    )
+    inner = SimpleNamespace(
+        way="", numbers=range(6), experiment=experiment, evaluate=lambda split, params: {"probabilities": answers}
+    )
+    fold = np.array([1, 2, 0, -1])  # of each utterance, the member that leaves it out
+    found = seeds.Members(inner, range(2), fold).evaluate(split, None)
+    apart = answers.reshape(2, 3, 2, 2, 1)
+    expected = apart.mean(axis=1)
+    if split == "valid":
+        expected = np.stack([np.stack([[of[0, 0, 0], of[1, 0, 1]], [of[2, 1, 0], of[0, 1, 1]]]) for of in apart])
+    np.testing.assert_array_equal(found["probabilities"], expected)
+    np.testing.assert_array_equal(found["confusion"], expected.sum(axis=(1, 2)))
 
 
 # --- The other process ------------------------------------------------------------------------------------------------

@@ -72,12 +72,12 @@ def _percent(values: Sequence[float] | np.ndarray, metric: str = "") -> str:
 
 
 def _title(metric: str) -> str:
-    return tasks.METRICS[metric].title if metric in tasks.METRICS else metric
+    return tasks.all_metrics()[metric].title if metric in tasks.all_metrics() else metric
 
 
 def _axis(metric: str) -> tuple[float, str]:
     """What a metric is multiplied by, and what its axis says behind a number."""
-    scale = tasks.METRICS[metric].scale if metric in tasks.METRICS else 100
+    scale = tasks.all_metrics()[metric].scale if metric in tasks.all_metrics() else 100
     return scale, " %" if scale == 100 else ""
 
 
@@ -183,7 +183,7 @@ def confusions(runs: Sequence[Run]) -> str:
     for run in runs:
         if not run.results:
             continue
-        if run.results.get("task") == "multilabel":  # no class is taken for another
+        if not results.task_of(run.results).exclusive:  # no class is taken for another
             charts.append(page.paragraph(f"{run.name}: several labels at once have no confusion matrix.", "quiet"))
             continue
         counts = np.asarray(run.scores["confusion"], float).mean(axis=0)
@@ -429,8 +429,8 @@ def folds(studies: Sequence[Study]) -> str:
         for row in study.content["rows"]:
             by_fold.setdefault(row["fold"], {})[row["score"]] = row
         named = next(iter(by_fold.values()))
-        metrics = [select, *(score for score in named if score in tasks.METRICS and score != select)]
-        by_class = [score for score in named if score not in tasks.METRICS]
+        metrics = [select, *(score for score in named if score in tasks.all_metrics() and score != select)]
+        by_class = [score for score in named if score not in tasks.all_metrics()]
         words = (
             f"{_over_seeds(seeds)}. Each fold is tested by models that were trained on the others, and counts the same "
             "in their mean, which is taken seed by seed."
@@ -512,7 +512,7 @@ def _curves_of(study: Study, rows: Sequence[Mapping[str, Any]], label: str, sele
 
 
 def _settings(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], select: str) -> str:
-    sign = -1 if select in tasks.METRICS and tasks.METRICS[select].lower else 1
+    sign = -1 if select in tasks.all_metrics() and tasks.all_metrics()[select].lower else 1
     ordered = sorted(rows, key=lambda row: -sign * row["valid"][select]["mean"])
     cells = [
         [

@@ -151,7 +151,8 @@ def _are_turns(dialogues: np.ndarray, ids: Sequence[str]) -> bool:
 
 
 def _read_labels(fields: Fields, values: list[Any], column: str, label: str, task: str, size: int) -> None:
-    if task == "multilabel":
+    target = targets.of(task)
+    if target and target.several:
         if any(isinstance(v, np.ndarray) for v in values):
             _read_column(fields, values, column, size)
             fields.arrays[label] = fields.arrays.pop(column)
@@ -159,9 +160,9 @@ def _read_labels(fields: Fields, values: list[Any], column: str, label: str, tas
         # a list of labels, which may be empty, is their set
         values = [targets.APART.join(map(str, v)) or targets.NONE if isinstance(v, list) else v for v in values]
     cells = [word.strip() for word in _as_texts(fields, values, column)]
-    if task != "classification":
+    if target is not None:
         try:
-            fields.arrays[label], names = targets.parsed(cells, task)
+            fields.arrays[label], names = target.parse(cells)
         except UserError as error:
             raise UserError(f"{fields.path}: `{column}`: {error}") from None
         if names:

@@ -263,7 +263,7 @@ def _read_columns(fields: Fields, columns: dict[str, list[str]], schema: Mapping
 def _read_target(fields: Fields, name: str, cells: list[str], target: Mapping[str, Any]) -> Target:
     if "classes" not in target:
         try:
-            return truths.parsed(cells, "multilabel" if "labels" in target else "regression", target.get("labels"))
+            return (truths.LABELS if "labels" in target else truths.SCORE).parse(cells, target.get("labels"))
         except UserError as error:
             raise fields.refusal(name, str(error).rstrip("."), "Correct it") from None
     number = {c: i for i, c in enumerate(target["classes"])} | {"": UNLABELED}
@@ -277,10 +277,11 @@ def _read_target(fields: Fields, name: str, cells: list[str], target: Mapping[st
 
 
 def _truth(corpus: Corpus) -> Target:
-    if corpus.target is None:
+    target = truths.of(corpus.task)
+    if target is None or corpus.target is None:
         return corpus.label, corpus.label_names
     known = np.where((corpus.label >= 0)[:, None], corpus.target, np.nan)
-    return (known[:, 0], ()) if corpus.task == "regression" else (known, corpus.target_names)
+    return target.column(known, corpus.target_names)
 
 
 def _target(values: np.ndarray, names: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:

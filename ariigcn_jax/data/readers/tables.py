@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ariigcn_jax.data import targets
 from ariigcn_jax.data.fields import Fields, count, is_named_like_a_modality
 from ariigcn_jax.data.readers import arrow, columns, text
 from ariigcn_jax.data.values import is_number, kind, short
@@ -89,7 +90,8 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
 def _read(place: Path, tables: dict[str, list[Path]], label: str, task: str) -> Fields:
     import pandas as pd
 
-    several = label if task == "multilabel" else ""
+    target = targets.of(task)
+    several = label if target and target.several else ""
     frames, notes = [], []
     for split, path in ((split, path) for split, paths in tables.items() for path in paths):
         part, found = frame(path, several)

@@ -1,0 +1,209 @@
+"""What a run leaves behind: scores, calibration, speed, predictions, pictures and the table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ariigcn_jax import parallel
+from ariigcn_jax.analysis import calibration
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs import divergence, figures, results
+from ariigcn_jax.runs.progress import Progress, Run
+from ariigcn_jax.runs.workdir import json_safe
+from ariigcn_jax.training.seeds import Seeds
+from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
+
+TABLE = "results.md"
+Outcome = Mapping[str, Mapping[str, np.ndarray]]  # split -> what `Seeds.evaluate` gives
+
+
+class Answers(NamedTuple):
+    """What a seed's model answered, of all splits.
+
+    Attributes:
+      utterance: [n] int, number of the utterance in the corpus.
+      values: [n, O], as trained.
+    """
+
+    utterance: np.ndarray
+    values: np.ndarray
+
+    def decisions(self, corpus: Corpus, split: str) -> tuple[np.ndarray, ...]:
+        """Return the `Task.decisions` of a split."""
+        chosen = corpus.split[self.utterance] == split
+        utterance = self.utterance[chosen]
+        target = None if corpus.target is None else corpus.target[utterance]
+        return tasks.get(corpus.task).decisions(self.values[chosen], corpus.label[utterance], target)
+
+
+class Clock(NamedTuple):
+    """How long what took.
+
+    Attributes:
+      started: when the run did, by time.perf_counter.
+      first: epochs done by earlier starts.
+      seconds: spent compiling, training, evaluating, …, by this start.
+    """
+
+    started: float
+    first: int
+    seconds: Mapping[str, float]
+
+
+def write(run: Run, progress: Progress, clock: Clock) -> dict[str, Any]:
+    """Read the test split, once and if at all, from the chosen epochs; write all but results.json.
+
+    Returns:
+      The content of results.json; {} on all but the first process.
+
+    Raises:
+      UserError: an answer is not finite.
+    """
+    config, corpus, seeds = run.config, run.corpus, run.seeds
+    there = [s for s in SPLITS if np.any(corpus.split == s)]
+    outcome = {s: seeds.evaluate(s, progress.best) for s in there if s != "test" or config.eval.test}
+    check_answers(seeds, corpus, outcome)
+    if not parallel.is_first():
+        return {}
+    rows = run.directory.read_metrics()
+    answers = [_answers(seeds, outcome, index) for index in range(len(seeds.numbers))]
+    temperatures = [temperature(corpus, of_seed) for of_seed in answers]
+    content = {**_scores(run, progress, clock, outcome, rows), "temperature": temperatures}
+    if run.task.probabilistic:
+        measured = {s: _calibration(corpus, answers, temperatures, s) for s in outcome if s != "train"}
+        content["calibration_error"] = {split: error for split, (error, _) in measured.items()}
+        content["reliability"] = {split: bins for split, (_, bins) in measured.items()}
+    content["speed"] = _speed(run, len(rows) - clock.first, clock.seconds)
+    for number, of_seed, t in zip(seeds.numbers, answers, temperatures, strict=True):
+        path = run.directory.path / "predictions" / f"seed_{number}.csv"
+        results.write_predictions(path, corpus, of_seed.utterance, run.task.calibrate(of_seed.values, t))
+    _write_pictures(run, content, rows)
+    run.directory.write_text(TABLE, results.table(content))
+    return content
+
+
+def unanswered(seeds: Seeds, split: str, outcome: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return where an utterance is, and the seed's answer to it is not finite: [S, rows, L] bool."""
+    there = seeds.experiment.index[split].utterance[:-1] != PADDING
+    return there & ~np.isfinite(outcome["probabilities"]).all(axis=-1)
+
+
+def check_answers(seeds: Seeds, corpus: Corpus, outcome: Outcome) -> None:
+    """Raise a UserError where an answer that results would come from is not finite; names the dialogues."""
+    for split, given in outcome.items():
+        bad = unanswered(seeds, split, given)
+        if bad.any():
+            utterances = seeds.experiment.index[split].utterance[:-1][bad.any(axis=0)]
+            names = [corpus.dialogue_ids[d] for d in np.unique(corpus.dialogue[utterances])]
+            seed = seeds.numbers[int(np.flatnonzero(bad.any(axis=(1, 2)))[0])]
+            raise UserError(
+                f"The trained model (seed {seed}) answers {len(names)} dialogue(s) of the split {split} with NaN or "
+                f"infinity: {divergence.listed(names)}. Look at their features (python -m tools.prepare inspect); "
+                "results are not written, checkpoints are."
+            )
+
+
+def temperature(corpus: Corpus, answers: Answers) -> float:
+    """Return the temperature fitted on the validation split; 1 for a task without probabilities."""
+    if not tasks.get(corpus.task).probabilistic:
+        return 1.0
+    return calibration.fit_temperature(*answers.decisions(corpus, "valid"))
+
+
+def _answers(seeds: Seeds, outcome: Outcome, seed: int) -> Answers:
+    parts = [(seeds.experiment.index[s].utterance[:-1], given["probabilities"][seed]) for s, given in outcome.items()]
+    utterance = np.concatenate([u.reshape(-1) for u, _ in parts])
+    values = np.concatenate([p.reshape(-1, p.shape[-1]) for _, p in parts])
+    return Answers(utterance[utterance != PADDING], values[utterance != PADDING])
+
+
+def _scores(
+    run: Run, progress: Progress, clock: Clock, outcome: Outcome, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    config, corpus, seeds = run.config, run.corpus, run.seeds
+    tested = "test" in outcome and corpus.labelled("test").any()
+    best_epochs, best_test = _best_test(run, rows) if config.eval.report_best_test else (None, None)
+    return results.results(
+        experiment=config.experiment,
+        task=corpus.task,
+        label_names=run.task.counted_names(corpus.label_names, corpus.target_names),
+        seeds=list(seeds.numbers),
+        select=config.eval.select,
+        epoch=config.eval.epoch,
+        members=seeds.members,
+        cross_validation=corpus.part is not None,
+        selected_epochs=progress.best_epoch.tolist(),
+        valid=run.scores("valid", outcome["valid"]),
+        test=run.scores("test", outcome["test"]) if tested else None,
+        seconds={
+            **clock.seconds,
+            "epoch_mean": float(np.mean([r["seconds"] for r in rows])),
+            "total": time.perf_counter() - clock.started,
+        },
+        best_test=best_test,
+        best_test_epochs=best_epochs,
+    )
+
+
+def _best_test(run: Run, rows: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, Any]]]:
+    """Each seed's best epoch on test by the same metric, and its scores."""
+    values = np.array([np.atleast_1d(r["test"][run.config.eval.select]) for r in rows])
+    chosen = (run.sign * values).argmax(axis=0)
+    scores = []
+    for s, r in enumerate(chosen):
+        test = rows[r]["test"]
+        kept = {k: np.asarray(v) if len(run.seeds.numbers) == 1 else np.asarray(v)[s] for k, v in test.items()}
+        counts = kept.pop("confusion").astype(np.int32)
+        scores.append({**kept, **run.task.by_class(counts), "confusion": counts})
+    return [rows[r]["epoch"] for r in chosen], scores
+
+
+def _speed(run: Run, epochs: int, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Nodes (utterances x modalities) trained per second, all seeds together, and the share of the epochs' time outside
+    compiled code; both of the `epochs` that this start trained."""
+    config, corpus, layout = run.config, run.corpus, run.seeds.experiment.layout["train"]
+    nodes = int(corpus.training.sum()) * len(corpus.modalities)
+    inside = seconds["train"] + seconds["evaluate"] + seconds["diagnose"]
+    trained = nodes * config.num_seeds * (config.members if corpus.part is None else config.members - 1) * epochs
+    return {
+        "nodes_per_epoch": nodes,
+        "slots_per_epoch": layout.steps * layout.rows * layout.length * len(corpus.modalities),
+        "nodes_per_second": trained / seconds["train"] if seconds["train"] else 0.0,
+        "share_outside_compiled": 1 - inside / seconds["loop"] if seconds["loop"] else 0.0,
+    }
+
+
+def _calibration(
+    corpus: Corpus, answers: Sequence[Answers], temperatures: Sequence[float], split: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of a split as trained ("before") and with the temperature ("after"): the expected calibration error, and
+    `calibration.reliability` of all seeds together."""
+    found = [of_seed.decisions(corpus, split) for of_seed in answers]
+    labels = [label for _, label in found]
+    cases = {
+        "before": [np.asarray(p) for p, _ in found],
+        "after": [calibration.scale(p, t) for (p, _), t in zip(found, temperatures, strict=True)],
+    }
+    error = calibration.expected_calibration_error
+    errors = [{when: error(p[s], label) for when, p in cases.items()} for s, label in enumerate(labels)]
+    every = np.concatenate(labels)
+    bins = {when: calibration.reliability(np.concatenate(p), every) for when, p in cases.items()}
+    return results.summarise(errors), json_safe(bins)
+
+
+def _write_pictures(run: Run, content: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    directory, select = run.directory, run.config.eval.select
+    curves = figures.training_curves(rows, select, selected_epochs=content["selected_epochs"])
+    directory.write_bytes("training_curves.png", curves)
+    split = results.reported_split(content)
+    confusion = np.asarray(content[split]["confusion"])
+    title = f"{run.config.experiment}, {split}, {results.which_epoch(content)}"
+    draw = figures.confusion_matrix if run.task.exclusive else figures.label_counts
+    directory.write_bytes("confusion_matrix.png", draw(confusion, content["label_names"], title))
+    if "reliability" in content:
+        errors = {when: summary["mean"] for when, summary in content["calibration_error"][split].items()}
+        directory.write_bytes("reliability.png", figures.reliability(content["reliability"][split], errors, title))
