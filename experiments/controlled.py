@@ -1,63 +1,65 @@
-"""Controlled checks on generated conversations, whose truth is known: when ICCL, IMCL and TGAN help, when they do not,
-and where they break.
+"""Train on generated conversations with known properties: when ICCL, IMCL and TGAN help, and when they do not.
 
     python -m experiments.controlled --studies=iccl_separation,imcl_rotation --seeds=3 --workdir=runs/controlled
     python -m experiments.controlled --workdir=runs/controlled
 
-A study varies one property of the conversations and trains a small model with one auxiliary loss and without it:
+A study varies one property of the conversations and trains a small model without and with one auxiliary loss:
 
 {studies}
 
-What comes out below --workdir: controlled.md, .csv and .png; what is in controlled.jsonl is not trained again. Numbers
-are of the test split: the weighted F1; how far classes lie apart (silhouette and inter- over intra-class distance),
-in the features as given and in the graph's output, inside each modality and, "across", with all modalities' vectors in
-one space; and the gap between modalities (MMD²), also of the codes that TGAN works on; and, with the loss, all of
-these in the space of its projections, where ICCL and IMCL pull. Each seed draws conversations of its own, so intervals
-tell of other conversations too. Model and training are small and fixed (`model_config`): differences count here, not
-scores.
+The work directory gets controlled.md, .csv and .png; what is in its controlled.jsonl is not trained again. Values are
+measured on the test split: the weighted F1; how far classes lie apart (silhouette and inter- over intra-class
+distance) inside each modality and, "across", with the vectors of all modalities in one space; and the gap between
+modalities (MMD²). All are measured in the features as given, in the graph's output and, with ICCL or IMCL, in the
+space of their projections; the gap also in the codes that TGAN works on. Each seed draws its own conversations, so
+intervals cover other conversations too. Model and training are small and fixed (`model_config`): only differences
+count here, not scores.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import importlib.util
-import io
 import json
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
-from ariigcn_jax import data as corpora
+from ariigcn_jax import data
 from ariigcn_jax.analysis import statistics
-from ariigcn_jax.types import Batch, Corpus, Outputs, UserError
+from ariigcn_jax.data import normalisation
+from ariigcn_jax.files import write_atomically
+from ariigcn_jax.runs import compilation, figures, tables
+from ariigcn_jax.types import Corpus, Outputs, UserError
+from experiments import base
 from experiments.command import call
 
-# All dialogues and features are equally long, so that all corpora have the same shapes and a model is compiled once for
-# all of them. Each modality shows all classes unless a study says otherwise.
+# All dialogues and features have the same shapes, so a model is compiled once for all corpora of a study. Each modality
+# shows all classes unless a study varies that.
 SHAPES = dict(dialogues=120, utterances=(8, 8), valid=0.05, test=0.45, widths=dict(text=16, audio=16))
 CONVERSATIONS = dict(**SHAPES, classes=4, separation=1.5, imbalance=0.0, shared=1.0)
-# Views of one space: what makes modalities unlike each other is then what a study says, and nothing else.
+# Modalities are views of one space, so that they differ only by what a study varies.
 ONE_SPACE = dict(common=True, warp=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """One property varied, one loss switched.
+    """Say which property of the conversations is varied, and which loss is added.
 
     Attributes:
       slot: of the loss, in config.losses.
-      weight: of the loss where it is on.
-      vary: keyword of corpus.generate.
+      weight: of the loss where it is added.
+      vary: keyword of `data.generate`.
       values: of the keyword.
       fixed: further keywords.
-      standardised: whether features are, as in every run; it takes a displacement out.
+      standardised: whether features are standardised, as in every run; that removes a displacement.
     """
 
     slot: str
@@ -87,14 +89,12 @@ TITLES = dict(zip(MEASURES, ("silhouette", "inter / intra", "silhouette across",
 BEFORE = {f"features {name}": f"features: {TITLES[name]}" for name in MEASURES}
 SHOWN = {"f1": "weighted F1", **{f"hidden {name}": TITLES[name] for name in MEASURES}}
 SHOWN["codes modality gap"] = "codes: gap, MMD²"
-AFTER = {f"contrast {name}": f"contrast space: {TITLES[name]}" for name in MEASURES}  # which is there with a contrast
+AFTER = {f"contrast {name}": f"contrast space: {TITLES[name]}" for name in MEASURES}  # with ICCL or IMCL
 KEPT = "controlled.jsonl"
 
 
 def model_config(study: Study, on: bool) -> Any:
-    """The small model's config: one graph layer, no loss but the emotions' and, where it is `on`, the study's."""
-    from experiments import base
-
+    """Return the small model's config: one graph layer, the emotion loss and, where it is `on`, the study's loss."""
     config = base.get_config()
     config.update_from_flattened_dict(
         {
@@ -120,127 +120,97 @@ def model_config(study: Study, on: bool) -> Any:
     return config.lock()
 
 
-def conversations_keywords(study: Study, value: Any) -> dict[str, Any]:
-    """What corpus.generate takes for the study at one value."""
+def keywords(study: Study, value: Any) -> dict[str, Any]:
+    """Return what `data.generate` takes for the study at one value."""
     return {**CONVERSATIONS, **study.fixed, study.vary: value}
 
 
 def conversations(study: Study, value: Any, seed: int) -> Corpus:
-    """The study's corpus at one value; each seed draws conversations of its own."""
-    corpus = corpora.generate(**conversations_keywords(study, value), seed=seed)
-    if not study.standardised:
-        return corpus
-    return corpora.normalisation.apply(corpus, corpora.normalisation.fit(corpus))
+    """Generate the study's corpus at one value."""
+    corpus = data.generate(**keywords(study, value), seed=seed)
+    return normalisation.apply(corpus, normalisation.fit(corpus)) if study.standardised else corpus
 
 
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """A small model, compiled once and then trained on every corpus whose arrays have the same shapes.
+def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, float]]:
+    """Compile a config once for all corpora of one shape.
 
-    Attributes:
-      experiment: of the config on the first such corpus; only its functions are used.
-      apply: (params, rows) -> Outputs without dropout.
-      epochs: how many to train.
+    Returns:
+      (corpus, seed) -> what `spread` measures on the test split, and "f1". The model is trained to the last epoch, not
+      to a chosen one, so that a loss is not judged by how the epoch was chosen (choice).
     """
-
-    experiment: Any
-    apply: Any
-    epochs: int
-
-    def train_and_measure(self, corpus: Corpus, seed: int) -> dict[str, float]:
-        """Trains to the last epoch and measures on the test split.
-
-        The last epoch, and not a chosen one, so that a loss is not judged by how the epoch was chosen (choice).
-        """
-        from ariigcn_jax.data import packing
-        from ariigcn_jax.objective import tasks
-
-        def rows(split: str) -> Batch:
-            where = self.experiment.index[split]
-            return packing.collect(corpus, where, np.arange(len(where.source)))
-
-        state, train = self.experiment.init(seed), rows("train")
-        for _ in range(self.epochs):
-            state, _ = self.experiment.epoch(state, train)
-        test = rows("test")
-        outputs = self.apply(state.params, test)
-        answer, there = np.asarray(outputs.logits).argmax(axis=-1), test.label >= 0
-        confusion = np.zeros((corpus.num_classes, corpus.num_classes))
-        np.add.at(confusion, (test.label[there], answer[there]), 1)
-        score = float(tasks.class_scores(confusion)["weighted_f1"])
-        return {"f1": score, **spread(outputs, self.experiment.index["test"].utterance, corpus)}
-
-
-def compiled(config: Any, corpus: Corpus) -> Program:
-    """The program of a config, for corpora of this one's shapes."""
     import jax
+    from sklearn.metrics import f1_score
 
+    from ariigcn_jax.data import packing
     from ariigcn_jax.training import build
 
     experiment = build.make(config, corpus)
     model = build.make_model(config, corpus.description)
     apply = jax.jit(lambda params, rows: model.apply({"params": params}, rows, False))
-    return Program(experiment, apply, config.num_epochs)
+
+    def train_and_measure(corpus: Corpus, seed: int) -> dict[str, float]:
+        rows = {split: packing.collect(corpus, where, np.arange(len(where.source))) for split, where in index.items()}
+        state = experiment.init(seed)
+        for _ in range(config.num_epochs):
+            state, _ = experiment.epoch(state, rows["train"])
+        outputs = apply(state.params, rows["test"])
+        answer, labelled = np.asarray(outputs.logits).argmax(axis=-1), rows["test"].label >= 0
+        score = float(f1_score(rows["test"].label[labelled], answer[labelled], average="weighted"))
+        return {"f1": score, **spread(outputs, index["test"].utterance, corpus)}
+
+    index = {split: experiment.index[split] for split in ("train", "test")}
+    return train_and_measure
 
 
 def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str, float]:
-    """Separation of classes and distance of modalities: measures of features, codes, hidden and contrast by column."""
+    """Measure the separation of classes and the distance of modalities.
+
+    Args:
+      outputs: of the model on packed rows.
+      utterance: [R, L] index in the corpus; negative at padding.
+      corpus: what the model saw.
+
+    Returns:
+      "SPACE MEASURE" -> value, for the spaces features, codes, hidden and contrast, and for `separation.MEASURES`,
+      "silhouette across" and "modality gap"; the last two where all modalities have vectors of one width.
+    """
     from ariigcn_jax.analysis import alignment, separation
 
     vectors = alignment.collect([outputs], [utterance], corpus, "feature")
-    spaces: dict[str, Mapping[str, np.ndarray]] = {
-        "features": vectors.real,
-        "codes": vectors.code,
-        "hidden": vectors.hidden,
-    }
-    if vectors.contrast:
-        spaces["contrast"] = vectors.contrast
+    spaces = {"features": vectors.real, "codes": vectors.code, "hidden": vectors.hidden, "contrast": vectors.contrast}
     numbers: dict[str, float] = {}
     for space, by_modality in spaces.items():
-        kept = {m: (x[vectors.present[m]], vectors.label[vectors.present[m]]) for m, x in by_modality.items()}
-        inside = [separation.measure(x, label) for x, label in kept.values()]
+        if not by_modality:
+            continue  # a model without contrast
+        kept = [(x[vectors.present[m]], vectors.label[vectors.present[m]]) for m, x in by_modality.items()]
+        inside = [separation.measure(x, label) for x, label in kept]
         for name in separation.MEASURES:
             numbers[f"{space} {name}"] = float(np.mean([row[name] for row in inside]))
-        if len({x.shape[1] for x, _ in kept.values()}) == 1 and len(kept) > 1:
-            rows, labels = (np.concatenate(part) for part in zip(*kept.values(), strict=True))
+        if len({x.shape[1] for x, _ in kept}) == 1 and len(kept) > 1:
+            rows, labels = (np.concatenate(part) for part in zip(*kept, strict=True))
             numbers[f"{space} silhouette across"] = separation.measure(rows, labels)["silhouette"]
-            numbers[f"{space} modality gap"] = _gap(by_modality, vectors.present)
+            numbers[f"{space} modality gap"] = alignment.mean_mmd2(by_modality, vectors.present)
     return numbers
 
 
-def _gap(by_modality: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]) -> float:
-    """Mean MMD² over pairs of modalities."""
-    from ariigcn_jax.analysis import alignment
-
-    values = []
-    names = list(by_modality)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            there = present[a] & present[b]
-            x, y = alignment.common_scale(by_modality[a][there], by_modality[b][there])
-            sides = np.repeat([[1.0], [-1.0]], len(x), axis=0)
-            values.append(float(alignment.mmd2(alignment.kernel(x, y), sides)[0]))
-    return float(np.mean(values))
-
-
 def run(names: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
-    """Trains what `folder` does not have yet.
+    """Train what `folder` does not have yet.
 
     Args:
       names: of STUDIES.
-      seeds: number of seeds, from 0; each is that of the conversations and of the model.
-      folder: where rows are kept, one line as soon as it is measured.
+      seeds: number of seeds, from 0, for the conversations and the model.
+      folder: where each row is kept, one line, as soon as it is measured.
 
     Returns:
-      A row for each study, value, state of the loss and seed: study, vary, value, loss, seed and the numbers.
+      A row for each study, value, loss ("none" or the slot) and seed: these, "vary", and the values measured.
     """
     kept = _kept(folder)
-    programs: dict[Any, Program] = {}
+    programs: dict[Any, Callable[[Corpus, int], dict[str, float]]] = {}
     found = []
     jobs = [(name, value, on) for name in names for value in STUDIES[name].values for on in (False, True)]
     for name, value, on in tqdm(jobs, unit="model"):
         study = STUDIES[name]
-        config, given = model_config(study, on), conversations_keywords(study, value)
+        config, given = model_config(study, on), keywords(study, value)
         labels = dict(study=name, vary=study.vary, value=value, loss=study.slot if on else "none")
         made = zlib.crc32(json.dumps([config.to_dict(), given, study.standardised], sort_keys=True).encode())
         for seed in range(seeds):
@@ -249,8 +219,7 @@ def run(names: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
                 shapes = (config.to_json(sort_keys=True), tuple(corpus.widths.items()), corpus.dialogue.tobytes())
                 if shapes not in programs:
                     programs[shapes] = compiled(config, corpus)
-                row: dict[str, Any] = {"made": made, "seed": seed}
-                row |= programs[shapes].train_and_measure(corpus, seed)
+                row = {"made": made, "seed": seed, **programs[shapes](corpus, seed)}
                 with (folder / KEPT).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 kept[made, seed] = row
@@ -259,7 +228,7 @@ def run(names: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
 
 
 def _kept(folder: Path) -> dict[tuple[int, int], dict[str, Any]]:
-    """(what was made, seed) -> row; a half-written last line is left out."""
+    """Return (what was made, seed) -> row; a last line that was not finished is removed from the file."""
     path = folder / KEPT
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith("\n")]
@@ -268,99 +237,75 @@ def _kept(folder: Path) -> dict[tuple[int, int], dict[str, Any]]:
     return {(row["made"], row["seed"]): row for row in rows}
 
 
-# --- What comes out ---------------------------------------------------------------------------------------------------
+# --- Tables and charts ------------------------------------------------------------------------------------------------
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: for each study a line a value; means over seeds without the loss, and what the loss changes."""
+def table(rows: pd.DataFrame) -> str:
+    """Return Markdown: for each study, a line a value with means over seeds without the loss and what the loss changes.
+
+    Args:
+      rows: of `run`.
+    """
     parts = []
-    for name, found in _by_study(rows).items():
-        study = STUDIES[name]
-        values = list(dict.fromkeys(row["value"] for row in found))
-        before = [c for c in BEFORE if c in found[0]]
-        shown = [c for c in SHOWN if c in found[0]]
-        after = [c for c in AFTER if c in found[-1]]
-        header = [study.vary, *(BEFORE[c] for c in before), *(SHOWN[c] for c in shown), *(AFTER[c] for c in after)]
-        lines = [f"## {name}: losses.{study.slot}.weight from 0 to {study.weight:g}", "", _line(header)]
-        lines.append(_line(["---:"] * len(header)))
-        for value in values:
-            off = {c: _of(found, value, "none", c) for c in (*before, *shown)}
-            cells = [str(value), *(_three(off[c]) for c in before)]
-            cells += [_changed(off[c], _of(found, value, study.slot, c)) for c in shown]
-            cells += [_three(_of(found, value, study.slot, c)) for c in after]
-            lines.append(_line(cells))
-        parts.append("\n".join(lines))
-    seeds = len({row["seed"] for row in rows})
-    words = (
-        f"Without the loss, and what it changes: means over {seeds} seed(s), each with conversations and parameters of "
-        "its own; ± half the 95 % interval of the change, seed by seed (Student's t), and * where that excludes 0, "
-        "uncorrected for their number."
+    for name, found in rows.groupby("study", sort=False):
+        study, found = STUDIES[name], found.dropna(axis=1, how="all")
+        before, shown, after = ({c: t for c, t in titles.items() if c in found} for titles in (BEFORE, SHOWN, AFTER))
+        cells = []
+        for value, group in found.groupby("value", sort=False):
+            off, on = (group[group["loss"] == loss] for loss in ("none", study.slot))
+            cells.append([str(value), *(_mean(off[c]) for c in before)])
+            cells[-1] += [*(_changed(off[c], on[c]) for c in shown), *(_mean(on[c]) for c in after)]
+        title = f"## {name}: losses.{study.slot}.weight from 0 to {study.weight:g}"
+        header = [study.vary, *before.values(), *shown.values(), *after.values()]
+        parts.append(f"{title}\n\n{tables.markdown(header, cells)}")
+    parts.append(
+        f"Without the loss, and what it changes: means over {rows['seed'].nunique()} seed(s), each with its own "
+        "conversations and parameters; ± half the 95 % interval of the change, seed by seed (Student's t); * where "
+        "that excludes 0, uncorrected for the number of values."
     )
-    return "\n\n".join([*parts, words]) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
-def _changed(off: Sequence[float], on: Sequence[float]) -> str:
-    """`0.712 + 0.012 ± 0.008 *`."""
-    change = np.subtract(on, off)
+def _changed(off: pd.Series, on: pd.Series) -> str:
+    """Return `0.712 + 0.012 ± 0.008 *`."""
+    change = on.to_numpy() - off.to_numpy()
     mean, half = float(change.mean()), statistics.half_interval(change)
-    words = f"{_three(off)} {'−' if mean < 0 else '+'} {abs(mean):.3f}"
+    words = f"{_mean(off)} {'−' if mean < 0 else '+'} {abs(mean):.3f}"
     return words if np.isnan(half) else f"{words} ± {half:.3f}" + " *" * (abs(mean) > half)
 
 
-def _three(values: Sequence[float]) -> str:
-    """Their mean with three digits behind the point and a proper minus."""
-    return f"{np.mean(values):.3f}".replace("-", "−")
+def _mean(values: pd.Series) -> str:
+    return f"{values.mean():.3f}".replace("-", "−")
 
 
-def _by_study(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(row["study"], []).append(row)
-    return groups
-
-
-def _of(rows: Sequence[Mapping[str, Any]], value: Any, loss: str, column: str) -> list[float]:
-    return [row[column] for row in rows if row["value"] == value and row["loss"] == loss]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """A line of panels for each study, with the loss and without."""
-    from ariigcn_jax.runs import figures
-
+def chart(rows: pd.DataFrame) -> bytes:
+    """Return PNG: a line of panels for each study, without and with the loss."""
     lines = []
-    for name, found in _by_study(rows).items():
-        study = STUDIES[name]
-        values = list(dict.fromkeys(row["value"] for row in found))
-        line: list[dict[str, Any]] = []
-        for column, title in SHOWN.items():
-            if column in found[0]:
-                curves = {loss: [_of(found, v, loss, column) for v in values] for loss in ("none", study.slot)}
-                line.append(dict(title=f"{name}: {title}", x=study.vary, places=values, curves=curves))
-        lines.append(line + [{}] * (len(SHOWN) - len(line)))
+    for name, found in rows.groupby("study", sort=False):
+        study, found = STUDIES[name], found.dropna(axis=1, how="all")
+        values = list(found["value"].unique())
+        groups = {
+            loss: [found[(found["value"] == value) & (found["loss"] == loss)] for value in values]
+            for loss in ("none", study.slot)
+        }
+        panels: list[dict[str, Any]] = [
+            dict(
+                title=f"{name}: {title}",
+                x=study.vary,
+                places=values,
+                curves={loss: [group[column] for group in of_loss] for loss, of_loss in groups.items()},
+            )
+            for column, title in SHOWN.items()
+            if column in found
+        ]
+        lines.append(panels + [{}] * (len(SHOWN) - len(panels)))
     return figures.panels(lines)
 
 
-def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
-    """All numbers of all seeds."""
-    columns = list(dict.fromkeys(key for row in rows for key in row if key != "made"))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def command(options: argparse.Namespace) -> None:
-    """Runs what the options say."""
-    from ariigcn_jax.files import write_atomically
-    from ariigcn_jax.runs import compilation
-
+    """Run the studies that the options name."""
     if importlib.util.find_spec("sklearn") is None:
-        raise UserError("This takes scikit-learn, which is not installed: pip install -e '.[report]'")
+        raise UserError("This command needs scikit-learn, which is not installed: pip install -e '.[report]'")
     names = list(dict.fromkeys(options.studies.split(","))) if options.studies else list(STUDIES)
     if unknown := [name for name in names if name not in STUDIES]:
         raise UserError(f"There is no study {unknown[0]!r}; there are {', '.join(STUDIES)}.")
@@ -371,16 +316,17 @@ def command(options: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"--workdir={options.workdir}: cannot be made ({error.strerror}).") from error
     compilation.enable()
-    rows = run(names, options.seeds, options.workdir)
-    words = table(rows)
-    write_atomically(options.workdir / "controlled.md", words.encode())
-    write_atomically(options.workdir / "controlled.csv", comma_separated(rows).encode())
-    write_atomically(options.workdir / "controlled.png", picture(rows))
-    print(f"\n{words}\n{options.workdir}: controlled.md, .csv, .png")
+    rows = pd.DataFrame(run(names, options.seeds, options.workdir))
+    text = table(rows)
+    write_atomically(options.workdir / "controlled.md", text.encode())
+    columns = rows.columns.difference(["made"], sort=False)
+    write_atomically(options.workdir / "controlled.csv", rows.to_csv(columns=columns, index=False).encode())
+    write_atomically(options.workdir / "controlled.png", chart(rows))
+    print(f"\n{text}\n{options.workdir}: wrote controlled.md, .csv and .png.")
 
 
 def options() -> argparse.ArgumentParser:
-    """The command line's options."""
+    """Return the parser of the options."""
     listed = "\n".join(
         f"    {name:18} {s.vary} in {', '.join(map(str, s.values))}, without and with {s.slot}"
         for name, s in STUDIES.items()

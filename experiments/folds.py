@@ -100,7 +100,7 @@ def rows(contents: Mapping[str, Mapping[str, Any]], tested: Mapping[str, int]) -
     }
     counted = dict(tested)
     by_fold[MEAN] = [{name: _mean(name, contents, s) for name in scores} for s in seeds]
-    if task.overall is None:
+    if task.from_counts:
         counts = np.sum([content["test"]["confusion"] for content in contents.values()], axis=0)
         by_fold[POOLED] = [{name: task.by_class(counts[s])[name] for name in scores} for s in seeds]
     found = []
@@ -159,7 +159,7 @@ def caption(contents: Mapping[str, Mapping[str, Any]], found: Sequence[Mapping[s
         f"{results.which_epoch(first)}; mean ± std over {len(first['seeds'])} seed(s), {results.unit(task)}. "
         f"{MEAN}: seed by seed, each fold counts the same (in a class's F1 each that tests the class); the folds' "
         f"{task.metrics[select].title} has the standard deviation {spread}."
-        + (f" {POOLED}: the folds' confusion matrices added up." if task.overall is None else "")
+        + (f" {POOLED}: the folds' confusion matrices added up." if task.from_counts else "")
     )
 
 

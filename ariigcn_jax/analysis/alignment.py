@@ -1,6 +1,6 @@
-"""How far the modalities' distributions lie apart: distances, classifiers, a permutation test, a projection.
+"""Measure how far the modalities' distributions lie apart: distances, classifiers, a permutation test, a projection.
 
-What can be compared is what lives in one space (choice, the paper names the measures but not the spaces):
+Only vectors of one space are compared (choice; the paper names the measures but not the spaces):
 
     stage       first                       second                     space
     code        ξ^a                         ξ^b                        D: before TGAN's generators and the graph
@@ -8,24 +8,26 @@ What can be compared is what lives in one space (choice, the paper names the mea
     hidden      h^a                         h^b                        D: the graph's output
     contrast    z^a                         z^b                        Z, unit vectors: where IMCL pulls
 
-Features of different modalities have different widths and are compared nowhere. A model without a TGAN has no stage
-`generated`; its effect on the codes, which its gradient reaches, is the difference between two models' `code`. Spaces
-of two models are unrelated, so only distances are compared between models, never vectors.
+Features of different modalities have different widths and are never compared. A model without a TGAN has no stage
+`generated`. TGAN's gradient also reaches the codes; that effect is the difference between two models' `code`. Spaces of
+two models are unrelated, so models are compared by their distances, never by their vectors.
 
-Vectors are the utterances that have both modalities, row u of the first belonging to the same utterance as row u of the
-second. Both are divided by one scale, the root of their mean variance, so that a distance does not shrink because a
-model's vectors do (choice). The two samples are not independent, and neither are utterances of a dialogue: the
-permutation test swaps the modalities of whole dialogues, and classifiers are tested on dialogues that they have not
-seen.
+Vectors are those of the utterances that have both modalities; row u of the first and row u of the second belong to the
+same utterance. Both are divided by one scale, the root of their mean variance, so that a distance does not shrink
+because a model's vectors do (choice). The two samples are not independent, and neither are the utterances of a
+dialogue. Therefore the permutation test swaps the modalities of whole dialogues, and classifiers are tested on
+dialogues that they were not trained on.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from scipy import linalg, spatial, stats
+from scipy import linalg, stats
+from scipy.spatial.distance import pdist, squareform
 
 from ariigcn_jax.types import Corpus, Modality, Outputs, UserError
 
@@ -44,7 +46,7 @@ FOLDS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Vectors:
-    """A model's vectors of U utterances, on the host.
+    """Hold a model's vectors of U utterances, on the host.
 
     Attributes:
       code: modality -> [U, D].
@@ -67,25 +69,19 @@ class Vectors:
     label: np.ndarray
 
     def pairs(self) -> Iterator[tuple[str, str, str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields all that is comparable: stage, names of both, their vectors [n, d] and the dialogues [n]."""
+        """Yield what can be compared: stage, names of both, their vectors [n, d] twice, and the dialogues [n]."""
         for stage in STAGES:
-            by_pair = stage == "generated"
-            names = (
-                list(self.generated)
-                if by_pair
-                else [(a, b) for i, a in enumerate(self.code) for b in list(self.code)[i + 1 :]]
-            )
-            for a, b in names:
+            held = getattr(self, stage)
+            for a, b in held if stage == "generated" else itertools.combinations(held, 2):
                 there = self.present[a] & self.present[b]
-                held = getattr(self, stage)
-                if by_pair:
+                if stage == "generated":
                     yield stage, f"G({a})", b, held[a, b][there], self.real[b][there], self.dialogue[there]
-                elif held:
+                else:
                     yield stage, a, b, held[a][there], held[b][there], self.dialogue[there]
 
 
 def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus: Corpus, wiring: str) -> Vectors:
-    """Brings packed outputs into the corpus's order.
+    """Bring packed outputs into the order of the corpus.
 
     Args:
       outputs: of the model, batch after batch.
@@ -97,14 +93,15 @@ def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus
       UserError: fewer than two modalities.
     """
     if len(corpus.modalities) < 2:
-        raise UserError(f"Alignment compares modalities, and this model has one, {corpus.modalities[0]}.")
+        raise UserError(f"Alignment compares modalities, and this model has only one, {corpus.modalities[0]}.")
     place = np.concatenate([np.asarray(u).reshape(-1) for u in utterances])
     order = np.argsort(place, kind="stable")[np.count_nonzero(place < 0) :]
     index = place[order]
 
     def gather(name: str) -> dict:
-        # in the model's order, which dictionaries lose on their way through JAX
-        keys = [k for k in _keys(corpus.modalities) if k in getattr(outputs[0], name)]
+        # in the model's order, because JAX sorts the keys of dictionaries
+        pairs = [(a, b) for b in corpus.modalities for a in corpus.modalities if a != b]
+        keys = [k for k in (*corpus.modalities, *pairs) if k in getattr(outputs[0], name)]
         rows = {k: [np.asarray(getattr(o, name)[k]) for o in outputs] for k in keys}
         return {k: np.concatenate([x.reshape(-1, x.shape[-1]) for x in v])[order] for k, v in rows.items()}
 
@@ -121,43 +118,38 @@ def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus
     )
 
 
-def _keys(modalities: Sequence[Modality]) -> list:
-    """Modalities, and pairs of different ones."""
-    return [*modalities, *((a, b) for b in modalities for a in modalities if a != b)]
-
-
 # --- Distances between two samples ------------------------------------------------------------------------------------
 
 
 def common_scale(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x [n, d] and y [k, d] in float64, centred together and divided by the root of their mean variance."""
-    pooled = np.concatenate([x, y]).astype(np.float64)
-    centre = pooled.mean(axis=0)
-    scale = np.sqrt(np.mean([np.var(s, axis=0).mean() for s in (x.astype(np.float64), y.astype(np.float64))]))
-    pooled = (pooled - centre) / max(scale, 1e-12)
-    return pooled[: len(x)], pooled[len(x) :]
+    """Return x [n, d] and y [k, d] in float64, centred together and divided by the root of their mean variance."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    centre = np.concatenate([x, y]).mean(axis=0)
+    scale = max(np.sqrt(np.mean([np.var(x, axis=0).mean(), np.var(y, axis=0).mean()])), 1e-12)
+    return (x - centre) / scale, (y - centre) / scale
 
 
 def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """RBF kernel of the rows of x and y together, exp(−d² / 2σ²), σ the median distance of different rows [2n, 2n].
+    """Return the RBF kernel exp(−d² / 2σ²) of the rows of x and y together [2n, 2n].
+
+    σ is the median distance between two different rows.
 
     References:
       Gretton et al., A Kernel Two-Sample Test, 2012.
     """
-    square = spatial.distance.squareform(spatial.distance.pdist(np.concatenate([x, y]), "sqeuclidean"))
-    median = np.median(square[np.triu_indices(len(square), 1)])
-    return np.exp(-square / (2 * max(median, 1e-12)))
+    square = pdist(np.concatenate([x, y]), "sqeuclidean")
+    return np.exp(-squareform(square) / (2 * max(np.median(square), 1e-12)))
 
 
 def mmd2(k: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """Unbiased MMD² of equally large samples, for several ways to divide the rows among them.
+    """Return the unbiased MMD² of two samples of n rows each, for B divisions of the rows.
 
     Args:
       k: [2n, 2n] kernel.
-      sides: [2n, B], +1 and −1 equally often in each column.
+      sides: [2n, B], +1 for rows of the first sample and −1 for those of the second, n each in every column.
 
     Returns:
-      [B]; about 0, on either side of it, where the distributions are equal.
+      [B]; around 0, negative too, where the distributions are equal.
     """
     half = len(k) // 2
     off = k - np.diag(np.diag(k))
@@ -166,16 +158,31 @@ def mmd2(k: np.ndarray, sides: np.ndarray) -> np.ndarray:
     return within / (half * (half - 1)) - across / half**2
 
 
+def mean_mmd2(vectors: Mapping[Modality, np.ndarray], present: Mapping[Modality, np.ndarray]) -> float:
+    """Return the mean MMD² over pairs of modalities, between the utterances that have both.
+
+    Args:
+      vectors: modality -> [U, D], of at least two modalities.
+      present: modality -> [U] bool.
+    """
+    values = []
+    for a, b in itertools.combinations(vectors, 2):
+        there = present[a] & present[b]
+        x, y = common_scale(vectors[a][there], vectors[b][there])
+        values.append(mmd2(kernel(x, y), np.repeat([[1.0], [-1.0]], len(x), axis=0))[0])
+    return float(np.mean(values))
+
+
 def permutation_test(
     k: np.ndarray, dialogue: np.ndarray, rng: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> tuple[float, float]:
-    """MMD² and the probability of at least as much if the modalities were exchangeable.
+    """Return MMD² and p, the probability of a value at least as large if the modalities were exchangeable.
 
     Args:
       k: [2n, 2n] kernel; row n + u belongs to the utterance of row u.
-      dialogue: [n], whose utterances are swapped together.
+      dialogue: [n]; the utterances of a dialogue are swapped together.
       rng: of the swaps.
-      permutations: B; p is at least 1 / (B + 1).
+      permutations: their number B; p is at least 1 / (B + 1).
     """
     _, group = np.unique(dialogue, return_inverse=True)
     swap = rng.choice([-1.0, 1.0], size=(group.max(initial=0) + 1, permutations))[group]
@@ -186,7 +193,7 @@ def permutation_test(
 
 
 def coral(x: np.ndarray, y: np.ndarray) -> float:
-    """Squared Frobenius distance of the covariances of x [n, d] and y [k, d] over 4d².
+    """Return the squared Frobenius distance of the covariances of x [n, d] and y [k, d] over 4d².
 
     References:
       Sun and Saenko, Deep CORAL, 2016.
@@ -195,24 +202,20 @@ def coral(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def frechet(x: np.ndarray, y: np.ndarray) -> float:
-    """Squared Fréchet distance of the Gaussians of x [n, d] and y [k, d] (the "FID" of image synthesis).
+    """Return the squared Fréchet distance of the Gaussians of x [n, d] and y [k, d] (the "FID" of image synthesis).
 
     References:
       Dowson and Landau, The Fréchet Distance between Multivariate Normal Distributions, 1982.
     """
     cx, cy = np.atleast_2d(np.cov(x.T)), np.atleast_2d(np.cov(y.T))
-    root = _root(cx)
+    values, basis = linalg.eigh(cx)
+    root = (basis * np.sqrt(np.maximum(values, 0))) @ basis.T  # unlike linalg.sqrtm, exact for singular covariances
     cross = np.sqrt(np.maximum(linalg.eigvalsh(root @ cy @ root), 0)).sum()
     return float(np.sum(np.square(x.mean(0) - y.mean(0))) + np.trace(cx) + np.trace(cy) - 2 * cross)
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-
-
 def classifiers(x: np.ndarray, y: np.ndarray, dialogue: np.ndarray) -> tuple[float, float]:
-    """Proxy A-distance, of a linear classifier, and the accuracy of one with an RBF kernel, both on unseen dialogues.
+    """Tell the modalities apart by classifiers, tested on dialogues that they were not trained on.
 
     Args:
       x: [n, d].
@@ -220,8 +223,8 @@ def classifiers(x: np.ndarray, y: np.ndarray, dialogue: np.ndarray) -> tuple[flo
       dialogue: [n], kept together in cross-validation.
 
     Returns:
-      2 (1 − 2ε), ε the linear classifier's error, at least 0: 0 cannot be told apart, 2 always; and the accuracy, 0.5
-      by guessing.
+      The proxy A-distance max(0, 2 (1 − 2ε)) of a linear classifier with error ε, in [0, 2]; and the accuracy of a
+      classifier with an RBF kernel, 0.5 by guessing.
 
     References:
       Ben-David et al., Analysis of Representations for Domain Adaptation, 2007.
@@ -242,12 +245,12 @@ def classifiers(x: np.ndarray, y: np.ndarray, dialogue: np.ndarray) -> tuple[flo
 
 
 def measure(vectors: Vectors, seed: int = 0, most: int = MOST_UTTERANCES) -> list[dict]:
-    """Every measure of every comparable pair.
+    """Compute every measure of every pair that can be compared.
 
     Args:
       vectors: of a model.
       seed: of the subsample and the permutations.
-      most: utterances used for a pair, at most.
+      most: utterances of a pair at most; of more, a random sample.
 
     Returns:
       A row for each pair: stage, first, second, utterances, the keys of MEASURES, and p of the permutation test on
@@ -260,8 +263,8 @@ def measure(vectors: Vectors, seed: int = 0, most: int = MOST_UTTERANCES) -> lis
     for stage, first, second, x, y, dialogue in vectors.pairs():
         if len(x) < 8 or len(np.unique(dialogue)) < 2:
             raise UserError(
-                f"{first} and {second} are there together in {len(x)} utterances of {len(np.unique(dialogue))} "
-                "dialogues; comparing them needs 8 in 2 at least. Use another split."
+                f"{first} and {second} occur together in {len(x)} utterances of {len(np.unique(dialogue))} "
+                "dialogues; a comparison needs at least 8 utterances of 2 dialogues. Use another split."
             )
         rng = np.random.default_rng(seed)
         chosen = np.sort(rng.choice(len(x), min(most, len(x)), replace=False))
@@ -276,9 +279,9 @@ def measure(vectors: Vectors, seed: int = 0, most: int = MOST_UTTERANCES) -> lis
 
 
 def compare(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float | None]:
-    """Difference of a measure's means over the seeds of two models, and its p by permuting seeds (scipy).
+    """Return the difference of a measure's means over the seeds of two models, and its p by permuting seeds (scipy).
 
-    None stands for p where no permutation could reach 0.05: below four seeds each.
+    p is None below four seeds each, where no permutation could reach 0.05.
     """
     difference = float(np.mean(ours) - np.mean(theirs))
     if min(len(ours), len(theirs)) < 4:
@@ -290,12 +293,12 @@ def compare(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, floa
 
 
 def project(vectors: Vectors, stage: str, seed: int = 0, most: int = 400) -> dict[str, np.ndarray]:
-    """A map of all modalities' vectors together (t-SNE): neighbours are neighbours, distances say nothing.
+    """Project the vectors of all modalities together by t-SNE, which keeps neighbours but not distances.
 
     Args:
       vectors: of a model.
       stage: "code", "hidden" or "contrast".
-      seed: of the subsample and the map.
+      seed: of the subsample and the projection.
       most: utterances at most, each with a point for each of its modalities.
 
     Returns:
@@ -310,7 +313,7 @@ def project(vectors: Vectors, stage: str, seed: int = 0, most: int = 400) -> dic
     kept = [chosen[vectors.present[m][chosen]] for m in by_modality]
     rows = np.concatenate([by_modality[m][k] for m, k in zip(by_modality, kept, strict=True)])
     perplexity = min(30, max(1, (len(rows) - 1) // 3))
-    # one thread: on a busy machine its many short parallel loops wait for each other, ten times longer than they work
+    # one thread, because on a busy machine its many short parallel loops wait for each other ten times as long
     with threadpool_limits(1):
         points = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(rows.astype(np.float64))
     return {

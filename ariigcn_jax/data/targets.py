@@ -64,7 +64,7 @@ class Target:
 
     def column(self, targets: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return targets [U, O] and their names as a field of a file that `read` reads."""
-        raise NotImplementedError
+        return (targets, names) if self.several else (targets[:, 0], ())
 
     def classes(
         self, targets: np.ndarray, trained: np.ndarray, names: Sequence[str]
@@ -106,9 +106,6 @@ class Score(Target):
 
     def parse(self, cells: Sequence[str], names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
         return np.array([_number(cell.strip()) for cell in cells]), ()
-
-    def column(self, targets: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-        return targets[:, 0], ()
 
     def classes(
         self, targets: np.ndarray, trained: np.ndarray, names: Sequence[str]
@@ -157,9 +154,6 @@ class Labels(Target):
             raise UserError(f"{unknown[0][:60]!r} is not one of the labels {', '.join(listing)}.")
         rows = [[np.nan] * len(listing) if have is None else [float(n in have) for n in listing] for have in sets]
         return np.array(rows).reshape(len(cells), len(listing)), listing
-
-    def column(self, targets: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-        return targets, names
 
     def classes(
         self, targets: np.ndarray, trained: np.ndarray, names: Sequence[str]

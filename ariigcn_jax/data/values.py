@@ -1,4 +1,4 @@
-"""Values as Python files hold them → arrays with one row per utterance."""
+"""Turns values as Python files hold them into arrays with one row an utterance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,28 +21,28 @@ _MOST_BITS = 8192  # of an integer
 
 
 class ShapeError(ValueError):
-    """A value that is no vector, said without its place."""
+    """A value is no vector or no text; the message does not say where it is."""
 
 
 def is_number(value: Any) -> bool:
-    """A Python or numpy number, or a boolean."""
+    """Return whether a value is a number of Python or numpy, or a boolean."""
     return isinstance(value, int | float | np.integer | np.floating | np.bool_)
 
 
 def is_integer(value: Any) -> bool:
-    """A whole number, of whatever type."""
+    """Return whether a value is a whole number, of whatever type."""
     return isinstance(value, int | np.integer | np.bool_) or (is_number(value) and float(value).is_integer())
 
 
 def as_sequence(value: Any) -> Sequence[Any] | np.ndarray | None:
-    """A list, a tuple or an array with at least one axis; None for anything else."""
+    """Return a list, a tuple or an array with at least one axis as it is; None for anything else."""
     if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim):
         return value
     return None
 
 
 def text(value: Any) -> str:
-    """Text of a cell: as it is, bytes decoded, a list of words joined, nothing for None.
+    """Return the text of a value: bytes are decoded, lists of words joined, None is "".
 
     Text that Python 2 wrote in UTF-8 and a pickle gave as Latin-1 is mended.
     """
@@ -64,13 +64,13 @@ def text(value: Any) -> str:
 
 
 def short(words: object, most: int = 200) -> str:
-    """What a file or a library says, no longer than fits into a message."""
+    """Return what a file or a library says, shortened to fit into a message."""
     said = str(words)
     return said if len(said) <= most else f"{said[:most]}…"
 
 
 def kind(value: Any) -> str:
-    """What a value is, in a few words that do not depend on its size."""
+    """Describe a value in a few words, whatever its size."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} array {list(value.shape)}"
     if isinstance(value, list | tuple | set | frozenset | dict):
@@ -81,7 +81,7 @@ def kind(value: Any) -> str:
 
 
 def vector(value: Any) -> np.ndarray | None:
-    """One utterance's features.
+    """Return one utterance's features.
 
     Args:
       value: a vector, as list or array; or several ([frames, d]), which are averaged; or None or an empty one, which
@@ -127,7 +127,7 @@ def _is_flat(value: Any) -> bool:
 
 
 class Rows:
-    """Collects the feature vectors of a modality.
+    """The feature vectors of a modality, as they are collected.
 
     Args:
       utterances: U.
@@ -140,7 +140,7 @@ class Rows:
         self._rows: np.ndarray | None = None
 
     def put(self, row: int, value: Any, where: str) -> None:
-        """Sets the row of an utterance; `where` names the utterance for messages."""
+        """Set the row of an utterance; `where` names the utterance for messages."""
         try:
             found = vector(value)
         except ShapeError as error:
@@ -158,7 +158,7 @@ class Rows:
             self._rows[row] = found
 
     def array(self) -> np.ndarray | None:
-        """[U, d] float32 with NaN in the rows that are missing; None where all are."""
+        """Return [U, d] float32 with NaN in the rows that are missing; None where all are."""
         return self._rows
 
     def _allocate(self, width: int) -> np.ndarray:
@@ -167,7 +167,7 @@ class Rows:
 
 
 def check_size(needed: int, file_size: int, what: str) -> None:
-    """Refuses what a file of its size cannot hold and only repetition makes so large."""
+    """Raise `UserError` where a file of its size needs so many bytes only because it repeats its parts."""
     if needed > _MOST_TIMES * file_size + _SLACK:
         raise UserError(
             f"{what}: would take {needed / 1e9:,.1f} GB, from a file of {file_size / 1e6:,.1f} MB: the same parts are "
@@ -222,7 +222,7 @@ def check_repeats(value: Any, file_size: int, what: str) -> None:
 
 
 def class_numbers(values: Iterable[Any], what: str) -> np.ndarray:
-    """[U] numbers of labels: integers, or scores where they are not whole; NaN where there is none.
+    """Return [U] numbers of labels: classes, or scores where they are not whole; NaN where there is none.
 
     Raises:
       UserError: a value is no number.
@@ -244,24 +244,30 @@ def class_numbers(values: Iterable[Any], what: str) -> np.ndarray:
     return np.array(numbers, np.float64)
 
 
+def read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape and dtype that an .npy file claims, and leave it at the data."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
 def load_array(path: Path, mmap: bool = False) -> np.ndarray:
-    """An .npy file, without pickle.
+    """Read an .npy file of numbers, without pickle.
 
     Args:
       path: the file.
       mmap: whether to leave it on disk.
 
     Returns:
-      An array of numbers.
+      An array.
 
     Raises:
       UserError: it cannot be read, or does not hold numbers.
     """
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = header(file)
+            shape, dtype = read_header(file)
             if math.prod(shape) * dtype.itemsize > path.stat().st_size - file.tell():
                 raise ValueError(f"the shape {shape} needs more bytes than the file has")
         array = np.load(path, allow_pickle=False, mmap_mode="r" if mmap else None)

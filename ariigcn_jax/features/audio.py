@@ -1,4 +1,4 @@
-"""Audio: openSMILE's functionals, or a speech model's hidden states pooled over time."""
+"""Encode audio: openSMILE's functionals, or a speech model's hidden states pooled over time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ariigcn_jax.features.manifest import Clip, Manifest
 from ariigcn_jax.features.packages import require
 from ariigcn_jax.types import UserError
 
-# The sets that the opensmile package brings, and how many functionals each has.
+# Feature sets of the opensmile package, and their numbers of functionals.
 SETS = {
     "eGeMAPSv02": 88,
     "GeMAPSv01b": 62,
@@ -32,7 +32,7 @@ _SHORTEST = 0.025  # seconds: the receptive field of wav2vec2's first features, 
 
 
 def from_option(specification: str) -> Encoder:
-    """The encoder of --audio: a set of openSMILE, a .conf file of openSMILE, or a transformers model."""
+    """Return the encoder of --audio: a set of openSMILE, a .conf file of openSMILE, or a transformers model."""
     model = specification.split(",")[0]
     known = {name.lower(): name for name in SETS}
     if model.lower() in known:
@@ -42,7 +42,7 @@ def from_option(specification: str) -> Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class OpenSmile(Encoder):
-    """openSMILE's functionals of a clip.
+    """Compute openSMILE's functionals of a clip.
 
     Attributes:
       rate: samples a second that the clip is resampled to (choice: 16000, IEMOCAP's own).
@@ -62,7 +62,7 @@ class OpenSmile(Encoder):
         if self.model in SETS:
             return {"kind": "opensmile", **self.options(), "opensmile": version}
         if not Path(self.model).is_file():
-            raise UserError(f"--audio {self.model}: there is no such file. Sets that come along: {', '.join(SETS)}.")
+            raise UserError(f"--audio {self.model}: there is no such file. Known sets: {', '.join(SETS)}.")
         return {"kind": "opensmile", **self.options(), "model": media.digest(self.model), "opensmile": version}
 
     def load(self, threads: int, device: str) -> Encode:
@@ -71,7 +71,7 @@ class OpenSmile(Encoder):
         try:
             smile = opensmile.Smile(chosen, "func", sampling_rate=self.rate)
             smile.process_signal(np.zeros(self.rate, np.float32), self.rate)
-        except Exception as error:  # what a strange .conf file makes openSMILE raise cannot be listed
+        except Exception as error:  # openSMILE documents no list of errors for a wrong .conf file
             raise UserError(
                 f"--audio {self.model}: openSMILE cannot use it ({error}). A .conf file needs the placeholders for "
                 "`source` and `sink` of the opensmile package, and a level named `func`."
@@ -86,11 +86,11 @@ class OpenSmile(Encoder):
 
 @dataclasses.dataclass(frozen=True)
 class SpeechModel(Encoder):
-    """Hidden states of a wav2vec2-like model, pooled over time.
+    """Pool the hidden states of a wav2vec2-like model over time.
 
     Attributes:
-      layers: which hidden states: 0 is the input of the first layer, -1 the last layer.
-      combine: whether several layers are averaged or put side by side.
+      layers: numbers of the hidden states: 0 is the input of the first layer, -1 the last layer.
+      combine: whether several layers are averaged or concatenated.
       pooling: over time.
       seconds: a longer clip is encoded in parts of this length, pooled together (bounds the memory).
     """
@@ -120,7 +120,7 @@ class SpeechModel(Encoder):
         network = transformer.load(self.model, "audio", threads, device)
         extractor = transformer.part(self.model, "audio", "AutoFeatureExtractor")
         rate = extractor.sampling_rate
-        # Whisper pads every input to one length; what comes of the padding is left out.
+        # Whisper pads every input to one length; the steps of the padding are left out
         padded = getattr(extractor, "n_samples", None)
         longest = int(min(self.seconds * rate, padded or math.inf))
 

@@ -1,4 +1,4 @@
-"""What was computed before: vectors by a hash of their input and of all that they depend on, in one SQLite file."""
+"""Keep computed vectors in one SQLite file, by a hash of their input and of all that they depend on."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ariigcn_jax.features import media
 from ariigcn_jax.features.encoder import Input
 from ariigcn_jax.types import UserError
 
-_FORMAT = 1  # to be raised when vectors change for the same input and encoder
-_EVERY = 1.0  # seconds of work that a kill may cost
+_FORMAT = 1  # raise it when vectors change for the same input and encoder
+_EVERY = 1.0  # seconds of work that are lost at most when the process is killed
 
 
 class Cache:
-    """A store of vectors, safe against being killed at any moment; to be used as a context.
+    """Store vectors; a context manager. A process that is killed at any moment leaves a valid file.
 
     Args:
-      path: the file; made where there is none.
+      path: the file; created if it does not exist.
 
     Raises:
-      UserError: the file is no such store, is in use, or its folder cannot be written to.
+      UserError: the file is not a cache, is in use, or its folder cannot be written to.
     """
 
     def __init__(self, path: Path):
@@ -44,7 +44,7 @@ class Cache:
             )
         except (sqlite3.Error, OSError) as error:
             raise UserError(
-                f"{path}: cannot be used as the cache ({error}). Choose another by --cache, or delete this one."
+                f"{path}: cannot be used as the cache ({error}). Choose another with --cache, or delete this one."
             ) from None
         self.saved = time.monotonic()
 
@@ -56,7 +56,7 @@ class Cache:
         self.database.close()
 
     def digest(self, path: str) -> str:
-        """SHA-256 of a file's content, read again only when its size or time of change differ."""
+        """Return the SHA-256 of a file's content; it is read again only if its size or time of change differ."""
         status = os.stat(path)
         stamp = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
         query = "SELECT digest FROM files WHERE path = ? AND size = ? AND modified = ?"
@@ -68,7 +68,11 @@ class Cache:
         return value
 
     def key(self, identity: Mapping[str, Any], item: Input) -> str:
-        """The name of an input's vector. Raises OSError where the input's file cannot be read."""
+        """Return the key of an input's vector.
+
+        Raises:
+          OSError: the input's file cannot be read.
+        """
         if isinstance(item, str):
             content: Any = hashlib.sha256(item.encode("utf-8", "surrogatepass")).hexdigest()
         else:
@@ -77,7 +81,7 @@ class Cache:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def get(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
-        """The vectors that are there."""
+        """Return the vectors [d] of those keys that are stored."""
         found = {}
         for key in keys:
             if row := self.database.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone():
@@ -85,7 +89,7 @@ class Cache:
         return found
 
     def put(self, key: str, vector: np.ndarray) -> None:
-        """Keeps a vector, [d] float32."""
+        """Store a vector [d] float32."""
         self.database.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (key, vector.astype("<f4").tobytes()))
         self._save()
 

@@ -1,4 +1,4 @@
-"""What every encoder is: options, a name, an identity for the cache, and a function from inputs to vectors."""
+"""Define what every encoder has: options, a name, an identity for the cache, and a function from inputs to vectors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ E = TypeVar("E", bound="Encoder")
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """An encoder of one modality; plain data, so that it can be sent to worker processes.
+    """Describe an encoder of one modality as plain data, which can be sent to worker processes.
 
     Attributes:
-      model: what encodes: a model's folder or hub name, or a feature set.
-      name: the field of the .npz; without it, made from the modality and the model.
-      batch: how many utterances are encoded together.
+      model: a model's folder or hub name, or a feature set.
+      name: of the field of the .npz; by default made from the modality and the model.
+      batch: number of utterances that are encoded together.
     """
 
     model: str
@@ -35,35 +35,39 @@ class Encoder:
 
     @property
     def field(self) -> str:
-        """The field's name in the .npz."""
+        """Return the field's name in the .npz."""
         if self.name:
             return self.name
         stem = re.split(r"[/\\]", self.model.rstrip("/\\"))[-1].removesuffix(".conf")
         return f"{self.modality}_{re.sub('[^a-z0-9]+', '_', stem.lower()).strip('_')}"
 
     def inputs(self, manifest: Manifest) -> Sequence[Input | None]:
-        """[U] what there is to encode; None where an utterance has nothing of this modality."""
+        """Return the inputs of U utterances; None where an utterance lacks this modality."""
         raise NotImplementedError
 
     def workers(self, jobs: int, device: str) -> int:
-        """How many processes should run it."""
+        """Return the number of processes that should run it."""
         return jobs
 
     def identity(self) -> dict[str, Any]:
-        """What, beside the input, the vectors depend on. Raises UserError where the encoder cannot be had."""
+        """Return what the vectors depend on beside the input.
+
+        Raises:
+          UserError: the encoder is not available.
+        """
         raise NotImplementedError
 
     def load(self, threads: int, device: str) -> Encode:
-        """Loads the encoder in this process; its function raises for what it cannot encode."""
+        """Load the encoder in this process; the function it returns raises for an input that it cannot encode."""
         raise NotImplementedError
 
     def options(self) -> dict[str, Any]:
-        """The options that shape the vectors."""
+        """Return the options that change the vectors."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("name", "batch")}
 
 
 def parse(specification: str, kind: type[E]) -> E:
-    """An encoder from MODEL[,OPTION=VALUE]….
+    """Parse an encoder, MODEL[,OPTION=VALUE]….
 
     Raises:
       UserError: an option is unknown or its value is not legal.
@@ -76,8 +80,8 @@ def parse(specification: str, kind: type[E]) -> E:
         key, equals, text = pair.partition("=")
         if key not in legal or not equals:
             raise UserError(
-                f"--{kind.modality} {specification}: what is {pair!r}? Options are OPTION=VALUE behind a comma: "
-                f"{', '.join(legal)}."
+                f"--{kind.modality} {specification}: unrecognised option {pair!r}. Write OPTION=VALUE after a comma, "
+                f"where OPTION is one of {', '.join(legal)}."
             )
         try:
             values[key] = _value(text, types[key])

@@ -1,7 +1,7 @@
-"""Computes the features of a manifest's utterances, and writes them as an .npz file that training reads.
+"""Compute the features of a manifest's utterances, and write them as an .npz file that training reads.
 
-With --corpus in the place of --manifest the transcripts of a corpus are encoded, and the new fields stand beside those
-that it has. The manifest's columns are described by `ariigcn_jax/features/manifest.py`. Each of --text, --audio and
+With --corpus in place of --manifest, the transcripts of a corpus are encoded, and the new fields are added to those
+that it has. The manifest's columns are described in `ariigcn_jax/features/manifest.py`. Each of --text, --audio and
 --visual names an encoder, as MODEL[,OPTION=VALUE]…, and can be given several times; every encoder becomes a
 field of its own:
 
@@ -12,9 +12,9 @@ field of its own:
     --visual trpakov/vit-face-expression,fps=4        the largest face of each frame
     --visual microsoft/resnet-50,faces=none           whole frames
 
-MODEL is a local folder or a name on the hub. What an utterance lacks, or what cannot be encoded, is a row of NaN, which
-training counts as missing; failures are listed in NAME.failures.csv. What is computed is kept in a cache, so that the
-same command goes on where it was stopped, and another corpus or encoder costs only what is new.
+MODEL is a local folder or a name on the hub. What an utterance lacks or what cannot be encoded is a row of NaN, which
+training counts as missing; failures are listed in NAME.failures.csv. Vectors are kept in a cache: the same command goes
+on where it was stopped, and another corpus or encoder computes only what is new.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from ariigcn_jax.types import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `run`."""
+    """Add the options of `run`."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--manifest", metavar="CSV", help="one row an utterance")
+    source.add_argument("--manifest", metavar="CSV", help="a CSV file, one row an utterance")
     source.add_argument("--corpus", metavar="PATH", help="an .npz or converted folder, for --text alone")
     parser.add_argument("--out", required=True, help="the .npz file, or a folder for one named like what is read")
     for modality in ("text", "audio", "visual"):
@@ -62,13 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Extracts features.
+    """Extract features.
 
     Args:
       args: what `add_arguments` defines.
 
     Raises:
-      UserError: see the message; what was computed is kept.
+      UserError: see the message; vectors computed until then stay in the cache.
     """
     encoders = _encoders(args)
     manifest = manifests.read(args.manifest) if args.corpus is None else manifests.of_corpus(args.corpus)
@@ -98,10 +98,10 @@ def run(args: argparse.Namespace) -> None:
 def features(
     encoder: Encoder, identity: dict[str, Any], manifest: manifests.Manifest, cache: Cache, jobs: int, device: str
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """One encoder's features.
+    """Return one encoder's features.
 
     Returns:
-      [U, d] float32, NaN where there is nothing; row -> why it failed.
+      [U, d] float32, NaN where an utterance lacks the modality or failed; row -> why it failed.
 
     Raises:
       UserError: the encoder cannot be used, or nothing could be encoded.
@@ -171,7 +171,7 @@ def _encoders(args: argparse.Namespace) -> list[Encoder]:
 
 
 def _provenance(manifest: manifests.Manifest) -> dict[str, Any]:
-    """How the fields that are there were made, where an earlier extraction says so."""
+    """Return how an earlier extraction made the fields of a corpus; {} if there was none."""
     field = manifest.fields.get("provenance")
     if field is None:
         return {}
@@ -180,12 +180,12 @@ def _provenance(manifest: manifests.Manifest) -> dict[str, Any]:
     except (ValueError, RecursionError):
         known = None
     if not isinstance(known, dict):
-        raise UserError(f"{manifest.path}: the field `provenance` is none of this tool's. Rename it.")
+        raise UserError(f"{manifest.path}: the field `provenance` was not written by this tool. Rename it.")
     return known
 
 
 def _write(out: Path, fields: Mapping[str, np.ndarray]) -> None:
-    """An .npz of any fields' names, whole or not at all."""
+    """Write an .npz, whole or not at all. Unlike `np.savez` it takes fields of any name."""
     try:
         with atomic(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, values in fields.items():
@@ -199,7 +199,7 @@ def _write(out: Path, fields: Mapping[str, np.ndarray]) -> None:
 
 
 def _check_place(out: Path, source: Path, keep: bool) -> None:
-    """Makes the folder of the output; refuses a place that cannot be written, or where something would be lost."""
+    """Create the folder of the output; raise UserError if it cannot be written or something would be overwritten."""
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder. Name a file in it, or a folder whose name does not end in .npz.")
     if out.exists() and out.samefile(source):
@@ -207,7 +207,7 @@ def _check_place(out: Path, source: Path, keep: bool) -> None:
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"--out {out}: lies inside the corpus, which stays as it is. Name a place beside it.")
     if keep and out.exists():
-        raise UserError(f"--out {out}: is there already. Name another file or folder, or replace it with --overwrite.")
+        raise UserError(f"--out {out}: exists already. Name another file or folder, or replace it with --overwrite.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -215,7 +215,7 @@ def _check_place(out: Path, source: Path, keep: bool) -> None:
 
 
 def _check_fields(encoders: Sequence[Encoder], manifest: manifests.Manifest) -> None:
-    """What would only be noticed after hours of work."""
+    """Raise UserError for names of fields that could not be written or read, before anything is computed."""
     taken = {**manifest.fields, "provenance": None}
     for encoder in encoders:
         field = encoder.field

@@ -1,4 +1,4 @@
-"""The manifest: a CSV file with one row an utterance, in the order of its dialogue.
+"""Read and write manifests: CSV files with one row an utterance, in the order of its dialogue.
 
     dialogue_id    required
     utterance_id   without it, dialogue_id and the turn
@@ -17,7 +17,7 @@ known, scene.avi#t=6.29,8.24 a part, and scene.avi#xywh=percent:0,0,50,100 the l
 Any other column goes into the .npz as it is: numbers as floats, a pair `x` and `x_name` as `x` and `x_names`, the rest
 as text.
 
-A corpus that is there already takes a manifest's place, where its transcripts are to be encoded: `of_corpus`.
+`of_corpus` makes a manifest of an existing corpus, to encode its transcripts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _FRAGMENT = re.compile(r"(?P<key>t|xywh)=(?P<unit>[a-z]+:)?(?P<value>[\d.,:]*)")
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """A part of a media file.
+    """Describe a part of a media file.
 
     Attributes:
       path: the file.
@@ -65,17 +65,17 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The rows of a manifest.
+    """Hold the rows of a manifest.
 
     Attributes:
       path: the file, or a corpus's folder.
-      fields: what goes into the .npz beside the features: field -> array, [U] or the names of classes; of a corpus its
-        own features, too.
+      fields: of the .npz beside the features: field -> array, [U] or the names of classes; of a corpus also its
+        own features.
       transcript: U texts.
       audio: U clips, None where there is none.
       video: U clips, None where there is none.
       utterance_id: [U] the utterances' names.
-      notes: what reading found.
+      notes: remarks of the reader.
     """
 
     path: Path
@@ -91,7 +91,7 @@ class Manifest:
 
 
 def read(path: str | Path) -> Manifest:
-    """Reads and checks a manifest.
+    """Read and check a manifest.
 
     Raises:
       UserError: the file cannot be read or used; names the file, the line and what to do.
@@ -116,13 +116,13 @@ def read(path: str | Path) -> Manifest:
 
 
 def of_corpus(path: str | Path) -> Manifest:
-    """The utterances of a corpus, whose transcripts can be encoded beside the features that it has.
+    """Make a manifest of a corpus, whose transcripts can be encoded beside the features that it has.
 
     Args:
       path: an .npz file, or a folder of the project's own format.
 
     Returns:
-      A manifest with the fields that reading knows, in the order of the corpus's rows, and no recordings.
+      A manifest with the corpus's fields, in the order of its rows, and no recordings.
 
     Raises:
       UserError: the corpus cannot be read, is of another layout, or has no transcripts.
@@ -164,14 +164,14 @@ def of_corpus(path: str | Path) -> Manifest:
 
 
 def write(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """Writes a manifest, whole or not at all; media paths become relative to it.
+    """Write a manifest, whole or not at all; media paths become relative to it.
 
     Args:
       path: the file.
       rows: column -> value; None and NaN are written as empty.
 
     Returns:
-      How many rows there were.
+      The number of rows.
     """
     path = Path(path)
     rows = list(rows)
@@ -197,7 +197,7 @@ def _cell(value: object) -> str:
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The columns, and for each row its line in the file and its cells, stripped."""
+    """Return the columns, and for each row its line in the file and its cells, stripped."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -205,7 +205,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
     if "\0" in text:
-        raise UserError(f"{path}: holds zero bytes and is no text. Give a CSV file.")
+        raise UserError(f"{path}: contains zero bytes, so it is not text. Give a CSV file.")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
     try:
@@ -240,7 +240,7 @@ class _Table:
         return UserError(f"{self.path}, line {line}: `{column}` = {cells[column]!r} {problem}. {remedy}.")
 
     def numbers(self, column: str) -> np.ndarray | None:
-        """[U] float64, NaN where empty; None where a cell is no number."""
+        """Return [U] float64, NaN where empty; None if a cell is not a number."""
         try:
             return np.array([float(cell) if cell else np.nan for cell in self.text(column)])
         except ValueError:
@@ -313,7 +313,7 @@ def _fields(table: _Table, start: np.ndarray, end: np.ndarray) -> dict[str, np.n
         if name in seen:
             line = table.lines[seen[name]][0]
             where = f"{table.path}, line {table.lines[row][0]}"
-            raise UserError(f"{where}: the utterance {name!r} is there already, in line {line}. Name each once.")
+            raise UserError(f"{where}: the utterance {name!r} is named in line {line} already. Name each once.")
         seen[name] = row
     fields["utterance_id"] = np.array(names)
     for column, values in (("start_s", start), ("end_s", end)):
@@ -365,7 +365,7 @@ def _splits(table: _Table, dialogues: Sequence[str]) -> np.ndarray:
 
 
 def _classes(table: _Table, column: str) -> dict[str, np.ndarray]:
-    """`column` as numbers counted from 0, and `column`_names."""
+    """Return `column` as numbers counted from 0, and `column`_names."""
     cells = table.text(column)
     if not any(cells):
         return {column: np.full(len(cells), UNLABELED, np.int32)} if column == "label" else {}

@@ -1,4 +1,4 @@
-"""Decodes a part of an audio or video file, whatever its format, with PyAV (FFmpeg's libraries)."""
+"""Decode a part of an audio or video file of any format with PyAV (FFmpeg's libraries)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _LEAD = 0.5  # seconds decoded before a clip: a codec's first frames after a see
 
 
 class MediaError(Exception):
-    """A clip that cannot be used; the message says why."""
+    """Say why a clip cannot be used."""
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def waveform(clip: Clip, rate: int) -> np.ndarray:
-    """The sound of a clip, its channels mixed into one.
+    """Return the sound of a clip, its channels mixed into one.
 
     Args:
-      clip: the clip; its region does not matter.
+      clip: the clip; its region is not used.
       rate: samples a second of the result.
 
     Returns:
@@ -39,7 +39,7 @@ def waveform(clip: Clip, rate: int) -> np.ndarray:
       MediaError: there is no sound.
     """
     av = require("av", "audio")
-    # Whole numbers, because FFmpeg then weighs the channels so that their sum cannot clip: two are averaged.
+    # integers, because FFmpeg then scales the channels so that their sum cannot clip: two are averaged
     resampler = av.AudioResampler(format="s32", layout="mono", rate=rate)
     parts: list[np.ndarray] = []
     first = None
@@ -58,12 +58,12 @@ def waveform(clip: Clip, rate: int) -> np.ndarray:
 
 
 def frames(clip: Clip, per_second: float, limit: int) -> list[np.ndarray]:
-    """Pictures of a clip at even distances, the first half a distance after its start.
+    """Return pictures of a clip at even distances, the first half a distance after its start.
 
     Args:
       clip: the clip.
       per_second: pictures a second, > 0.
-      limit: the most pictures; a longer clip is sampled more sparsely.
+      limit: pictures at most; a longer clip is sampled more sparsely.
 
     Returns:
       Pictures [height, width, 3] uint8, RGB, cropped to the clip's region; at least one.
@@ -84,7 +84,7 @@ def frames(clip: Clip, per_second: float, limit: int) -> list[np.ndarray]:
         pictures.append((time, _picture(frame, clip)))
         while wanted <= time + 1e-3:
             wanted += step
-        if len(pictures) == 2 * limit:  # the length was not known: keep every other one
+        if len(pictures) == 2 * limit:  # the length is not known in advance: keep every other one
             pictures, step = pictures[::2], step * 2
             wanted = pictures[-1][0] + step
     if not pictures and last is not None and last[0] >= start - step:
@@ -107,7 +107,7 @@ def _picture(frame: Any, clip: Clip) -> np.ndarray:
 
 
 def _decoded(clip: Clip, kind: str) -> Iterator[tuple[Any, float]]:
-    """Frames from a little before the clip to its end, with their times in seconds from the file's start."""
+    """Yield frames from a little before the clip to its end, with their times in seconds from the file's start."""
     av = require("av", "audio" if kind == "audio" else "visual")
     try:
         with av.open(clip.path, metadata_errors="ignore") as container:

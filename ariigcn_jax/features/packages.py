@@ -1,4 +1,4 @@
-"""Imports what only some encoders need, and says how to install it where it is missing."""
+"""Import packages that only some encoders need; where one is missing, say how to install it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ariigcn_jax.types import UserError
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Imports a module of an extra.
+    """Import a module of an extra.
 
     Args:
-      module: the module.
+      module: its name.
       extra: the extra of this project that installs it.
 
     Raises:
-      UserError: it is not installed, or cannot be loaded.
+      UserError: the module is not installed, or cannot be loaded.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Runs an encoder over its inputs in several processes; what fails, or takes its process down, becomes a failure."""
+"""Run an encoder over its inputs in several processes. An input that fails or ends its process becomes a Failure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ariigcn_jax.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """An input that could not be encoded, and why."""
+    """Hold the reason why an input could not be encoded."""
 
     reason: str
 
@@ -31,16 +31,16 @@ Result = np.ndarray | Failure
 
 
 def encode(encoder: Encoder, inputs: Sequence[Input], jobs: int, device: str) -> Iterator[tuple[int, Result]]:
-    """Encodes every input, in an order that is not theirs.
+    """Encode every input, longest texts first.
 
     Args:
       encoder: the encoder.
-      inputs: what to encode.
-      jobs: processes; 0 works in this one, where an input that crashes ends the job.
-      device: where a model computes, as torch calls it.
+      inputs: texts or clips.
+      jobs: number of processes; 0 works in this process, which an input that crashes would end.
+      device: where a model computes, by torch's name.
 
     Yields:
-      An input's index, and its vector [d] float32 or a Failure.
+      The index of an input, and its vector [d] float32 or a Failure, in the order in which they are done.
 
     Raises:
       UserError: the encoder cannot be loaded.
@@ -55,7 +55,7 @@ def encode(encoder: Encoder, inputs: Sequence[Input], jobs: int, device: str) ->
             yield from zip(group, _attempt(function, [inputs[i] for i in group]), strict=True)
         return
     workers = min(workers, len(groups))
-    suspects: deque[tuple[int, ...]] = deque()  # one of them killed its process: each is tried again alone
+    suspects: deque[tuple[int, ...]] = deque()  # one of them ended its process: each is tried again alone
     while groups or suspects:
         alone = bool(suspects)
         queue, processes = (suspects, 1) if alone else (groups, workers)
@@ -65,7 +65,7 @@ def encode(encoder: Encoder, inputs: Sequence[Input], jobs: int, device: str) ->
             while queue or running:
                 while queue and len(running) < (1 if alone else 2 * processes):
                     future = pool.submit(_work, [inputs[i] for i in queue[0]])
-                    running[future] = queue.popleft()  # not before: on a broken pool `submit` raises
+                    running[future] = queue.popleft()  # after `submit`, which raises on a broken pool
                 done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     results = future.result()
@@ -85,20 +85,20 @@ _loading: dict[str, tuple[Encoder, int, str]] = {}
 
 
 def _pool(encoder: Encoder, processes: int, threads: int, device: str) -> concurrent.futures.ProcessPoolExecutor:
-    # Spawned, not forked: torch and JAX have threads.
+    # spawned, not forked, because torch and JAX have threads
     context = multiprocessing.get_context("spawn")
     return concurrent.futures.ProcessPoolExecutor(processes, context, _start, (encoder, threads, device))
 
 
 def _start(encoder: Encoder, threads: int, device: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process in order
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _loading["encoder"] = (encoder, threads, device)
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers, which would wait for work for ever."""
+    """End this process when its parent is killed, which could not do so itself."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
@@ -113,7 +113,7 @@ def _work(inputs: Sequence[Input]) -> list[Result]:
 
 
 def _attempt(function: Encode, inputs: Sequence[Input]) -> list[Result]:
-    """Encodes together, and one by one when that fails."""
+    """Encode inputs together, and one by one where that fails."""
     try:
         return [_checked(vector) for vector in function(inputs)]
     except UserError:
@@ -121,7 +121,7 @@ def _attempt(function: Encode, inputs: Sequence[Input]) -> list[Result]:
     except MediaError as error:
         if len(inputs) == 1:
             return [Failure(str(error))]
-    except Exception as error:  # whatever a stranger's file does to a decoder or a model, the job goes on
+    except Exception as error:  # a file that breaks a decoder or a model must not end the job
         if len(inputs) == 1:
             return [Failure(f"{type(error).__name__}: {error}".splitlines()[0])]
     return [result for item in inputs for result in _attempt(function, [item])]

@@ -1,4 +1,4 @@
-"""Text: a transcript's sentence embedding by a transformers model, sentence-transformers' models among them."""
+"""Encode text: a transcript's embedding by a transformers model, including those of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _KINDS: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "max_to
 
 @dataclasses.dataclass(frozen=True)
 class TextEncoder(Encoder):
-    """Hidden states of the chosen layers, pooled over a transcript's tokens.
+    """Pool the hidden states of chosen layers over a transcript's tokens.
 
     Attributes:
-      pooling: over the tokens; "auto" does what a sentence-transformers model says, and takes the mean for any other.
-      layers: which hidden states: 0 is the embeddings, -1 the last layer.
-      combine: whether several layers are averaged or put side by side.
-      normalize: to unit length; "auto" does what a sentence-transformers model says.
+      pooling: over the tokens; "auto" is what a sentence-transformers model specifies, and the mean for others.
+      layers: numbers of the hidden states: 0 is the embeddings, -1 the last layer.
+      combine: whether several layers are averaged or concatenated.
+      normalize: to unit length; "auto" is what a sentence-transformers model specifies.
       max_tokens: a longer transcript is cut; 0 is the model's own limit.
     """
 
@@ -42,11 +42,11 @@ class TextEncoder(Encoder):
     modality = "text"
 
     def inputs(self, manifest: Manifest) -> Sequence[Input | None]:
-        """The transcripts; an empty one is a missing modality."""
+        """Return the transcripts; an empty one is a missing modality."""
         return [text or None for text in manifest.transcript]
 
     def workers(self, jobs: int, device: str) -> int:
-        """One: a matrix product uses every core by itself."""
+        """Return one, or none, because a matrix product uses every core by itself."""
         return min(jobs, 1)
 
     def identity(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class TextEncoder(Encoder):
         return encode
 
     def _resolved(self) -> TextEncoder:
-        """With what "auto" stands for filled in, from the files that sentence-transformers keeps beside a model."""
+        """Replace "auto" by what the files of sentence-transformers beside a model specify."""
         limit = self.max_tokens
         pooling: Pooling = "mean"
         normalize: Literal["true", "false"] = "false"
@@ -123,7 +123,7 @@ class TextEncoder(Encoder):
 
 
 def _pooled(states: Any, mask: Any, how: str) -> Any:
-    """[B, T, D] and [B, T] to [B, D]; padding is on the right and counts for nothing."""
+    """Pool [B, T, D] to [B, D] by a mask [B, T]; padding is on the right and does not count."""
     torch = require("torch", "text")
     weight = mask.unsqueeze(-1).to(states.dtype)
     if how == "cls":

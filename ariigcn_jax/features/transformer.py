@@ -1,4 +1,4 @@
-"""Pretrained models by the transformers library: found, identified, loaded, and their hidden states pooled."""
+"""Find, identify and load pretrained models with the transformers library, and pool their hidden states."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ariigcn_jax.types import UserError
 
 Combine = Literal["mean", "concat"]
 TimePooling = Literal["mean", "mean_std", "max"]
-# What a checkpoint may lack without touching the hidden states.
+# Weights that a checkpoint may lack, because the hidden states do not depend on them.
 _UNUSED_WEIGHTS = ("pooler", "masked_spec_embed", "mask_token", "position_ids")
 
 
 def config(model: str, extra: str) -> Any:
-    """A model's configuration; raises UserError where there is no such model."""
+    """Return a model's configuration; raise UserError if there is no such model."""
     transformers = require("transformers", extra)
     return _reading(model, lambda: transformers.AutoConfig.from_pretrained(model))
 
 
 def identity(model: str, extra: str) -> dict[str, str]:
-    """Which weights a model has, by content (a folder) or by the hub's revision, and the library's version."""
+    """Identify a model's weights, by content (a folder) or by the hub's revision, and the library's version."""
     settings = config(model, extra)
     revision = getattr(settings, "_commit_hash", None)
     if Path(model).is_dir():
@@ -36,7 +36,7 @@ def identity(model: str, extra: str) -> dict[str, str]:
 
 
 def load(model: str, extra: str, threads: int, device: str) -> Any:
-    """The model without a task's head, for inference; of an encoder-decoder the encoder.
+    """Load a model without a task's head, for inference; of an encoder-decoder the encoder.
 
     Raises:
       UserError: there is no such model, its checkpoint lacks weights, or there is no such device.
@@ -63,13 +63,13 @@ def load(model: str, extra: str, threads: int, device: str) -> Any:
 
 
 def part(model: str, extra: str, kind: str) -> Any:
-    """A model's tokenizer or processor, by the name of its Auto class."""
+    """Return a model's tokenizer or processor, by the name of its Auto class."""
     transformers = require("transformers", extra)
     return _reading(model, lambda: getattr(transformers, kind).from_pretrained(model))
 
 
 def file(model: str, name: str) -> Path | None:
-    """A file that a model may come with."""
+    """Return the path of a file of a model; None if it has no such file."""
     if Path(model).is_dir():
         return path if (path := Path(model) / name).is_file() else None
     transformers = require("transformers", "text")
@@ -90,7 +90,7 @@ def _reading(model: str, read: Any) -> Any:
 
 
 def check_layers(model: str, layers: Sequence[int], extra: str) -> None:
-    """Raises UserError where a model has no such layer."""
+    """Raise UserError if a model has no such layer."""
     settings = config(model, extra)
     for part in ("text_config", "vision_config", "encoder"):
         settings = getattr(settings, part, settings)
@@ -104,11 +104,11 @@ def check_layers(model: str, layers: Sequence[int], extra: str) -> None:
 
 
 def hidden(outputs: Any, layers: Sequence[int], combine: str) -> Any:
-    """The chosen layers' hidden states, averaged or side by side.
+    """Return the hidden states of chosen layers, averaged or concatenated.
 
     Args:
       outputs: a model's outputs.
-      layers: which; (-1,) is the model's final output, after its last normalisation.
+      layers: their numbers; (-1,) is the model's final output, after its last normalisation.
       combine: "mean" or "concat".
 
     Returns:
@@ -124,7 +124,7 @@ def hidden(outputs: Any, layers: Sequence[int], combine: str) -> Any:
 
 
 def over_time(steps: Any, how: TimePooling) -> Any:
-    """[T, D] to [D], or to [2 D] by "mean_std" (the standard deviation of the T, not of a sample)."""
+    """Pool [T, D] to [D], or to [2 D] by "mean_std" (the population's standard deviation)."""
     torch = require("torch", "audio")
     if how == "max":
         return steps.max(dim=0).values

@@ -1,4 +1,4 @@
-"""Visual: the face in frames sampled over a clip, encoded by an image model and pooled over the frames."""
+"""Encode video: the face in frames sampled over a clip, by an image model, pooled over the frames."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ Detect = Callable[[np.ndarray], list[Box]]
 
 @dataclasses.dataclass(frozen=True)
 class VisualEncoder(Encoder):
-    """An image model's last hidden states of the largest face of each frame, pooled over the frames.
+    """Pool an image model's last hidden states of the largest face of each frame over the frames.
 
     Attributes:
       faces: "haar" is OpenCV's bundled cascade, a path ending in .onnx a YuNet detector, "none" takes whole frames.
       margin: how much the face's box grows on each side, as a share of its size (choice).
-      no_face: what happens to a frame without a face; an utterance without any is then missing.
-      fps: frames a second that are looked at (choice).
-      frames: the most frames of an utterance; a longer one is sampled more sparsely (choice).
+      no_face: "skip" leaves out a frame without a face (an utterance without any face is missing); "frame" takes all of
+        it.
+      fps: frames a second that are sampled (choice).
+      frames: frames of an utterance at most; a longer one is sampled more sparsely (choice).
       tokens: how a transformer's tokens become one vector: the first, or the mean of all. Convolutional networks are
         averaged over the picture.
       pooling: over the frames.
@@ -101,7 +102,7 @@ class VisualEncoder(Encoder):
 
 
 def _detector(faces: str) -> Detect | None:
-    """A function from an RGB picture to the boxes of its faces; None where whole frames are wanted."""
+    """Return a function from an RGB picture to the boxes of its faces; None for whole frames."""
     if faces == "none":
         return None
     cv2 = require("cv2", "visual")

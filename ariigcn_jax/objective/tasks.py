@@ -56,6 +56,7 @@ class Task:
       headline: the metrics above the table; the first is the default of `eval.select`.
       compared: the metrics that studies of many runs compare.
       probabilistic: whether answers are probabilities.
+      from_counts: whether all metrics follow from counts, so that those of several splits may be added up.
       exclusive: whether one of C classes is true: counts are then a confusion matrix of them.
       confidence: what the probability beside an answer is, in words.
     """
@@ -65,6 +66,7 @@ class Task:
     headline: ClassVar[tuple[str, ...]]
     compared: ClassVar[tuple[str, ...]]
     probabilistic: ClassVar[bool] = True
+    from_counts: ClassVar[bool] = False
     exclusive: ClassVar[bool] = True
     confidence: ClassVar[str]
 
@@ -148,6 +150,7 @@ class Classification(Task):
     }
     headline = ("weighted_f1", "accuracy")
     compared = ("weighted_f1", "accuracy", "macro_f1", "unweighted_accuracy")
+    from_counts = True
     confidence = "probability of the emotion"
 
     def decode(self, logits: Array) -> Array:

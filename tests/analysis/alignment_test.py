@@ -47,6 +47,21 @@ def test_mmd_is_that_of_loops_over_pairs():
     assert alignment.mmd2(alignment.kernel(x, y), sides) == pytest.approx([wanted])
 
 
+def test_mean_mmd_is_over_pairs_and_the_utterances_that_have_both():
+    x, y = samples(0.5)
+    z, _ = samples(2.0, seed=1)
+    there = np.arange(60) < 40
+    present = {"text": np.ones(60, bool), "audio": np.ones(60, bool), "visual": there}
+    sides = np.repeat([[1.0], [-1.0]], 60, axis=0)
+    fewer = np.repeat([[1.0], [-1.0]], 40, axis=0)
+    wanted = [alignment.mmd2(alignment.kernel(*alignment.common_scale(x, y)), sides)]
+    for other in (x, y):
+        scaled = alignment.common_scale(other[there], z[there])
+        wanted.append(alignment.mmd2(alignment.kernel(*scaled), fewer))
+    given = {"text": x, "audio": y, "visual": np.where(there[:, None], z, 99.0)}
+    assert alignment.mean_mmd2(given, present) == pytest.approx(np.mean(wanted))
+
+
 def test_frechet_is_that_of_the_matrix_square_root():
     x, y = samples(1.0)
     y = y @ np.diag([1, 2, 3, 0.5])
@@ -146,7 +161,7 @@ def test_generated_is_held_against_the_targets_own_and_missing_rows_are_left_out
 
 
 def test_too_little_to_compare_is_refused():
-    with pytest.raises(UserError, match="1 dialogues; comparing them needs 8 in 2"):
+    with pytest.raises(UserError, match="1 dialogues; a comparison needs at least 8 utterances of 2"):
         alignment.measure(vectors(dialogue=np.zeros(60, int)))
 
 
@@ -168,7 +183,7 @@ def test_collect_brings_packed_rows_into_the_corpus_order():
 
 
 def test_one_modality_has_nothing_to_be_aligned_with():
-    with pytest.raises(UserError, match="has one, text"):
+    with pytest.raises(UserError, match="has only one, text"):
         alignment.collect([], [], builders.corpus([3], widths={"text": 2}), "feature")
 
 

@@ -6,6 +6,7 @@ The margins of the slow tests are about half of what three seeds found.
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments import controlled
@@ -25,7 +26,7 @@ def measured():
             key = (study.slot, study.weight) if on else ()
             if key not in programs:
                 programs[key] = controlled.compiled(controlled.model_config(study, on), corpora[0])
-            rows = [programs[key].train_and_measure(corpus, seed) for seed, corpus in enumerate(corpora)]
+            rows = [programs[key](corpus, seed) for seed, corpus in enumerate(corpora)]
             found.append({k: np.mean([row[k] for row in rows]) for k in rows[0]})
         return found
 
@@ -86,16 +87,29 @@ def rows(study, seeds=2):
     ]
 
 
-def test_table_and_file_hold_the_means_and_what_the_loss_changes():
-    found = rows("iccl_label_noise")
-    words = controlled.table(found)
+def test_table_holds_the_means_and_what_the_loss_changes():
+    found = pd.DataFrame(rows("iccl_label_noise"))
+    text = controlled.table(found)
+    words = " ".join(text.split())
     assert "## iccl_label_noise: losses.iccl.weight from 0 to 1" in words
     # changes of 1 and 1.02, whose interval is 1.01 ± 12.706 · 0.0141 / √2, and of 0 and −0.1
     assert "| 0.3 | 0.250 | 0.550 + 1.010 ± 0.127 * | 0.500 − 0.050 ± 0.635 |" in words
-    assert "| 0.550 + 1.000 |" not in words and "| 0.500 + 1.000 |" in controlled.table(rows("iccl_label_noise", 1))
-    text = controlled.comma_separated(found).splitlines()
-    assert text[0].startswith("study,vary,value,loss,seed,f1") and len(text) == 1 + len(found)
-    assert controlled.picture(found + rows("tgan_shift")).startswith(b"\x89PNG")
+    assert "| 0.550 + 1.000 |" not in words
+    alone = " ".join(controlled.table(pd.DataFrame(rows("iccl_label_noise", 1))).split())
+    assert "| 0.500 + 1.000 |" in alone
+    both = pd.concat([found, pd.DataFrame(rows("tgan_shift"))])
+    assert controlled.chart(both).startswith(b"\x89PNG")
+
+
+def test_contrast_space_is_shown_where_a_study_has_it():
+    found = rows("iccl_label_noise")
+    for row in found:
+        if row["loss"] != "none":
+            row["contrast silhouette"] = 0.75
+    text = " ".join(controlled.table(pd.DataFrame(found + rows("tgan_shift"))).split())
+    first, second = text.split("## tgan_shift")
+    assert "| contrast space: silhouette |" in first and "| 0.750 |" in first
+    assert "contrast" not in second and "nan" not in second
 
 
 @pytest.fixture
@@ -107,12 +121,11 @@ def trained(monkeypatch):
         asked.append("compiled")
         weights = tuple(config.losses[slot].weight for slot in ("iccl", "imcl", "adversarial"))
 
-        class Program:
-            def train_and_measure(self, corpus, seed):
-                asked.append((weights, seed))
-                return {"f1": float(seed)}
+        def train_and_measure(corpus, seed):
+            asked.append((weights, seed))
+            return {"f1": float(seed)}
 
-        return Program()
+        return train_and_measure
 
     monkeypatch.setattr(controlled, "compiled", compiled)
     return asked
@@ -143,10 +156,12 @@ def test_a_study_that_is_named_twice_counts_once(tmp_path, monkeypatch):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra: report)")
     asked = []
     monkeypatch.setattr(controlled, "run", lambda names, seeds, folder: asked.append(names) or rows("tgan_warp"))
-    monkeypatch.setattr(controlled, "picture", lambda rows: b"")
+    monkeypatch.setattr(controlled, "chart", lambda rows: b"")
     chosen = ["--studies=tgan_warp,tgan_shift,tgan_warp", f"--workdir={tmp_path}"]
     controlled.command(controlled.options().parse_args(chosen))
     assert asked == [["tgan_warp", "tgan_shift"]]
+    lines = (tmp_path / "controlled.csv").read_text().splitlines()
+    assert lines[0].startswith("study,vary,value,loss,seed,f1") and len(lines) == 1 + len(rows("tgan_warp"))
 
 
 def test_every_study_generates_what_it_says_in_one_shape():

@@ -28,7 +28,7 @@ def file(tmp_path_factory):
 
 def block(confusions):
     """The test scores of seeds with these confusion matrices."""
-    scores = [tasks.CLASSIFICATION.by_class(np.array(counts)) for counts in confusions]
+    scores = [tasks.get("classification").by_class(np.array(counts)) for counts in confusions]
     found = {name: {"per_seed": [np.asarray(s[name]).tolist() for s in scores]} for name in scores[0]}
     return {
         "experiment": "tiny",

@@ -52,7 +52,7 @@ def test_a_configuration_file_of_the_user(tmp_path):
     (tmp_path / "bad.conf").write_text("[componentInstances:cComponentManager]\nnonsense\n")
     with pytest.raises(UserError, match=r"openSMILE cannot use it"):
         OpenSmile(str(tmp_path / "bad.conf")).load(1, "cpu")
-    with pytest.raises(UserError, match=r"no such file\. Sets that come along: eGeMAPSv02"):
+    with pytest.raises(UserError, match=r"no such file\. Known sets: eGeMAPSv02"):
         OpenSmile(str(tmp_path / "gone.conf")).identity()
 
 

@@ -207,8 +207,16 @@ def test_a_converted_corpus_gets_a_field_too(letters, tmp_path):
         ({}, ["--text", "m,text_cnn"], "Two fields would be called `text_cnn`"),
         ({}, ["--audio", "eGeMAPSv02"], "has no recordings. --audio and --visual take a --manifest"),
         ({"split": np.array(["train", 1, "test"], object)}, ["--text", "m"], "field `split`: is an object array"),
-        ({"provenance": np.array(["a", "b", "c"])}, ["--text", "m"], "the field `provenance` is none of this tool's"),
-        ({"provenance": np.array("[" * 99_999)}, ["--text", "m"], "the field `provenance` is none of this tool's"),
+        (
+            {"provenance": np.array(["a", "b", "c"])},
+            ["--text", "m"],
+            "`provenance` was not written by this tool",
+        ),
+        (
+            {"provenance": np.array("[" * 99_999)},
+            ["--text", "m"],
+            "`provenance` was not written by this tool",
+        ),
         ({"text_m_present": np.zeros(3, bool)}, ["--text", "m"], "has `text_m_present`, which says where another"),
     ],
 )
@@ -225,7 +233,7 @@ def test_nothing_that_is_there_is_overwritten_unasked(letters, tmp_path, capsys)
     columnar.write(data.load(path), tmp_path / "folder")
     for source, out, words in (
         (path, tmp_path, "is the corpus itself"),
-        (tmp_path / "folder", tmp_path / "mine.npz", "is there already. Name another file or folder, or replace it"),
+        (tmp_path / "folder", tmp_path / "mine.npz", "exists already. Name another file or folder, or replace it"),
         (tmp_path / "folder", tmp_path / "folder", "lies inside the corpus"),
         (tmp_path / "folder", path / "below", "its folder cannot be made"),
     ):

@@ -107,7 +107,7 @@ def test_clips(tmp_path):
         ("dialogue_id,label\na,1\na,1.5\n", "line 3: `label` = '1.5' is not whole"),
         ("dialogue_id,label,label_name\na,0,sad\na,0,glad\n", "line 3: .*'glad' here and 'sad' above"),
         ("dialogue_id,label,label_name\na,sad,sad\n", "line 2: `label` = 'sad' is no number"),
-        ("dialogue_id,utterance_id\na,u\na,v\nb,u\n", "line 4: the utterance 'u' is there already, in line 2"),
+        ("dialogue_id,utterance_id\na,u\na,v\nb,u\n", "line 4: the utterance 'u' is named in line 2 already"),
         ("dialogue_id,audio\na,s.wav#x=1\n", "fragment that is not understood: x=1"),
         ('dialogue_id,audio\na,"s.wav#t=2,1"\n', "fragment that is not understood: t=2,1"),
         ('dialogue_id,video\na,"s.avi#xywh=percent:60,0,50,100"\n', "inside the picture"),

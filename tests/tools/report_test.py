@@ -28,7 +28,7 @@ NAMES = ("calm", EVIL, "%{x}")
 
 def scores(seed, count=12):
     confusion = np.random.default_rng(seed).integers(0, 5, (3, 3)) + count * np.eye(3, dtype=int)
-    numbers = dict.fromkeys(tasks.CLASSIFICATION.metrics, 0.5 + 0.01 * seed)
+    numbers = dict.fromkeys(tasks.get("classification").metrics, 0.5 + 0.01 * seed)
     numbers |= dict(class_accuracy=np.full(3, 0.4), class_f1=np.array([0.3, 0.45, 0.6]) + 0.01 * seed)
     return numbers | dict(support=confusion.sum(axis=1), confusion=confusion)
 

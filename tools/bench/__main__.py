@@ -4,9 +4,8 @@
     python -m tools.bench --config=experiments/iemocap.py --only=epoch,length --out=runs/bench
 
 Without --config, conversations of IEMOCAP's shape are generated (experiments/iemocap_shape.py), so no data is needed.
-Sections: epoch, start, seeds, latency, length, corpus. The folder gets bench.md, bench.json and
-environment.json with versions, device and commit. On a machine that does other work, compare CPU seconds and not wall
-seconds.
+Sections: epoch, start, seeds, latency, length, corpus. The folder gets bench.md, bench.json and environment.json with
+versions, device and commit. On a machine that does other work, compare CPU seconds and not wall seconds.
 """
 
 from __future__ import annotations

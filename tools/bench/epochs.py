@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from ariigcn_jax.runs import runner
@@ -39,14 +38,14 @@ def measure(
     """
     config = single(config, num_seeds, way)
     prepared, model = clock.once(lambda: seeds.make(config, runner.prepare(corpus)[0]))
-    every = int(config.diagnostics.every)
+    every = 0 if model.experiment.streamed else int(config.diagnostics.every)  # streamed rows cannot be diagnosed
 
     def compile() -> tuple[Any, Any]:
         states = model.init()
         return states, model.compile(states, ("valid",), bool(every))
 
     compiled, (states, program) = clock.once(compile)
-    analysis = program.memory_analysis() if isinstance(program, jax.stages.Compiled) else None
+    analysis = program.memory_analysis() if program else None
     needs, free = int(analysis.temp_size_in_bytes) if analysis else 0, machine.free_memory()
     if free is not None and MARGIN * needs > free:
         return {"failed": f"needs {needs / 2**30:.1f} GiB beside the data, {free / 2**30:.1f} GiB are free"}

@@ -6,8 +6,7 @@
     label.csv                                 the same as a table with a column of utterances (name) and labels
     transcription.csv                         utterance, words; optional
 
-A feature is a modality; MERBench's names do not say of which kind, so `audio`, `text` or `visual` is put before the
-names that are known.
+A feature is a modality. `audio`, `text` or `visual` is put before its name, as MERBench's names do not say the kind.
 """
 
 from __future__ import annotations
@@ -24,13 +23,12 @@ import numpy as np
 
 from ariigcn_jax.data import labels
 from ariigcn_jax.data.fields import Fields, count, listed, text_array
-from ariigcn_jax.data.readers import columns, tables
-from ariigcn_jax.data.readers import pickles as unpickle
-from ariigcn_jax.data.values import Rows, class_numbers, is_number, kind, load_array, short
+from ariigcn_jax.data.readers import columns, pickles, tables
+from ariigcn_jax.data.values import Rows, class_numbers, is_number, kind, load_array, read_header, short
 from ariigcn_jax.types import UserError
 
 FEATURES = "features"
-_LARGEST_TABLE = 256 * 2**20  # bytes
+_FREE_BYTES = 16 * 2**20  # that label.npz may hold beyond 16 times its size
 _SPLITS = {"train": "train", "val": "valid", "valid": "valid", "dev": "valid", "test": "test"}
 _DIALOGUE = re.compile(r"(.+?)(?:\$_\$|_utt|_[FM](?=\d+$)|_)(\d+)")
 _KINDS = {
@@ -44,12 +42,12 @@ _KINDS = {
 
 
 def recognise(folder: Path) -> bool:
-    """Whether a folder has this layout."""
+    """Return whether a folder has this layout."""
     return (folder / FEATURES).is_dir() and bool(_label_files(folder))
 
 
 def read_fields(folder: Path, modalities: Sequence[str] = ()) -> Fields:
-    """The fields of a folder.
+    """Return the fields of a folder.
 
     Args:
       folder: with `features` and a table of labels.
@@ -71,23 +69,22 @@ def read_fields(folder: Path, modalities: Sequence[str] = ()) -> Fields:
 
 
 def _label_files(folder: Path) -> list[Path]:
-    """Tables of labels; the one with the most classes first, as MERBench's IEMOCAP has one of four and one of six."""
+    """Return the tables of labels, the one with the most classes first: IEMOCAP has one of four and one of six."""
     found = [p for pattern in ("label*.npz", "label*.csv", "label*.tsv") for p in sorted(folder.glob(pattern))]
     return sorted(found, key=lambda p: ("6way" not in p.name, p.suffix != ".npz", p.name))
 
 
 def _read_archive(fields: Fields, path: Path) -> list[str]:
-    """Fills label, split and dialogue from label.npz; the utterances' names."""
-    corpora = {member: _dictionary(path, member) for member in _members(path)}
+    """Fill label, split and dialogue from label.npz; return the utterances' names."""
     rows: list[tuple[str, str | None, Any]] = []
-    for member, entries in corpora.items():
-        split = _SPLITS.get(member.removesuffix("_corpus").rstrip("0123456789"))
+    for corpus, entries in _corpora(path).items():
+        split = _SPLITS.get(corpus.removesuffix("_corpus").rstrip("0123456789"))
         rows += [(str(name), split, value) for name, value in entries.items()]
     if not rows:
         raise UserError(f"{path}: it holds no utterances. It must have train_corpus, val_corpus and test_corpus.")
-    if len({name for name, _, _ in rows}) < len(rows):
-        raise UserError(f"{path}: an utterance is in it twice.")
     names = [name for name, _, _ in rows]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: an utterance is in it twice.")
     _read_emotions(fields, path, names, [value for _, _, value in rows])
     if any(split for _, split, _ in rows):
         fields.arrays["split"] = text_array([split or "train" for _, split, _ in rows])
@@ -95,42 +92,34 @@ def _read_archive(fields: Fields, path: Path) -> list[str]:
     return names
 
 
-def _members(path: Path) -> list[str]:
+def _corpora(path: Path) -> dict[str, dict[Any, Any]]:
+    """Return the dictionaries of label.npz, which numpy pickled as arrays of one object."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise UserError(f"{path}: the archive is truncated or damaged ({short(error)}). Copy it again.") from None
-    chosen = [m for m in members if m.endswith("_corpus")]
-    if not chosen:
-        raise UserError(
-            f"{path}: it has {listed(members[:20])}; it must have train_corpus, val_corpus and test_corpus."
-        )
-    return chosen
-
-
-def _dictionary(path: Path, member: str) -> dict[Any, Any]:
-    """The dictionary that numpy pickled as an array of one object."""
-    what = f"{path}: `{member}`"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if (size := archive.getinfo(f"{member}.npy").file_size) > _LARGEST_TABLE:
-                raise UserError(f"{what}: claims {size:,} bytes, which is no table of labels.")
-            file = io.BytesIO(archive.read(f"{member}.npy"))
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        read(file)
-        value = unpickle.load_stream(file, what)
+            members = [m for m in archive.infolist() if m.filename.removesuffix(".npy").endswith("_corpus")]
+            if not members:
+                found = listed([name.removesuffix(".npy") for name in archive.namelist()[:20]])
+                raise UserError(f"{path}: it has {found}; it must have train_corpus, val_corpus and test_corpus.")
+            if (size := sum(m.file_size for m in members)) > 16 * path.stat().st_size + _FREE_BYTES:
+                raise UserError(f"{path}: claims to hold {size:,} bytes, which is no table of labels.")
+            return {m.filename.removesuffix(".npy"): _dictionary(path, archive, m) for m in members}
     except UserError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise ten kinds on damaged bytes
         raise UserError(
-            f"{path}: `{member}` is truncated or damaged ({type(error).__name__}: {short(error)})."
+            f"{path}: the archive is truncated or damaged ({type(error).__name__}: {short(error)}). Copy it again."
         ) from None
+
+
+def _dictionary(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> dict[Any, Any]:
+    what = f"{path}: `{member.filename.removesuffix('.npy')}`"
+    file = io.BytesIO(archive.read(member))
+    read_header(file)
+    value = pickles.load_stream(file, what)
     if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.reshape(-1)[0]
+        value = value.item()
     if not isinstance(value, dict):
-        raise UserError(f"{path}: `{member}` is {kind(value)}, not a dictionary from utterance to label.")
+        raise UserError(f"{what} is {kind(value)}, not a dictionary from utterance to label.")
     return value
 
 
@@ -160,7 +149,7 @@ def _read_emotions(fields: Fields, path: Path, names: list[str], values: list[An
 
 
 def _read_names(fields: Fields, names: list[str]) -> None:
-    """What the utterances' names say of dialogue and turn."""
+    """Fill what the utterances' names say of dialogue, turn and speaker."""
     fields.arrays["utterance_id"] = text_array(names)
     matches = [_DIALOGUE.fullmatch(name) for name in names]
     dialogues = [m.group(1) for m in matches if m]
@@ -231,7 +220,7 @@ def _read_features(fields: Fields, folder: Path, names: list[str], modalities: S
 
 
 def modality_name(feature: str) -> str:
-    """The name of a feature, with its kind before it."""
+    """Return the name of a feature, with its kind before it."""
     lower = feature.lower()
     if lower.startswith(tuple(f"{kind_}_" for kind_ in _KINDS)):
         return feature
@@ -244,7 +233,7 @@ def _size_of(folder: Path) -> int:
 
 
 def _utterance(place: Path, name: str) -> Any:
-    """[d] or [frames, d]; None where there is no file."""
+    """Return [d] or [frames, d]; None where there is no file."""
     if Path(name).name != name or name == "..":
         raise UserError(f"{place}: the utterance {short(name)!r} cannot be the name of a file.")
     single, several = place / f"{name}.npy", place / name

@@ -24,14 +24,14 @@ _CLIP = re.compile(r"(.+?)(?:\$_\$|_)(\d+)")
 
 
 def recognise(data: Any) -> bool:
-    """Whether a pickle holds MMSA's layout."""
+    """Return whether a pickle holds MMSA's layout."""
     if not isinstance(data, dict) or not data or not {str(k) for k in data} <= set(_SPLITS):
         return False
     return "train" in data and all(isinstance(part, dict) and set(part) & set(_MODALITIES) for part in data.values())
 
 
 def read_fields(path: Path, data: dict[str, dict[str, Any]]) -> Fields:
-    """The fields of a pickle.
+    """Return the fields of a pickle.
 
     Args:
       path: the file.
@@ -102,7 +102,7 @@ def _read_ids(fields: Fields, parts: Sequence[tuple[str, Mapping[str, Any]]], le
 
 
 def _name(fields: Fields, value: Any) -> str:
-    """An id, which is text, or (video, clip) in a row of an array."""
+    """Return an id, which is text, or (video, clip) in a row of an array."""
     parts = as_sequence(value)
     try:
         return text(value) if parts is None else "$_$".join(text(v) for v in parts)

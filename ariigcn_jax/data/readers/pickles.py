@@ -1,9 +1,9 @@
 """Reads pickles of numpy arrays, numbers, text and built-in containers, and imports nothing that a pickle names.
 
 A pickle is a program for a small stack machine. Here the machine is the standard library's, without its ways to import
-and to call: a name stands for a function of `_MAKERS`, and any other name ends the reading. It is the library's Python
-version, because the C version takes 64 GB for an instruction that names the memo's entry 2**32, and 32 bytes for each
-float of a list.
+and to call: a name is inert text that stands for a function of `_MAKERS`, and any other name ends the reading. It is
+the library's Python version, because the C version takes 64 GB for an instruction that names the memo's entry 2**32,
+and 32 bytes for each float of a list.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_KEYS_TOGETHER = 200_000  # of all containers that are not text
 _BATCH = 1000  # values that pickle appends to a list at a time
 
 # Floats of a list: a mark, G and 8 bytes for each, and e; or a last one and a. Frame headers between them take 9 bytes.
-_FLOATS = re.compile(rb"(?:\x95.{8})?(?:\(((?:[G\x95].{8}){2,1001}+)e|(G.{8})a)", re.DOTALL)
+_FLOATS = re.compile(rb"(?:\x95.{8})?(?:\(((?:[G\x95].{8}){1,1001}+)e|(G.{8})a)", re.DOTALL)
 
 
 def load(path: str | Path) -> Any:
@@ -105,11 +105,8 @@ class _DType:
 
 _SPEC = re.compile(r"[<>=|]?(?:[iu][1248]|f(?:2|4|8|16)|c(?:8|16)|b1|\?|O8?|[SU]\d{0,7}|[bBhHiIlLqQefdg])")
 _SCALARS = (
-    "bool",
-    "float16",
-    "float32",
-    "float64",
-    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "bool"),
 )
 
 
@@ -146,21 +143,34 @@ def _fill(array: np.ndarray, state: Any) -> None:
     if min(shape, default=0) < 0 or len(data) != math.prod(shape) * (kind.dtype.hasobject or kind.dtype.itemsize):
         raise ValueError(f"an array of {len(data)} bytes or objects that claims the shape {shape}")
     array.__setstate__((1, shape, kind.dtype, bool(fortran), data))  # type: ignore[arg-type]
+    _check_text(array)
 
 
 def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
     """Stand for numpy's _frombuffer, which protocol 5 uses."""
-    return np.frombuffer(_bytes(data), kind.dtype).reshape(shape, order="F" if order == "F" else "C")
+    array = np.frombuffer(_bytes(data), kind.dtype).reshape(shape, order="F" if order == "F" else "C")
+    _check_text(array)
+    return array
+
+
+def _check_text(array: np.ndarray) -> None:
+    """Raise `ValueError` for text whose numbers are no characters."""
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        characters = np.frombuffer(array.tobytes(), f"{array.dtype.str[0]}u4")
+        if characters.max() > sys.maxunicode:
+            raise ValueError("text of characters that do not exist")
 
 
 def _scalar(kind: Any, data: Any = b"") -> Any:
     """Stand for numpy's scalar."""
     if kind.dtype.hasobject or len(_bytes(data)) != kind.dtype.itemsize:
         raise ValueError("a numpy scalar of the wrong size")
-    return np.frombuffer(_bytes(data), kind.dtype)[0] if data else kind.dtype.type()
+    array = np.frombuffer(_bytes(data), kind.dtype) if data else np.zeros(1, kind.dtype)
+    _check_text(array)
+    return array[0]
 
 
-_CONTAINERS: dict[str, Callable[..., Any]] = {  # their methods are the machine's, which counts the keys
+_BUILTINS: dict[str, Callable[..., Any]] = {  # each maker takes the machine first, which counts keys
     "list": lambda _, *values: _values(*values),
     "tuple": lambda _, *values: tuple(_values(*values)),
     "set": lambda machine, *values: set(machine.keys(_values(*values))),
@@ -171,19 +181,17 @@ _CONTAINERS: dict[str, Callable[..., Any]] = {  # their methods are the machine'
     "complex": lambda _, *parts: complex(*map(float, parts)),
 }
 _MAKERS: dict[str, Callable[..., Any]] = {
-    **{f"{module}.{name}": make for module in ("builtins", "__builtin__") for name, make in _CONTAINERS.items()},
+    **{f"{module}.{name}": make for module in ("builtins", "__builtin__") for name, make in _BUILTINS.items()},
     **{f"numpy.{core}.multiarray._reconstruct": lambda *_: np.empty(0, np.int8) for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": lambda _, *parts: _scalar(*parts) for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": lambda _, *parts: _from_buffer(*parts) for core in ("core", "_core")},
     **{f"numpy.{name}": lambda *_: None for name in ("ndarray", *_SCALARS)},  # they are arguments, and not called
     "numpy.dtype": lambda _, *parts: _dtype(*parts),
     "_codecs.encode": lambda _, *parts: _bytes(*parts),
-    "collections.OrderedDict": _CONTAINERS["dict"],
+    "collections.OrderedDict": _BUILTINS["dict"],
     "collections.defaultdict": lambda *_: {},
 }
-
-
-_Machine: Any = pickle._Unpickler  # its attributes are not in the type stubs
+_Machine: Any = pickle._Unpickler  # of which the type stubs know little
 
 
 class _Unpickler(_Machine):
@@ -197,6 +205,7 @@ class _Unpickler(_Machine):
     def __init__(self, file: BinaryIO, size: int):
         super().__init__(file, encoding="latin1")
         self._file = file
+        self.stack: list[Any] = []
         self.objects = _FREE_OBJECTS + size // _BYTES_AN_OBJECT  # that may still be made
         self._keys = _MOST_KEYS_TOGETHER  # other than text that may still be hashed
         self._floats: dict[int, Any] = {}  # id of an array that stands for a list of floats → its key in the memo
@@ -258,24 +267,27 @@ class _Unpickler(_Machine):
             raise ValueError("far more objects than a file of this size needs")
 
     def load_mark(self) -> None:
-        """Begin a group of values; floats for an empty list become an array, of 8 bytes each where Python's take 32."""
-        found: list[np.ndarray] = []
-        if self.stack and type(self.stack[-1]) is list and not self.stack[-1]:
-            self._file.seek(-1, os.SEEK_CUR)
-            while match := _FLOATS.match(block := self._file.read(9 * (_BATCH + 3))):
-                rows = np.frombuffer(match[match.lastindex or 0], np.uint8).reshape(-1, 9)
-                found.append(np.ascontiguousarray(rows[rows[:, 0] == ord("G"), 1:]).view(">f8")[:, 0])
-                self._file.seek(match.end() - len(block), os.SEEK_CUR)
-            self._file.seek((not found) - len(block), os.SEEK_CUR)
-        if not found:
-            self.charge()
-            self.metastack.append(self.stack)
-            self.stack = []
-            self.append = self.stack.append
+        if self.stack and type(self.stack[-1]) is list and not self.stack[-1] and self._load_floats():
             return
-        key = next(reversed(self.memo), None)
-        self._replace(np.concatenate(found).astype(np.float64), key)
-        self._floats[id(self.stack[-1])] = key
+        self.charge()
+        self.metastack.append(self.stack)
+        self.stack = []
+        self.append = self.stack.append
+
+    def _load_floats(self) -> bool:
+        """Put an array in the place of an empty list if floats follow: 8 bytes each where Python's take 32."""
+        found: list[np.ndarray] = []
+        self._file.seek(-1, os.SEEK_CUR)  # before the mark
+        while match := _FLOATS.match(block := self._file.read(9 * (_BATCH + 3))):
+            rows = np.frombuffer(match[match.lastindex or 0], np.uint8).reshape(-1, 9)
+            found.append(np.ascontiguousarray(rows[rows[:, 0] == ord("G"), 1:]).view(">f8")[:, 0])
+            self._file.seek(match.end() - len(block), os.SEEK_CUR)
+        self._file.seek((not found) - len(block), os.SEEK_CUR)
+        if found:
+            key = next(reversed(self.memo), None)
+            self._replace(np.concatenate(found).astype(np.float64), key)
+            self._floats[id(self.stack[-1])] = key
+        return bool(found)
 
     def _replace(self, value: Any, key: Any) -> None:
         """Put a value in the place of the newest on the stack, and in that of its entry in the memo."""
@@ -353,10 +365,11 @@ def _counted(handler: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 _COUNTED = (
-    "EMPTY_LIST EMPTY_DICT EMPTY_SET LIST DICT FROZENSET TUPLE TUPLE1 TUPLE2 TUPLE3 PUT BINPUT LONG_BINPUT MEMOIZE"
+    *(pickle.EMPTY_LIST, pickle.EMPTY_DICT, pickle.EMPTY_SET, pickle.LIST, pickle.DICT, pickle.FROZENSET),
+    *(pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
+    *(pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE),
 )
 _Unpickler.dispatch = {  # the library's table with the methods that are replaced above
     code: getattr(_Unpickler, method.__name__) for code, method in _Machine.dispatch.items()
 }
-for _code in (getattr(pickle, name)[0] for name in _COUNTED.split()):
-    _Unpickler.dispatch[_code] = _counted(_Unpickler.dispatch[_code])
+_Unpickler.dispatch |= {code: _counted(_Unpickler.dispatch[code]) for (code,) in _COUNTED}

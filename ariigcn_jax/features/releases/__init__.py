@@ -1,4 +1,4 @@
-"""Writes the manifest of a published raw release, from its folder as it is unpacked.
+"""Write the manifest of a published raw release, from its folder as it is unpacked.
 
 iemocap    IEMOCAP_full_release: transcriptions, EmoEvaluation, wav, avi
 meld       MELD.Raw: the three csv files and the mp4 clips
@@ -27,7 +27,7 @@ RELEASES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `run`."""
+    """Add the options of `run`."""
     parser.add_argument("--release", required=True, choices=[*RELEASES], help="which release ROOT is")
     parser.add_argument("root", metavar="ROOT", help="the release's folder")
     parser.add_argument("--out", required=True, metavar="CSV", help="the manifest")
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes a manifest and says what is in it.
+    """Write a manifest, and print what is in it.
 
     Args:
       args: what `add_arguments` defines.
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     labelled = [row for row in rows if row.get("label") is not None]
     if not labelled:
         raise UserError(f"{root}: no utterance has a label. Give the whole release, annotation included.")
-    if not args.keep_unlabeled and args.release != "urfunny":  # UR-FUNNY's context is what its labels are about
+    if not args.keep_unlabeled and args.release != "urfunny":  # whose unlabelled context belongs to the labels
         if dropped := len(rows) - len(labelled):
             notes.append(f"{dropped} utterances without one of the labels are left out; --keep-unlabeled keeps them")
         rows = labelled

@@ -1,6 +1,6 @@
-"""CMU-MOSI and CMU-MOSEI: monologues in segments with a sentiment in [-3, 3].
+"""Read CMU-MOSI and CMU-MOSEI: monologues in segments with a sentiment in [-3, 3].
 
-Two layouts are known. MMSA's: label.csv (video_id, clip_id, text, label, mode) and Raw/<video>/<clip>.mp4. And the
+Two layouts are read. MMSA's: label.csv (video_id, clip_id, text, label, mode) and Raw/<video>/<clip>.mp4. And the
 original folders: Transcript/, Audio/, Video/ or Videos/, with Labels/OpinionLevelSentiment.csv (MOSI) or
 CMU_MOSEI_Labels.csd (MOSEI), which name no splits.
 
@@ -26,7 +26,7 @@ _SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "va
 
 
 def mosi_rows(root: Path, folds: Path | None = None) -> tuple[list[Row], list[str]]:
-    """Rows of CMU-MOSI's manifest, and what was noticed."""
+    """Return the rows of CMU-MOSI's manifest, and notes."""
     if labels := _mmsa(root, folds):
         return labels
     path = first(root, "OpinionLevelSentiment.csv")
@@ -48,7 +48,7 @@ def mosi_rows(root: Path, folds: Path | None = None) -> tuple[list[Row], list[st
 
 
 def mosei_rows(root: Path, folds: Path | None = None) -> tuple[list[Row], list[str]]:
-    """Rows of CMU-MOSEI's manifest, and what was noticed."""
+    """Return the rows of CMU-MOSEI's manifest, and notes."""
     if labels := _mmsa(root, folds):
         return labels
     path = first(root, "CMU_MOSEI_Labels.csd")
@@ -147,7 +147,7 @@ def _mosi_spoken(root: Path, video: str) -> dict[int, str]:
 
 
 def _mosei_labels(path: Path) -> dict[str, list[tuple[float, float, tuple[float, ...]]]]:
-    """video -> (start, end, (sentiment, six emotions)) of its segments."""
+    """Read video -> (start, end, (sentiment, six emotions)) of its segments."""
     h5py = require("h5py", "releases")
     try:
         with h5py.File(path) as file:
@@ -175,7 +175,7 @@ def _split(rows: list[Row], folds: Path | None) -> list[Row]:
 
 
 def _folds(path: Path) -> dict[str, str]:
-    """video -> split, from JSON or from the assignments `…train_fold = […]` of a Python file, which is not run."""
+    """Read video -> split from JSON, or from the assignments `…train_fold = […]` of a Python file, which is not run."""
     content = text(path)
     try:
         if path.suffix == ".json":

@@ -1,4 +1,4 @@
-"""What the releases' readers share: finding and reading files that other people named and encoded."""
+"""Find and read the files of releases, whose names and encodings vary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WINDOWS = {code: char for code in range(0x80, 0xA0) if (char := bytes([code]).d
 
 
 def text(path: Path) -> str:
-    """A text file in UTF-8 or else Windows-1252, with quotation marks that were mangled between the two restored.
+    """Read a text file in UTF-8, or else Windows-1252, and restore quotation marks that were mangled between the two.
 
     Raises:
       UserError: the file cannot be read.
@@ -31,10 +31,10 @@ def text(path: Path) -> str:
 
 
 def table(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
-    """A CSV file's rows.
+    """Read the rows of a CSV file.
 
     Raises:
-      UserError: it cannot be read or lacks a column.
+      UserError: the file cannot be read, or lacks a column.
     """
     reader = csv.DictReader(text(path).splitlines(keepends=True))
     rows = [{(key or "").strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
@@ -45,7 +45,7 @@ def table(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
 
 
 def first(root: Path, *patterns: str) -> Path | None:
-    """The first file below a folder that a pattern matches; resource forks of macOS (._name) do not count."""
+    """Return the first file below a folder that a pattern matches, except for resource forks of macOS (._name)."""
     for pattern in patterns:
         for path in sorted(root.rglob(pattern)):
             if path.is_file() and not path.name.startswith("."):
@@ -54,5 +54,5 @@ def first(root: Path, *patterns: str) -> Path | None:
 
 
 def existing(*paths: Path) -> Path | None:
-    """The first path that is a file."""
+    """Return the first path that is a file."""
     return next((path for path in paths if path.is_file()), None)

@@ -1,7 +1,7 @@
-"""IEMOCAP_full_release: Session1 … Session5, each with dialog/ (transcriptions, EmoEvaluation, wav, avi) and
+"""Read IEMOCAP_full_release: Session1 … Session5, each with dialog/ (transcriptions, EmoEvaluation, wav, avi) and
 sentences/wav.
 
-The field's protocol: six emotions, session 5 is the test split, utterances in the order of the transcription file.
+The usual protocol: six emotions, session 5 as the test split, utterances in the order of the transcription file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SPOKEN = re.compile(rf"(Ses\w+_[FM]\w*\d+) \[{_TIMES}: ?(.*)")
 
 
 def rows(root: Path) -> tuple[list[Row], list[str]]:
-    """Rows of the manifest, and what was noticed."""
+    """Return the rows of the manifest, and notes."""
     sessions = sorted(path for path in root.glob("Session[1-5]") if path.is_dir())
     if not sessions:
         raise UserError(f"{root}: there is no Session1 … Session5 in it. Give the folder IEMOCAP_full_release.")
@@ -65,7 +65,7 @@ def _row(session: Path, dialogue: str, utterance: str, transcript: str, annotati
     label = _CODES.get(annotation.pop("code"))
     sentence = existing(session / "sentences/wav" / dialogue / f"{utterance}.wav")
     scene = existing(session / "dialog/avi/DivX" / f"{dialogue}.avi")
-    # Both actors share the picture, and the one whom the dialogue is named after (Ses01F…) is on the left.
+    # both actors share the picture; the one that the dialogue is named after (Ses01F…) is on the left
     side = "0,0,50,100" if dialogue[5:6] == speaker else "50,0,50,100"
     return {
         "dialogue_id": dialogue,

@@ -1,4 +1,4 @@
-"""MELD.Raw: {train,dev,test}_sent_emo.csv and clips dia<D>_utt<U>.mp4 in a folder for each split.
+"""Read MELD.Raw: {train,dev,test}_sent_emo.csv and clips dia<D>_utt<U>.mp4 in a folder for each split.
 
 Times are left out: MELD's are times of the episode, while each clip is one utterance.
 """
@@ -21,7 +21,7 @@ _CLIP = re.compile(r"dia(\d+)_utt(\d+)\.mp4")
 
 
 def rows(root: Path) -> tuple[list[Row], list[str]]:
-    """Rows of the manifest, and what was noticed."""
+    """Return the rows of the manifest, and notes."""
     found: list[Row] = []
     notes = []
     for split, folders in _FOLDERS.items():

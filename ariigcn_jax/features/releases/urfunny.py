@@ -1,4 +1,4 @@
-"""UR-FUNNY V2: language_sdk.pkl, humor_label_sdk.pkl, data_folds.pkl, and clips <id>.mp4.
+"""Read UR-FUNNY V2: language_sdk.pkl, humor_label_sdk.pkl, data_folds.pkl, and clips <id>.mp4.
 
 Every clip is a dialogue of one speaker: the context's sentences, which have no label, and the punchline, which is
 humorous or not. A sentence lasts from its first word to its last, counted from the clip's first word (choice).
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.data.readers import pickles
 from ariigcn_jax.features.releases.files import Row, existing, first
 from ariigcn_jax.types import UserError
 
@@ -19,7 +20,7 @@ _SPLITS = {"train": "train", "dev": "valid", "valid": "valid", "test": "test"}
 
 
 def rows(root: Path) -> tuple[list[Row], list[str]]:
-    """Rows of the manifest, and what was noticed."""
+    """Return the rows of the manifest, and what was noticed."""
     spoken = _pickle(root, "language_sdk.pkl", "langauge_sdk.pkl")
     labels = _pickle(root, "humor_label_sdk.pkl")
     folds = _pickle(root, "data_folds.pkl")
@@ -43,12 +44,10 @@ def rows(root: Path) -> tuple[list[Row], list[str]]:
 
 
 def _pickle(root: Path, *names: str) -> Any:
-    from ariigcn_jax.data.readers import pickles as unpickle
-
     path = first(root, *names)
     if path is None:
         raise UserError(f"{root}: there is no {names[0]} in it.")
-    return unpickle.load(path)
+    return pickles.load(path)
 
 
 def _dialogue(clip: str, content: dict[str, Any], humor: int | None, split: str, folder: Path) -> list[Row]:
@@ -78,7 +77,7 @@ def _dialogue(clip: str, content: dict[str, Any], humor: int | None, split: str,
 
 
 def _span(intervals: Any) -> tuple[float, float] | None:
-    """The start of the first word and the end of the last, or None where there are none."""
+    """Return the start of the first word and the end of the last, or None where there are none."""
     times = np.asarray(intervals, np.float64).reshape(-1, 2)
     times = times[np.isfinite(times).all(axis=1)]
     return (float(times[:, 0].min()), float(times[:, 1].max())) if len(times) and np.ptp(times) > 0 else None

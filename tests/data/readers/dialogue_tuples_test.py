@@ -1,5 +1,7 @@
 """What is particular to the tuples of dictionaries: names of classes, splits, gaps, layers, and lists that disagree."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -188,6 +190,27 @@ def test_vectors_of_different_widths(refused):
     d = parts["train"][0]
     parts["text"][d] = [np.ones(5), *[np.ones(7) for _ in parts["text"][d][1:]]]
     assert f"text: the dialogue {d!r} has 7 features where those before it have 5" in refused(parts)
+
+
+def test_one_wide_vector_does_not_fill_the_memory(refused):
+    parts = elements()
+    parts["text"] = {d: [None] * len(v) for d, v in parts["text"].items()}
+    parts["text"][parts["train"][0]][0] = np.ones(3_000_000, np.float16)
+    tracemalloc.start()
+    try:
+        assert "repeated over and over" in refused(parts)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30e6  # of which the vector takes 6 MB, and writing it as much
+
+
+def test_a_layer_that_is_missing_is_no_part_of_the_mean(load):
+    plain, parts = load(elements(RICH)), elements(RICH)
+    d = parts["train"][0]
+    for role in ("text_layer1", "text_layer4"):  # 1 and 4 times the text, which have the mean of all four
+        parts[role][d] = [None, *parts[role][d][1:]]
+    np.testing.assert_allclose(load(parts).features["text"], plain.features["text"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", ["words", {"a": 1}, [["a"]], 3])

@@ -1,6 +1,6 @@
 """Damaged files of every layout end in a corpus or in one clear message, whatever was done to their bytes.
 
-    python -m pytest -n 0 -m slow -s tests/corpus_fuzz_test.py       100,000 files; FUZZ_FILES=1000000 for more
+    python -m pytest -n 0 -m slow -s tests/data/readers/fuzz_test.py       100,000 files; FUZZ_FILES=1000000 for more
 
 The mutations are deterministic: file number i of a seed is the same in every run. FUZZ_FIRST=50000 begins at that file,
 so that several processes can share the work.
@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from ariigcn_jax import data as corpus
+from ariigcn_jax.data import load
 from ariigcn_jax.types import UserError
 from tests.support.layout_files import conversations, every_layout
 
@@ -118,7 +118,7 @@ def fuzz(originals, folder, number, seed=0):
         place, undo = _install(root, chosen, mutated, contents, folder, rng)
         signal.alarm(SECONDS)
         try:
-            corpus.load(place)
+            load(place)
             counts["read"] += 1
         except UserError as error:
             counts["refused"] += 1

@@ -1,6 +1,6 @@
 """Reading a pickle takes less than three times its size of memory, in whatever form its vectors are.
 
-    PICKLE_MB=500 python -m pytest -n 0 -m slow -s tests/corpus_memory_test.py
+    PICKLE_MB=500 python -m pytest -n 0 -m slow -s tests/data/readers/memory_test.py
 
 Measured is the peak of a process of its own, above what it takes before it reads.
 """
@@ -21,12 +21,12 @@ WIDTHS = {"text": 100, "audio": 1582, "visual": 342}  # IEMOCAP's in most publis
 FRAMES = 50
 READ = """
 import sys
-from ariigcn_jax import data as corpus
+from ariigcn_jax import data
 def peak():  # resource's ru_maxrss would begin with that of the process that started this one
     status = open("/proc/self/status").read()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 before = peak()
-corpus.load(sys.argv[1])
+data.load(sys.argv[1])
 print(before, peak())
 """
 

@@ -107,6 +107,12 @@ def test_hostile_table(folder, monkeypatch, tmp_path):
     assert not (tmp_path / "HACKED").exists()
 
 
+def test_a_table_that_is_packed_tightly(folder):
+    entries = {f"a_{i}": {"emo": 0, "note": "x" * 50_000} for i in range(400)}
+    np.savez_compressed(folder / "label.npz", train_corpus=np.array(entries, dtype=object))
+    assert "which is no table of labels" in refused(folder)
+
+
 def test_damaged_files_are_named(folder):
     path = next((folder / "features" / "hubert-FRA").iterdir())
     whole = path.read_bytes()

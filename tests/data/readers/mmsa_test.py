@@ -1,5 +1,7 @@
 """MMSA's pickles: pooling, labels, videos and clips."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,18 @@ def test_lengths_end_a_sequence(load, data):
     np.testing.assert_allclose(load(data).features["audio"], plain, rtol=1e-6)
 
 
+def test_one_long_utterance_does_not_lengthen_the_others(load, data):
+    for part in data.values():
+        part["vision"] = [np.ones((1 + 100_000 * (u == 1), 3), np.float32) for u in range(len(part["id"]))]
+    tracemalloc.start()
+    try:
+        assert load(data).widths["vision"] == 3
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20e6  # of which the three long ones take 1.2 MB each
+
+
 def test_clips_are_sorted_inside_their_video(load, data):
     part = data["train"]
     for key, values in part.items():
@@ -81,6 +95,7 @@ def test_ids_that_name_no_video(load, data):
     ("change", "words"),
     [
         (lambda part: part["id"].pop(), "Every field must have one entry for each utterance"),
+        (lambda part: part.update(audio="x"), "is not [utterances, frames, features]"),
         (lambda part: part.update(audio=np.ones(len(part["id"]))), "is not [utterances, frames, features]"),
         (lambda part: part.update(audio=["x"] * len(part["id"])), "is not [utterances, frames, features]"),
         (

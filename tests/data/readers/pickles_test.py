@@ -1,23 +1,25 @@
-"""The pickle machine: what data comes out as it went in, and what is refused before it can run."""
+"""The reader of pickles: data comes out as it went in; all else is refused before it runs, and in bounded time."""
 
 import collections
 import io
 import os
 import pickle
 import pickletools
+import signal
 import struct
 import zipfile
 
 import numpy as np
 import pytest
 
-from ariigcn_jax.data.readers import pickles as unpickle
+from ariigcn_jax.data import values
+from ariigcn_jax.data.readers import pickles
 from ariigcn_jax.types import UserError
 from tests.support.layout_files import python2
 
 
 def read(data):
-    return unpickle.load_stream(io.BytesIO(data), "strange.pkl")
+    return pickles.load_stream(io.BytesIO(data), "strange.pkl")
 
 
 def refused(data):
@@ -89,8 +91,10 @@ def test_lists_of_floats(count):
         np.testing.assert_array_equal(row, values)
 
 
-def test_long_lists_of_floats_take_8_bytes_each():
-    assert read(pickle.dumps([0.5] * 1000, 2)).dtype == np.float64
+@pytest.mark.parametrize("count", [2, 1000, 1001, 30_000])
+def test_long_lists_of_floats_take_8_bytes_each(count):
+    assert read(pickle.dumps([0.5] * count, 2)).dtype == np.float64
+    assert read(pickle.dumps([[0.5] * count] * 2, 4))[1].dtype == np.float64
 
 
 def test_floats_among_others_and_in_what_cannot_change():
@@ -100,6 +104,26 @@ def test_floats_among_others_and_in_what_cannot_change():
     first, second = read(pickle.dumps([shared, {"a": shared}], 4))
     np.testing.assert_array_equal(first, shared)
     np.testing.assert_array_equal(second["a"], shared)
+
+
+@pytest.mark.parametrize("first", [2, 999, 1000, 1001, 2000, 2001])
+@pytest.mark.parametrize("rest", [["x"], [None, 1.5], [7, 8.5, 9.5], [[1.5, 2.5], 3.5], ["x", *[0.5] * 3000, "y"]])
+def test_lists_that_begin_with_floats(first, rest):
+    value = RANDOM.normal(size=first).tolist() + rest
+    for protocol in (2, 4):
+        one, other, pair = read(pickle.dumps([value, value, (value,)], protocol))
+        same(one, value)
+        assert one is other and pair[0] is one
+
+
+def test_lists_of_floats_by_picklers_that_append_fewer_at_a_time():
+    batch = b"(" + b"".join(b"G" + struct.pack(">d", x) for x in (1.5, 2.5, 3.5)) + b"e"
+    single = b"G" + struct.pack(">d", 4.5) + b"a"
+    same(
+        read(b"]q\x07" + batch + batch + single + batch + b"h\x07\x86."),
+        (np.array([*[1.5, 2.5, 3.5] * 2, 4.5, 1.5, 2.5, 3.5]),) * 2,
+    )
+    same(read(b"]" + batch + b"(K\x01Nea"[:0] + b"(K\x01Ne" + single + b"."), [1.5, 2.5, 3.5, 1, None, 4.5])
 
 
 # What is refused
@@ -164,14 +188,108 @@ def test_class_of_a_stranger_is_named():
     ids=range(16),
 )
 def test_bombs_end_in_one_clear_error(data, monkeypatch):
-    monkeypatch.setattr(unpickle, "_FREE_OBJECTS", 10_000)
+    monkeypatch.setattr(pickles, "_FREE_OBJECTS", 10_000)
     assert "truncated or damaged" in refused(data)
 
 
+def text(words):
+    return b"X" + struct.pack("<I", len(words)) + words
+
+
+MEGABYTE = b"B" + struct.pack("<I", 10**6) + b"x" * 10**6
+MERSENNE = 2**61 - 1  # whose multiples all have the hash 0
+SWAPPED = (
+    b"cnumpy\ndtype\n" + text(b"f8") + b"\x85R(K\x03" + text(b">") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+)
+
+
+def short_number(number):
+    return b"J" + struct.pack("<i", number)
+
+
+def calls(name, argument, times):
+    """`times` calls of one function with one argument."""
+    return argument + b"\x85q\x000c" + name + b"\nq\x010(" + b"h\x01h\x00R" * times + b"l."
+
+
+def keys(numbers, form=b""):
+    return b"}(" + b"".join(b"\x8a\x0b" + number.to_bytes(11, "little") + form + b"N" for number in numbers) + b"u."
+
+
+SLOW = {
+    "lists of ten lists": b"(" + b"N" * 10 + b"lq\x00" + b"0(" .join([b""] + [b"h\x00" * 10 + b"lq\x00"] * 30) + b".",
+    "one list many times": b"(" + b"N" * 1000 + b"lq\x000(" + b"h\x00" * 100_000 + b"l.",
+    "one dictionary many times": b"}(" + b"".join(text(b"%d" % i) + b"N" for i in range(1000))
+    + b"uq\x000(" + b"h\x00" * 100_000 + b"l.",
+    "one text many times": text(b"x" * 10**6) + b"q\x000(" + b"h\x00" * 100_000 + b"l.",
+    "one array many times": pickle.dumps(np.zeros(10**5), 2)[:-1]
+    + b"r\xff\x00\x00\x000(" + b"j\xff\x00\x00\x00" * 10_000 + b"l.",
+    "an array of no width": b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01\x8a\x06" + (1 << 40).to_bytes(6, "little")
+    + b"K\x00\x86cnumpy\ndtype\n" + text(b"f8") + b"\x85R\x89" + text(b"") + b"tb.",
+    "a list in itself": b"]q\x00(" + b"h\x00" * 100_000 + b"e.",
+    "deep lists": b"]" * 100_000 + b"a" * 99_999 + b".",
+    "copies of bytes": calls(b"builtins\nbytearray", MEGABYTE, 300),
+    "copies of text": calls(b"_codecs\nencode", text(b"x" * 10**6), 300),
+    "copies of a list": calls(b"builtins\nlist", b"(" + b"N" * 10**5 + b"l", 300),
+    "copies of an array": b"(K\x01J" + struct.pack("<i", 125_000) + b"\x85" + SWAPPED + b"\x89" + MEGABYTE + b"tq\x000"
+    b"cnumpy.core.multiarray\n_reconstruct\nq\x010(" + b"h\x01)Rh\x00b" * 300 + b"l.",
+    "integers of one hash": keys(k * MERSENNE for k in range(1, 20_000)),
+    "tuples of one hash": keys((k * MERSENNE for k in range(1, 20_000)), b"\x85"),
+    "integers of similar hashes": keys(k << 40 for k in range(20_001)),
+    "many sets of numbers": calls(b"builtins\nset", b"(" + b"".join(map(short_number, range(20_000))) + b"l", 11),
+}  # fmt: skip
+
+
+def out_of_time(*_):
+    raise TimeoutError
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_what_would_take_for_ever_is_refused(name):
+    """Each within 10 seconds; those that repeat or copy would take gigabytes."""
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(10)
+    try:
+        message = refused(SLOW[name])
+    finally:
+        signal.alarm(0)
+    assert "truncated or damaged" in message or "repeated over and over" in message
+    assert "TimeoutError" not in message
+    assert "far more objects" in message or not name.startswith("copies")  # while they are made, and not afterwards
+
+
+def test_repetition_in_measure_is_read(monkeypatch):
+    row, names = np.ones(300), [f"d{i}" for i in range(1000)]
+    data = pickle.dumps({"rows": [row] * 1000, "one-hot": [[0, 1, 0]] * 1000, "names": names, "order": names}, 4)
+    assert len(read(data)["rows"]) == 1000
+    monkeypatch.setattr(values, "_SLACK", 100_000)
+    assert "would take 0.0 GB" in refused(data)
+
+
+def test_numbers_as_keys():
+    value = {number: str(number) for number in range(20_000)}
+    same(read(pickle.dumps(value, 4)), value)
+    assert "more than 20,000 keys" in refused(pickle.dumps({-1: ""} | value, 4))
+    same(read(pickle.dumps({str(k): k for k in range(50_000)}, 4)), {str(k): k for k in range(50_000)})
+
+
+@pytest.mark.parametrize(
+    ("value", "letter", "none"),
+    [
+        (np.array(["abc"]), b"a\0\0\0", b"\xff\xff\xff\xff"),
+        (np.array(["abc"]), b"a\0\0\0", b"\0\0\x11\0"),
+        (np.array(["abc"], ">U3"), b"\0\0\0a", b"\0\x11\0\0"),
+        (np.str_("abc"), b"a\0\0\0", b"\0\0\x11\0"),
+    ],
+)
+def test_text_of_no_characters(value, letter, none):
+    for protocol in (3, 5):
+        data = pickle.dumps(value, protocol)
+        assert letter in data and "do not exist" in refused(data.replace(letter, none))
+
+
 def test_nested_keys_do_not_take_for_ever():
-    data = b"N" + b"2\x86" * 60 + b"}" + b"0"  # a tuple of a tuple of … : hashing would visit 2^60 of them
-    assert "truncated or damaged" in refused(b"}" + b"N" + b"2\x86" * 60 + b"Ns.")
-    assert data
+    assert "truncated or damaged" in refused(b"}" + b"N" + b"2\x86" * 60 + b"Ns.")  # hashing would visit 2^60 tuples
 
 
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
@@ -183,7 +301,7 @@ def test_every_truncation_is_an_error(value):
 
 def test_every_instruction_is_known_or_refused():
     known = {ord(op.code) for op in pickletools.opcodes}
-    assert known == set(unpickle._Unpickler.dispatch)
+    assert known == set(pickles._Unpickler.dispatch)
 
 
 def test_reads_from_the_middle_of_an_archive():
@@ -192,9 +310,9 @@ def test_reads_from_the_middle_of_an_archive():
         archive.writestr("x", b"before" + pickle.dumps([1, "a"]))
     with zipfile.ZipFile(data) as archive, archive.open("x") as file:
         file.read(6)
-        assert unpickle.load_stream(file, "x") == [1, "a"]
+        assert pickles.load_stream(file, "x") == [1, "a"]
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="cannot be read: No such file"):
-        unpickle.load(tmp_path / "gone.pkl")
+        pickles.load(tmp_path / "gone.pkl")
