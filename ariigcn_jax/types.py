@@ -172,7 +172,7 @@ class Batch(flax.struct.PyTreeNode):
       utterance: [R, L] int32, index of the utterance in the corpus; PADDING at context and at padding.
       target: [R, L, O] float32, as in the corpus; None for classes.
       ratings: [R, L, K] float32, as in the corpus, and zeros where there are none; None without.
-      rated: [R, L] bool, where there are ratings of an utterance here on its own account; None without.
+      rated: [R, L] bool, utterances scored here that have ratings; None without.
       fold: [R, L] int32, as in the corpus; None without.
       classes: C, where the outputs are not the classes; else 0. Not an array, because it is a width.
     """
@@ -198,7 +198,7 @@ class Batch(flax.struct.PyTreeNode):
 
     @property
     def counted(self) -> Array:
-        """[R, L] bool: an utterance is here on its own account, neither padding nor the context of a piece."""
+        """[R, L] bool: an utterance is scored here: neither padding nor the context of a piece."""
         return self.utterance != PADDING
 
 

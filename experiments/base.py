@@ -18,18 +18,18 @@ def get_config() -> ConfigDict:
     """Return all options, each with its unit and legal values."""
     config = ConfigDict()
     config.experiment = "base"  # name in logs and of the work directory
-    config.seed = 0  # of parameters, order and dropout; seeds seed .. seed + num_seeds - 1 are run
+    config.seed = 0  # >= 0: of first parameters, order of rows and dropout; a run has seeds seed … seed + num_seeds - 1
     config.num_seeds = 1  # >= 1
-    config.members = 1  # K >= 1: models of a seed, whose answers are averaged; those of seeds s K … s K + K - 1 alone,
-    # but for what cross_validation leaves out
-    config.seeds_by = "auto"  # how they share the hardware: auto | threads | vmap | devices | sequence (seeds.py)
+    config.members = 1  # K >= 1: models of a seed, whose answers are averaged; seed s has those of the seeds
+    # s K … s K + K - 1, but for what cross_validation leaves out
+    config.seeds_by = "auto"  # how seeds share the hardware: auto | threads | vmap | devices | sequence (seeds.py)
     config.num_epochs = 50  # >= 1
-    config.batch_size = 16  # dialogues per step, on average
-    config.num_devices = 1  # local devices that share the seeds, or each batch; 0 for all
+    config.batch_size = 16  # >= 1: dialogues per step, on average
+    config.num_devices = 1  # local devices that share the seeds or each batch; 0 for all
     config.distributed = ConfigDict()  # several processes that share a batch; each takes num_devices devices of its own
-    config.distributed.coordinator = ""  # host:port of process 0, the same for all; "auto" asks the cluster; "" for one
-    config.distributed.processes = 1  # how many there are
-    config.distributed.process = 0  # which one this is, in [0, processes)
+    config.distributed.coordinator = ""  # host:port of process 0; "auto" asks the cluster; "" for one process
+    config.distributed.processes = 1  # >= 1: number of processes
+    config.distributed.process = 0  # number of this process, in [0, processes)
     config.distributed.patience = 10  # seconds without a sign of life after which a process counts as lost
 
     config.data = ConfigDict()
@@ -45,42 +45,45 @@ def get_config() -> ConfigDict:
     config.data.label = "label"  # field of the classes, scores or labels
     config.data.ratings = ()  # fields of annotators' ratings (valence, arousal, …) to predict beside the label
     config.data.relabel = ""  # NAME=NEW,NAME=: classes with one new name are merged, those without one lose their label
-    config.data.split = ""  # test split: FIELD=PATTERN | fold1of5[:FIELD] | session1 (corpus/splits.py); "": the file's
+    config.data.split = ""  # test split: FIELD=PATTERN | fold1of5[:FIELD] | session1 (data/splits.py); "": the file's
     config.data.without = ""  # dialogues that are left out of the corpus, written as data.split is; "": none
-    config.data.generate = ConfigDict()  # keywords of corpus.generate: generated conversations instead of a file
-    # slots; longer dialogues are cut into overlapping pieces where the graph is windowed and model.context is none
+    config.data.generate = (
+        ConfigDict()
+    )  # keywords of `ariigcn_jax.data.generate`: generated conversations instead of a file
+    # slots of a row, 0 for no limit; a longer dialogue is cut into overlapping pieces, where the graph is windowed and
+    # model.context is none
     config.data.longest_row = 1024
-    config.data.device_megabytes = 0.0  # of rows on a device at once; what exceeds it is streamed; 0 for no limit
+    config.data.device_megabytes = 0.0  # MB of rows on a device at once; what exceeds it is streamed; 0 for no limit
     config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where no validation split is named
     # Each of the members leaves out another fold of train and validation, and alone is validated on it: no dialogue
     # but the test split's is kept from all, and each has a validation answer
     config.data.cross_validation = False
 
     config.model = ConfigDict()
-    config.model.hidden = 128  # D
-    config.model.precision = "float32"  # float32 | bfloat16, of matrix products alone: for accelerators, slow on a CPU
+    config.model.hidden = 128  # >= 1: D, width of the hidden space
+    config.model.precision = "float32"  # float32 | bfloat16, of matrix products alone; bfloat16 is slow on a CPU
     config.model.dropout = 0.3  # [0, 1), in steps of 1/256
     config.model.input_dropout = 0.0  # [0, 1), on the features
-    config.model.modality_dropout = 0.0  # [0, 1), an utterance loses a modality in training
-    config.model.dialogue_dropout = 0.0  # [0, 1), a whole dialogue loses a modality in training
-    config.model.context = "none"  # none | gru | attention | speaker, behind each encoder
-    config.model.speakers = 10  # rows of the speaker embedding; 0 for none
-    config.model.contrast_width = 32  # Z
-    config.model.contrast_candidates = 4096  # nodes that anchors are compared with, at most, a sample; 0 for all
+    config.model.modality_dropout = 0.0  # [0, 1): rate at which an utterance loses a modality in training
+    config.model.dialogue_dropout = 0.0  # [0, 1): rate at which a whole dialogue loses one
+    config.model.context = "none"  # none | gru | attention | speaker: context encoder behind each encoder
+    config.model.speakers = 10  # rows of the speaker embedding; further speakers share the last; 0 for none
+    config.model.contrast_width = 32  # >= 1: Z, width of the contrast space
+    config.model.contrast_candidates = 4096  # most nodes that anchors are compared with, a sample; 0 for all
     config.model.graph = ConfigDict()
     config.model.graph.layers = 2  # >= 0
-    config.model.graph.heads = 4  # a divisor of hidden
-    config.model.graph.past = 10  # utterances, -1 for the whole dialogue
-    config.model.graph.future = 10  # utterances, -1 for the whole dialogue
+    config.model.graph.heads = 4  # >= 1: H, a divisor of hidden
+    config.model.graph.past = 10  # utterances before that a node hears; -1 for the whole dialogue
+    config.model.graph.future = 10  # utterances after; -1 for the whole dialogue
     config.model.graph.score = "additive"  # additive | dot | uniform
-    config.model.graph.relation_values = False  # W_r for each relation, or one W
-    config.model.graph.speaker_relations = True  # False: all count as the same speaker
+    config.model.graph.relation_values = False  # True: W_r for each relation; False: one W
+    config.model.graph.speaker_relations = True  # False: all utterances count as one speaker's
     config.model.graph.kernel = "band"  # band | edges (the reference)
     config.model.graph.block = 16  # slots of a block of the band kernel; 0 for whole rows
     config.model.gan = ConfigDict()
-    config.model.gan.wiring = "feature"  # feature | latent
-    config.model.gan.generator_hidden = 64
-    config.model.gan.discriminator_hidden = 64
+    config.model.gan.wiring = "feature"  # feature | latent: what the discriminators see as real, features or codes
+    config.model.gan.generator_hidden = 64  # >= 1
+    config.model.gan.discriminator_hidden = 64  # >= 1
 
     config.losses = ConfigDict()  # a slot holds the hyper-parameters of all its functions; weight 0 removes it
     config.losses.emotion = ConfigDict(
@@ -128,13 +131,13 @@ def get_config() -> ConfigDict:
     config.eval.report_best_test = False  # also report the best test epoch, for comparison with papers that choose so
 
     config.diagnostics = ConfigDict()
-    config.diagnostics.every = 1  # epochs between looks at the failure signatures; 0 for none
+    config.diagnostics.every = 1  # epochs between two diagnoses of the failure signatures; 0 for none
 
     config.debug = ConfigDict()
     config.debug.nans = False  # where training diverges, also name the operation that gave the first NaN or infinity
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every_seconds = 20.0  # between two, >= 0; a longer epoch is saved before the next begins
+    config.checkpoint.every_seconds = 20.0  # seconds between two, >= 0; a longer epoch is saved before the next begins
     config.checkpoint.keep = 2  # newest ones kept, >= 1
     return config
 

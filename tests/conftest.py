@@ -12,7 +12,7 @@ from jax.experimental.compilation_cache import compilation_cache
 GIVEN, EMITTERS = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters"
 if EMITTERS not in GIVEN and importlib.metadata.version("jaxlib").startswith("0.10."):
     os.environ["XLA_FLAGS"] = f"{GIVEN} {EMITTERS}=false".strip()
-LONGEST = ("parallel", "stream", "train", "objective", "attention", "model", "runner", "bench", "tasks", "losses")
+LONGEST = ("parallel", "build", "feed", "step", "terms", "attention", "model", "runner", "bench", "tasks", "losses")
 
 
 def pytest_collection_modifyitems(items):

@@ -77,7 +77,7 @@ class GRU(nn.Module):
 
 
 def speaker_mean(codes: Array, present: Array, batch: Batch) -> Array:
-    """The mean of what a speaker's utterances in a dialogue have of a modality (choice).
+    """Return the mean code of a speaker's utterances in a dialogue that have the modality (choice).
 
     Args:
       codes: [R, L, D].

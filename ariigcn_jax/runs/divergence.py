@@ -7,7 +7,9 @@ another, until one goes wrong; then each of that step's dialogues alone. All of 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -192,8 +194,8 @@ def _largest_parameter(state: TrainState) -> tuple[str, float]:
 def operation(step: Callable[..., Any], state: TrainState, batch: Batch) -> str:
     """Find the first operation of a step that gives a NaN or infinity, and describe it.
 
-    The step runs without compilation, one operation after another, under JAX's own check for NaN and infinity. This is
-    slow.
+    The step runs without compilation, one operation after another, under JAX's own check for NaN and infinity; of a
+    compiled function inside it, JAX checks the result, and then looks for the operation in it. This is slow.
 
     Args:
       step: (state, batch) -> anything.
@@ -206,7 +208,7 @@ def operation(step: Callable[..., Any], state: TrainState, batch: Batch) -> str:
     if not _finite((state, batch)):
         return "No operation made it: it is in the features or parameters that the step begins with."
     try:
-        with jax.debug_nans(True), jax.debug_infs(True), jax.disable_jit():
+        with jax.debug_nans(True), jax.debug_infs(True), contextlib.redirect_stdout(io.StringIO()):  # JAX prints, too
             jax.block_until_ready(step(state, batch))
     except FloatingPointError as error:
         return f"The first operation to give it is {_described(error)}."
@@ -223,7 +225,7 @@ def _described(error: FloatingPointError) -> str:
 
     In the backward pass JAX gives the forward operation that it belongs to as the error's cause.
     """
-    name = str(error).split(" encountered in ")[-1].split()[0].rstrip(".")
+    name = str(error).partition(" encountered in ")[2].split()[0].rstrip(".")
     source = error.__cause__ or error
     frames = [frame for frame, _ in traceback.walk_tb(source.__traceback__)]
     modules = [m for m in (frame.f_locals.get("self") for frame in frames) if isinstance(m, nn.Module) and m.path]

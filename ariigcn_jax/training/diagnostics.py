@@ -43,14 +43,14 @@ DOMINANT = 0.8
 
 
 def variance(x: Array, weight: Array) -> Array:
-    """Variance of the rows of x [n, d] that have weight [n] 1, summed over features."""
+    """Return the variance of the rows of x [n, d] that have weight [n] 1, summed over features."""
     count = jnp.maximum(weight.sum(), 1)
     centred = x - (x * weight[:, None]).sum(axis=0) / count
     return jnp.sum(jnp.square(centred) * weight[:, None]) / count
 
 
 def distance(x: Array, weight: Array) -> Array:
-    """Mean Euclidean distance between two different rows of x [n, d] that both have weight [n] 1."""
+    """Return the mean Euclidean distance between two different rows of x [n, d] that both have weight [n] 1."""
     square = jnp.sum(jnp.square(x), axis=1)
     squares = square[:, None] + square[None, :] - 2 * x @ x.T
     both = weight[:, None] * weight[None, :] * (1 - jnp.eye(len(x)))
@@ -58,7 +58,7 @@ def distance(x: Array, weight: Array) -> Array:
 
 
 def generation(real: Mapping[Modality, Array], outputs: Outputs, batch: Batch) -> Measures:
-    """Spread of what is generated over the spread of what is real, for each source→target.
+    """Measure the spread of what is generated over that of what is real, for each source→target.
 
     Args:
       real: modality -> [R, L, d], what the discriminators see as real.
@@ -81,7 +81,7 @@ def generation(real: Mapping[Modality, Array], outputs: Outputs, batch: Batch) -
 def discrimination(
     real_logits: Mapping[Modality, Array], outputs: Outputs, batch: Batch, boundary: float = 0.0
 ) -> Measures:
-    """How often each discriminator is right.
+    """Measure how often each discriminator is right.
 
     Args:
       real_logits: modality -> [R, L].
@@ -108,7 +108,7 @@ def discrimination(
 
 
 def attention(outputs: Outputs, batch: Batch, self_slot: int) -> Measures:
-    """Whom the utterances listen to, for each modality and layer; over utterances that could hear another one.
+    """Measure whom the utterances listen to, for each modality and layer; over utterances that could hear another one.
 
     Args:
       outputs: with `attention` and `attention_entropy`.
@@ -134,7 +134,7 @@ def attention(outputs: Outputs, batch: Batch, self_slot: int) -> Measures:
 
 
 def balance(slots: Sequence[str], values: Array, norms: Array) -> Measures:
-    """What each of K terms contributes.
+    """Measure what each of K terms contributes.
 
     Args:
       slots: K names.
@@ -225,7 +225,7 @@ class Signature(NamedTuple):
     remedy: str
 
     def passed(self, value: np.ndarray) -> np.ndarray:
-        """Whether values [...] lie beyond the threshold; False for NaN."""
+        """Return whether values [...] lie beyond the threshold; False for NaN."""
         return value > self.threshold if self.above else value < self.threshold
 
 
@@ -298,7 +298,7 @@ class Watch:
             self.see(numbers)
 
     def see(self, numbers: Mapping[str, Mapping[str, object]]) -> list[str]:
-        """Takes the numbers of one more diagnosis (a number, or S for S seeds); returns new warnings."""
+        """Take the numbers of one more diagnosis (a number, or S for S seeds); return new warnings."""
         self._recent.append(numbers)
         if len(self._recent) < PATIENCE:
             return []
@@ -307,7 +307,7 @@ class Watch:
         return list(new.values())
 
     def _standing(self, signature: Signature) -> list[str]:
-        """A warning for each subject of a signature that stands, the worst first."""
+        """Return a warning for each subject of a signature that stands, the worst first."""
         found = []
         for subject, latest in self._recent[-1].get(signature.measure, {}).items():
             if signature.measure == "gradient_share" and subject == EMOTION:

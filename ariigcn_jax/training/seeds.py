@@ -1,4 +1,4 @@
-"""All seeds of a run: how they share the hardware. Each does what its run alone would do.
+"""The ways in which the seeds of a run share the hardware. Each seed does what its run alone would do.
 
     sequence   one after another; where there are several devices they share each batch
     threads    one after another on each core of a CPU
@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax import parallel
+from ariigcn_jax import parallel, rules
 from ariigcn_jax.training import build
 from ariigcn_jax.training.build import Experiment
 from ariigcn_jax.training.feed import Compiled
@@ -57,35 +57,35 @@ class Seeds(abc.ABC):
 
     @abc.abstractmethod
     def init(self) -> Any:
-        """Fresh states."""
+        """Return fresh states."""
 
     @abc.abstractmethod
     def place(self, arrays: Any) -> Any:
-        """States or parameters whose arrays have a leading axis S → the form of this way."""
+        """Bring states or parameters whose arrays have a leading axis S into the form of this way."""
 
     @abc.abstractmethod
     def host(self, trees: Any) -> Any:
-        """The inverse of `place`, in numpy."""
+        """Return the inverse of `place`, in numpy."""
 
     @abc.abstractmethod
     def weights(self, states: Any) -> Any:
-        """The parameters of states to evaluate and to keep."""
+        """Return the parameters of states to evaluate and to keep."""
 
     @abc.abstractmethod
     def keep(self, better: np.ndarray, new: Any, old: Any) -> Any:
-        """Parameters: those of `new` where `better` [S], else those of `old`; a copy, as training reuses buffers."""
+        """Return the parameters of `new` where `better` [S], else of `old`; a copy, because training reuses buffers."""
 
     @abc.abstractmethod
     def train(self, states: Any) -> tuple[Any, dict[str, np.ndarray]]:
-        """An epoch: the states after it, and name → [S] of the logs. The states before it are used up."""
+        """Train an epoch: return the states after it, and name → [S] of the logs. The states before it are used up."""
 
     @abc.abstractmethod
     def evaluate(self, split: str, params: Any) -> dict[str, np.ndarray]:
-        """ "confusion" [S, C, C] and "probabilities" [S, rows, L, C]."""
+        """Return "confusion" [S, C, C] and "probabilities" [S, rows, L, C]."""
 
     @abc.abstractmethod
     def diagnose(self, states: Any) -> dict[str, dict[str, np.ndarray]]:
-        """The failure signatures' numbers, [S] each; not where the data are streamed."""
+        """Return the failure signatures' numbers, [S] each; not where the data are streamed."""
 
     @abc.abstractmethod
     def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> jax.stages.Compiled | None:
@@ -157,11 +157,11 @@ class Separate(Seeds):
         return self._diagnosis
 
     def _one(self, tree: Any) -> Any:
-        """A tree as on one device."""
+        """Return a tree as on one device."""
         return parallel.unreplicate(tree, self.experiment.num_devices)
 
     def _each(self, function: Callable[[Any], Any], trees: list[Any]) -> list[Any]:
-        """Calls a compiled function for every seed and waits for the results."""
+        """Call a compiled function for every seed and wait for the results."""
 
         def call(tree: Any) -> Any:
             return jax.block_until_ready(function(tree))
@@ -233,7 +233,7 @@ class Together(Seeds):
         return jax.block_until_ready(program(trees, self._rows[split]))
 
     def _program(self, name: str, split: str, function: Callable[..., Any], trees: Any) -> jax.stages.Compiled:
-        """A function of (a seed's tree, rows) for all seeds, compiled once."""
+        """Return a function of (a seed's tree, rows) for all seeds, compiled once."""
         if name not in self._programs:
             donate = (0,) if name == "epoch" else ()
             mapped = parallel.over_devices(self._of_a_device(function), self._devices, donate)
@@ -241,14 +241,14 @@ class Together(Seeds):
         return self._programs[name]
 
     def _of_a_device(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of a seed's tree and rows for the seeds of one device."""
+        """Map a function of a seed's tree and rows over the seeds of one device."""
         if self._at_once == self._each:
             return jax.vmap(function, in_axes=(0, None))
         at_once = self._at_once if self._at_once > 1 else None
         return lambda trees, rows: jax.lax.map(lambda tree: function(tree, rows), trees, batch_size=at_once)
 
     def _spread(self, tree: Any) -> Any:
-        """[S, ...] → the form of this way, on the devices."""
+        """Bring [S, ...] into the form of this way, on the devices."""
         if self._devices == 1:
             return tree
         place = np.minimum(np.arange(self._devices * self._each), len(self.numbers) - 1).reshape(self._devices, -1)
@@ -310,16 +310,16 @@ class Members(Seeds):
         return self._inner.compile(states, splits, diagnosis)
 
     def _mean(self, x: np.ndarray) -> np.ndarray:
-        """[S * K, ...] → [S, ...]."""
+        """Average members: [S * K, ...] → [S, ...]."""
         return self._apart(x).mean(axis=1)
 
     def _of_one(self, x: np.ndarray) -> np.ndarray:
-        """[S * K, rows, L, O] → [S, rows, L, O], of the member that left the utterance out."""
+        """Take [S * K, rows, L, O] → [S, rows, L, O] of the member that left the utterance out."""
         assert self._answering is not None
         return np.take_along_axis(self._apart(x), self._answering[None, None, ..., None], axis=1)[:, 0]
 
     def _apart(self, x: np.ndarray) -> np.ndarray:
-        """[S * K, ...] → [S, K, ...]."""
+        """Split members from seeds: [S * K, ...] → [S, K, ...]."""
         return x.reshape(len(self.numbers), self.members, *x.shape[1:])
 
 
@@ -333,7 +333,7 @@ def _stacked(trees: Sequence[Any]) -> Any:
 
 
 def _on_host(x: jax.Array) -> np.ndarray:
-    """A copy, because training reuses the buffers that numpy would look into; of a key its data."""
+    """Return a copy, because training reuses the buffers that numpy would look into; of a key its data."""
     return np.array(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
 
 
@@ -341,7 +341,7 @@ def _on_host(x: jax.Array) -> np.ndarray:
 
 
 def make(config: Any, corpus: Corpus) -> Seeds:
-    """The seeds of a config on a corpus, trained in the way it asks for.
+    """Build the seeds of a config on a corpus, trained in the way it asks for.
 
     Args:
       config: as `experiments.base.get_config`.
@@ -359,7 +359,7 @@ def make(config: Any, corpus: Corpus) -> Seeds:
 
 
 def _make(config: Any, corpus: Corpus, numbers: Sequence[int]) -> Seeds:
-    """Seeds of one model each."""
+    """Build seeds of one model each."""
     devices = parallel.device_count(config.num_devices)
     way = choose(config.seeds_by, len(numbers), devices)
     experiment = build.make(config, corpus, 1 if way == "devices" else devices)
@@ -374,15 +374,18 @@ def _make(config: Any, corpus: Corpus, numbers: Sequence[int]) -> Seeds:
 
 
 def check(config: Any) -> None:
-    """Raises a UserError for a way that there is not, or that a run in one process cannot take here."""
-    if config.seeds_by not in (AUTO, *WAYS):
-        raise UserError(f"seeds_by={config.seeds_by!r} is not known; choose one of {', '.join((AUTO, *WAYS))}.")
+    """Check the way that a config asks for.
+
+    Raises:
+      UserError: there is no such way, or a run in one process cannot take it here.
+    """
+    rules.check(config, {"seeds_by": rules.one_of(AUTO, *WAYS)})
     if not config.distributed.coordinator:
         choose(config.seeds_by, config.num_seeds * config.members, parallel.device_count(config.num_devices))
 
 
 def choose(asked: str, num_seeds: int, num_devices: int, *, streamed: bool = False) -> str:
-    """The way to train seeds: the one asked for, or with AUTO the one that should be fastest (see the module).
+    """Choose the way to train seeds: the one asked for, or with AUTO the one that should be fastest (see the module).
 
     Args:
       asked: AUTO or one of WAYS.
@@ -402,7 +405,7 @@ def choose(asked: str, num_seeds: int, num_devices: int, *, streamed: bool = Fal
 
 
 def possible(num_devices: int) -> list[str]:
-    """The ways that there are on so many local devices, for data that they hold as a whole."""
+    """Return the ways that there are on so many local devices, for data that they hold as a whole."""
     return [way for way in WAYS if not _obstacle(way, num_devices, streamed=False)]
 
 
@@ -415,7 +418,7 @@ def _fastest(num_seeds: int, num_devices: int, streamed: bool) -> str:
 
 
 def _obstacle(way: str, num_devices: int, streamed: bool) -> str:
-    """Why a way is not possible; "" where it is."""
+    """Say why a way is not possible; "" where it is."""
     if way == "sequence":
         return ""
     if parallel.processes() > 1:

@@ -2,12 +2,14 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from ariigcn_jax.nn import gan
 from ariigcn_jax.nn import model as modeling
+from ariigcn_jax.nn.layers import options_of
 from ariigcn_jax.types import UserError
 from tests.support import builders
 
@@ -203,3 +205,24 @@ def test_check_accepts_what_runs():
 def test_check_says_what_cannot_be_built(options, message):
     with pytest.raises(UserError, match=message):
         modeling.check(builders.model_options(options))
+
+
+# --- Outputs and options from outside ---------------------------------------------------------------------------------
+
+
+def test_another_head_is_made_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setitem(modeling.HEADS, "length", lambda inner: {m: (h**2).sum(-1) for m, h in inner.hidden.items()})
+    assert run(CORPUS, BATCH, further=())[1].extra == {}
+    _, outputs = run(CORPUS, BATCH, further=("length",))
+    for m, h in outputs.hidden.items():
+        np.testing.assert_allclose(outputs.extra["length"][m], (h**2).sum(-1), rtol=1e-5)
+
+
+def test_a_module_gets_the_options_that_it_has_attributes_for():
+    class Scaled(nn.Module):
+        block: int
+        brightness: float
+        dropout: float = 0.5
+
+    options = {"block": 3, "brightness": 0.2, "window": 7}
+    assert options_of(Scaled, options) == {"block": 3, "brightness": 0.2}

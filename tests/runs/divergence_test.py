@@ -110,7 +110,7 @@ def looped(state, batch):
     ("step", "state", "batch", "said"),
     [
         (in_module, 1.0, [1.0, 200.0], "is exp in encoder_text."),
-        (looped, 1.0, [1.0, 200.0], "is exp."),
+        (looped, 1.0, [1.0, 200.0], "is scan."),
         (lambda s, b: jax.grad(lambda s: (s * b[0]) * b[0])(s), 1e-30, [1e25], "mul (backward pass)"),
         (lambda s, b: losses.mse(s, b), 1e30, [1.0], "ariigcn_jax/objective/losses.py:"),
         (lambda s, b: s * b, 1.0, [2.0], "No operation gave it"),

@@ -190,7 +190,7 @@ def test_streamed_data_are_read_seed_after_seed():
 def test_unknown_way_is_refused_before_a_folder_is_made(tmp_path):
     config = config_for(1).copy_and_resolve_references()
     config.seeds_by = "vmaps"
-    with pytest.raises(UserError, match="seeds_by='vmaps' is not known; choose one of auto, threads, vmap"):
+    with pytest.raises(UserError, match="seeds_by='vmaps' must be one of auto, threads, vmap"):
         session.execute(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
