@@ -132,7 +132,7 @@ def features(
                 cache.put(todo[i], result)
                 vectors[todo[i]] = result
             progress.update()
-    return _matrix(encoder, len(manifest), rows, vectors, failed), failed
+    return _matrix(encoder, len(manifest.transcript), rows, vectors, failed), failed
 
 
 def _matrix(

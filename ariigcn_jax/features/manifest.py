@@ -16,8 +16,6 @@ known, scene.avi#t=6.29,8.24 a part, and scene.avi#xywh=percent:0,0,50,100 the l
 
 Any other column goes into the .npz as it is: numbers as floats, a pair `x` and `x_name` as `x` and `x_names`, the rest
 as text.
-
-`of_corpus` makes a manifest of an existing corpus, to encode its transcripts.
 """
 
 from __future__ import annotations
@@ -25,29 +23,33 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ariigcn_jax.data import locate
 from ariigcn_jax.data.fields import listed
-from ariigcn_jax.data.readers import folder as columnar
-from ariigcn_jax.data.readers import layouts
+from ariigcn_jax.data.readers import folder, layouts
+from ariigcn_jax.data.readers.text import reading
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.types import SPLITS, UNLABELED, UserError
 
-_WHO = ("dialogue_id", "turn", "utterance_id", "speaker")
-COLUMNS = (*_WHO, "start_s", "end_s", "audio", "video", "transcript", "label", "label_name", "split")
-_SPLITS = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
-_FRAGMENT = re.compile(r"(?P<key>t|xywh)=(?P<unit>[a-z]+:)?(?P<value>[\d.,:]*)")
+_MEDIA = ("start_s", "end_s", "audio", "video")
+COLUMNS = ("dialogue_id", "turn", "utterance_id", "speaker", *_MEDIA, "transcript", "label", "label_name", "split")
+SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
+_TIMES = re.compile(r"t=(?:npt:)?([\d.]*),?([\d.]*)")
+_REGION = re.compile(r"xywh=percent:([\d.]+),([\d.]+),([\d.]+),([\d.]+)")
 
 
-@dataclasses.dataclass(frozen=True)
-class Clip:
+class Clip(NamedTuple):
     """Describe a part of a media file.
 
     Attributes:
@@ -69,8 +71,8 @@ class Manifest:
 
     Attributes:
       path: the file, or a corpus's folder.
-      fields: of the .npz beside the features: field -> array, [U] or the names of classes; of a corpus also its
-        own features.
+      fields: fields of the .npz beside the new features: field -> array, [U] or the names of classes; of a corpus
+        also its own features.
       transcript: U texts.
       audio: U clips, None where there is none.
       video: U clips, None where there is none.
@@ -86,9 +88,6 @@ class Manifest:
     utterance_id: np.ndarray
     notes: tuple[str, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.transcript)
-
 
 def read(path: str | Path) -> Manifest:
     """Read and check a manifest.
@@ -96,27 +95,25 @@ def read(path: str | Path) -> Manifest:
     Raises:
       UserError: the file cannot be read or used; names the file, the line and what to do.
     """
-    path = Path(path)
-    columns, lines = _table(path)
-    if "dialogue_id" not in columns:
+    table = _read_table(Path(path))
+    if "dialogue_id" not in table.cells:
         raise UserError(
-            f"{path}: there is no column `dialogue_id` among {', '.join(columns) or 'none'}. "
+            f"{path}: there is no column `dialogue_id` among {', '.join(table.cells) or 'none'}. "
             f"The columns are:\n{(__doc__ or '').split('order of its dialogue.')[-1]}"
         )
-    if not lines:
+    if not table.lines:
         raise UserError(f"{path}: there are no rows below the header. Write one row an utterance.")
-    table = _Table(path, columns, lines)
     start, end = table.seconds("start_s"), table.seconds("end_s")
-    if (wrong := np.flatnonzero(end <= start)).size:
-        raise table.refusal("end_s", int(wrong[0]), "is not after start_s", "Write both in seconds")
-    video = tuple(table.clip("video", i, start[i], end[i]) for i in range(len(lines)))
-    audio = tuple(table.clip("audio", i, start[i], end[i]) or video[i] for i in range(len(lines)))
-    fields = _fields(table, start, end)
-    return Manifest(path, fields, tuple(table.text("transcript")), audio, video, fields["utterance_id"])
+    table.check(end <= start, "end_s", "is not after start_s", "Write both in seconds")
+    video = tuple(table.clip("video", i, start[i], end[i]) for i in range(len(start)))
+    audio = tuple(table.clip("audio", i, start[i], end[i]) or video[i] for i in range(len(start)))
+    times = {"start_s": start.astype(np.float32), "end_s": end.astype(np.float32)}
+    fields = _fields(table, {column: values for column, values in times.items() if not np.isnan(values).all()})
+    return Manifest(table.path, fields, tuple(table.text("transcript")), audio, video, fields["utterance_id"])
 
 
 def of_corpus(path: str | Path) -> Manifest:
-    """Make a manifest of a corpus, whose transcripts can be encoded beside the features that it has.
+    """Make a manifest of a corpus, to encode its transcripts beside the features that it has.
 
     Args:
       path: an .npz file, or a folder of the project's own format.
@@ -130,7 +127,7 @@ def of_corpus(path: str | Path) -> Manifest:
     if not path:
         raise UserError("--corpus names nothing. Give an .npz file, or a folder that convert wrote.")
     place = locate(path)
-    if not columnar.recognise(place) and place.suffix != ".npz" and not zipfile.is_zipfile(place):
+    if not folder.recognise(place) and place.suffix != ".npz" and not zipfile.is_zipfile(place):
         raise UserError(
             f"{place}: is no .npz file and no folder that convert wrote, and fields can be added to these alone. "
             f"Convert it first: python -m tools.prepare convert {place} OUT"
@@ -155,9 +152,8 @@ def of_corpus(path: str | Path) -> Manifest:
     nothing = (None,) * len(rows)
     # A converted folder's long texts are objects, which an .npz cannot hold
     arrays = {name: x.astype(str) if x.dtype == object else x for name, x in corpus.arrays.items()}
-    return Manifest(
-        place, arrays, tuple(text.strip() for text in words.tolist()), nothing, nothing, names, tuple(corpus.notes)
-    )
+    transcript = tuple(text.strip() for text in words.tolist())
+    return Manifest(place, arrays, transcript, nothing, nothing, names, tuple(corpus.notes))
 
 
 def write(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
@@ -171,20 +167,17 @@ def write(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
       The number of rows.
     """
     path = Path(path)
-    rows = list(rows)
-    extra = dict.fromkeys(key for row in rows for key in row if key not in COLUMNS)
-    used = [key for key in (*COLUMNS, *extra) if any(_cell(row.get(key)) for row in rows)]
+    cells = [{column: _cell(value) for column, value in row.items()} for row in rows]
+    columns = dict.fromkeys((*COLUMNS, *itertools.chain(*cells)))
+    used = [column for column in columns if any(row.get(column) for row in cells)]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, used, lineterminator="\n")
+    writer = csv.DictWriter(text, used, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        cells = {key: _cell(row.get(key)) for key in used}
-        for key in ("audio", "video"):
-            if cells.get(key):
-                cells[key] = Path(os.path.relpath(cells[key], path.parent)).as_posix()
-        writer.writerow(cells)
+    for row in cells:
+        media = {kind: os.path.relpath(row[kind], path.parent) for kind in ("audio", "video") if row.get(kind)}
+        writer.writerow(row | {kind: Path(relative).as_posix() for kind, relative in media.items()})
     write_atomically(path, text.getvalue().encode())
-    return len(rows)
+    return len(cells)
 
 
 def _cell(value: object) -> str:
@@ -193,199 +186,172 @@ def _cell(value: object) -> str:
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Return the columns, and for each row its line in the file and its cells, stripped."""
+def _read_table(path: Path) -> _Table:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with reading(path):
+            text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 (byte {error.start}). Save it as CSV in UTF-8.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
     if "\0" in text:
         raise UserError(f"{path}: contains zero bytes, so it is not text. Give a CSV file.")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[tuple[int, dict[str, str]]] = []
     try:
         columns = [name.strip() for name in next(reader, [])]
-        for cells in reader:
-            if not any(cells):
-                continue
-            if len(cells) != len(columns):
-                raise UserError(
-                    f"{path}, line {reader.line_num}: has {len(cells)} cells, the header has {len(columns)}. "
-                    'Put text with a comma into "quotes".'
-                )
-            rows.append((reader.line_num, dict(zip(columns, (cell.strip() for cell in cells), strict=True))))
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: is no CSV ({error}). Close the quotes.") from None
+    for line, cells in rows:
+        if len(cells) != len(columns):
+            raise UserError(
+                f"{path}, line {line}: has {len(cells)} cells, the header has {len(columns)}. "
+                'Put text with a comma into "quotes".'
+            )
     if len(set(columns)) < len(columns):
         raise UserError(f"{path}: has a column twice: {', '.join(columns)}. Name each once.")
-    return columns, rows
+    return _Table(path, [line for line, _ in rows], {c: [x[i] for _, x in rows] for i, c in enumerate(columns)})
 
 
-@dataclasses.dataclass(frozen=True)
-class _Table:
+class _Table(NamedTuple):
     path: Path
-    columns: Sequence[str]
-    lines: Sequence[tuple[int, dict[str, str]]]
+    lines: list[int]  # of the rows in the file
+    cells: dict[str, list[str]]  # by column, stripped
 
     def text(self, column: str) -> list[str]:
-        return [cells.get(column, "") for _, cells in self.lines]
+        return self.cells.get(column) or [""] * len(self.lines)
 
     def refusal(self, column: str, row: int, problem: str, remedy: str) -> UserError:
-        line, cells = self.lines[row]
-        return UserError(f"{self.path}, line {line}: `{column}` = {cells[column]!r} {problem}. {remedy}.")
+        cell = self.text(column)[row]
+        return UserError(f"{self.path}, line {self.lines[row]}: `{column}` = {cell!r} {problem}. {remedy}.")
 
-    def numbers(self, column: str) -> np.ndarray | None:
-        """Return [U] float64, NaN where empty; None if a cell is not a number."""
-        try:
-            return np.array([float(cell) if cell else np.nan for cell in self.text(column)])
-        except ValueError:
-            return None
+    def check(self, wrong: ArrayLike, column: str, problem: str, remedy: str) -> None:
+        """Raise UserError for the first row that is wrong, by a mask [U]."""
+        for row in np.flatnonzero(wrong):
+            raise self.refusal(column, int(row), problem, remedy)
+
+    def numbers(self, column: str) -> list[float | None]:
+        return [_number(cell) for cell in self.text(column)]
 
     def seconds(self, column: str) -> np.ndarray:
+        """Return [U] float64, NaN where empty."""
         values = self.numbers(column)
-        wrong = next((i for i, cell in enumerate(self.text(column)) if not _is_time(cell)), None)
-        if values is None or wrong is not None:
-            raise self.refusal(column, wrong or 0, "is no time", "Write seconds, such as 6.29, or leave it empty")
-        return values
+        cells = zip(self.text(column), values, strict=True)
+        wrong = [bool(cell) and (value is None or not 0 <= value < float("inf")) for cell, value in cells]
+        self.check(wrong, column, "is no time", "Write seconds, such as 6.29, or leave it empty")
+        return np.array(values, np.float64)
 
     def clip(self, column: str, row: int, start: float, end: float) -> Clip | None:
-        text = self.lines[row][1].get(column, "")
+        text = self.text(column)[row]
         if not text:
             return None
         path, _, fragment = text.rpartition("#")
         if not path or (self.path.parent / text).exists():  # a file's name may hold a #
             path, fragment = text, ""
-        first, last, region = _bound(start), _bound(end), None
+        first, last = (None if np.isnan(time) else float(time) for time in (start, end))
+        clip = Clip(str(self.path.parent / path), first, last)
         for part in filter(None, fragment.split("&")):
-            match = _FRAGMENT.fullmatch(part)
-            try:
-                if match and match["key"] == "t" and match["unit"] in (None, "npt:"):
-                    first, last = _times(match["value"])
-                    continue
-                if match and match["key"] == "xywh" and match["unit"] == "percent:":
-                    x, y, width, height = (float(number) / 100 for number in match["value"].split(","))
-                    if width > 0 and height > 0 and x + width <= 1 and y + height <= 1:
-                        region = (x, y, width, height)
-                        continue
-            except ValueError:
-                pass
-            remedy = "Write #t=START,END in seconds, or #xywh=percent:X,Y,WIDTH,HEIGHT inside the picture"
-            raise self.refusal(column, row, f"has a fragment that is not understood: {part}", remedy)
-        return Clip(str(self.path.parent / path), first, last, region)
+            if (found := _fragment(part)) is None:
+                remedy = "Write #t=START,END in seconds, or #xywh=percent:X,Y,WIDTH,HEIGHT inside the picture"
+                raise self.refusal(column, row, f"has a fragment that is not understood: {part}", remedy)
+            clip = clip._replace(**found)
+        return clip
 
 
-def _is_time(cell: str) -> bool:
+def _number(cell: str) -> float | None:
+    """Return NaN for an empty cell, None for text."""
     try:
-        return not cell or 0 <= float(cell) < float("inf")
+        return float(cell or "nan")
     except ValueError:
-        return False
+        return None
 
 
-def _times(text: str) -> tuple[float | None, float | None]:
-    first, _, last = text.partition(",")
-    start, end = float(first) if first else 0.0, float(last) if last else None
-    if end is not None and end <= start:
-        raise ValueError
-    return start, end
+def _fragment(part: str) -> dict[str, Any] | None:
+    """Parse a part of a media fragment into attributes of a Clip; None if it is not understood."""
+    try:
+        if times := _TIMES.fullmatch(part):
+            start, end = float(times[1] or 0), float(times[2]) if times[2] else None
+            return {"start": start, "end": end} if end is None or start < end else None
+        if region := _REGION.fullmatch(part):
+            x, y, width, height = box = tuple(float(number) / 100 for number in region.groups())
+            return {"region": box} if width > 0 and height > 0 and x + width <= 1 and y + height <= 1 else None
+    except ValueError:
+        pass
+    return None
 
 
-def _bound(seconds: float) -> float | None:
-    return None if np.isnan(seconds) else float(seconds)
-
-
-def _fields(table: _Table, start: np.ndarray, end: np.ndarray) -> dict[str, np.ndarray]:
+def _fields(table: _Table, times: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     dialogues = table.text("dialogue_id")
-    if (row := next((i for i, name in enumerate(dialogues) if not name), None)) is not None:
-        raise table.refusal("dialogue_id", row, "is empty", "Name the dialogue of each utterance")
-    turn = _turns(table, dialogues)
-    fields = {"dialogue_id": np.array(dialogues), "turn": turn}
+    table.check([not name for name in dialogues], "dialogue_id", "is empty", "Name the dialogue of each utterance")
+    fields = {"dialogue_id": np.array(dialogues), "turn": _turns(table)}
     names = [
         given or f"{dialogue}_{number:g}"
-        for given, dialogue, number in zip(table.text("utterance_id"), dialogues, turn, strict=True)
+        for given, dialogue, number in zip(table.text("utterance_id"), dialogues, fields["turn"], strict=True)
     ]
     seen: dict[str, int] = {}
-    for row, name in enumerate(names):
-        if name in seen:
-            line = table.lines[seen[name]][0]
-            where = f"{table.path}, line {table.lines[row][0]}"
-            raise UserError(f"{where}: the utterance {name!r} is named in line {line} already. Name each once.")
-        seen[name] = row
-    fields["utterance_id"] = np.array(names)
-    for column, values in (("start_s", start), ("end_s", end)):
-        if not np.isnan(values).all():
-            fields[column] = values.astype(np.float32)
-    if "split" in table.columns and any(table.text("split")):
-        fields["split"] = _splits(table, dialogues)
+    for line, name in zip(table.lines, names, strict=True):
+        if seen.setdefault(name, line) != line:
+            where = f"{table.path}, line {line}"
+            raise UserError(f"{where}: the utterance {name!r} is named in line {seen[name]} already. Name each once.")
+    fields |= {"utterance_id": np.array(names), **times}
+    if any(table.text("split")):
+        fields["split"] = _splits(table)
     fields |= _classes(table, "label")
-    done = {*COLUMNS} - {"speaker", "transcript"}
-    for column in table.columns:
-        if column in done or column in fields or not any(table.text(column)):
+    parsed = {*COLUMNS} - {"speaker", "transcript"}
+    for column in table.cells:
+        if column in parsed or column in fields or not any(table.text(column)):
             continue
-        if column.endswith("_name") and column.removesuffix("_name") in table.columns:
+        if column.endswith("_name") and column.removesuffix("_name") in table.cells:
             fields |= _classes(table, column.removesuffix("_name"))
-        elif f"{column}_name" not in table.columns:
-            numbers = None if column in ("speaker", "transcript") else table.numbers(column)
-            fields[column] = np.array(table.text(column)) if numbers is None else numbers.astype(np.float32)
+        elif f"{column}_name" not in table.cells:
+            numbers = [None] if column in ("speaker", "transcript") else table.numbers(column)
+            fields[column] = np.array(table.text(column)) if None in numbers else np.array(numbers, np.float32)
     return fields
 
 
-def _turns(table: _Table, dialogues: Sequence[str]) -> np.ndarray:
-    if "turn" in table.columns:
-        turn = table.numbers("turn")
-        cells = table.text("turn")
-        if turn is None or not np.isfinite(turn).all():
-            row = next(i for i, cell in enumerate(cells) if not cell.replace(".", "", 1).lstrip("-").isdigit())
-            raise table.refusal("turn", row, "is no number", "Number the utterances, or leave the column out")
-        return turn.astype(np.int32) if (turn == np.round(turn)).all() else turn
-    count: dict[str, int] = {}
-    turns = []
-    for dialogue in dialogues:
-        turns.append(count.get(dialogue, 0))
-        count[dialogue] = turns[-1] + 1
-    return np.array(turns, np.int32)
+def _turns(table: _Table) -> np.ndarray:
+    if "turn" not in table.cells:
+        counters: dict[str, Iterator[int]] = defaultdict(itertools.count)
+        return np.array([next(counters[dialogue]) for dialogue in table.text("dialogue_id")], np.int32)
+    numbers = table.numbers("turn")
+    wrong = [value is None or not np.isfinite(value) for value in numbers]
+    table.check(wrong, "turn", "is no number", "Number the utterances, or leave the column out")
+    turn = np.array(numbers, np.float64)
+    return turn.astype(np.int32) if (turn == np.round(turn)).all() else turn
 
 
-def _splits(table: _Table, dialogues: Sequence[str]) -> np.ndarray:
-    splits = []
+def _splits(table: _Table) -> np.ndarray:
+    splits = np.array([SPLIT_NAMES.get(cell.lower(), "") for cell in table.text("split")])
+    table.check(splits == "", "split", "is no split", f"Write one of {', '.join(SPLIT_NAMES)} in every row")
     first: dict[str, str] = {}
-    for row, (cell, dialogue) in enumerate(zip(table.text("split"), dialogues, strict=True)):
-        split = _SPLITS.get(cell.lower())
-        if split is None:
-            raise table.refusal("split", row, "is no split", f"Write one of {', '.join(_SPLITS)} in every row")
+    for row, (split, dialogue) in enumerate(zip(splits.tolist(), table.text("dialogue_id"), strict=True)):
         if first.setdefault(dialogue, split) != split:
             problem = f"but the dialogue {dialogue!r} began in {first[dialogue]}"
-            raise table.refusal("split", row, problem, "Context would leak: give a dialogue's rows one split")
-        splits.append(split)
-    return np.array(splits)
+            remedy = "Context would leak: give a dialogue's rows one split"
+            raise table.refusal("split", row, problem, remedy)
+    return splits
 
 
 def _classes(table: _Table, column: str) -> dict[str, np.ndarray]:
     """Return `column` as numbers counted from 0, and `column`_names."""
-    cells = table.text(column)
+    cells, given = table.text(column), table.text(f"{column}_name")
     if not any(cells):
         return {column: np.full(len(cells), UNLABELED, np.int32)} if column == "label" else {}
     numbers = table.numbers(column)
-    if numbers is None:
-        if any(table.text(f"{column}_name")):
-            row = next(i for i, cell in enumerate(cells) if cell and not cell.lstrip("-").isdigit())
-            raise table.refusal(column, row, "is no number", f"`{column}_name` names numbers; or leave it out")
-        names = sorted(set(filter(None, cells)))
-        return {
-            column: np.array([names.index(cell) if cell else UNLABELED for cell in cells], np.int32),
-            f"{column}_names": np.array(names),
-        }
-    known = ~np.isnan(numbers) & (numbers >= 0)
-    if (wrong := np.flatnonzero(known & (numbers != np.round(numbers)))).size:
-        remedy = "Write classes as whole numbers or names; a graded value goes into a column of another name"
-        raise table.refusal(column, int(wrong[0]), "is not whole", remedy)
-    values = np.where(known, numbers, UNLABELED).astype(np.int32)
-    coded = {column: values}
-    given: dict[int, str] = {}
-    for row, (value, name) in enumerate(zip(values.tolist(), table.text(f"{column}_name"), strict=True)):
-        if value >= 0 and name and given.setdefault(value, name) != name:
-            raise table.refusal(column, row, f"is {name!r} here and {given[value]!r} above", "Give a number one name")
-    if given:
-        coded[f"{column}_names"] = np.array([given.get(c, str(c)) for c in range(max(int(values.max()), *given) + 1)])
-    return coded
+    if None in numbers:
+        if any(given):
+            wrong = [number is None for number in numbers]
+            table.check(wrong, column, "is no number", f"`{column}_name` names numbers; or leave it out")
+        known_names = sorted({*cells} - {""})
+        classes = np.array([known_names.index(cell) if cell else UNLABELED for cell in cells], np.int32)
+        return {column: classes, f"{column}_names": np.array(known_names)}
+    values = np.array(numbers, np.float64)
+    known = values >= 0
+    remedy = "Write classes as whole numbers or names; a graded value goes into a column of another name"
+    table.check(known & (values != np.round(values)), column, "is not whole", remedy)
+    classes = np.where(known, values, UNLABELED).astype(np.int32)
+    names: dict[int, str] = {}
+    for row, (value, name) in enumerate(zip(classes.tolist(), given, strict=True)):
+        if value >= 0 and name and names.setdefault(value, name) != name:
+            raise table.refusal(column, row, f"is {name!r} here and {names[value]!r} above", "Give a number one name")
+    if not names:
+        return {column: classes}
+    return {column: classes, f"{column}_names": np.array([names.get(c, str(c)) for c in range(max(classes) + 1)])}

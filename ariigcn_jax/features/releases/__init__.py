@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from ariigcn_jax.features import manifest
 from ariigcn_jax.features.releases import cmu, iemocap, meld, urfunny
 from ariigcn_jax.types import UserError
 
-RELEASES = {
-    "iemocap": iemocap.rows,
-    "meld": meld.rows,
-    "mosi": cmu.mosi_rows,
-    "mosei": cmu.mosei_rows,
-    "urfunny": urfunny.rows,
+# Readers, and the names of the classes 0, 1, …
+RELEASES: dict[str, tuple[Callable[..., list[cmu.Row]], tuple[str, ...]]] = {
+    "iemocap": (iemocap.rows, tuple(iemocap.EMOTIONS.values())),
+    "meld": (meld.rows, meld.LABELS),
+    "mosi": (cmu.mosi_rows, cmu.LABELS),
+    "mosei": (cmu.mosei_rows, cmu.LABELS),
+    "urfunny": (urfunny.rows, urfunny.LABELS),
 }
 
 
@@ -45,10 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write a manifest, and print what is in it.
-
-    Args:
-      args: what `add_arguments` defines.
+    """Write a manifest, and print what is in it, by the options of `add_arguments`.
 
     Raises:
       UserError: the folder is not that release.
@@ -58,9 +57,12 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{root}: there is no such folder. Give the one that the release was unpacked to.")
     if args.folds and args.release not in ("mosi", "mosei"):
         raise UserError(f"--folds: {args.release} names its splits itself. Leave the option out.")
-    options = {"folds": Path(args.folds)} if args.folds else {}
-    rows, notes = RELEASES[args.release](root, **options)
-    labelled = [row for row in rows if row.get("label") is not None]
+    read, names = RELEASES[args.release]
+    notes: list[str] = []
+    rows = read(root, notes, Path(args.folds)) if args.folds else read(root, notes)
+    for row in rows:
+        row["label"] = names.index(row["label_name"]) if row.get("label_name") else None
+    labelled = [row for row in rows if row["label"] is not None]
     if not labelled:
         raise UserError(f"{root}: no utterance has a label. Give the whole release, annotation included.")
     if not args.keep_unlabeled and args.release != "urfunny":  # whose unlabelled context belongs to the labels
@@ -71,11 +73,10 @@ def run(args: argparse.Namespace) -> None:
         if missing := sum(not row.get(kind) for row in rows):
             notes.append(f"{missing} of {len(rows)} utterances have no {kind} file")
     manifest.write(args.out, rows)
-    counts = Counter(str(row["label_name"]) for row in labelled)
-    splits = Counter(str(row.get("split") or "not given") for row in rows)
     for note in notes:
         print(f"note: {note}")
-    print("labels: " + ", ".join(f"{name} {count}" for name, count in counts.most_common()))
-    print("splits: " + ", ".join(f"{name} {count}" for name, count in splits.most_common()))
+    splits = [row.get("split") or "not given" for row in rows]
+    for title, values in (("labels", [row["label_name"] for row in labelled]), ("splits", splits)):
+        print(f"{title}: " + ", ".join(f"{name} {count}" for name, count in Counter(values).most_common()))
     dialogues = len({row["dialogue_id"] for row in rows})
     print(f"wrote {args.out}: {len(rows)} utterances, {dialogues} dialogues")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ariigcn_jax.data.readers.text import reading
 from ariigcn_jax.types import UserError
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # of a manifest: column -> value
 # A C1 control character in text that was taken for Latin-1 is the Windows-1252 character of that byte.
 _WINDOWS = {code: char for code in range(0x80, 0xA0) if (char := bytes([code]).decode("cp1252", "ignore"))}
 
@@ -20,27 +21,34 @@ def text(path: Path) -> str:
     Raises:
       UserError: the file cannot be read.
     """
-    try:
+    with reading(path):
         data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
     try:
         return data.decode("utf-8-sig").translate(_WINDOWS)
     except UnicodeDecodeError:
         return data.decode("cp1252", "replace")
 
 
-def table(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
-    """Read the rows of a CSV file.
+def table(path: Path, columns: Mapping[str, Callable[[str], Any]]) -> list[Row]:
+    """Read columns of a CSV file, by name -> conversion of a cell.
 
     Raises:
-      UserError: the file cannot be read, or lacks a column.
+      UserError: the file cannot be read, lacks a column, or a cell is not a number where one is needed.
     """
-    reader = csv.DictReader(text(path).splitlines(keepends=True))
-    rows = [{(key or "").strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
-    columns = [(name or "").strip() for name in reader.fieldnames or ()]
-    if lacking := [name for name in required if name not in columns]:
-        raise UserError(f"{path}: there is no column {lacking[0]!r} among {', '.join(columns)}.")
+    reader = csv.DictReader(text(path).splitlines(keepends=True), restval="")
+    names = [name.strip() for name in reader.fieldnames or ()]
+    if lacking := [name for name in columns if name not in names]:
+        raise UserError(f"{path}: there is no column {lacking[0]!r} among {', '.join(names)}.")
+    reader.fieldnames = names
+    rows = []
+    for line in reader:
+        row = {}
+        for name, convert in columns.items():
+            try:
+                row[name] = convert(line[name].strip())
+            except ValueError:
+                raise UserError(f"{path}: {name} = {line[name]!r} is no number.") from None
+        rows.append(row)
     return rows
 
 

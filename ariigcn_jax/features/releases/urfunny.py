@@ -12,35 +12,37 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.data.readers import pickles
+from ariigcn_jax.features.manifest import SPLIT_NAMES
 from ariigcn_jax.features.releases.files import Row, existing, first
 from ariigcn_jax.types import UserError
 
 LABELS = ("not_humorous", "humorous")
-_SPLITS = {"train": "train", "dev": "valid", "valid": "valid", "test": "test"}
 
 
-def rows(root: Path) -> tuple[list[Row], list[str]]:
-    """Return the rows of the manifest, and what was noticed."""
+def rows(root: Path, notes: list[str]) -> list[Row]:
+    """Return the rows of the manifest; add to the notes."""
     spoken = _pickle(root, "language_sdk.pkl", "langauge_sdk.pkl")
     labels = _pickle(root, "humor_label_sdk.pkl")
     folds = _pickle(root, "data_folds.pkl")
-    found: list[Row] = []
-    unassigned = 0
     try:
-        splits = {str(clip): _SPLITS[name] for name, clips in folds.items() for clip in clips}
+        splits = {str(clip): SPLIT_NAMES[name] for name, clips in folds.items() for clip in clips}
         humor = {str(clip): int(value) for clip, value in labels.items()}
         folder = next((path.parent for path in root.rglob("*.mp4") if path.stem in splits), root)
-        for clip, content in spoken.items():
-            if str(clip) in splits:
-                found += _dialogue(str(clip), content, humor.get(str(clip)), splits[str(clip)], folder)
-            else:
-                unassigned += 1
+        clips = {str(clip): content for clip, content in spoken.items()}
+        found = [
+            row | {"split": splits[clip]}
+            for clip, content in clips.items()
+            if clip in splits
+            for row in _dialogue(clip, content, humor.get(clip), folder)
+        ]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
             f"{root}: the pickles are not those of UR-FUNNY V2 ({type(error).__name__}: {error}). "
             "Give the folder with language_sdk.pkl, humor_label_sdk.pkl and data_folds.pkl of version 2."
         ) from None
-    return found, [f"{unassigned} clips are in no fold and are left out"] if unassigned else []
+    if unassigned := len(clips.keys() - splits.keys()):
+        notes.append(f"{unassigned} clips are in no fold and are left out")
+    return found
 
 
 def _pickle(root: Path, *names: str) -> Any:
@@ -50,29 +52,24 @@ def _pickle(root: Path, *names: str) -> Any:
     return pickles.load(path)
 
 
-def _dialogue(clip: str, content: dict[str, Any], humor: int | None, split: str, folder: Path) -> list[Row]:
+def _dialogue(clip: str, content: dict[str, Any], humor: int | None, folder: Path) -> list[Row]:
     sentences = [*content["context_sentences"], content["punchline_sentence"]]
-    words = [*content["context_intervals"], content["punchline_intervals"]]
-    spans = [_span(intervals) for intervals in words]
+    spans = [_span(words) for words in (*content["context_intervals"], content["punchline_intervals"])]
     begin = min((start for start, _ in filter(None, spans)), default=0.0)
     path = existing(folder / f"{clip}.mp4")
-    found: list[Row] = []
-    for turn, (sentence, span) in enumerate(zip(sentences, spans, strict=True)):
-        label = humor if turn == len(sentences) - 1 else None
-        found.append(
-            {
-                "dialogue_id": clip,
-                "utterance_id": f"{clip}_{turn}",
-                "speaker": clip,
-                "start_s": span and span[0] - begin,
-                "end_s": span and span[1] - begin,
-                "video": path if span else None,
-                "transcript": sentence if isinstance(sentence, str) else " ".join(map(str, sentence)),
-                "label": label,
-                "label_name": None if label is None else LABELS[label],
-                "split": split,
-            }
-        )
+    found: list[Row] = [
+        {
+            "dialogue_id": clip,
+            "utterance_id": f"{clip}_{turn}",
+            "speaker": clip,
+            "start_s": span and span[0] - begin,
+            "end_s": span and span[1] - begin,
+            "video": path if span else None,
+            "transcript": sentence if isinstance(sentence, str) else " ".join(map(str, sentence)),
+        }
+        for turn, (sentence, span) in enumerate(zip(sentences, spans, strict=True))
+    ]
+    found[-1]["label_name"] = None if humor is None else LABELS[humor]
     return found
 
 
