@@ -27,7 +27,7 @@ import os
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,12 @@ from ariigcn_jax.features.visual import VisualEncoder
 from ariigcn_jax.files import atomic, write_atomically
 from ariigcn_jax.types import UserError
 
+_PARSERS: dict[str, Callable[[str], Encoder]] = {
+    "text": lambda specification: parse(specification, TextEncoder),
+    "audio": audio.from_option,
+    "visual": lambda specification: parse(specification, VisualEncoder),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `run`."""
@@ -51,10 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--manifest", metavar="CSV", help="a CSV file, one row an utterance")
     source.add_argument("--corpus", metavar="PATH", help="an .npz or converted folder, for --text alone")
     parser.add_argument("--out", required=True, help="the .npz file, or a folder for one named like what is read")
-    for modality in ("text", "audio", "visual"):
-        parser.add_argument(
-            f"--{modality}", action="append", default=[], metavar="MODEL[,OPTION=VALUE]…", help="an encoder"
-        )
+    for modality in _PARSERS:
+        form = "MODEL[,OPTION=VALUE]…"
+        parser.add_argument(f"--{modality}", action="append", default=[], metavar=form, help="an encoder")
     parser.add_argument("--overwrite", action="store_true", help="of --corpus: replace an .npz that is there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for audio and video")
     parser.add_argument("--device", default="cpu", help="where a model computes: cpu, cuda, cuda:1, mps")
@@ -62,10 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Extract features.
-
-    Args:
-      args: what `add_arguments` defines.
+    """Extract features, by the options of `add_arguments`.
 
     Raises:
       UserError: see the message; vectors computed until then stay in the cache.
@@ -82,17 +84,23 @@ def run(args: argparse.Namespace) -> None:
     for note in manifest.notes:
         print(f"note: {note}", file=sys.stderr)
     failures: list[tuple[str, str, str]] = []
+    counts = []
     fields = dict(manifest.fields)
     with Cache(Path(args.cache) if args.cache else out.parent / "features.sqlite") as cache:
-        identities = [encoder.identity() for encoder in encoders]
+        identities = [encoder.identity() for encoder in encoders]  # all, before the first computes
         for encoder, identity in zip(encoders, identities, strict=True):
             rows, failed = features(encoder, identity, manifest, cache, args.jobs, args.device)
             fields[encoder.field] = rows
             failures += [(str(manifest.utterance_id[i]), encoder.field, reason) for i, reason in sorted(failed.items())]
             provenance[encoder.field] = {**identity, "model": encoder.model}
+            here = int(np.isfinite(rows).all(axis=1).sum())
+            absent = len(rows) - here - len(failed)
+            counts.append(f"{encoder.field} {list(rows.shape)}: {here} present, {absent} absent, {len(failed)} failed")
     fields["provenance"] = np.array(json.dumps(provenance))
     _write(out, fields)
-    _report(out, encoders, fields, failures)
+    print(*counts, sep="\n")
+    _list_failures(out.with_suffix(".failures.csv"), failures)
+    print(f"wrote {out}")
 
 
 def features(
@@ -122,8 +130,9 @@ def features(
         items[key] = item
     vectors = cache.get(rows)
     todo = [key for key in rows if key not in vectors]
-    progress = tqdm(total=len(rows), initial=len(vectors), desc=encoder.field, unit="utterance", disable=not todo)
-    with progress:
+    with tqdm(
+        total=len(rows), initial=len(vectors), desc=encoder.field, unit="utterance", disable=not todo
+    ) as progress:
         for i, result in parallel.encode(encoder, [items[key] for key in todo], jobs, device) if todo else ():
             if isinstance(result, parallel.Failure):
                 where = getattr(items[todo[i]], "path", "")
@@ -132,35 +141,25 @@ def features(
                 cache.put(todo[i], result)
                 vectors[todo[i]] = result
             progress.update()
-    return _matrix(encoder, len(manifest.transcript), rows, vectors, failed), failed
-
-
-def _matrix(
-    encoder: Encoder,
-    utterances: int,
-    rows: dict[str, list[int]],
-    vectors: dict[str, np.ndarray],
-    failed: dict[int, str],
-) -> np.ndarray:
     if not vectors:
-        what = {"text": "a transcript", "audio": "an audio or video file", "visual": "a video file"}[encoder.modality]
-        if not failed:
-            raise UserError(f"`{encoder.field}`: no utterance has {what}. Give some, or drop --{encoder.modality}.")
-        reasons = "; ".join(dict.fromkeys(list(failed.values())[:3]))
-        raise UserError(
-            f"`{encoder.field}`: all {len(failed)} utterances that have {what} failed, for example: {reasons}"
-        )
+        raise _nothing(encoder, failed)
     width = Counter(len(vector) for vector in vectors.values()).most_common(1)[0][0]
-    matrix = np.full((utterances, width), np.nan, np.float32)
+    matrix = np.full((len(manifest.transcript), width), np.nan, np.float32)
     for key, vector in vectors.items():
         matrix[rows[key]] = vector
-    return matrix
+    return matrix, failed
+
+
+def _nothing(encoder: Encoder, failed: Mapping[int, str]) -> UserError:
+    what = {"text": "a transcript", "audio": "an audio or video file", "visual": "a video file"}[encoder.modality]
+    if not failed:
+        return UserError(f"`{encoder.field}`: no utterance has {what}. Give some, or drop --{encoder.modality}.")
+    reasons = "; ".join(dict.fromkeys(list(failed.values())[:3]))
+    return UserError(f"`{encoder.field}`: all {len(failed)} utterances that have {what} failed, for example: {reasons}")
 
 
 def _encoders(args: argparse.Namespace) -> list[Encoder]:
-    encoders: list[Encoder] = [parse(specification, TextEncoder) for specification in args.text]
-    encoders += [audio.from_option(specification) for specification in args.audio]
-    encoders += [parse(specification, VisualEncoder) for specification in args.visual]
+    encoders = [parser(text) for modality, parser in _PARSERS.items() for text in getattr(args, modality)]
     if not encoders:
         raise UserError("Which features? Give at least one of --text, --audio, --visual, such as --audio eGeMAPSv02.")
     if args.corpus is not None and (args.audio or args.visual):
@@ -172,9 +171,7 @@ def _encoders(args: argparse.Namespace) -> list[Encoder]:
 
 def _provenance(manifest: manifests.Manifest) -> dict[str, Any]:
     """Return how an earlier extraction made the fields of a corpus; {} if there was none."""
-    field = manifest.fields.get("provenance")
-    if field is None:
-        return {}
+    field = manifest.fields.get("provenance", np.array("{}"))
     try:
         known = json.loads(str(field)) if field.shape == () else None
     except (ValueError, RecursionError):
@@ -216,39 +213,24 @@ def _check_place(out: Path, source: Path, keep: bool) -> None:
 
 def _check_fields(encoders: Sequence[Encoder], manifest: manifests.Manifest) -> None:
     """Raise UserError for names of fields that could not be written or read, before anything is computed."""
-    taken = {**manifest.fields, "provenance": None}
+    taken = {*manifest.fields, "provenance"}
     for encoder in encoders:
-        field = encoder.field
+        field, option = encoder.field, f"--{encoder.modality}"
         if field in taken:
-            raise UserError(
-                f"Two fields would be called `{field}`. Give this one another name among the options of its "
-                f"--{encoder.modality}: {encoder.model},name=…"
-            )
+            raise UserError(f"Two fields would be called `{field}`. Name this one: {option} {encoder.model},name=…")
         if not field.startswith(PREFIXES):
             raise UserError(f"name={field}: a modality's name begins with one of {', '.join(PREFIXES)}.")
         if (mask := f"{field}_present") in taken:
             raise UserError(f"{manifest.path}: has `{mask}`, which says where another `{field}` is missing. Rename it.")
-        taken[field] = np.zeros(0)
+        taken.add(field)
 
 
-def _report(
-    out: Path, encoders: Sequence[Encoder], fields: dict[str, np.ndarray], failures: Sequence[tuple[str, str, str]]
-) -> None:
-    listing = out.with_suffix(".failures.csv")
-    for encoder in encoders:
-        rows = fields[encoder.field]
-        here = int(np.isfinite(rows).all(axis=1).sum())
-        failed = sum(field == encoder.field for _, field, _ in failures)
-        absent = len(rows) - here - failed
-        print(f"{encoder.field} [{len(rows)}, {rows.shape[1]}]: {here} present, {absent} absent, {failed} failed")
-    if failures:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("utterance_id", "field", "reason"))
-        writer.writerows(failures)
-        write_atomically(listing, text.getvalue().encode())
-        first = ": ".join(failures[0])
-        print(f"{len(failures)} failed and count as missing, listed in {listing}; the first: {first}", file=sys.stderr)
-    else:
+def _list_failures(listing: Path, failures: Sequence[tuple[str, str, str]]) -> None:
+    if not failures:
         listing.unlink(missing_ok=True)
-    print(f"wrote {out}")
+        return
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([("utterance_id", "field", "reason"), *failures])
+    write_atomically(listing, text.getvalue().encode())
+    first = ": ".join(failures[0])
+    print(f"{len(failures)} failed and count as missing, listed in {listing}; the first: {first}", file=sys.stderr)

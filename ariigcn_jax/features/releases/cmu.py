@@ -32,7 +32,7 @@ def mosi_rows(root: Path, notes: list[str], folds: Path | None = None) -> list[R
     if path is None:
         raise UserError(f"{root}: there is neither label.csv nor Labels/OpinionLevelSentiment.csv in it.")
     rows = []
-    spoken: dict[str, dict[str, str]] = {}  # video -> segment -> transcript
+    spoken: dict[str, dict[int, str]] = {}  # video -> segment -> transcript
     for line in csv.reader(text(path).splitlines()):
         try:
             video, segment, times, sentiment = line[2], int(line[3]), (float(line[0]), float(line[1])), float(line[4])
@@ -41,9 +41,9 @@ def mosi_rows(root: Path, notes: list[str], folds: Path | None = None) -> list[R
         if video not in spoken:
             script = first(root, f"{video}.annotprocessed")
             lines = [part.partition("_DELIM_") for part in text(script).splitlines()] if script else []
-            spoken[video] = {number.strip(): words for number, _, words in lines}
+            spoken[video] = {int(number): words for number, _, words in lines if number.strip().isdigit()}
         name = f"{video}_{segment}"
-        row = _row(video, name, sentiment, spoken[video].get(str(segment), ""), *times)
+        row = _row(video, name, sentiment, spoken[video].get(segment, ""), *times)
         row["audio"] = _media(root, f"WAV_16000/Segmented/{name}.wav", fragment="#t=0")
         row["audio"] = row["audio"] or _media(root, f"WAV_16000/Full/{video}.wav")
         row["video"] = _media(root, f"Video/Segmented/{name}.mp4", fragment="#t=0")
@@ -143,9 +143,9 @@ def _in_order(rows: list[Row], folds: Path | None) -> list[Row]:
         if not rows:
             raise UserError(f"{folds}: names none of the release's videos.")
 
-    def key(row: Row) -> tuple[str, int, str]:
-        number = re.search(r"\d*$", row["utterance_id"])
-        return row["dialogue_id"], int(number[0] or 0) if number else 0, row["utterance_id"]
+    def key(row: Row) -> tuple[str, list[int], str]:
+        name = row["utterance_id"]
+        return row["dialogue_id"], [int(number) for number in re.findall(r"\d+$", name)], name
 
     return sorted(rows, key=key)
 
