@@ -10,24 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.features import media, transformer
-from ariigcn_jax.features.encoder import Encode, Encoder, Input, parse
-from ariigcn_jax.features.manifest import Clip, Manifest
-from ariigcn_jax.features.packages import require
+from ariigcn_jax.features import media
+from ariigcn_jax.features.encoder import (
+    Combine,
+    Encode,
+    Encoder,
+    Input,
+    PretrainedEncoder,
+    TimePooling,
+    digest,
+    hidden,
+    over_time,
+    parse,
+    require,
+)
+from ariigcn_jax.features.manifest import Clip
 from ariigcn_jax.types import UserError
 
-# Feature sets of the opensmile package, and their numbers of functionals.
-SETS = {
-    "eGeMAPSv02": 88,
-    "GeMAPSv01b": 62,
-    "ComParE_2016": 6373,
-    "IS09": 384,
-    "IS10": 1582,
-    "IS11": 4368,
-    "IS12": 6125,
-    "IS13": 6373,
-    "emobase": 988,
-}
+# Feature sets of the opensmile package: 88, 62, 6373, 384, 1582, 4368, 6125, 6373 and 988 functionals.
+SETS = ("eGeMAPSv02", "GeMAPSv01b", "ComParE_2016", "IS09", "IS10", "IS11", "IS12", "IS13", "emobase")
 _SHORTEST = 0.025  # seconds: the receptive field of wav2vec2's first features, and openSMILE's usual window
 
 
@@ -53,17 +54,13 @@ class OpenSmile(Encoder):
 
     modality = "audio"
 
-    def inputs(self, manifest: Manifest) -> Sequence[Input | None]:
-        return manifest.audio
-
     def identity(self) -> dict[str, Any]:
         version = require("opensmile", "audio").__version__
         require("av", "audio")
-        if self.model in SETS:
-            return {"kind": "opensmile", **self.options(), "opensmile": version}
-        if not Path(self.model).is_file():
+        if self.model not in SETS and not Path(self.model).is_file():
             raise UserError(f"--audio {self.model}: there is no such file. Known sets: {', '.join(SETS)}.")
-        return {"kind": "opensmile", **self.options(), "model": media.digest(self.model), "opensmile": version}
+        model = self.model if self.model in SETS else digest(self.model)
+        return {"kind": "opensmile", **self.options(), "model": model, "opensmile": version}
 
     def load(self, threads: int, device: str) -> Encode:
         opensmile = require("opensmile", "audio")
@@ -85,7 +82,7 @@ class OpenSmile(Encoder):
 
 
 @dataclasses.dataclass(frozen=True)
-class SpeechModel(Encoder):
+class SpeechModel(PretrainedEncoder):
     """Pool the hidden states of a wav2vec2-like model over time.
 
     Attributes:
@@ -96,29 +93,23 @@ class SpeechModel(Encoder):
     """
 
     layers: tuple[int, ...] = (-1,)
-    combine: transformer.Combine = "mean"
-    pooling: transformer.TimePooling = "mean"
+    combine: Combine = "mean"
+    pooling: TimePooling = "mean"
     seconds: float = 30.0
 
     modality = "audio"
-
-    def inputs(self, manifest: Manifest) -> Sequence[Input | None]:
-        return manifest.audio
-
-    def workers(self, jobs: int, device: str) -> int:
-        return jobs if device == "cpu" else min(jobs, 1)
+    kind = "speech"
 
     def identity(self) -> dict[str, Any]:
         require("av", "audio")
         if self.seconds < 1:
             raise UserError(f"--audio {self.model}: seconds={self.seconds:g} is too short. Write at least 1.")
-        transformer.check_layers(self.model, self.layers, "audio")
-        return {"kind": "speech", **self.options(), **transformer.identity(self.model, "audio"), "model": ""}
+        return super().identity()
 
     def load(self, threads: int, device: str) -> Encode:
         torch = require("torch", "audio")
-        network = transformer.load(self.model, "audio", threads, device)
-        extractor = transformer.part(self.model, "audio", "AutoFeatureExtractor")
+        network = self.network(threads, device)
+        extractor = self.part("AutoFeatureExtractor")
         rate = extractor.sampling_rate
         # Whisper pads every input to one length; the steps of the padding are left out
         padded = getattr(extractor, "n_samples", None)
@@ -127,7 +118,7 @@ class SpeechModel(Encoder):
         def encode_part(wave: np.ndarray) -> Any:
             inputs = extractor(wave, sampling_rate=rate, return_tensors="pt").to(device)
             outputs = network(**inputs, output_hidden_states=True)
-            steps = transformer.hidden(outputs, self.layers, self.combine)[0]
+            steps = hidden(outputs, self.layers, self.combine)[0]
             return steps[: max(1, round(len(steps) * len(wave) / padded))] if padded else steps
 
         def encode(clips: Sequence[Input]) -> list[np.ndarray]:
@@ -137,7 +128,7 @@ class SpeechModel(Encoder):
                 parts = np.array_split(wave, math.ceil(len(wave) / longest))
                 with torch.inference_mode():
                     steps = torch.cat([encode_part(part) for part in parts])
-                    vectors.append(transformer.over_time(steps, self.pooling).cpu().numpy())
+                    vectors.append(over_time(steps, self.pooling).cpu().numpy())
             return vectors
 
         return encode

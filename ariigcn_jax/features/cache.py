@@ -9,16 +9,18 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.features import media
-from ariigcn_jax.features.encoder import Input
+from ariigcn_jax.features.encoder import Input, digest
 from ariigcn_jax.types import UserError
 
 _FORMAT = 1  # raise it when vectors change for the same input and encoder
+_TABLES = (
+    "vectors (key TEXT PRIMARY KEY, vector BLOB NOT NULL)",
+    "files (path TEXT PRIMARY KEY, size INTEGER, modified INTEGER, digest TEXT NOT NULL)",
+)
 _EVERY = 1.0  # seconds of work that are lost at most when the process is killed
 
 
@@ -37,11 +39,8 @@ class Cache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.database = sqlite3.connect(path, timeout=60)
-            self.database.execute("CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, vector BLOB NOT NULL)")
-            self.database.execute(
-                "CREATE TABLE IF NOT EXISTS files "
-                "(path TEXT PRIMARY KEY, size INTEGER, modified INTEGER, digest TEXT NOT NULL)"
-            )
+            for table in _TABLES:
+                self.database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
         except (sqlite3.Error, OSError) as error:
             raise UserError(
                 f"{path}: cannot be used as the cache ({error}). Choose another with --cache, or delete this one."
@@ -51,7 +50,7 @@ class Cache:
     def __enter__(self) -> Cache:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.database.commit()
         self.database.close()
 
@@ -62,17 +61,13 @@ class Cache:
         query = "SELECT digest FROM files WHERE path = ? AND size = ? AND modified = ?"
         if row := self.database.execute(query, stamp).fetchone():
             return row[0]
-        value = media.digest(path)
+        value = digest(path)
         self.database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*stamp, value))
         self._save()
         return value
 
     def key(self, identity: Mapping[str, Any], item: Input) -> str:
-        """Return the key of an input's vector.
-
-        Raises:
-          OSError: the input's file cannot be read.
-        """
+        """Return the key of an input's vector; raise OSError if its file cannot be read."""
         if isinstance(item, str):
             content: Any = hashlib.sha256(item.encode("utf-8", "surrogatepass")).hexdigest()
         else:
@@ -82,11 +77,9 @@ class Cache:
 
     def get(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
         """Return the vectors [d] of those keys that are stored."""
-        found = {}
-        for key in keys:
-            if row := self.database.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone():
-                found[key] = np.frombuffer(row[0], "<f4")
-        return found
+        query = "SELECT vector FROM vectors WHERE key = ?"
+        found = {key: self.database.execute(query, (key,)).fetchone() for key in keys}
+        return {key: np.frombuffer(row[0], "<f4") for key, row in found.items() if row}
 
     def put(self, key: str, vector: np.ndarray) -> None:
         """Store a vector [d] float32."""

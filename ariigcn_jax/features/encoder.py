@@ -1,11 +1,15 @@
-"""Define what every encoder has: options, a name, an identity for the cache, and a function from inputs to vectors."""
+"""Define what every encoder has, and those that run a pretrained model of the transformers library."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import importlib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -15,6 +19,29 @@ from ariigcn_jax.types import UserError
 Input = str | Clip
 Encode = Callable[[Sequence[Input]], list[np.ndarray]]
 E = TypeVar("E", bound="Encoder")
+Combine = Literal["mean", "concat"]
+TimePooling = Literal["mean", "mean_std", "max"]
+# Weights that a checkpoint may lack, because the hidden states do not depend on them.
+_UNUSED_WEIGHTS = ("pooler", "masked_spec_embed", "mask_token", "position_ids")
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import a module of an extra of this project; raise UserError if it is not installed or cannot be loaded."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == module
+        what = f"the package `{module}` is not installed" if missing else f"`{module}` cannot be loaded ({error})"
+        raise UserError(
+            f"The {extra} encoders need more packages: {what}. Install them with: pip install 'ariigcn-jax[{extra}]', "
+            f"or, in a checkout, pip install -e '.[{extra}]'."
+        ) from error
+
+
+def digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,25 +63,20 @@ class Encoder:
     @property
     def field(self) -> str:
         """Return the field's name in the .npz."""
-        if self.name:
-            return self.name
         stem = re.split(r"[/\\]", self.model.rstrip("/\\"))[-1].removesuffix(".conf")
-        return f"{self.modality}_{re.sub('[^a-z0-9]+', '_', stem.lower()).strip('_')}"
+        return self.name or f"{self.modality}_{re.sub('[^a-z0-9]+', '_', stem.lower()).strip('_')}"
 
     def inputs(self, manifest: Manifest) -> Sequence[Input | None]:
         """Return the inputs of U utterances; None where an utterance lacks this modality."""
-        raise NotImplementedError
+        texts = tuple(text or None for text in manifest.transcript)
+        return {"text": texts, "audio": manifest.audio, "visual": manifest.video}[self.modality]
 
     def workers(self, jobs: int, device: str) -> int:
         """Return the number of processes that should run it."""
         return jobs
 
     def identity(self) -> dict[str, Any]:
-        """Return what the vectors depend on beside the input.
-
-        Raises:
-          UserError: the encoder is not available.
-        """
+        """Return what the vectors depend on beside the input; raise UserError if the encoder is not available."""
         raise NotImplementedError
 
     def load(self, threads: int, device: str) -> Encode:
@@ -75,43 +97,153 @@ def parse(specification: str, kind: type[E]) -> E:
     model, *pairs = specification.split(",")
     types = get_type_hints(kind)
     legal = [field.name for field in dataclasses.fields(kind) if field.name != "model"]
+    where = f"--{kind.modality} {specification}"
     values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if key not in legal or not equals:
-            raise UserError(
-                f"--{kind.modality} {specification}: unrecognised option {pair!r}. Write OPTION=VALUE after a comma, "
-                f"where OPTION is one of {', '.join(legal)}."
-            )
+            remedy = f"Write OPTION=VALUE after a comma, where OPTION is one of {', '.join(legal)}."
+            raise UserError(f"{where}: unrecognised option {pair!r}. {remedy}")
+        convert, remedy = _conversion(types[key])
         try:
-            values[key] = _value(text, types[key])
+            values[key] = convert(text)
         except ValueError:
-            raise UserError(
-                f"--{kind.modality} {specification}: {key} cannot be {text!r}. {_legal(types[key])}"
-            ) from None
+            raise UserError(f"{where}: {key} cannot be {text!r}. {remedy}") from None
     if not model:
-        raise UserError(f"--{kind.modality} {specification}: names no model. Write it first, before the options.")
+        raise UserError(f"{where}: names no model. Write it first, before the options.")
     return kind(model=model, **values)
 
 
-def _value(text: str, kind: Any) -> Any:
+def _conversion(kind: Any) -> tuple[Callable[[str], Any], str]:
+    """Return a function that parses an option of a type or raises ValueError, and what to write."""
+    if kind is str:
+        return str, ""
+    choices = get_args(kind)
     if get_origin(kind) is tuple:
-        return tuple(int(number) for number in text.split("/"))
-    if kind is bool:
-        return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else int("?")
-    if choices := get_args(kind):
-        if text not in choices:
+        integers = "Write whole numbers with / between them, such as -1/-4."
+        return lambda text: tuple(int(number) for number in text.split("/")), integers
+    if choices:
+        return lambda text: choices[choices.index(text)], f"It is one of {', '.join(choices)}."
+
+    def number(text: str) -> float:
+        if not 0 <= kind(text) < float("inf"):
             raise ValueError
-        return text
-    value = kind(text)
-    if kind in (int, float) and not 0 <= value < float("inf"):
-        raise ValueError
-    return value
+        return kind(text)
+
+    return number, f"Write a {kind.__name__}, not negative."
 
 
-def _legal(kind: Any) -> str:
-    if get_origin(kind) is tuple:
-        return "Write whole numbers with / between them, such as -1/-4."
-    if kind is bool:
-        return "Write true or false."
-    return f"It is one of {', '.join(get_args(kind))}." if get_args(kind) else f"Write a {kind.__name__}, not negative."
+@dataclasses.dataclass(frozen=True)
+class PretrainedEncoder(Encoder):
+    """Encode by a model of the transformers library."""
+
+    kind = ""  # in the identity
+
+    def workers(self, jobs: int, device: str) -> int:
+        return jobs if device == "cpu" else min(jobs, 1)
+
+    def identity(self) -> dict[str, Any]:
+        """Identify the options, the library's version, and the weights by content (a folder) or the hub's revision."""
+        config = self.part("AutoConfig")
+        self._check_layers(config)
+        revision = getattr(config, "_commit_hash", None)
+        folder = Path(self.model)
+        if folder.is_dir():
+            files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".md", ".h5"))
+            sums = "".join(f"{path.relative_to(folder)} {digest(path)}\n" for path in files)
+            revision = hashlib.sha256(sums.encode()).hexdigest()
+        version = require("transformers", self.modality).__version__
+        return {"kind": self.kind, **self.options(), "weights": str(revision), "transformers": version, "model": ""}
+
+    def part(self, kind: str, **options: Any) -> Any:
+        """Return a part of the model, such as its tokenizer, by the name of its Auto class.
+
+        Raises:
+          UserError: there is no such model.
+        """
+        transformers = require("transformers", self.modality)
+        try:
+            return getattr(transformers, kind).from_pretrained(self.model, **options)
+        except (OSError, ValueError, KeyError) as error:
+            local = Path(self.model).is_dir()
+            where = "the folder" if local else "neither a folder here nor a model that the hub gives:"
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UserError(
+                f"{self.model}: {where} cannot be read as a transformers model ({reason}). "
+                "Give a folder with config.json, the weights and the tokenizer or processor, or a model's name on the "
+                "hub."
+            ) from None
+
+    def file(self, name: str) -> Path | None:
+        """Return the path of a file of the model; None if it has no such file."""
+        if Path(self.model).is_dir():
+            return path if (path := Path(self.model) / name).is_file() else None
+        transformers = require("transformers", self.modality)
+        found = transformers.utils.cached_file(self.model, name, _raise_exceptions_for_missing_entries=False)
+        return Path(found) if found else None
+
+    def network(self, threads: int, device: str) -> Any:
+        """Load the model without a task's head, for inference; of an encoder-decoder the encoder.
+
+        Raises:
+          UserError: there is no such model, its checkpoint lacks weights, or there is no such device.
+        """
+        torch, transformers = require("torch", self.modality), require("transformers", self.modality)
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        torch.set_num_threads(max(threads, 1))
+        network, report = self.part("AutoModel", output_loading_info=True, dtype=torch.float32)
+        missing = sorted(key for key in report["missing_keys"] if not any(part in key for part in _UNUSED_WEIGHTS))
+        if missing:
+            raise UserError(
+                f"{self.model}: the checkpoint lacks {len(missing)} weights, {missing[0]} for one: features would be "
+                "random. Choose a checkpoint of this architecture, or copy it again."
+            )
+        if network.config.is_encoder_decoder:
+            network = network.get_encoder()
+        try:
+            return network.eval().to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"--device {device}: cannot be used ({str(error).splitlines()[0]}).") from None
+
+    def _check_layers(self, config: Any) -> None:
+        """Raise UserError if one of the option `layers` does not exist."""
+        for part in ("text_config", "vision_config", "encoder"):
+            config = getattr(config, part, config)
+        depth = getattr(config, "encoder_layers", None) or getattr(config, "num_hidden_layers", None)
+        if depth is None and (depths := getattr(config, "depths", None)):
+            depth = len(depths)
+        layers = getattr(self, "layers", ())
+        if depth is not None and (wrong := [layer for layer in layers if not -depth - 1 <= layer <= depth]):
+            raise UserError(
+                f"{self.model}: there is no layer {wrong[0]}. Layers count from 0 (the embeddings) to {depth}, or back "
+                "from -1."
+            )
+
+
+def hidden(outputs: Any, layers: Sequence[int], combine: Combine) -> Any:
+    """Return the hidden states of chosen layers, averaged or concatenated.
+
+    Args:
+      outputs: a model's outputs.
+      layers: their numbers; (-1,) is the model's final output, after its last normalisation.
+      combine: "mean" or "concat".
+
+    Returns:
+      [B, T, D].
+    """
+    if tuple(layers) == (-1,):
+        return outputs.last_hidden_state
+    states = [outputs.hidden_states[layer] for layer in layers]
+    if combine == "concat":
+        return require("torch", "text").cat(states, dim=-1)
+    return sum(states[1:], start=states[0]) / len(states)
+
+
+def over_time(steps: Any, how: TimePooling) -> Any:
+    """Pool [T, D] to [D], or to [2 D] by "mean_std" (the population's standard deviation)."""
+    if how == "max":
+        return steps.max(dim=0).values
+    if how == "mean_std":
+        return require("torch", "audio").cat([steps.mean(dim=0), steps.std(dim=0, correction=0)])
+    return steps.mean(dim=0)

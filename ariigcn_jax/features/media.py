@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.features.encoder import require
 from ariigcn_jax.features.manifest import Clip
-from ariigcn_jax.features.packages import require
 
 _LEAD = 0.5  # seconds decoded before a clip: a codec's first frames after a seek may be incomplete (choice)
 
 
 class MediaError(Exception):
     """Say why a clip cannot be used."""
-
-
-def digest(path: str | Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def waveform(clip: Clip, rate: int) -> np.ndarray:

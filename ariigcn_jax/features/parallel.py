@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import dataclasses
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -11,7 +10,9 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,7 @@ from ariigcn_jax.features.media import MediaError
 from ariigcn_jax.types import UserError
 
 
-@dataclasses.dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """Hold the reason why an input could not be encoded."""
 
     reason: str
@@ -48,26 +48,28 @@ def encode(encoder: Encoder, inputs: Sequence[Input], jobs: int, device: str) ->
     workers = encoder.workers(jobs, device)
     size = max(1, min(encoder.batch, -(-len(inputs) // max(workers, 1))))
     order = sorted(range(len(inputs)), key=lambda i: len(x) if isinstance(x := inputs[i], str) else 0, reverse=True)
-    groups = deque(tuple(order[i : i + size]) for i in range(0, len(order), size))
+    groups = deque(order[i : i + size] for i in range(0, len(order), size))
+    cores = os.cpu_count() or 1
     if not workers:
-        function = encoder.load(os.cpu_count() or 1, device)
+        function = encoder.load(cores, device)
         for group in groups:
             yield from zip(group, _attempt(function, [inputs[i] for i in group]), strict=True)
         return
     workers = min(workers, len(groups))
-    suspects: deque[tuple[int, ...]] = deque()  # one of them ended its process: each is tried again alone
+    work = functools.partial(_work, encoder, max(1, cores // workers), device)
+    suspects: deque[list[int]] = deque()  # one of them ended its process: each is tried again alone
     while groups or suspects:
         alone = bool(suspects)
-        queue, processes = (suspects, 1) if alone else (groups, workers)
-        running: dict[concurrent.futures.Future[list[Result]], tuple[int, ...]] = {}
-        pool = _pool(encoder, processes, max(1, (os.cpu_count() or 1) // workers), device)
+        queue, processes, ahead = (suspects, 1, 1) if alone else (groups, workers, 2 * workers)
+        running: dict[Future[list[Result]], list[int]] = {}
+        # spawned, not forked, because torch and JAX have threads
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start)
         try:
             while queue or running:
-                while queue and len(running) < (1 if alone else 2 * processes):
-                    future = pool.submit(_work, [inputs[i] for i in queue[0]])
+                while queue and len(running) < ahead:
+                    future = pool.submit(work, [inputs[i] for i in queue[0]])
                     running[future] = queue.popleft()  # after `submit`, which raises on a broken pool
-                done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-                for future in done:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
                     results = future.result()
                     yield from zip(running.pop(future), results, strict=True)
         except BrokenProcessPool:
@@ -75,41 +77,32 @@ def encode(encoder: Encoder, inputs: Sequence[Input], jobs: int, device: str) ->
             if alone and len(left) == 1:
                 yield left[0], Failure("encoding it ended the process (a crash of a decoder, or out of memory)")
             else:
-                suspects.extend((i,) for i in left)
+                suspects.extend([i] for i in left)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-_state: dict[str, Encode] = {}
-_loading: dict[str, tuple[Encoder, int, str]] = {}
-
-
-def _pool(encoder: Encoder, processes: int, threads: int, device: str) -> concurrent.futures.ProcessPoolExecutor:
-    # spawned, not forked, because torch and JAX have threads
-    context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(processes, context, _start, (encoder, threads, device))
-
-
-def _start(encoder: Encoder, threads: int, device: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which ends this process
+def _start() -> None:
+    """Prepare a worker process: it ends when its parent ends, and Ctrl-C is left to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _loading["encoder"] = (encoder, threads, device)
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is killed, which could not do so itself."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
 
 
-def _work(inputs: Sequence[Input]) -> list[Result]:
-    if "encode" not in _state:
-        encoder, threads, device = _loading["encoder"]
-        _state["encode"] = encoder.load(threads, device)
-    return _attempt(_state["encode"], inputs)
+@functools.cache
+def _load(encoder: Encoder, threads: int, device: str) -> Encode:
+    return encoder.load(threads, device)
+
+
+def _work(encoder: Encoder, threads: int, device: str, inputs: Sequence[Input]) -> list[Result]:
+    return _attempt(_load(encoder, threads, device), inputs)
 
 
 def _attempt(function: Encode, inputs: Sequence[Input]) -> list[Result]:
@@ -118,12 +111,11 @@ def _attempt(function: Encode, inputs: Sequence[Input]) -> list[Result]:
         return [_checked(vector) for vector in function(inputs)]
     except UserError:
         raise
-    except MediaError as error:
-        if len(inputs) == 1:
-            return [Failure(str(error))]
     except Exception as error:  # a file that breaks a decoder or a model must not end the job
-        if len(inputs) == 1:
-            return [Failure(f"{type(error).__name__}: {error}".splitlines()[0])]
+        known = isinstance(error, MediaError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}".splitlines()[0]
+    if len(inputs) == 1:
+        return [Failure(reason)]
     return [result for item in inputs for result in _attempt(function, [item])]
 
 

@@ -9,10 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ariigcn_jax.features import transformer
-from ariigcn_jax.features.encoder import Encode, Encoder, Input
-from ariigcn_jax.features.manifest import Manifest
-from ariigcn_jax.features.packages import require
+from ariigcn_jax.features.encoder import Combine, Encode, Input, PretrainedEncoder, hidden, require
 from ariigcn_jax.types import UserError
 
 Pooling = Literal["auto", "mean", "cls", "max", "last"]
@@ -21,7 +18,7 @@ _KINDS: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "max_to
 
 
 @dataclasses.dataclass(frozen=True)
-class TextEncoder(Encoder):
+class TextEncoder(PretrainedEncoder):
     """Pool the hidden states of chosen layers over a transcript's tokens.
 
     Attributes:
@@ -35,29 +32,24 @@ class TextEncoder(Encoder):
     batch: int = 32
     pooling: Pooling = "auto"
     layers: tuple[int, ...] = (-1,)
-    combine: Literal["mean", "concat"] = "mean"
+    combine: Combine = "mean"
     normalize: Literal["auto", "true", "false"] = "auto"
     max_tokens: int = 0
 
-    modality = "text"
-
-    def inputs(self, manifest: Manifest) -> Sequence[Input | None]:
-        """Return the transcripts; an empty one is a missing modality."""
-        return [text or None for text in manifest.transcript]
+    modality = kind = "text"
 
     def workers(self, jobs: int, device: str) -> int:
         """Return one, or none, because a matrix product uses every core by itself."""
         return min(jobs, 1)
 
     def identity(self) -> dict[str, Any]:
-        transformer.check_layers(self.model, self.layers, "text")
-        return {"kind": "text", **self._resolved().options(), **transformer.identity(self.model, "text"), "model": ""}
+        return {**super().identity(), **self._resolved().options(), "model": ""}
 
     def load(self, threads: int, device: str) -> Encode:
         torch = require("torch", "text")
         chosen = self._resolved()
-        network = transformer.load(self.model, "text", threads, device)
-        tokenizer = transformer.part(self.model, "text", "AutoTokenizer")
+        network = self.network(threads, device)
+        tokenizer = self.part("AutoTokenizer")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right"
@@ -70,7 +62,7 @@ class TextEncoder(Encoder):
             ).to(device)
             with torch.inference_mode():
                 outputs = network(**tokens, output_hidden_states=True)
-                states = transformer.hidden(outputs, chosen.layers, chosen.combine)
+                states = hidden(outputs, chosen.layers, chosen.combine)
                 vectors = _pooled(states, tokens["attention_mask"], chosen.pooling)
                 if chosen.normalize == "true":
                     vectors = torch.nn.functional.normalize(vectors, dim=-1)
@@ -83,7 +75,7 @@ class TextEncoder(Encoder):
         limit = self.max_tokens
         pooling: Pooling = "mean"
         normalize: Literal["true", "false"] = "false"
-        modules = transformer.file(self.model, "modules.json")
+        modules = self.file("modules.json")
         for module in json.loads(modules.read_text(encoding="utf-8")) if modules else ():
             kind = module["type"].rpartition(".")[2]
             if kind == "Pooling":
@@ -95,7 +87,7 @@ class TextEncoder(Encoder):
                     f"{self.model}: this sentence-transformers model ends in a {kind} module, which is not supported. "
                     "Choose pooling and normalize yourself: --text MODEL,pooling=mean,normalize=true takes it without."
                 )
-        settings = transformer.file(self.model, "sentence_bert_config.json")
+        settings = self.file("sentence_bert_config.json")
         if settings and not limit:
             limit = json.loads(settings.read_text(encoding="utf-8")).get("max_seq_length") or 0
         return dataclasses.replace(
@@ -106,7 +98,7 @@ class TextEncoder(Encoder):
         )
 
     def _declared_pooling(self, name: str) -> Pooling:
-        path = transformer.file(self.model, name)
+        path = self.file(name)
         settings = json.loads(path.read_text(encoding="utf-8")) if path else {}
         prefix = "pooling_mode_"
         kinds = [key.removeprefix(prefix) for key, on in settings.items() if key.startswith(prefix) and on is True]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from ariigcn_jax.features import media, transformer
-from ariigcn_jax.features.encoder import Encode, Encoder, Input
-from ariigcn_jax.features.manifest import Clip, Manifest
-from ariigcn_jax.features.packages import require
+from ariigcn_jax.features import media
+from ariigcn_jax.features.encoder import Encode, Input, PretrainedEncoder, TimePooling, digest, over_time, require
+from ariigcn_jax.features.manifest import Clip
 from ariigcn_jax.types import UserError
 
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
@@ -20,7 +19,7 @@ Detect = Callable[[np.ndarray], list[Box]]
 
 
 @dataclasses.dataclass(frozen=True)
-class VisualEncoder(Encoder):
+class VisualEncoder(PretrainedEncoder):
     """Pool an image model's last hidden states of the largest face of each frame over the frames.
 
     Attributes:
@@ -41,21 +40,15 @@ class VisualEncoder(Encoder):
     fps: float = 2.0
     frames: int = 32
     tokens: Literal["first", "mean"] = "first"
-    pooling: transformer.TimePooling = "mean"
+    pooling: TimePooling = "mean"
 
-    modality = "visual"
-
-    def inputs(self, manifest: Manifest) -> Sequence[Input | None]:
-        return manifest.video
-
-    def workers(self, jobs: int, device: str) -> int:
-        return jobs if device == "cpu" else min(jobs, 1)
+    modality = kind = "visual"
 
     def identity(self) -> dict[str, Any]:
         require("av", "visual")
         if self.fps <= 0 or self.frames < 1:
             raise UserError(f"--visual {self.model}: fps and frames must be positive.")
-        identity = {"kind": "visual", **self.options(), **transformer.identity(self.model, "visual"), "model": ""}
+        identity = super().identity()
         if self.faces != "none":
             identity["cv2"] = require("cv2", "visual").__version__
         if self.faces not in ("none", "haar"):
@@ -63,14 +56,14 @@ class VisualEncoder(Encoder):
                 raise UserError(
                     f"--visual {self.model}: faces={self.faces} is neither haar, none, nor a YuNet file (.onnx)."
                 )
-            identity["faces"] = media.digest(self.faces)
+            identity["faces"] = digest(self.faces)
         return identity
 
     def load(self, threads: int, device: str) -> Encode:
         torch = require("torch", "visual")
         detect = _detector(self.faces)
-        network = transformer.load(self.model, "visual", threads, device)
-        processor = transformer.part(self.model, "visual", "AutoImageProcessor")
+        network = self.network(threads, device)
+        processor = self.part("AutoImageProcessor")
 
         def encode_one(clip: Input) -> np.ndarray:
             assert isinstance(clip, Clip)
@@ -85,7 +78,7 @@ class VisualEncoder(Encoder):
                     vectors = states.mean(dim=(2, 3))
                 else:
                     vectors = states[:, 0] if self.tokens == "first" else states.mean(dim=1)
-                return transformer.over_time(vectors, self.pooling).cpu().numpy()
+                return over_time(vectors, self.pooling).cpu().numpy()
 
         return lambda clips: [encode_one(clip) for clip in clips]
 
