@@ -10,20 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.features import media
-from ariigcn_jax.features.encoder import (
-    Combine,
-    Encode,
-    Encoder,
-    Input,
-    PretrainedEncoder,
-    TimePooling,
-    digest,
-    hidden,
-    over_time,
-    parse,
-    require,
-)
+from ariigcn_jax.features import encoder, media
+from ariigcn_jax.features.encoder import Encode, Input, parse, require
 from ariigcn_jax.features.manifest import Clip
 from ariigcn_jax.types import UserError
 
@@ -32,17 +20,16 @@ SETS = ("eGeMAPSv02", "GeMAPSv01b", "ComParE_2016", "IS09", "IS10", "IS11", "IS1
 _SHORTEST = 0.025  # seconds: the receptive field of wav2vec2's first features, and openSMILE's usual window
 
 
-def from_option(specification: str) -> Encoder:
+def from_option(specification: str) -> encoder.Encoder:
     """Return the encoder of --audio: a set of openSMILE, a .conf file of openSMILE, or a transformers model."""
-    model = specification.split(",")[0]
-    known = {name.lower(): name for name in SETS}
-    if model.lower() in known:
-        return parse(known[model.lower()] + specification[len(model) :], OpenSmile)
-    return parse(specification, OpenSmile if model.endswith(".conf") else SpeechModel)
+    model, comma, options = specification.partition(",")
+    known = next((name for name in SETS if name.lower() == model.lower()), "")
+    kind = OpenSmile if known or model.endswith(".conf") else SpeechModel
+    return parse(f"{known or model}{comma}{options}", kind)
 
 
 @dataclasses.dataclass(frozen=True)
-class OpenSmile(Encoder):
+class OpenSmile(encoder.Encoder):
     """Compute openSMILE's functionals of a clip.
 
     Attributes:
@@ -59,7 +46,7 @@ class OpenSmile(Encoder):
         require("av", "audio")
         if self.model not in SETS and not Path(self.model).is_file():
             raise UserError(f"--audio {self.model}: there is no such file. Known sets: {', '.join(SETS)}.")
-        model = self.model if self.model in SETS else digest(self.model)
+        model = self.model if self.model in SETS else encoder.digest(self.model)
         return {"kind": "opensmile", **self.options(), "model": model, "opensmile": version}
 
     def load(self, threads: int, device: str) -> Encode:
@@ -69,10 +56,8 @@ class OpenSmile(Encoder):
             smile = opensmile.Smile(chosen, "func", sampling_rate=self.rate)
             smile.process_signal(np.zeros(self.rate, np.float32), self.rate)
         except Exception as error:  # openSMILE documents no list of errors for a wrong .conf file
-            raise UserError(
-                f"--audio {self.model}: openSMILE cannot use it ({error}). A .conf file needs the placeholders for "
-                "`source` and `sink` of the opensmile package, and a level named `func`."
-            ) from None
+            need = "A .conf file needs the opensmile package's `source` and `sink`, and a level named `func`"
+            raise UserError(f"--audio {self.model}: openSMILE cannot use it ({error}). {need}.") from None
 
         def encode(clips: Sequence[Input]) -> list[np.ndarray]:
             samples = [_samples(clip, self.rate) for clip in clips]
@@ -82,7 +67,7 @@ class OpenSmile(Encoder):
 
 
 @dataclasses.dataclass(frozen=True)
-class SpeechModel(PretrainedEncoder):
+class SpeechModel(encoder.PretrainedEncoder):
     """Pool the hidden states of a wav2vec2-like model over time.
 
     Attributes:
@@ -93,8 +78,8 @@ class SpeechModel(PretrainedEncoder):
     """
 
     layers: tuple[int, ...] = (-1,)
-    combine: Combine = "mean"
-    pooling: TimePooling = "mean"
+    combine: encoder.Combine = "mean"
+    pooling: encoder.TimePooling = "mean"
     seconds: float = 30.0
 
     modality = "audio"
@@ -118,7 +103,7 @@ class SpeechModel(PretrainedEncoder):
         def encode_part(wave: np.ndarray) -> Any:
             inputs = extractor(wave, sampling_rate=rate, return_tensors="pt").to(device)
             outputs = network(**inputs, output_hidden_states=True)
-            steps = hidden(outputs, self.layers, self.combine)[0]
+            steps = encoder.hidden(outputs, self.layers, self.combine)[0]
             return steps[: max(1, round(len(steps) * len(wave) / padded))] if padded else steps
 
         def encode(clips: Sequence[Input]) -> list[np.ndarray]:
@@ -128,7 +113,7 @@ class SpeechModel(PretrainedEncoder):
                 parts = np.array_split(wave, math.ceil(len(wave) / longest))
                 with torch.inference_mode():
                     steps = torch.cat([encode_part(part) for part in parts])
-                    vectors.append(over_time(steps, self.pooling).cpu().numpy())
+                    vectors.append(encoder.over_time(steps, self.pooling).cpu().numpy())
             return vectors
 
         return encode

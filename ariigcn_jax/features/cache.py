@@ -25,26 +25,21 @@ _EVERY = 1.0  # seconds of work that are lost at most when the process is killed
 
 
 class Cache:
-    """Store vectors; a context manager. A process that is killed at any moment leaves a valid file.
-
-    Args:
-      path: the file; created if it does not exist.
+    """Store vectors in a file, made if it is not there; a process that is killed at any moment leaves a valid one.
 
     Raises:
       UserError: the file is not a cache, is in use, or its folder cannot be written to.
     """
 
     def __init__(self, path: Path):
-        self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.database = sqlite3.connect(path, timeout=60)
             for table in _TABLES:
                 self.database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
         except (sqlite3.Error, OSError) as error:
-            raise UserError(
-                f"{path}: cannot be used as the cache ({error}). Choose another with --cache, or delete this one."
-            ) from None
+            remedy = "Choose another with --cache, or delete this one"
+            raise UserError(f"{path}: cannot be used as the cache ({error}). {remedy}.") from None
         self.saved = time.monotonic()
 
     def __enter__(self) -> Cache:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,10 +33,8 @@ def require(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == module
         what = f"the package `{module}` is not installed" if missing else f"`{module}` cannot be loaded ({error})"
-        raise UserError(
-            f"The {extra} encoders need more packages: {what}. Install them with: pip install 'ariigcn-jax[{extra}]', "
-            f"or, in a checkout, pip install -e '.[{extra}]'."
-        ) from error
+        remedy = f"Install it: pip install 'ariigcn-jax[{extra}]', or, in a checkout, pip install -e '.[{extra}]'."
+        raise UserError(f"The {extra} encoders need more packages: {what}. {remedy}") from error
 
 
 def digest(path: str | Path) -> str:
@@ -89,11 +88,7 @@ class Encoder:
 
 
 def parse(specification: str, kind: type[E]) -> E:
-    """Parse an encoder, MODEL[,OPTION=VALUE]….
-
-    Raises:
-      UserError: an option is unknown or its value is not legal.
-    """
+    """Parse MODEL[,OPTION=VALUE]…; raise UserError if an option is unknown or its value is not legal."""
     model, *pairs = specification.split(",")
     types = get_type_hints(kind)
     legal = [field.name for field in dataclasses.fields(kind) if field.name != "model"]
@@ -102,8 +97,8 @@ def parse(specification: str, kind: type[E]) -> E:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if key not in legal or not equals:
-            remedy = f"Write OPTION=VALUE after a comma, where OPTION is one of {', '.join(legal)}."
-            raise UserError(f"{where}: unrecognised option {pair!r}. {remedy}")
+            options = ", ".join(legal)
+            raise UserError(f"{where}: unrecognised option {pair!r}. Write OPTION=VALUE, with one of {options}.")
         convert, remedy = _conversion(types[key])
         try:
             values[key] = convert(text)
@@ -118,11 +113,10 @@ def _conversion(kind: Any) -> tuple[Callable[[str], Any], str]:
     """Return a function that parses an option of a type or raises ValueError, and what to write."""
     if kind is str:
         return str, ""
-    choices = get_args(kind)
     if get_origin(kind) is tuple:
         integers = "Write whole numbers with / between them, such as -1/-4."
         return lambda text: tuple(int(number) for number in text.split("/")), integers
-    if choices:
+    if choices := get_args(kind):
         return lambda text: choices[choices.index(text)], f"It is one of {', '.join(choices)}."
 
     def number(text: str) -> float:
@@ -156,11 +150,7 @@ class PretrainedEncoder(Encoder):
         return {"kind": self.kind, **self.options(), "weights": str(revision), "transformers": version, "model": ""}
 
     def part(self, kind: str, **options: Any) -> Any:
-        """Return a part of the model, such as its tokenizer, by the name of its Auto class.
-
-        Raises:
-          UserError: there is no such model.
-        """
+        """Load a part of the model, by the name of its Auto class; raise UserError if there is no such model."""
         transformers = require("transformers", self.modality)
         try:
             return getattr(transformers, kind).from_pretrained(self.model, **options)
@@ -168,26 +158,20 @@ class PretrainedEncoder(Encoder):
             local = Path(self.model).is_dir()
             where = "the folder" if local else "neither a folder here nor a model that the hub gives:"
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise UserError(
-                f"{self.model}: {where} cannot be read as a transformers model ({reason}). "
-                "Give a folder with config.json, the weights and the tokenizer or processor, or a model's name on the "
-                "hub."
-            ) from None
+            remedy = "Give a folder with config.json, weights and tokenizer or processor, or a model's name on the hub."
+            problem = f"{where} cannot be read as a transformers model ({reason})"
+            raise UserError(f"{self.model}: {problem}. {remedy}") from None
 
-    def file(self, name: str) -> Path | None:
-        """Return the path of a file of the model; None if it has no such file."""
-        if Path(self.model).is_dir():
-            return path if (path := Path(self.model) / name).is_file() else None
-        transformers = require("transformers", self.modality)
-        found = transformers.utils.cached_file(self.model, name, _raise_exceptions_for_missing_entries=False)
-        return Path(found) if found else None
+    def settings(self, name: str) -> Any:
+        """Return the content of a JSON file of the model; None if it has no such file."""
+        path = Path(self.model, name)
+        if not Path(self.model).is_dir():
+            hub = require("transformers", self.modality).utils
+            path = Path(hub.cached_file(self.model, name, _raise_exceptions_for_missing_entries=False) or path)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def network(self, threads: int, device: str) -> Any:
-        """Load the model without a task's head, for inference; of an encoder-decoder the encoder.
-
-        Raises:
-          UserError: there is no such model, its checkpoint lacks weights, or there is no such device.
-        """
+        """Load the model without a task's head, of an encoder-decoder the encoder; raise UserError if it cannot run."""
         torch, transformers = require("torch", self.modality), require("transformers", self.modality)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
@@ -195,10 +179,8 @@ class PretrainedEncoder(Encoder):
         network, report = self.part("AutoModel", output_loading_info=True, dtype=torch.float32)
         missing = sorted(key for key in report["missing_keys"] if not any(part in key for part in _UNUSED_WEIGHTS))
         if missing:
-            raise UserError(
-                f"{self.model}: the checkpoint lacks {len(missing)} weights, {missing[0]} for one: features would be "
-                "random. Choose a checkpoint of this architecture, or copy it again."
-            )
+            problem = f"the checkpoint lacks {len(missing)} weights, {missing[0]} for one: features would be random"
+            raise UserError(f"{self.model}: {problem}. Choose a checkpoint of this architecture, or copy it again.")
         if network.config.is_encoder_decoder:
             network = network.get_encoder()
         try:
@@ -211,26 +193,16 @@ class PretrainedEncoder(Encoder):
         for part in ("text_config", "vision_config", "encoder"):
             config = getattr(config, part, config)
         depth = getattr(config, "encoder_layers", None) or getattr(config, "num_hidden_layers", None)
-        if depth is None and (depths := getattr(config, "depths", None)):
-            depth = len(depths)
         layers = getattr(self, "layers", ())
         if depth is not None and (wrong := [layer for layer in layers if not -depth - 1 <= layer <= depth]):
-            raise UserError(
-                f"{self.model}: there is no layer {wrong[0]}. Layers count from 0 (the embeddings) to {depth}, or back "
-                "from -1."
-            )
+            legal = f"Layers count from 0 (the embeddings) to {depth}, or back from -1."
+            raise UserError(f"{self.model}: there is no layer {wrong[0]}. {legal}")
 
 
 def hidden(outputs: Any, layers: Sequence[int], combine: Combine) -> Any:
-    """Return the hidden states of chosen layers, averaged or concatenated.
+    """Return [B, T, D], the hidden states of layers of a model's outputs, averaged or concatenated.
 
-    Args:
-      outputs: a model's outputs.
-      layers: their numbers; (-1,) is the model's final output, after its last normalisation.
-      combine: "mean" or "concat".
-
-    Returns:
-      [B, T, D].
+    (-1,) is the model's final output, after its last normalisation.
     """
     if tuple(layers) == (-1,):
         return outputs.last_hidden_state

@@ -106,10 +106,7 @@ def run(args: argparse.Namespace) -> None:
 def features(
     encoder: Encoder, identity: dict[str, Any], manifest: manifests.Manifest, cache: Cache, jobs: int, device: str
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Return one encoder's features.
-
-    Returns:
-      [U, d] float32, NaN where an utterance lacks the modality or failed; row -> why it failed.
+    """Return one encoder's features [U, d] float32, NaN where one is missing, and row -> why it failed.
 
     Raises:
       UserError: the encoder cannot be used, or nothing could be encoded.
@@ -130,9 +127,8 @@ def features(
         items[key] = item
     vectors = cache.get(rows)
     todo = [key for key in rows if key not in vectors]
-    with tqdm(
-        total=len(rows), initial=len(vectors), desc=encoder.field, unit="utterance", disable=not todo
-    ) as progress:
+    counts = dict(total=len(rows), initial=len(vectors), unit="utterance")
+    with tqdm(desc=encoder.field, disable=not todo, **counts) as progress:
         for i, result in parallel.encode(encoder, [items[key] for key in todo], jobs, device) if todo else ():
             if isinstance(result, parallel.Failure):
                 where = getattr(items[todo[i]], "path", "")
@@ -189,10 +185,8 @@ def _write(out: Path, fields: Mapping[str, np.ndarray]) -> None:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
     except OSError as error:
-        raise UserError(
-            f"{out}: cannot be written: {error.strerror or error}. What is computed is kept: the same command, with "
-            "another --out and this --cache, goes on from there."
-        ) from None
+        remedy = "What is computed is kept: the same command, with another --out and this --cache, goes on from there"
+        raise UserError(f"{out}: cannot be written: {error.strerror or error}. {remedy}.") from None
 
 
 def _check_place(out: Path, source: Path, keep: bool) -> None:

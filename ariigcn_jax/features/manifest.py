@@ -67,16 +67,14 @@ class Clip(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Hold the rows of a manifest.
+    """Hold U rows of a manifest.
 
     Attributes:
       path: the file, or a corpus's folder.
-      fields: fields of the .npz beside the new features: field -> array, [U] or the names of classes; of a corpus
-        also its own features.
+      fields: what the .npz gets beside the new features: field -> [U, …], or the names of classes.
       transcript: U texts.
-      audio: U clips, None where there is none.
-      video: U clips, None where there is none.
-      utterance_id: [U] the utterances' names.
+      audio: U clips, None where there is none; `video` likewise.
+      utterance_id: [U] names for messages.
       notes: remarks of the reader.
     """
 
@@ -90,11 +88,7 @@ class Manifest:
 
 
 def read(path: str | Path) -> Manifest:
-    """Read and check a manifest.
-
-    Raises:
-      UserError: the file cannot be read or used; names the file, the line and what to do.
-    """
+    """Read and check a manifest; raise UserError, with the line, if it cannot be used."""
     table = _read_table(Path(path))
     if "dialogue_id" not in table.cells:
         raise UserError(
@@ -113,13 +107,10 @@ def read(path: str | Path) -> Manifest:
 
 
 def of_corpus(path: str | Path) -> Manifest:
-    """Make a manifest of a corpus, to encode its transcripts beside the features that it has.
+    """Make a manifest of a corpus, to encode its transcripts beside the fields that it has.
 
     Args:
       path: an .npz file, or a folder of the project's own format.
-
-    Returns:
-      A manifest with the corpus's fields, in the order of its rows, and no recordings.
 
     Raises:
       UserError: the corpus cannot be read, is of another layout, or has no transcripts.
@@ -157,14 +148,9 @@ def of_corpus(path: str | Path) -> Manifest:
 
 
 def write(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """Write a manifest, whole or not at all; media paths become relative to it.
+    """Write rows, column -> value, and return their number; media paths become relative to the file.
 
-    Args:
-      path: the file.
-      rows: column -> value; None and NaN are written as empty.
-
-    Returns:
-      The number of rows.
+    None and NaN are written as empty.
     """
     path = Path(path)
     cells = [{column: _cell(value) for column, value in row.items()} for row in rows]
@@ -202,10 +188,8 @@ def _read_table(path: Path) -> _Table:
         raise UserError(f"{path}, line {reader.line_num}: is no CSV ({error}). Close the quotes.") from None
     for line, cells in rows:
         if len(cells) != len(columns):
-            raise UserError(
-                f"{path}, line {line}: has {len(cells)} cells, the header has {len(columns)}. "
-                'Put text with a comma into "quotes".'
-            )
+            problem = f"has {len(cells)} cells, the header has {len(columns)}"
+            raise UserError(f'{path}, line {line}: {problem}. Put text with a comma into "quotes".')
     if len(set(columns)) < len(columns):
         raise UserError(f"{path}: has a column twice: {', '.join(columns)}. Name each once.")
     return _Table(path, [line for line, _ in rows], {c: [x[i] for _, x in rows] for i, c in enumerate(columns)})
@@ -257,7 +241,7 @@ class _Table(NamedTuple):
 
 
 def _number(cell: str) -> float | None:
-    """Return NaN for an empty cell, None for text."""
+    """Parse a number; return NaN for an empty cell, None for text."""
     try:
         return float(cell or "nan")
     except ValueError:
@@ -274,7 +258,7 @@ def _fragment(part: str) -> dict[str, Any] | None:
             x, y, width, height = box = tuple(float(number) / 100 for number in region.groups())
             return {"region": box} if width > 0 and height > 0 and x + width <= 1 and y + height <= 1 else None
     except ValueError:
-        pass
+        return None
     return None
 
 
@@ -282,10 +266,8 @@ def _fields(table: _Table, times: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     dialogues = table.text("dialogue_id")
     table.check([not name for name in dialogues], "dialogue_id", "is empty", "Name the dialogue of each utterance")
     fields = {"dialogue_id": np.array(dialogues), "turn": _turns(table)}
-    names = [
-        given or f"{dialogue}_{number:g}"
-        for given, dialogue, number in zip(table.text("utterance_id"), dialogues, fields["turn"], strict=True)
-    ]
+    parts = zip(table.text("utterance_id"), dialogues, fields["turn"], strict=True)
+    names = [given or f"{dialogue}_{number:g}" for given, dialogue, number in parts]
     seen: dict[str, int] = {}
     for line, name in zip(table.lines, names, strict=True):
         if seen.setdefault(name, line) != line:
@@ -325,13 +307,12 @@ def _splits(table: _Table) -> np.ndarray:
     for row, (split, dialogue) in enumerate(zip(splits.tolist(), table.text("dialogue_id"), strict=True)):
         if first.setdefault(dialogue, split) != split:
             problem = f"but the dialogue {dialogue!r} began in {first[dialogue]}"
-            remedy = "Context would leak: give a dialogue's rows one split"
-            raise table.refusal("split", row, problem, remedy)
+            raise table.refusal("split", row, problem, "Context would leak: give a dialogue's rows one split")
     return splits
 
 
 def _classes(table: _Table, column: str) -> dict[str, np.ndarray]:
-    """Return `column` as numbers counted from 0, and `column`_names."""
+    """Return the field `column`, numbers counted from 0, and `column`_names."""
     cells, given = table.text(column), table.text(f"{column}_name")
     if not any(cells):
         return {column: np.full(len(cells), UNLABELED, np.int32)} if column == "label" else {}

@@ -18,14 +18,11 @@ class MediaError(Exception):
 
 
 def waveform(clip: Clip, rate: int) -> np.ndarray:
-    """Return the sound of a clip, its channels mixed into one.
+    """Return [samples] float32 in about [-1, 1], the sound of a clip, its channels mixed into one.
 
     Args:
       clip: the clip; its region is not used.
       rate: samples a second of the result.
-
-    Returns:
-      [samples] float32 in about [-1, 1].
 
     Raises:
       MediaError: there is no sound.
@@ -33,16 +30,15 @@ def waveform(clip: Clip, rate: int) -> np.ndarray:
     av = require("av", "audio")
     # integers, because FFmpeg then scales the channels so that their sum cannot clip: two are averaged
     resampler = av.AudioResampler(format="s32", layout="mono", rate=rate)
-    parts: list[np.ndarray] = []
-    first = None
+    start, first, parts = clip.start or 0.0, None, []
     for frame, time in _decoded(clip, "audio"):
         first = time if first is None else first
-        parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
-    parts += [part.to_ndarray()[0] for part in resampler.resample(None)] if parts else []
-    samples = np.concatenate(parts) if parts else np.zeros(0, np.int32)
-    start = (clip.start or 0.0) if first is None else max((clip.start or 0.0) - first, 0.0)
-    begin = round(start * rate)
-    end = len(samples) if clip.end is None else begin + round((clip.end - (clip.start or 0.0)) * rate)
+        parts += resampler.resample(frame)
+    if parts:
+        parts += resampler.resample(None)
+    samples = np.concatenate([np.zeros(0, np.int32), *(part.to_ndarray()[0] for part in parts)])
+    begin = round(max(start - (first or 0.0), 0.0) * rate)
+    end = None if clip.end is None else begin + round((clip.end - start) * rate)
     samples = samples[begin:end]
     if not len(samples):
         raise MediaError(f"there is no sound in {_span(clip)}")

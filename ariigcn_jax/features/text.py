@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -72,34 +71,23 @@ class TextEncoder(PretrainedEncoder):
 
     def _resolved(self) -> TextEncoder:
         """Replace "auto" by what the files of sentence-transformers beside a model specify."""
-        limit = self.max_tokens
-        pooling: Pooling = "mean"
-        normalize: Literal["true", "false"] = "false"
-        modules = self.file("modules.json")
-        for module in json.loads(modules.read_text(encoding="utf-8")) if modules else ():
+        found: dict[str, Any] = {"pooling": "mean", "normalize": "false"}
+        for module in self.settings("modules.json") or ():
             kind = module["type"].rpartition(".")[2]
             if kind == "Pooling":
-                pooling = self._declared_pooling(f"{module['path']}/config.json")
+                found["pooling"] = self._declared_pooling(f"{module['path']}/config.json")
             elif kind == "Normalize":
-                normalize = "true"
+                found["normalize"] = "true"
             elif kind != "Transformer" and "auto" in (self.pooling, self.normalize):
-                raise UserError(
-                    f"{self.model}: this sentence-transformers model ends in a {kind} module, which is not supported. "
-                    "Choose pooling and normalize yourself: --text MODEL,pooling=mean,normalize=true takes it without."
-                )
-        settings = self.file("sentence_bert_config.json")
-        if settings and not limit:
-            limit = json.loads(settings.read_text(encoding="utf-8")).get("max_seq_length") or 0
-        return dataclasses.replace(
-            self,
-            pooling=pooling if self.pooling == "auto" else self.pooling,
-            normalize=normalize if self.normalize == "auto" else self.normalize,
-            max_tokens=limit,
-        )
+                problem = f"this sentence-transformers model ends in a {kind} module, which is not supported"
+                remedy = "Leave the module out by choosing both: --text MODEL,pooling=mean,normalize=true"
+                raise UserError(f"{self.model}: {problem}. {remedy}.")
+        limit = self.max_tokens or (self.settings("sentence_bert_config.json") or {}).get("max_seq_length") or 0
+        automatic = {option: value for option, value in found.items() if getattr(self, option) == "auto"}
+        return dataclasses.replace(self, **automatic, max_tokens=limit)
 
     def _declared_pooling(self, name: str) -> Pooling:
-        path = self.file(name)
-        settings = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        settings = self.settings(name) or {}
         prefix = "pooling_mode_"
         kinds = [key.removeprefix(prefix) for key, on in settings.items() if key.startswith(prefix) and on is True]
         if isinstance(declared := settings.get("pooling_mode"), str):  # since sentence-transformers 6
@@ -108,10 +96,8 @@ class TextEncoder(PretrainedEncoder):
             return _KINDS[kinds[0]]
         if self.pooling != "auto":
             return self.pooling
-        raise UserError(
-            f"{self.model}: its own pooling ({', '.join(kinds) or 'not said'}) is not supported. "
-            "Choose one: --text MODEL,pooling=mean."
-        )
+        problem = f"its own pooling ({', '.join(kinds) or 'not named'}) is not supported"
+        raise UserError(f"{self.model}: {problem}. Choose one: --text MODEL,pooling=mean.")
 
 
 def _pooled(states: Any, mask: Any, how: str) -> Any:

@@ -53,9 +53,8 @@ class VisualEncoder(PretrainedEncoder):
             identity["cv2"] = require("cv2", "visual").__version__
         if self.faces not in ("none", "haar"):
             if not Path(self.faces).is_file():
-                raise UserError(
-                    f"--visual {self.model}: faces={self.faces} is neither haar, none, nor a YuNet file (.onnx)."
-                )
+                problem = f"faces={self.faces} is neither haar, none, nor a YuNet file (.onnx)"
+                raise UserError(f"--visual {self.model}: {problem}.")
             identity["faces"] = digest(self.faces)
         return identity
 
