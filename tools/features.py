@@ -1,4 +1,4 @@
-"""Runs `python -m tools.features {manifest,extract}`, which ariigcn_jax.features describes."""
+"""Run `python -m tools.features {manifest,extract}`, which ariigcn_jax.features describes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,12 @@ from experiments.command import guarded
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status: 0, 1 after a UserError, 130 after an interruption."""
-    parser = argparse.ArgumentParser(
-        "python -m tools.features",
-        description=features.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m tools.features", description=features.__doc__, formatter_class=raw)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, module, text in (
-        ("manifest", releases, "write the manifest of a published raw release"),
-        ("extract", extract, "compute the features of a manifest's or a corpus's utterances"),
-    ):
-        command = commands.add_parser(
-            name, help=text, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+    for name, module in (("manifest", releases), ("extract", extract)):
+        summary = str(module.__doc__).partition("\n")[0]
+        command = commands.add_parser(name, help=summary, description=module.__doc__, formatter_class=raw)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)

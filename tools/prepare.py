@@ -97,9 +97,9 @@ def _parser(command: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_features(parser: argparse.ArgumentParser) -> None:
-    if importlib.util.find_spec("tools.features") is None:
+    if importlib.util.find_spec("ariigcn_jax.features.extract") is None:
         parser.error("this release has no feature extraction; bring features and use `convert`")
-    module = importlib.import_module("tools.features")
+    module = importlib.import_module("ariigcn_jax.features.extract")
     module.add_arguments(parser)
     parser.set_defaults(run=module.run)
 

@@ -10,7 +10,3 @@ extras, imported only when an encoder is used:
 
     pip install 'ariigcn-jax[text,audio,visual]'
 """
-
-from ariigcn_jax.features.extract import add_arguments, run
-
-__all__ = ["add_arguments", "run"]

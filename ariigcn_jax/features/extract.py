@@ -20,6 +20,7 @@ on where it was stopped, and another corpus or encoder computes only what is new
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -84,8 +85,7 @@ def run(args: argparse.Namespace) -> None:
     for note in manifest.notes:
         print(f"note: {note}", file=sys.stderr)
     failures: list[tuple[str, str, str]] = []
-    counts = []
-    fields = dict(manifest.fields)
+    counts, fields = [], dict(manifest.fields)
     with Cache(Path(args.cache) if args.cache else out.parent / "features.sqlite") as cache:
         identities = [encoder.identity() for encoder in encoders]  # all, before the first computes
         for encoder, identity in zip(encoders, identities, strict=True):
@@ -168,13 +168,10 @@ def _encoders(args: argparse.Namespace) -> list[Encoder]:
 def _provenance(manifest: manifests.Manifest) -> dict[str, Any]:
     """Return how an earlier extraction made the fields of a corpus; {} if there was none."""
     field = manifest.fields.get("provenance", np.array("{}"))
-    try:
-        known = json.loads(str(field)) if field.shape == () else None
-    except (ValueError, RecursionError):
-        known = None
-    if not isinstance(known, dict):
-        raise UserError(f"{manifest.path}: the field `provenance` was not written by this tool. Rename it.")
-    return known
+    with contextlib.suppress(ValueError, RecursionError):
+        if field.shape == () and isinstance(known := json.loads(str(field)), dict):
+            return known
+    raise UserError(f"{manifest.path}: the field `provenance` was not written by this tool. Rename it.")
 
 
 def _write(out: Path, fields: Mapping[str, np.ndarray]) -> None:

@@ -18,11 +18,7 @@ class MediaError(Exception):
 
 
 def waveform(clip: Clip, rate: int) -> np.ndarray:
-    """Return [samples] float32 in about [-1, 1], the sound of a clip, its channels mixed into one.
-
-    Args:
-      clip: the clip; its region is not used.
-      rate: samples a second of the result.
+    """Return [samples] float32 in about [-1, 1], a clip's sound, its channels mixed into one, `rate` samples a second.
 
     Raises:
       MediaError: there is no sound.
@@ -54,7 +50,7 @@ def frames(clip: Clip, per_second: float, limit: int) -> list[np.ndarray]:
       limit: pictures at most; a longer clip is sampled more sparsely.
 
     Returns:
-      Pictures [height, width, 3] uint8, RGB, cropped to the clip's region; at least one.
+      Pictures [height, width, 3] uint8, RGB, cropped to the clip's region.
 
     Raises:
       MediaError: there is no picture.
@@ -79,17 +75,14 @@ def frames(clip: Clip, per_second: float, limit: int) -> list[np.ndarray]:
         pictures = [(last[0], _picture(last[1], clip))]
     if not pictures:
         raise MediaError(f"there is no picture in {_span(clip)}")
-    if len(pictures) > limit:
-        pictures = [pictures[i] for i in np.linspace(0, len(pictures) - 1, limit).round().astype(int)]
-    return [picture for _, picture in pictures]
+    chosen = np.linspace(0, len(pictures) - 1, min(limit, len(pictures))).round().astype(int)
+    return [pictures[i][1] for i in chosen]
 
 
 def _picture(frame: Any, clip: Clip) -> np.ndarray:
     picture = frame.to_ndarray(format="rgb24")
-    if clip.region is None:
-        return picture
     height, width = picture.shape[:2]
-    x, y, w, h = clip.region
+    x, y, w, h = clip.region or (0, 0, 1, 1)
     left, top = int(x * width), int(y * height)
     return picture[top : max(top + 1, round((y + h) * height)), left : max(left + 1, round((x + w) * width))]
 
@@ -110,8 +103,7 @@ def _decoded(clip: Clip, kind: str) -> Iterator[tuple[Any, float]]:
                 time = reached if frame.time is None else frame.time - origin
                 if clip.end is not None and time >= clip.end:
                     break
-                length = frame.samples / frame.sample_rate if kind == "audio" else 0.0
-                reached = time + length
+                reached = time + (frame.samples / frame.sample_rate if kind == "audio" else 0.0)
                 if kind == "video" and time < (clip.start or 0.0) - _LEAD:
                     continue
                 yield frame, time

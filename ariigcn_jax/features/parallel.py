@@ -31,16 +31,13 @@ Result = np.ndarray | Failure
 
 
 def encode(encoder: Encoder, inputs: Sequence[Input], jobs: int, device: str) -> Iterator[tuple[int, Result]]:
-    """Encode every input, longest texts first.
+    """Yield the index of each input, and its vector [d] float32 or a Failure, as they are done.
 
     Args:
       encoder: the encoder.
-      inputs: texts or clips.
+      inputs: texts, of which the longest are encoded first, or clips.
       jobs: number of processes; 0 works in this process, which an input that crashes would end.
       device: where a model computes, by torch's name.
-
-    Yields:
-      The index of an input, and its vector [d] float32 or a Failure, in the order in which they are done.
 
     Raises:
       UserError: the encoder cannot be loaded.
@@ -108,18 +105,18 @@ def _work(encoder: Encoder, threads: int, device: str, inputs: Sequence[Input]) 
 def _attempt(function: Encode, inputs: Sequence[Input]) -> list[Result]:
     """Encode inputs together, and one by one where that fails."""
     try:
-        return [_checked(vector) for vector in function(inputs)]
+        vectors = function(inputs)
     except UserError:
         raise
     except Exception as error:  # a file that breaks a decoder or a model must not end the job
         known = isinstance(error, MediaError)
         reason = str(error) if known else f"{type(error).__name__}: {error}".splitlines()[0]
+    else:
+        wrong = [int((~np.isfinite(vector)).sum()) for vector in vectors]
+        return [
+            Failure(f"{n} of {vector.size} values are NaN or Inf") if n else vector.astype(np.float32)
+            for vector, n in zip(vectors, wrong, strict=True)
+        ]
     if len(inputs) == 1:
         return [Failure(reason)]
     return [result for item in inputs for result in _attempt(function, [item])]
-
-
-def _checked(vector: np.ndarray) -> Result:
-    if np.isfinite(vector).all():
-        return vector.astype(np.float32)
-    return Failure(f"{int((~np.isfinite(vector)).sum())} of {vector.size} values are NaN or Inf")

@@ -50,15 +50,14 @@ def _table(path: Path, columns: Mapping[str, Callable[[str], Any]]) -> list[Row]
     if lacking := [name for name in columns if name not in names]:
         raise UserError(f"{path}: there is no column {lacking[0]!r} among {', '.join(names)}.")
     reader.fieldnames = names
-    rows = []
+    rows: list[Row] = []
     for line in reader:
-        row = {}
+        rows.append({})
         for name, convert in columns.items():
             try:
-                row[name] = convert(line[name].strip())
+                rows[-1][name] = convert(line[name].strip())
             except ValueError:
                 raise UserError(f"{path}: {name} = {line[name]!r} is no number.") from None
-        rows.append(row)
     return rows
 
 
@@ -188,7 +187,7 @@ def _mosi(root: Path, notes: list[str], folds: Path | None = None) -> list[Row]:
     """Read CMU-MOSI; folds are for the original folders, which name no splits."""
     if labels := _below(root, "label.csv"):
         return _mmsa(labels[0], folds)
-    path = next(iter(_below(root, "OpinionLevelSentiment.csv")), None)
+    path = _first(_below(root, "OpinionLevelSentiment.csv"))
     if path is None:
         raise UserError(f"{root}: there is neither label.csv nor Labels/OpinionLevelSentiment.csv in it.")
     rows = []
@@ -215,11 +214,10 @@ def _mosei(root: Path, notes: list[str], folds: Path | None = None) -> list[Row]
     """Read CMU-MOSEI, like `_mosi`."""
     if labels := _below(root, "label.csv"):
         return _mmsa(labels[0], folds)
-    scripts = _below(root, "Transcript/Segmented/Combined/*.txt")
-    if not (labels := _below(root, "CMU_MOSEI_Labels.csd")) or not scripts:
-        raise UserError(
-            f"{root}: there is neither label.csv, nor CMU_MOSEI_Labels.csd with Transcript/Segmented/Combined/*.txt."
-        )
+    scripts, labels = _below(root, "Transcript/Segmented/Combined/*.txt"), _below(root, "CMU_MOSEI_Labels.csd")
+    if not scripts or not labels:
+        original = "CMU_MOSEI_Labels.csd with Transcript/Segmented/Combined/*.txt"
+        raise UserError(f"{root}: there is neither label.csv, nor {original}.")
     annotations = _mosei_labels(labels[0])
     rows, unmatched = [], 0
     for line in (line for script in scripts for line in _text(script).splitlines()):
@@ -331,24 +329,20 @@ def _urfunny(root: Path, notes: list[str]) -> list[Row]:
     A sentence lasts from its first word to its last, counted from the clip's first word (choice).
     """
     spoken = _pickle(root, "language_sdk.pkl", "langauge_sdk.pkl")
-    labels = _pickle(root, "humor_label_sdk.pkl")
-    folds = _pickle(root, "data_folds.pkl")
+    labels, folds = _pickle(root, "humor_label_sdk.pkl"), _pickle(root, "data_folds.pkl")
     try:
         splits = {str(clip): SPLIT_NAMES[name] for name, clips in folds.items() for clip in clips}
         humor = {str(clip): int(value) for clip, value in labels.items()}
         folder = next((path.parent for path in root.rglob("*.mp4") if path.stem in splits), root)
         clips = {str(clip): content for clip, content in spoken.items()}
-        found = [
-            row | {"split": splits[clip]}
-            for clip, content in clips.items()
-            if clip in splits
-            for row in _urfunny_dialogue(clip, content, humor.get(clip), folder)
-        ]
+        dialogues = {
+            clip: _urfunny_dialogue(clip, x, humor.get(clip), folder) for clip, x in clips.items() if clip in splits
+        }
+        found = [row | {"split": splits[clip]} for clip, rows in dialogues.items() for row in rows]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(
-            f"{root}: the pickles are not those of UR-FUNNY V2 ({type(error).__name__}: {error}). "
-            "Give the folder with language_sdk.pkl, humor_label_sdk.pkl and data_folds.pkl of version 2."
-        ) from None
+        remedy = "Give the folder with language_sdk.pkl, humor_label_sdk.pkl and data_folds.pkl of version 2"
+        problem = f"the pickles are not those of UR-FUNNY V2 ({type(error).__name__}: {error})"
+        raise UserError(f"{root}: {problem}. {remedy}.") from None
     if unassigned := len(clips.keys() - splits.keys()):
         notes.append(f"{unassigned} clips are in no fold and are left out")
     return found
@@ -410,11 +404,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write a manifest, and print what is in it, by the options of `add_arguments`.
-
-    Raises:
-      UserError: the folder is not that release.
-    """
+    """Write a manifest, by the options of `add_arguments`; raise UserError if the folder is not that release."""
     root = Path(args.root)
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Give the one that the release was unpacked to.")
@@ -442,5 +432,4 @@ def run(args: argparse.Namespace) -> None:
     splits = Counter(row.get("split") or "not given" for row in rows)
     for title, counts in (("labels", labels), ("splits", splits)):
         print(f"{title}: " + ", ".join(f"{name} {count}" for name, count in counts.most_common()))
-    dialogues = len({row["dialogue_id"] for row in rows})
-    print(f"wrote {args.out}: {len(rows)} utterances, {dialogues} dialogues")
+    print(f"wrote {args.out}: {len(rows)} utterances, {len({row['dialogue_id'] for row in rows})} dialogues")

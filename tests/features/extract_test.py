@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 
-import ariigcn_jax.features
 from ariigcn_jax import data
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.features import extract
@@ -356,8 +355,6 @@ def test_help_names_every_option(capsys):
 def test_errors_are_raised_to_a_caller(letters, tmp_path):
     write_csv(tmp_path / "dialogues.csv", ROWS)
     parser = argparse.ArgumentParser()
-    ariigcn_jax.features.add_arguments(parser)
+    extract.add_arguments(parser)
     with pytest.raises(UserError, match="Which features"):
-        ariigcn_jax.features.run(
-            parser.parse_args(["--manifest", str(tmp_path / "dialogues.csv"), "--out", str(tmp_path)])
-        )
+        extract.run(parser.parse_args(["--manifest", str(tmp_path / "dialogues.csv"), "--out", str(tmp_path)]))

@@ -142,10 +142,10 @@ def test_features_are_handed_on(monkeypatch):
     def add_arguments(parser):
         parser.add_argument("--manifest")
 
-    module = types.ModuleType("tools.features")
+    module = types.ModuleType("ariigcn_jax.features.extract")
     module.add_arguments, module.run = add_arguments, lambda arguments: seen.update(vars(arguments))
     module.__spec__ = argparse.Namespace()  # what find_spec looks at
-    monkeypatch.setitem(sys.modules, "tools.features", module)
+    monkeypatch.setitem(sys.modules, "ariigcn_jax.features.extract", module)
     assert run("features", "--manifest", "m.csv") == 0
     assert seen["manifest"] == "m.csv"
 
