@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,7 @@ def from_option(specification: str) -> encoder.Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class OpenSmile(encoder.Encoder):
-    """Compute openSMILE's functionals of a clip.
-
-    Attributes:
-      rate: samples a second that the clip is resampled to (choice: 16000, IEMOCAP's own).
-    """
+    """Compute openSMILE's functionals of a clip, resampled to `rate` samples a second (choice: IEMOCAP's own)."""
 
     batch: int = 8
     rate: int = 16000
@@ -59,11 +54,10 @@ class OpenSmile(encoder.Encoder):
             need = "A .conf file needs the opensmile package's `source` and `sink`, and a level named `func`"
             raise UserError(f"--audio {self.model}: openSMILE cannot use it ({error}). {need}.") from None
 
-        def encode(clips: Sequence[Input]) -> list[np.ndarray]:
-            samples = [_samples(clip, self.rate) for clip in clips]
-            return [smile.process_signal(wave, self.rate).to_numpy(np.float32)[0] for wave in samples]
+        def encode_one(clip: Input) -> np.ndarray:
+            return smile.process_signal(_samples(clip, self.rate), self.rate).to_numpy(np.float32)[0]
 
-        return encode
+        return lambda clips: [encode_one(clip) for clip in clips]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,17 +100,14 @@ class SpeechModel(encoder.PretrainedEncoder):
             steps = encoder.hidden(outputs, self.layers, self.combine)[0]
             return steps[: max(1, round(len(steps) * len(wave) / padded))] if padded else steps
 
-        def encode(clips: Sequence[Input]) -> list[np.ndarray]:
-            vectors = []
-            for clip in clips:
-                wave = _samples(clip, rate)
-                parts = np.array_split(wave, math.ceil(len(wave) / longest))
-                with torch.inference_mode():
-                    steps = torch.cat([encode_part(part) for part in parts])
-                    vectors.append(encoder.over_time(steps, self.pooling).cpu().numpy())
-            return vectors
+        def encode_one(clip: Input) -> np.ndarray:
+            wave = _samples(clip, rate)
+            parts = np.array_split(wave, math.ceil(len(wave) / longest))
+            with torch.inference_mode():
+                steps = torch.cat([encode_part(part) for part in parts])
+                return encoder.over_time(steps, self.pooling).cpu().numpy()
 
-        return encode
+        return lambda clips: [encode_one(clip) for clip in clips]
 
 
 def _samples(clip: Input, rate: int) -> np.ndarray:

@@ -223,5 +223,5 @@ def _list_failures(listing: Path, failures: Sequence[tuple[str, str, str]]) -> N
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([("utterance_id", "field", "reason"), *failures])
     write_atomically(listing, text.getvalue().encode())
-    first = ": ".join(failures[0])
-    print(f"{len(failures)} failed and count as missing, listed in {listing}; the first: {first}", file=sys.stderr)
+    first = f"the first: {': '.join(failures[0])}"
+    print(f"{len(failures)} failed and count as missing, listed in {listing}; {first}", file=sys.stderr)

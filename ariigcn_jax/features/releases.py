@@ -309,12 +309,8 @@ def _folds(path: Path) -> dict[str, str]:
         if path.suffix == ".json":
             lists = json.loads(content)
         else:
-            lists = {
-                match[1]: ast.literal_eval(node.value)
-                for node in ast.parse(content).body
-                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-                if (match := re.search(r"(train|valid|dev|test)_fold", node.targets[0].id))
-            }
+            found = re.findall(r"(train|valid|dev|test)_fold\s*=\s*(\[.*?\]|.*)", content, re.DOTALL)
+            lists = {name: ast.literal_eval(videos) for name, videos in found}
         return {str(video): SPLIT_NAMES[name] for name, videos in lists.items() for video in videos}
     except (ValueError, SyntaxError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: does not name splits ({error}). Give {_FOLDS}.") from None

@@ -13,7 +13,7 @@ from ariigcn_jax.types import UserError
 
 Pooling = Literal["auto", "mean", "cls", "max", "last"]
 # As sentence-transformers names them in 1_Pooling/config.json.
-_KINDS: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "lasttoken": "last"}
+_KINDS = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "lasttoken": "last"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +53,10 @@ class TextEncoder(PretrainedEncoder):
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right"
         own = min(tokenizer.model_max_length, getattr(network.config, "max_position_embeddings", 512) or 512)
-        limit = chosen.max_tokens or own
+        cut = dict(padding=True, truncation=True, max_length=chosen.max_tokens or own)
 
         def encode(texts: Sequence[Input]) -> list[np.ndarray]:
-            tokens = tokenizer(
-                [str(text) for text in texts], padding=True, truncation=True, max_length=limit, return_tensors="pt"
-            ).to(device)
+            tokens = tokenizer([str(text) for text in texts], return_tensors="pt", **cut).to(device)
             with torch.inference_mode():
                 outputs = network(**tokens, output_hidden_states=True)
                 states = hidden(outputs, chosen.layers, chosen.combine)
@@ -86,7 +84,7 @@ class TextEncoder(PretrainedEncoder):
         automatic = {option: value for option, value in found.items() if getattr(self, option) == "auto"}
         return dataclasses.replace(self, **automatic, max_tokens=limit)
 
-    def _declared_pooling(self, name: str) -> Pooling:
+    def _declared_pooling(self, name: str) -> str:
         settings = self.settings(name) or {}
         prefix = "pooling_mode_"
         kinds = [key.removeprefix(prefix) for key, on in settings.items() if key.startswith(prefix) and on is True]

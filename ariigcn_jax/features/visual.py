@@ -25,12 +25,10 @@ class VisualEncoder(PretrainedEncoder):
     Attributes:
       faces: "haar" is OpenCV's bundled cascade, a path ending in .onnx a YuNet detector, "none" takes whole frames.
       margin: how much the face's box grows on each side, as a share of its size (choice).
-      no_face: "skip" leaves out a frame without a face (an utterance without any face is missing); "frame" takes all of
-        it.
+      no_face: "skip" leaves out a frame without a face, "frame" takes all of it; with no frame left the row is missing.
       fps: frames a second that are sampled (choice).
       frames: frames of an utterance at most; a longer one is sampled more sparsely (choice).
-      tokens: how a transformer's tokens become one vector: the first, or the mean of all. Convolutional networks are
-        averaged over the picture.
+      tokens: the first of a transformer's tokens, or their mean; convolutional networks are averaged over the picture.
       pooling: over the frames.
     """
 
@@ -53,8 +51,7 @@ class VisualEncoder(PretrainedEncoder):
             identity["cv2"] = require("cv2", "visual").__version__
         if self.faces not in ("none", "haar"):
             if not Path(self.faces).is_file():
-                problem = f"faces={self.faces} is neither haar, none, nor a YuNet file (.onnx)"
-                raise UserError(f"--visual {self.model}: {problem}.")
+                raise UserError(f"--visual: faces={self.faces} is neither haar, none, nor a YuNet file (.onnx).")
             identity["faces"] = digest(self.faces)
         return identity
 
@@ -82,11 +79,9 @@ class VisualEncoder(PretrainedEncoder):
         return lambda clips: [encode_one(clip) for clip in clips]
 
     def _crop(self, picture: np.ndarray, detect: Detect | None) -> np.ndarray | None:
-        if detect is None:
-            return picture
-        boxes = detect(picture)
+        boxes = detect(picture) if detect else []
         if not boxes:
-            return picture if self.no_face == "frame" else None
+            return picture if detect is None or self.no_face == "frame" else None
         left, top, width, height = max(boxes, key=lambda box: box[2] * box[3])
         x, y = round(width * self.margin), round(height * self.margin)
         rows = slice(max(0, top - y), top + height + y)
