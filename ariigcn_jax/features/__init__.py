@@ -1,12 +1,8 @@
 """Compute features of recordings and transcripts: a manifest in CSV becomes an .npz that `ariigcn_jax.data` reads.
 
     python -m tools.features manifest --release iemocap IEMOCAP_full_release --out dialogues.csv
-    python -m tools.features extract --manifest dialogues.csv --out corpus/ \\
-        --text sentence-transformers/all-MiniLM-L6-v2 --audio eGeMAPSv02 --visual microsoft/resnet-18
+    python -m tools.features extract --manifest dialogues.csv --out corpus/ --audio eGeMAPSv02
     python -m tools.features extract --corpus data/mine.npz --text sentence-transformers/all-MiniLM-L6-v2 --out corpus/
 
-The last command encodes the transcripts of an existing corpus and keeps its features. The encoders' packages are
-extras, imported only when an encoder is used:
-
-    pip install 'ariigcn-jax[text,audio,visual]'
+The encoders' packages are extras, imported only when an encoder is used: pip install 'ariigcn-jax[text,audio,visual]'
 """

@@ -50,7 +50,7 @@ class Cache:
         self.database.close()
 
     def digest(self, path: str) -> str:
-        """Return the SHA-256 of a file's content; it is read again only if its size or time of change differ."""
+        """Return the SHA-256 of a file's content, read again only if its size or time of change differ."""
         status = os.stat(path)
         stamp = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
         query = "SELECT digest FROM files WHERE path = ? AND size = ? AND modified = ?"

@@ -33,8 +33,8 @@ def require(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == module
         what = f"the package `{module}` is not installed" if missing else f"`{module}` cannot be loaded ({error})"
-        remedy = f"Install it: pip install 'ariigcn-jax[{extra}]', or, in a checkout, pip install -e '.[{extra}]'."
-        raise UserError(f"The {extra} encoders need more packages: {what}. {remedy}") from error
+        remedy = f"pip install 'ariigcn-jax[{extra}]', or, in a checkout, pip install -e '.[{extra}]'"
+        raise UserError(f"{what}. Install the extra `{extra}`: {remedy}.") from error
 
 
 def digest(path: str | Path) -> str:
@@ -200,11 +200,8 @@ class PretrainedEncoder(Encoder):
 
 
 def hidden(outputs: Any, layers: Sequence[int], combine: Combine) -> Any:
-    """Return [B, T, D], the hidden states of layers of a model's outputs, averaged or concatenated.
-
-    (-1,) is the model's final output, after its last normalisation.
-    """
-    if tuple(layers) == (-1,):
+    """Return [B, T, D], the hidden states of layers, averaged or concatenated."""
+    if tuple(layers) == (-1,):  # after the model's last normalisation, unlike the last of `hidden_states`
         return outputs.last_hidden_state
     states = [outputs.hidden_states[layer] for layer in layers]
     if combine == "concat":

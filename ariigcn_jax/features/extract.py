@@ -42,7 +42,7 @@ from ariigcn_jax.features.cache import Cache
 from ariigcn_jax.features.encoder import Encoder, Input, parse
 from ariigcn_jax.features.text import TextEncoder
 from ariigcn_jax.features.visual import VisualEncoder
-from ariigcn_jax.files import atomic, write_atomically
+from ariigcn_jax.files import atomic, explaining, write_atomically
 from ariigcn_jax.types import UserError
 
 _PARSERS: dict[str, Callable[[str], Encoder]] = {
@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--manifest", metavar="CSV", help="a CSV file, one row an utterance")
     source.add_argument("--corpus", metavar="PATH", help="an .npz or converted folder, for --text alone")
     parser.add_argument("--out", required=True, help="the .npz file, or a folder for one named like what is read")
+    form = "MODEL[,OPTION=VALUE]…"
     for modality in _PARSERS:
-        form = "MODEL[,OPTION=VALUE]…"
         parser.add_argument(f"--{modality}", action="append", default=[], metavar=form, help="an encoder")
     parser.add_argument("--overwrite", action="store_true", help="of --corpus: replace an .npz that is there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for audio and video")
@@ -157,7 +157,9 @@ def _nothing(encoder: Encoder, failed: Mapping[int, str]) -> UserError:
 def _encoders(args: argparse.Namespace) -> list[Encoder]:
     encoders = [parser(text) for modality, parser in _PARSERS.items() for text in getattr(args, modality)]
     if not encoders:
-        raise UserError("Which features? Give at least one of --text, --audio, --visual, such as --audio eGeMAPSv02.")
+        raise UserError(
+            "no features are named. Give at least one of --text, --audio, --visual, such as --audio eGeMAPSv02."
+        )
     if args.corpus is not None and (args.audio or args.visual):
         raise UserError(f"--corpus {args.corpus}: has no recordings. --audio and --visual take a --manifest.")
     if args.jobs < 0:
@@ -196,10 +198,8 @@ def _check_place(out: Path, source: Path, keep: bool) -> None:
         raise UserError(f"--out {out}: lies inside the corpus, which stays as it is. Name a place beside it.")
     if keep and out.exists():
         raise UserError(f"--out {out}: exists already. Name another file or folder, or replace it with --overwrite.")
-    try:
+    with explaining(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: its folder cannot be made: {error.strerror or error}.") from None
 
 
 def _check_fields(encoders: Sequence[Encoder], manifest: manifests.Manifest) -> None:

@@ -25,6 +25,7 @@ from tests.support.media import (
     write_wav,
 )
 from tools import features as command
+from tools import prepare
 
 ROWS = [
     {"dialogue_id": "a", "transcript": "one", "label": "glad", "split": "train"},
@@ -131,7 +132,7 @@ def test_an_old_list_of_failures_does_not_stay(letters, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        (ROWS, [], "Which features"),
+        (ROWS, [], "no features are named"),
         (ROWS, ["--text", "m", "--text", "m"], "Two fields would be called `text_m`"),
         (ROWS, ["--text", "m,words"], "name=words: a modality's name begins with one of text"),
         (ROWS, ["--text", "m,transcript"], "Two fields would be called `transcript`"),
@@ -234,7 +235,7 @@ def test_nothing_that_is_there_is_overwritten_unasked(letters, tmp_path, capsys)
         (path, tmp_path, "is the corpus itself"),
         (tmp_path / "folder", tmp_path / "mine.npz", "exists already. Name another file or folder, or replace it"),
         (tmp_path / "folder", tmp_path / "folder", "lies inside the corpus"),
-        (tmp_path / "folder", path / "below", "its folder cannot be made"),
+        (tmp_path / "folder", path / "below", "cannot write"),
     ):
         assert extend(source, out, "--text", "m") == 1
         assert words in capsys.readouterr().err.splitlines()[-1]
@@ -352,9 +353,16 @@ def test_help_names_every_option(capsys):
     assert "--visual" in capsys.readouterr().out
 
 
+def test_prepare_takes_the_same_options(letters, tmp_path):
+    write_csv(tmp_path / "dialogues.csv", ROWS)
+    options = ["--manifest", str(tmp_path / "dialogues.csv"), "--out", str(tmp_path / "corpus"), "--jobs", "0"]
+    assert prepare.main(["tools.prepare", "features", *options, "--text", "m"]) == 0
+    assert load(tmp_path)["text_m"].shape == (5, 2)
+
+
 def test_errors_are_raised_to_a_caller(letters, tmp_path):
     write_csv(tmp_path / "dialogues.csv", ROWS)
     parser = argparse.ArgumentParser()
     extract.add_arguments(parser)
-    with pytest.raises(UserError, match="Which features"):
+    with pytest.raises(UserError, match="no features are named"):
         extract.run(parser.parse_args(["--manifest", str(tmp_path / "dialogues.csv"), "--out", str(tmp_path)]))
