@@ -1,7 +1,7 @@
 """Read or generate a Corpus, prepare it, and pack it into batches."""
 
-from ariigcn_jax.data import choose, identity, labels, normalisation, prepare, splits, synthetic
-from ariigcn_jax.data.find import load, locate
+from ariigcn_jax.data import labels, normalisation, prepare, splits, synthetic
+from ariigcn_jax.data.find import digest, load, locate
 from ariigcn_jax.data.normalisation import Normalisation
 from ariigcn_jax.data.readers import conversations as conversation
 from ariigcn_jax.data.readers import folder as columnar
@@ -13,12 +13,11 @@ from ariigcn_jax.data.synthetic import generate
 __all__ = [
     "Normalisation",
     "carve",
-    "choose",
     "columnar",
     "conversation",
+    "digest",
     "from_utterances",
     "generate",
-    "identity",
     "labels",
     "layouts",
     "load",
