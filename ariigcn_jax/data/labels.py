@@ -30,29 +30,24 @@ def without_neutral(scores: np.ndarray) -> np.ndarray:
 
 
 def levels(scores: np.ndarray) -> np.ndarray:
-    """Return [U] int, the number in `LEVELS` of sentiment scores, rounded as for seven-way accuracy; -1 where a score
-    is not finite."""
-    return np.where(np.isfinite(scores), np.round(np.clip(np.nan_to_num(scores), -MOST, MOST)) + MOST, -1).astype(
-        np.int64
-    )
+    """Return [U] int, the number in `LEVELS` of the nearest whole sentiment score; -1 where a score is not finite."""
+    rounded = np.round(np.clip(np.nan_to_num(scores), -MOST, MOST)) + MOST
+    return np.where(np.isfinite(scores), rounded, -1).astype(np.int64)
 
 
 def rarest(targets: np.ndarray, counted: np.ndarray) -> np.ndarray:
     """Return [U] int, the rarest of the labels of each utterance, O where it has none.
 
-    Args:
-      targets: [U, O] bool, which labels apply.
-      counted: [U] bool, the utterances in which labels are counted.
+    Labels `targets` [U, O] bool are counted in the utterances `counted` [U] bool.
     """
     often = np.where(targets, targets[counted].sum(axis=0), np.inf)
     return np.where(targets.any(axis=1), often.argmin(axis=1), targets.shape[1])
 
 
 def renamings(text: str) -> dict[str, str]:
-    """Read which classes get another name.
+    """Read which classes get another name: `NAME=NEW` between commas; NAME= drops the class.
 
-    Args:
-      text: `NAME=NEW` between commas; NAME= drops the class. Two classes with one new name are merged.
+    Two classes with one new name are merged.
 
     Example:
       >>> renamings("excited=happy, frustrated=")
@@ -88,8 +83,7 @@ def relabel(
       partly: whether classes that are not there may be named.
 
     Returns:
-      [U] int32, with UNLABELED for those of a dropped class, and the names that are left, in the order of the first
-      class that each stands for.
+      [U] int32, UNLABELED for a dropped class, and the names left, each where the first class that has it stood.
 
     Raises:
       UserError: a class is not there, or fewer than two are left.

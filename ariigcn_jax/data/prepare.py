@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,7 @@ def arrange(corpus: Corpus, data: Mapping[str, Any], members: int = 1, given: Co
     Raises:
       UserError: an option does not fit the corpus.
     """
-    notes = [
-        note
-        for option in normalisation.OPTIONS
-        for note in _without_modality(option, data[option], corpus, f"data.{option}" in given)
-    ]
+    notes = [note for option in normalisation.OPTIONS for note in _check_beginnings(corpus, data, option, given)]
     kept = modalities(corpus, tuple(data["only"]))
     if len(kept.modalities) < len(corpus.modalities):
         notes.append(f"data.only keeps {', '.join(kept.modalities)} of {', '.join(corpus.modalities)}")
@@ -54,39 +50,30 @@ def arrange(corpus: Corpus, data: Mapping[str, Any], members: int = 1, given: Co
     return dataclasses.replace(kept, notes=(*corpus.notes, *notes))
 
 
-def _without_modality(option: str, beginnings: Iterable[str], corpus: Corpus, by_hand: bool) -> list[str]:
+def _check_beginnings(corpus: Corpus, data: Mapping[str, Any], option: str, given: Collection[str]) -> list[str]:
     """Return a note for each beginning of a modality's name in an option that fits no modality of the corpus."""
     notes = []
-    for beginning in beginnings:
+    for beginning in data[option]:
         if not isinstance(beginning, str) or not beginning:
             raise UserError(
-                f"data.{option}={tuple(beginnings)}: {beginning!r} is no beginning of a modality's name. Write "
+                f"data.{option}={tuple(data[option])}: {beginning!r} is no beginning of a modality's name. Write "
                 f'--config.data.{option}="(\'{corpus.modalities[0]}\',)", or "()" for none.'
             )
         if not any(m.startswith(beginning) for m in corpus.modalities):
             have = ", ".join(corpus.modalities)
-            words = f"data.{option} names {beginning!r}, but no modality begins so (there are {have})"
-            if by_hand:
-                raise UserError(f"{words}.")
-            notes.append(words)
+            notes.append(f"data.{option} names {beginning!r}, but no modality begins so (there are {have})")
+            if f"data.{option}" in given:
+                raise UserError(f"{notes[-1]}.")
     return notes
 
 
 def standardise(corpus: Corpus, statistics: Normalisation | None = None) -> tuple[Corpus, Normalisation]:
-    """Standardise the features of a corpus.
-
-    Args:
-      corpus: not standardised yet.
-      statistics: of the corpus that a model was trained on; None for those of what this corpus trains on.
-
-    Returns:
-      The corpus as it is packed, and the statistics.
+    """Return the corpus as it is packed, and the statistics: given ones, or those of what this corpus trains on.
 
     Raises:
       UserError: the statistics do not fit the corpus.
     """
-    if statistics is None:
-        statistics = normalisation.fit(corpus)
+    statistics = statistics or normalisation.fit(corpus)
     return normalisation.apply(corpus, statistics), statistics
 
 
@@ -125,13 +112,12 @@ def match(
     label, found = _match_labels(corpus, label_names, data["relabel"])
     if targets.of(task) is not None:
         corpus, label, found = _match_targets(corpus, task, target_names, label)
-    count = len(corpus)
+    missing = {m: np.zeros((len(corpus), width), np.float32) for m, width in widths.items() if m not in here}
+    features = {**corpus.features, **missing}
     return dataclasses.replace(
         corpus,
-        features={
-            m: corpus.features[m] if m in here else np.zeros((count, width), np.float32) for m, width in widths.items()
-        },
-        present={m: corpus.present[m] if m in here else np.zeros(count, bool) for m in widths},
+        features={m: features[m] for m in widths},
+        present={m: corpus.present[m] if m in here else np.zeros(len(corpus), bool) for m in widths},
         label=label,
         label_names=label_names,
         notes=(*corpus.notes, *notes, *found),
@@ -140,26 +126,25 @@ def match(
 
 def _check_modalities(corpus: Corpus, widths: Mapping[Modality, int]) -> list[str]:
     """Return notes on modalities that are not used or missing; `widths` are the model's, without copies."""
-    if not set(corpus.modalities) & set(widths):
+    shared = {m: corpus.widths[m] for m in widths if m in corpus.features}
+    if not shared:
         raise UserError(
             f"The corpus {corpus.name!r} has the modalities {', '.join(corpus.modalities)}, but this model knows "
             f"only {', '.join(widths)}. Name its features as in training."
         )
-    for m, width in widths.items():
-        if m in corpus.features and corpus.features[m].shape[1] != width:
+    for m, width in shared.items():
+        if width != widths[m]:
             raise UserError(
-                f"{corpus.name}: {m} has {corpus.features[m].shape[1]} features an utterance, but this model was "
-                f"trained on {width}. Give features of the same extractor as in training."
+                f"{corpus.name}: {m} has {width} features an utterance, but this model was "
+                f"trained on {widths[m]}. Give features of the same extractor as in training."
             )
     notes = []
     if unknown := [m for m in corpus.modalities if m not in widths]:
         notes.append(f"{', '.join(unknown)}: not used, the model was not trained on it")
-    if absent := [m for m in widths if m not in corpus.features]:
+    if absent := [m for m in widths if m not in shared]:
         notes.append(f"{', '.join(absent)}: missing, the model goes by the other modalities")
-    for m in widths:
-        if m in corpus.features and (lacking := int((~corpus.present[m]).sum())):
-            notes.append(f"{m}: missing in {lacking} of {len(corpus)} utterances")
-    return notes
+    lacking = {m: int((~corpus.present[m]).sum()) for m in shared}
+    return notes + [f"{m}: missing in {n} of {len(corpus)} utterances" for m, n in lacking.items() if n]
 
 
 def _match_labels(corpus: Corpus, names: tuple[str, ...], relabel: str) -> tuple[np.ndarray, list[str]]:
@@ -180,10 +165,10 @@ def _match_targets(
     A label of the model that the corpus does not know applies to no utterance.
     """
     kind, notes = targets.of(task), []
-    by_name = kind is not None and kind.several
+    several = kind is not None and kind.several
     target, known = np.zeros((len(corpus), len(names)), np.float32), corpus.label >= 0
     given = corpus.target if corpus.task == task else None
-    if given is not None and not by_name:
+    if given is not None and not several:
         target = given[:, :1]
     elif given is not None and {*names} & {*corpus.target_names}:
         for o, name in enumerate(names):
@@ -200,18 +185,9 @@ def _match_targets(
 
 
 def dialogues(corpus: Corpus, chosen: np.ndarray) -> Corpus:
-    """Return the corpus with some of its dialogues alone, in its order.
-
-    Args:
-      corpus: any corpus; memory-mapped features are read into memory.
-      chosen: [dialogues] bool.
-    """
+    """Return the corpus with the `chosen` [dialogues] bool alone, in its order; features are read into memory."""
     rows = np.asarray(chosen, bool)[corpus.dialogue]
-    columns = {
-        field.name: value[rows]
-        for field in dataclasses.fields(corpus)
-        if isinstance(value := getattr(corpus, field.name), np.ndarray)
-    }
+    columns = {name: value[rows] for name, value in vars(corpus).items() if isinstance(value, np.ndarray)}
     columns["dialogue"] = np.unique(corpus.dialogue[rows], return_inverse=True)[1].reshape(-1).astype(np.int32)
     return dataclasses.replace(
         corpus,
@@ -231,14 +207,11 @@ def dialogues_in(corpus: Corpus, splits: Collection[str]) -> np.ndarray:
 
 
 def modalities(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
-    """Return the corpus with some of its modalities alone.
+    """Return the corpus with all its utterances and some of its modalities.
 
     Args:
       corpus: any corpus.
       beginnings: of the names of the modalities to keep, e.g. ("text", "audio"); () keeps all.
-
-    Returns:
-      The corpus with all its utterances, also those that have none of the kept modalities.
 
     Raises:
       UserError: no modality begins with one of them.

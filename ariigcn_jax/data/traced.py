@@ -31,8 +31,7 @@ def standardise(
       scale: [d_m].
       quantiles: [K, n] that features become ranks between; None for no ranks.
     """
-    groups = {"dialogue": jnp.zeros_like(speaker), "speaker": speaker}
-    within = [_within(raw, groups[name], present) for name in copies]
+    within = [_within(raw, speaker if name == "speaker" else jnp.zeros_like(speaker), present) for name in copies]
     x = jnp.concatenate([raw if quantiles is None else _rank(raw, quantiles), *within], axis=-1)
     return jnp.where(present[:, None], jnp.clip((x - mean) / scale, -CLIP, CLIP), 0)
 
