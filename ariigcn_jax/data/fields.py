@@ -74,11 +74,9 @@ class Fields:
     def get(self, field: str) -> np.ndarray | None:
         """Return the field's array; None where it is absent."""
         if field in self.opaque:
-            raise self.refusal(
-                field,
-                "is an object array, which only pickle can read, and pickle can run code",
-                "Write it as a plain array: numbers with a dtype, or text by numpy.array(values, dtype=str)",
-            )
+            problem = "is an object array, which only pickle can read, and pickle can run code"
+            remedy = "Write it as a plain array: numbers with a dtype, or text by numpy.array(values, dtype=str)"
+            raise self.refusal(field, problem, remedy)
         return self.arrays.get(field)
 
     def column(self, field: str, order: np.ndarray | None = None) -> np.ndarray | None:
@@ -137,13 +135,6 @@ def kind(array: np.ndarray) -> str:
     return f"{array.dtype} {list(array.shape)}"
 
 
-def shapes(archive: Fields) -> str:
-    shown = [f"`{short(field, 40)}` {kind(array)}" for field, array in list(archive.arrays.items())[:40]]
-    return (
-        ", ".join(shown) + (f" and {len(archive.arrays) - 40} more" if len(archive.arrays) > 40 else "") or "the fields"
-    )
-
-
 def modalities_of(
     archive: Fields, modalities: Sequence[Modality], label: str, ratings: Sequence[str]
 ) -> tuple[Modality, ...]:
@@ -154,33 +145,32 @@ def modalities_of(
         archive.get(field)
     chosen: list[Modality] = []
     others: list[str] = []
-    unfit: list[str] = []
+    unfit = ""
     for field, array in archive.arrays.items():
         if array.ndim == 2 and array.dtype.kind == "f" and field not in (label, *ratings, "_".join(ratings)):
             (chosen if is_named_like_a_modality(field) else others).append(field)
         elif (array.ndim >= 2 or array.dtype.kind in "iufb") and field != label and is_named_like_a_modality(field):
             remedies = {1: "one number an utterance is [U, 1], by .reshape(-1, 1)", 2: "convert by .astype('float32')"}
             remedy = remedies.get(array.ndim, "average over the frames")
-            unfit.append(f"`{field}` is not taken as a modality: it is {kind(array)}, not 2-D floats; {remedy}")
-            archive.note(unfit[-1])
+            note = f"`{field}` is not taken as a modality: it is {kind(array)}, not 2-D floats; {remedy}"
+            archive.note(note)
+            unfit = unfit or f" {note}."
     if others:
         archive.note(
             f"{listed(others)}: not taken as a modality, going by the name; ask for it by data.modalities if it is "
             "an input and not an annotation"
         )
-    if not chosen:
-        remedy = f"Name a field with 2-D floats {', '.join(PREFIXES)}"
-        remedy += f", or ask for it by its name: {_asked(others)}" if others else ""
-        words = "".join(f" {note}." for note in unfit[:1])
-        raise UserError(f"{archive.path}: there is no modality among {shapes(archive)}.{words} {remedy}.")
-    return tuple(chosen)
-
-
-def _asked(names: Sequence[str]) -> str:
-    """Return how a user asks for modalities whose names say nothing."""
-    shown = [short(name, 40) for name in names[:8]]
-    quoted = ", ".join(f"'{name}'" for name in shown)
-    return f'--config.data.modalities="({quoted},)" in training, --modalities={",".join(shown)} of tools.prepare'
+    if chosen:
+        return tuple(chosen)
+    shown = [f"`{short(field, 40)}` {kind(array)}" for field, array in list(archive.arrays.items())[:40]]
+    shapes = ", ".join(shown) + (f" and {len(archive.arrays) - 40} more" if len(archive.arrays) > 40 else "")
+    remedy = f"Name a field with 2-D floats {', '.join(PREFIXES)}"
+    if others:
+        asked = [short(name, 40) for name in others[:8]]
+        quoted = ", ".join(f"'{name}'" for name in asked)
+        remedy += f', or ask for it by its name: --config.data.modalities="({quoted},)" in training, '
+        remedy += f"--modalities={','.join(asked)} of tools.prepare"
+    raise UserError(f"{archive.path}: there is no modality among {shapes or 'the fields'}.{unfit} {remedy}.")
 
 
 def _named(archive: Fields, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
@@ -199,6 +189,7 @@ def _named(archive: Fields, modalities: tuple[Modality, ...]) -> tuple[Modality,
 def features_of(
     archive: Fields, chosen: Sequence[Modality], order: np.ndarray, training: bool
 ) -> tuple[dict[Modality, np.ndarray], dict[Modality, np.ndarray]]:
+    """Return modality -> features [U, d] float32 in the given order, zero where missing, and -> present [U] bool."""
     found, present = {}, {}
     for modality in chosen:
         values = archive.arrays[modality]
@@ -206,8 +197,13 @@ def features_of(
             remedy = f"It must be [{len(order)}, d] with d of at least 1, one row per utterance"
             raise archive.refusal(modality, f"has the shape {values.shape}", remedy)
         rows = _rows(values, order)
-        here = _present(archive, modality, rows, order, training)
-        found[modality], present[modality] = _zeroed(rows, here), here
+        here = present[modality] = _present(archive, modality, rows, order, training)
+        missing = np.flatnonzero(~here)
+        if rows.flags.writeable:
+            rows[missing] = 0
+        elif rows[missing].any():  # a read-only array is copied only where it has other values there
+            rows = np.where(here[:, None], rows, np.float32(0))
+        found[modality] = rows
     if nothing := int((~np.any([*present.values()], axis=0)).sum()):
         archive.note(f"{count(nothing, 'utterance has', 'utterances have')} no modality at all")
     return found, present
@@ -215,36 +211,30 @@ def features_of(
 
 def _rows(values: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Return [U, d] float32 in the given order; the array itself if it is that already."""
-    if np.array_equal(order, np.arange(len(order))):
-        if values.dtype == np.float32:
-            return values
-        order = np.arange(0)  # nothing to look up
+    whole = np.array_equal(order, np.arange(len(order)))
+    if whole and values.dtype == np.float32:
+        return values
     rows = np.empty(values.shape, np.float32)
     with np.errstate(over="ignore"):
         for start in range(0, len(rows), _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
-            rows[block] = values[order[block]] if len(order) else values[block]
+            rows[block] = values[block] if whole else values[order[block]]
     return rows
 
 
-def _zeroed(rows: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Set missing rows to zero; copy only where a read-only array has other values there."""
-    missing = np.flatnonzero(~present)
-    if rows.flags.writeable:
-        rows[missing] = 0
-    elif rows[missing].any():
-        rows = np.where(present[:, None], rows, np.float32(0))
-    return rows
-
-
-def _each_row(rows: np.ndarray, what: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """Return [U] bool, `what` of blocks of rows."""
-    return np.concatenate([what(rows[i : i + _BLOCK_ROWS]) for i in range(0, len(rows), _BLOCK_ROWS)])
+def _each_row(rows: np.ndarray, test: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """Return [U] bool, the test's result on blocks of rows."""
+    return np.concatenate([test(rows[i : i + _BLOCK_ROWS]) for i in range(0, len(rows), _BLOCK_ROWS)])
 
 
 def _present(archive: Fields, modality: Modality, rows: np.ndarray, order: np.ndarray, training: bool) -> np.ndarray:
-    """Return [U] bool; zero rows are failed extractions unless the file says what is present (choice)."""
-    given = _given_present(archive, modality, order)
+    """Return [U] bool; zero rows are failed extractions unless the file says which rows are present (choice)."""
+    field = f"{modality}_present"
+    given = archive.column(field, order)
+    if given is not None:
+        if given.dtype.kind not in "biuf" or not np.isin(given, (0, 1)).all():
+            raise archive.refusal(field, "holds something other than true and false", "It must be [U] bool")
+        given = given.astype(bool)
     finite = _each_row(rows, lambda block: np.isfinite(block).all(axis=1))
     claimed = finite if given is None else finite | ~given
     if broken := int((~claimed).sum()):
@@ -262,18 +252,6 @@ def _present(archive: Fields, modality: Modality, rows: np.ndarray, order: np.nd
     return finite & ~zero
 
 
-def _given_present(archive: Fields, modality: Modality, order: np.ndarray) -> np.ndarray | None:
-    field = f"{modality}_present"
-    values = archive.column(field, order)
-    if values is None:
-        return None
-    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        raise archive.refusal(field, "holds something other than true and false", "It must be [U] bool")
-    return values.astype(bool)
-
-
 def _missing(number: int, modality: Modality, reason: str) -> str:
-    verb = "counts" if number == 1 else "count"
-    return (
-        f"{count(number, 'utterance')} of {modality} {'has' if number == 1 else 'have'} {reason} and {verb} as missing"
-    )
+    verbs = ("has", "counts") if number == 1 else ("have", "count")
+    return f"{count(number, 'utterance')} of {modality} {verbs[0]} {reason} and {verbs[1]} as missing"

@@ -29,7 +29,7 @@ MISSING = "Add it, or choose another: --config.data.label in training, --label o
 
 
 class Target:
-    """How the truth of a task that does not classify is read, written and counted; a subclass for each.
+    """Read, write and count the truth of a task that does not classify; a subclass for each.
 
     Attributes:
       several: whether a cell of a table may hold several of them, or none.
@@ -38,12 +38,7 @@ class Target:
     several = False
 
     def read(self, archive: Fields, field: str, order: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return [U, O] float32 in the given order, with rows of NaN where there is no label; and O names.
-
-        Args:
-          archive: the fields of a file.
-          field: what holds them.
-          order: [U] rows of the file.
+        """Return [U, O] float32 for the rows `order` [U], NaN where there is no label, and O names.
 
         Raises:
           UserError: the field is not there, or not what is needed; says what is.
@@ -51,7 +46,7 @@ class Target:
         raise NotImplementedError
 
     def parse(self, cells: Sequence[str], names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return a column of text as `read` wants it, and its names.
+        """Return a table's column of text as `read` wants it, and its names.
 
         Args:
           cells: of a table; empty ones have no label.
@@ -69,12 +64,9 @@ class Target:
     def classes(
         self, targets: np.ndarray, trained: np.ndarray, names: Sequence[str]
     ) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return the class of each utterance [U] int and the names of the classes.
+        """Return the classes [U] int of targets [U, O] with O names, and the names of the classes.
 
-        Args:
-          targets: [U, O].
-          trained: [U] bool, labelled utterances of the train split.
-          names: O names.
+        `trained` is [U] bool, the labelled utterances of the train split.
         """
         raise NotImplementedError
 
@@ -190,13 +182,9 @@ def of(task: str) -> Target | None:
 
 
 def attach(corpus: Corpus, task: str, targets: np.ndarray, names: Sequence[str]) -> Corpus:
-    """Return the corpus with the truth of a task that does not classify.
+    """Return the corpus with the truth of a task that does not classify, in the place of its labels.
 
-    Args:
-      corpus: any; its labels are replaced.
-      task: a key of TARGETS that does not classify.
-      targets: [U, O] float; NaN anywhere in a row is no label.
-      names: O names.
+    Targets are [U, O] float with O names; NaN anywhere in a row is no label.
     """
     known = np.isfinite(targets).all(axis=1)
     clean = np.where(known[:, None], targets, 0).astype(np.float32)
@@ -239,6 +227,5 @@ def _number(cell: str) -> float:
     try:
         return float(cell) if cell else float("nan")
     except ValueError:
-        raise UserError(
-            f"{cell[:60]!r} is no number, and data.task=regression needs one in each cell, or none."
-        ) from None
+        problem = f"{cell[:60]!r} is no number, and data.task=regression needs one in each cell, or none."
+        raise UserError(problem) from None
