@@ -101,7 +101,7 @@ def read(path: str, model: TrainedModel, splits: bool = False) -> Corpus:
 
     if not splits and Path(path).suffix in (".jsonl", ".ndjson") and _mentions(path, "features"):
         try:
-            return corpora.conversation.read_jsonl(path)
+            return corpora.conversations.read_jsonl(path)
         except UserError as error:  # it may have more fields, as training reads them
             if not _mentions(path, "dialogue_id"):  # in a table's rows, which are else a dialogue each
                 raise

@@ -3,9 +3,7 @@
 from ariigcn_jax.data import labels, normalisation, prepare, splits, synthetic
 from ariigcn_jax.data.find import digest, load, locate
 from ariigcn_jax.data.normalisation import Normalisation
-from ariigcn_jax.data.readers import conversations as conversation
-from ariigcn_jax.data.readers import folder as columnar
-from ariigcn_jax.data.readers import layouts, npz
+from ariigcn_jax.data.readers import conversations, layouts
 from ariigcn_jax.data.readers.conversations import from_utterances
 from ariigcn_jax.data.splits import carve
 from ariigcn_jax.data.synthetic import generate
@@ -13,8 +11,7 @@ from ariigcn_jax.data.synthetic import generate
 __all__ = [
     "Normalisation",
     "carve",
-    "columnar",
-    "conversation",
+    "conversations",
     "digest",
     "from_utterances",
     "generate",
@@ -23,7 +20,6 @@ __all__ = [
     "load",
     "locate",
     "normalisation",
-    "npz",
     "prepare",
     "splits",
     "synthetic",

@@ -10,16 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ariigcn_jax.data import labels, prepare, splits, targets
-from ariigcn_jax.data.fields import (
-    SCORES,
-    Fields,
-    count,
-    features_of,
-    is_named_like_a_modality,
-    kind,
-    listed,
-    modalities_of,
-)
+from ariigcn_jax.data.fields import SCORES, Fields, count, features_of, is_named_like_a_modality, listed, modalities_of
 from ariigcn_jax.data.values import short
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
 
@@ -152,7 +143,7 @@ def _ratings(archive: Fields, names: Sequence[str], order: np.ndarray, train: np
             continue
         if values.dtype.kind not in "biuf" or values.ndim not in (1, 2) or len(values) != len(order) or not values.size:
             remedy = f"data.ratings needs numbers, [{len(order)}] or [{len(order)}, k], NaN where there is no rating"
-            raise archive.refusal(field, f"is {kind(values)}", remedy)
+            raise archive.refusal(field, f"is {values.dtype} {list(values.shape)}", remedy)
         columns.append(np.asarray(values[order], np.float64).reshape(len(order), -1))
     if not columns:
         return None
@@ -288,7 +279,7 @@ def _held_out(archive: Fields, order: _Order, among: np.ndarray, what: splits.He
     """Return [dialogues] bool, of those `among` which are chosen."""
     values = archive.names(what.field, order.rows)
     if values is None:
-        raise archive.absent(what.field, f"{what.option}={what.text} needs it; it may name another field")
+        raise archive.absent(what.field, f"{what.written} needs it; it may name another field")
     rows, number = among[order.dialogue], np.cumsum(among) - 1
     names = [order.names[d] for d in np.flatnonzero(among)]
     held = np.zeros(len(among), bool)

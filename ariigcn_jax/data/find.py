@@ -60,7 +60,7 @@ def load(
       options: further keyword arguments of `assemble`, such as `split`, `relabel` and `training`.
 
     Returns:
-      A validated corpus; its `notes` say what a user should be told about the file.
+      A validated corpus; its `notes` say what a user should know about the file.
 
     Raises:
       UserError: no such file, or one that cannot be used as it is.
@@ -73,11 +73,7 @@ def load(
 def digest(corpus: Corpus) -> dict[str, str]:
     """Return checksums of what training and evaluation look at; not of transcripts and names.
 
-    Args:
-      corpus: as read; memory-mapped features are read once, in chunks.
-
-    Returns:
-      Array of the corpus -> its first 32 hexadecimal digits of SHA-256. Features count as float32.
+    They are array of the corpus -> first 32 hexadecimal digits of its SHA-256; features count as float32.
     """
     arrays: dict[str, tuple[Any, Any]] = {f"features of {m}": (x, np.float32) for m, x in corpus.features.items()}
     arrays |= {f"presence of {m}": (x, bool) for m, x in corpus.present.items()}
@@ -104,11 +100,8 @@ def locate(path: str | Path | None, name: str | None = None, wanted: str = "") -
         which is a file, or a folder that holds <name>.npz or <name>/<name>.npz; a name may lie in a folder: a/b.
       wanted: what a message says of a missing file in the place of `HELP`.
 
-    Returns:
-      A path that exists.
-
     Raises:
-      UserError: nothing is there. Says where was looked, what is read, and how to get a file.
+      UserError: nothing is there; says where was looked, what is read, and how to get a file.
     """
     advice = wanted or HELP
     if path:

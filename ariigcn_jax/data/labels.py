@@ -36,22 +36,15 @@ def levels(scores: np.ndarray) -> np.ndarray:
 
 
 def rarest(targets: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Return [U] int, the rarest of the labels of each utterance, O where it has none.
-
-    Labels `targets` [U, O] bool are counted in the utterances `counted` [U] bool.
-    """
+    """Return [U] int, the rarest of the labels [U, O] bool of each utterance among those `counted`; O for none."""
     often = np.where(targets, targets[counted].sum(axis=0), np.inf)
     return np.where(targets.any(axis=1), often.argmin(axis=1), targets.shape[1])
 
 
 def renamings(text: str) -> dict[str, str]:
-    """Read which classes get another name: `NAME=NEW` between commas; NAME= drops the class.
+    """Read which classes get another name, as in "excited=happy, frustrated="; NAME= drops a class.
 
     Two classes with one new name are merged.
-
-    Example:
-      >>> renamings("excited=happy, frustrated=")
-      {'excited': 'happy', 'frustrated': ''}
 
     Raises:
       UserError: it is written otherwise, or a name is renamed twice.
@@ -60,10 +53,8 @@ def renamings(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, new = (word.strip() for word in part.partition("="))
         if not (name and equals) or name in found:
-            raise UserError(
-                f"data.relabel={text}: {part!r} is not one class and its new name. Write NAME=NEW,NAME=NEW, each name "
-                "once; NAME= drops a class, as in excited=happy,frustrated="
-            )
+            remedy = "Write NAME=NEW,NAME=NEW, each name once; NAME= drops a class, as in excited=happy,frustrated="
+            raise UserError(f"data.relabel={text}: {part!r} is not one class and its new name. {remedy}")
         found[name] = new
     for name, new in found.items():
         if found.get(new, new) != new:
@@ -77,13 +68,10 @@ def relabel(
     """Merge, rename and drop classes; doing so twice changes nothing more.
 
     Args:
-      label: [U] int in [0, C), or UNLABELED.
-      names: C names.
+      label: [U] int in [0, C), or UNLABELED, which a dropped class becomes.
+      names: C names; those left keep the order of the first class that has each.
       text: as for `renamings`; "" changes nothing.
       partly: whether classes that are not there may be named.
-
-    Returns:
-      [U] int32, UNLABELED for a dropped class, and the names left, each where the first class that has it stood.
 
     Raises:
       UserError: a class is not there, or fewer than two are left.

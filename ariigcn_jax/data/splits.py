@@ -32,16 +32,14 @@ class HeldOut(NamedTuple):
     """Say which dialogues are held out; made by `parse`.
 
     Attributes:
-      option: of the config that it is the value of.
-      text: as it was written.
+      written: option and its value, for messages.
       field: whose values count.
       pattern: that one of a dialogue's values has to fit; "" for a fold.
       fold: its number, from 1.
       folds: how many there are.
     """
 
-    option: str
-    text: str
+    written: str
     field: str = DIALOGUE
     pattern: str = ""
     fold: int = 1
@@ -54,15 +52,16 @@ def parse(text: str, option: str = "data.split") -> HeldOut:
     Raises:
       UserError: it is written otherwise.
     """
+    written = f"{option}={text}"
     if found := re.fullmatch(r"fold(\d+)of(\d+)(?::(\w+))?", text):
         fold, folds = int(found[1]), int(found[2])
         if not 1 <= fold <= folds or folds < 2:
-            raise UserError(f"{option}={text}: folds count from 1, and there are at least two, as in fold1of5.")
-        return HeldOut(option, text, found[3] or DIALOGUE, fold=fold, folds=folds)
+            raise UserError(f"{written}: folds count from 1, and there are at least two, as in fold1of5.")
+        return HeldOut(written, found[3] or DIALOGUE, fold=fold, folds=folds)
     field, equals, pattern = SESSIONS.get(text, text).partition("=")
     if not (field and equals and pattern):
-        raise UserError(f"{option}={text}: write what is held out as {EXAMPLES}.")
-    return HeldOut(option, text, field, pattern)
+        raise UserError(f"{written}: write what is held out as {EXAMPLES}.")
+    return HeldOut(written, field, pattern)
 
 
 def expand(names: Iterable[str]) -> list[str]:
@@ -93,7 +92,7 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
     Raises:
       UserError: nothing would be held out, or all.
     """
-    option = f"{what.option}={what.text}"
+    option = what.written
     known, value = np.unique(values, return_inverse=True)
     if what.pattern:
         fits = np.array([fnmatch.fnmatchcase(name, what.pattern) for name in known.tolist()])
@@ -137,13 +136,8 @@ def _groups(dialogue: np.ndarray, value: np.ndarray, dialogues: int, values: int
 def carve(dialogue_ids: Iterable[str], fraction: float, salt: str) -> frozenset[str]:
     """Pick a share of the dialogues, the same one in every process and for every order of the file.
 
-    The dialogues with the smallest SHA-256 of salt and name are picked (choice), because the stream of a random number
-    generator may change between versions.
-
-    Args:
-      dialogue_ids: names of the dialogues; a name that comes twice counts once.
-      fraction: share to pick, in [0, 1).
-      salt: what the share is for, such as "valid"; different salts pick independently.
+    The names with the smallest SHA-256 of salt and name are picked (choice); different salts pick independently. The
+    stream of a random number generator may change between versions.
 
     Returns:
       round(fraction * n) names, but at least one and never all. None if `fraction` is 0 or n is less than two.
