@@ -18,19 +18,12 @@ _SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "v
 
 
 class _Order(NamedTuple):
-    """Say which rows of the file are the utterances of which dialogue.
+    """Say which rows of the file are the utterances of which dialogue."""
 
-    Attributes:
-      rows: [U] int, rows of the file in the corpus's order: dialogues gathered and sorted by turn.
-      dialogue: [U] int32, index into `names`.
-      start: [dialogues] int, the first utterance of each.
-      names: of the dialogues.
-    """
-
-    rows: np.ndarray
-    dialogue: np.ndarray
-    start: np.ndarray
-    names: tuple[str, ...]
+    rows: np.ndarray  # [U] int, of the file, in the corpus's order: dialogues gathered and sorted by turn
+    dialogue: np.ndarray  # [U] int32, index into `names`
+    start: np.ndarray  # [dialogues] int, the first utterance of each
+    names: tuple[str, ...]  # of the dialogues
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, with a note
@@ -118,7 +111,7 @@ def assemble(
 
 def _truth(
     archive: Fields, label: str, rows: np.ndarray, task: str, relabel: str, training: bool
-) -> tuple[np.ndarray, tuple[str, ...], tuple[np.ndarray, tuple[str, ...]] | None]:
+) -> tuple[np.ndarray, tuple[str, ...], targets.Named | None]:
     """Return [U] int32 labels (of other tasks 0 where there is a truth), class names, and targets with their names."""
     target = targets.of(task)
     if relabel and target is not None:
@@ -149,11 +142,12 @@ def _ratings(archive: Fields, names: Sequence[str], order: np.ndarray, train: np
         return None
     rows = np.concatenate(columns, axis=1)
     known = np.isfinite(rows.sum(axis=1))
-    if not (known & train).any():
+    trained = rows[known & train]
+    if not len(trained):
         archive.note(f"{listed(names)}: no utterance of the train split has all of these ratings: trained without them")
         return None
-    mean, scale = rows[known & train].mean(axis=0), rows[known & train].std(axis=0)
-    standard = (rows - mean) / np.where(scale > 0, scale, 1.0)
+    scale = trained.std(axis=0)
+    standard = (rows - trained.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
     return np.where(known[:, None], standard, np.nan).astype(np.float32)
 
 
@@ -193,7 +187,7 @@ def _by_appearance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.argsort(order)[inverse], unique[order]
 
 
-def _classes(archive: Fields, field: str, order: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def _classes(archive: Fields, field: str, order: np.ndarray) -> targets.Named:
     """Return [U] int32 labels, UNLABELED for none, and the names of the classes."""
     values = archive.column(field, order)
     if values is None:
@@ -242,8 +236,8 @@ def _carve(
 ) -> np.ndarray:
     """Return [dialogues] str, "" for those that are not `kept`.
 
-    What `given`, the splits of `source`, does not name is carved out of the train dialogues: validation out of the
-    first `customary` ones where there are any, else by a hash of their names.
+    What `given`, the splits of `source`, does not name is carved out of the train dialogues: validation from the first
+    `customary` ones where there are any, else by a hash of their names.
     """
     split = np.where(kept, "train" if given is None else given, "")
     # A dialogue without a label would be no validation at all.
@@ -342,8 +336,8 @@ def _check_training(archive: Fields, label: str, without: str, corpus: Corpus) -
     if not train.any():
         raise archive.refusal("split", "no dialogue is in the train split", "Put some there, or leave the field out")
     if not (train & labelled).any():
-        problem = "no utterance of the train split has a label"
-        raise archive.refusal(label, problem, "Labels count from 0, and negative means that there is none")
+        remedy = "Labels count from 0, and negative means that there is none"
+        raise archive.refusal(label, "no utterance of the train split has a label", remedy)
     of_none = {targets.NONE} if corpus.target is not None else set()  # that labels always apply is no fault
     counts = zip(corpus.label_names, targets.occurrences(corpus, train), strict=True)
     unseen = [name for name, number in counts if not number and name not in of_none]
@@ -353,12 +347,8 @@ def _check_training(archive: Fields, label: str, without: str, corpus: Corpus) -
     return notes + [f"no utterance of the {split} split has a label" for split in blind]
 
 
-def other_targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+def other_targets(archive: Fields, label: str) -> dict[str, targets.Named]:
     """Return the labels other than `label` that have names, and sentiment scores, in the corpus's order.
-
-    Args:
-      archive: the fields, as they were assembled.
-      label: the field that was.
 
     Returns:
       Field -> ([U] int32 with UNLABELED for none, names of the classes), or ([U] float64 with NaN for none, ()), or of
@@ -369,7 +359,7 @@ def other_targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tu
     """
     quiet = dataclasses.replace(archive, notes=[])
     rows = _order(quiet).rows
-    found: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {}
+    found: dict[str, targets.Named] = {}
     for field, array in archive.arrays.items():
         if f"{field}_names" not in archive.arrays or field == label:
             continue

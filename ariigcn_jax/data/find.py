@@ -47,20 +47,11 @@ def load(
     standardise: bool = False,
     **options: Any,
 ) -> Corpus:
-    """Find and read a corpus.
+    """Find, read and validate a corpus; its `notes` say what a user should know about the file.
 
-    Args:
-      path: a file or folder of any layout in `layouts.READERS`, or None to look where `locate` looks for `name`.
-      name: what the corpus is called; the file's stem where not given.
-      modalities: the fields to take as modalities, in this order; () takes every 2-D floating field named like one.
-      label: the field of the labels; their names come from the field `<label>_names`.
-      task: what the labels are, a key of `targets.TARGETS`.
-      standardise: whether to standardise by the train split. A trainer calls `prepare.standardise` itself, to keep the
-        statistics with the parameters.
-      options: further keyword arguments of `assemble`, such as `split`, `relabel` and `training`.
-
-    Returns:
-      A validated corpus; its `notes` say what a user should know about the file.
+    The file or folder has any layout in `layouts.READERS`; with the path None `locate` looks for `name`. Other keywords
+    are those of `assemble`. `standardise` asks for features that are standardised by the train split; a trainer calls
+    `prepare.standardise` itself, to keep the statistics with the parameters.
 
     Raises:
       UserError: no such file, or one that cannot be used as it is.

@@ -38,13 +38,11 @@ class Normalisation:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return a flat dictionary for a checkpoint: `<modality>/mean`, `/scale` and, of ranks, `/quantiles`."""
-        parts = {"mean": self.mean, "scale": self.scale, "quantiles": self.quantiles}
-        return {f"{modality}/{part}": x for part, known in parts.items() for modality, x in known.items()}
+        return {f"{m}/{part}": x for part, known in vars(self).items() for m, x in known.items()}
 
     def standardise(self, modality: Modality, rows: np.ndarray) -> np.ndarray:
         """Return features [..., d_m] as the model takes them, float32, clipped to ±10 (choice)."""
-        rows = with_ranks(rows, self.quantiles.get(modality))
-        centred = rows.astype(np.float64) - self.mean[modality]
+        centred = with_ranks(rows, self.quantiles.get(modality)).astype(np.float64) - self.mean[modality]
         return np.clip(centred / self.scale[modality], -CLIP, CLIP).astype(np.float32)
 
     @classmethod
@@ -71,17 +69,10 @@ class Normalisation:
 
 @dataclasses.dataclass(frozen=True)
 class Standardised:
-    """Wrap memory-mapped features that are standardised when rows of them are read; indexed as an array.
+    """Wrap memory-mapped features that are standardised when rows of them are read; indexed as an array."""
 
-    Attributes:
-      rows: [U, d_m] floats.
-      present: [U] bool.
-      normalisation: has the modality.
-      modality: its name.
-    """
-
-    rows: np.ndarray
-    present: np.ndarray
+    rows: np.ndarray  # [U, d_m] floats
+    present: np.ndarray  # [U] bool
     normalisation: Normalisation
     modality: Modality
 
@@ -101,15 +92,11 @@ class Standardised:
 
 
 def fit(corpus: Corpus) -> Normalisation:
-    """Return mean and standard deviation of each feature over the train utterances that have the modality.
+    """Return mean and deviation of each feature over the train utterances that have the modality, labelled or not.
 
-    Args:
-      corpus: any corpus; only what is trained on is looked at, whether labelled or not.
-
-    Returns:
-      The normalisation, with quantiles of what `corpus.ranked` names. A feature whose deviation is below 1e-6 counts as
-      constant and has scale 1 (as a rank: all its quantiles are one), so that it becomes 0 (choice); a modality that no
-      train utterance has keeps mean 0 and scale 1.
+    With them are quantiles of what `corpus.ranked` names. A feature whose deviation is below 1e-6 counts as constant:
+    it has scale 1 (as a rank: all its quantiles are one) and becomes 0 (choice). A modality that no train utterance has
+    keeps mean 0 and scale 1.
     """
     rows = {m: np.flatnonzero(corpus.training & corpus.present[m]) for m in corpus.features}
     quantiles = {m: _quantiles(corpus.features[m], rows[m], n) for m, n in corpus.ranked.items()}
@@ -119,14 +106,9 @@ def fit(corpus: Corpus) -> Normalisation:
 
 
 def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
-    """Standardise a corpus; missing rows stay zero and results are clipped to ±10 (choice).
+    """Return a corpus standardised by what `fit` found, on it or on the one that a model was trained on.
 
-    Args:
-      corpus: the corpus, not standardised yet.
-      normalisation: what `fit` found, on this corpus or on the one that a model was trained on.
-
-    Returns:
-      The corpus with standardised features, float32; memory-mapped ones are `Standardised` where they are read.
+    Missing rows stay zero and results are clipped to ±10 (choice). Memory-mapped features become `Standardised` ones.
 
     Raises:
       UserError: the normalisation lacks a modality of the corpus or has another width for it.
@@ -167,14 +149,8 @@ def with_copies(corpus: Corpus, data: Mapping[str, Any]) -> Corpus:
     """Append copies of features that are standardised over each dialogue, or over each speaker's utterances in it.
 
     The copy lacks what is constant about a voice, a face or a room, and needs no train statistics, so it fits new
-    people (choice). It takes the whole dialogue, so it cannot be streamed.
-
-    Args:
-      corpus: any corpus.
-      data: options, of which COPIES are beginnings of the names of the modalities that get a copy, e.g. ("audio",).
-
-    Returns:
-      The corpus; a copy is as wide as the features. Missing rows, and the copy of a lone utterance, are zero.
+    people (choice). It takes the whole dialogue, so it cannot be streamed. Missing rows, and the copy of a lone
+    utterance, are zero. The options COPIES of `data` begin the names of the modalities that get one, e.g. ("audio",).
     """
     wanted = {m: copies(m, data) for m in corpus.features}
     if not any(wanted.values()):
@@ -222,10 +198,8 @@ def _places(x: np.ndarray, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Count how many quantiles [K, n] are below values [U, n], and how many are not above them: [U, n] int each."""
     if len(x) <= _FEW:  # as in a stream, where a search for each feature costs more than comparing with all quantiles
         return (quantiles < x[:, None]).sum(axis=1), (quantiles <= x[:, None]).sum(axis=1)
-    low, high = np.empty(x.shape, np.int64), np.empty(x.shape, np.int64)
-    for feature, known in enumerate(np.ascontiguousarray(quantiles.T)):
-        low[:, feature] = np.searchsorted(known, x[:, feature], "left")
-        high[:, feature] = np.searchsorted(known, x[:, feature], "right")
+    pairs = list(zip(np.ascontiguousarray(quantiles.T), x.T, strict=True))
+    low, high = (np.stack([np.searchsorted(known, v, side) for known, v in pairs], 1) for side in ("left", "right"))
     return low, high
 
 

@@ -80,10 +80,6 @@ def plan(lengths: Sequence[int], batch_size: int) -> tuple[Layout, list[list[int
     Where a step is less than one row, rows are filled less; but where rows are so long that steps of `batch_size`
     would mean more than MOST_PADDING times as many slots as utterances, steps hold more dialogues instead.
 
-    Args:
-      lengths: utterances of each dialogue.
-      batch_size: dialogues per step, on average.
-
     Returns:
       The layout and the dialogues of each row (at most steps * rows rows; missing ones are empty).
     """
@@ -134,8 +130,7 @@ def index(
       split: "train", "valid" or "test".
       batch_size: dialogues (and pieces of long ones) per step, on average (at least 1).
       longest: slots of a row beyond which a dialogue is cut into pieces; 0 cuts none.
-      reach: utterances before and after another that reach it, through all layers; None is the whole dialogue, which is
-        never cut.
+      reach: utterances before and after another that reach it, through all layers; None for whole dialogues, never cut.
 
     Returns:
       The layout, and where all utterances lie in its steps * rows + 1 rows. The last row is empty: what pads a batch.
@@ -161,14 +156,10 @@ def _place(
     shape: tuple[int, int],
     graphs: int,
 ) -> Index:
-    """Write pieces into rows.
+    """Write pieces `cut` of dialogues with the utterances `members` into rows that are `filled` with their numbers.
 
-    Args:
-      members: the utterances of each dialogue.
-      cut: of `pieces`.
-      filled: for each row the numbers of its pieces; rows behind the last one stay empty.
-      shape: number of rows, and slots of a row.
-      graphs: S, more than the pieces of any row.
+    There are `shape` = (rows, slots); rows behind the last filled one stay empty. `graphs` is S, more than the pieces
+    of any row.
     """
     source, utterance, dialogue = (np.full(shape, PADDING, np.int32) for _ in range(3))
     n_node = np.zeros((shape[0], graphs), np.int32)
@@ -195,13 +186,9 @@ def pack(
 
 
 def batches(corpus: Corpus, most_rows: Callable[[int], int]) -> Iterator[Batch]:
-    """Pack whole dialogues of all splits into numpy Batches of few different shapes.
+    """Pack whole dialogues of all splits into numpy Batches; `most_rows` is slots of a row -> rows of a batch.
 
     Lengths and numbers of rows are rounded up, so that the forward pass compiles a handful of times.
-
-    Args:
-      corpus: at least one utterance, in the model's form.
-      most_rows: slots of a row -> rows that a batch may have.
     """
     members = np.split(np.arange(len(corpus)), np.flatnonzero(np.diff(corpus.dialogue)) + 1)
     lengths = [len(m) for m in members]

@@ -20,17 +20,14 @@ from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
 
 def arrange(corpus: Corpus, data: Mapping[str, Any], members: int = 1, given: Collection[str] = ()) -> Corpus:
-    """Choose modalities, mark ranks, append copies and deal folds.
+    """Choose modalities, mark ranks, append copies and deal folds: the corpus of a run, not standardised.
 
     Args:
       corpus: as read.
       data: the options `data` of a config.
       members: K, models that leave out one fold each where `data.cross_validation` asks for it.
-      given: dotted keys that the user set by hand. A name there that no modality begins with is an error; in an
-        experiment's file, which is for corpora that have less, too, it is a note.
-
-    Returns:
-      The corpus that a run trains on, not standardised; its `notes` say what was done.
+      given: dotted keys that the user set by hand. There a name that no modality begins with is an error; in an
+        experiment's file, which is also for corpora that have less, it is a note.
 
     Raises:
       UserError: an option does not fit the corpus.
@@ -89,18 +86,17 @@ def match(
 ) -> Corpus:
     """Bring a corpus into the form that a trained model takes.
 
+    Its modalities are standardised and in the model's order. Those that the model does not know are dropped, those that
+    the corpus lacks count as missing, and labels are matched by name; `notes` says so.
+
     Args:
-      corpus: as read. Modalities that the model does not know are dropped, those that it knows and the corpus lacks
-        count as missing, and labels are matched by name; `notes` says so.
+      corpus: as read.
       data: the options `data` of the model's config.
       statistics: what the model's features were standardised with.
-      widths: modality -> d_m that the model takes, in its order, with copies.
+      widths: modality -> d_m that the model takes, with copies.
       task: that it was trained for.
       label_names: C names, of its classes.
       target_names: O names, of its score or labels; () for classes.
-
-    Returns:
-      The model's modalities in its order, standardised; the model's labels.
 
     Raises:
       UserError: a modality has another width, or none is known to the model.
@@ -128,10 +124,8 @@ def _check_modalities(corpus: Corpus, widths: Mapping[Modality, int]) -> list[st
     """Return notes on modalities that are not used or missing; `widths` are the model's, without copies."""
     shared = {m: corpus.widths[m] for m in widths if m in corpus.features}
     if not shared:
-        raise UserError(
-            f"The corpus {corpus.name!r} has the modalities {', '.join(corpus.modalities)}, but this model knows "
-            f"only {', '.join(widths)}. Name its features as in training."
-        )
+        have = f"The corpus {corpus.name!r} has the modalities {', '.join(corpus.modalities)}"
+        raise UserError(f"{have}, but this model knows only {', '.join(widths)}. Name its features as in training.")
     for m, width in shared.items():
         if width != widths[m]:
             raise UserError(

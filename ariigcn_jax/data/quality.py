@@ -30,15 +30,10 @@ Contents = dict[str, Sequence[Any]]  # "transcript" or a modality -> what tells 
 
 
 class Report(NamedTuple):
-    """Hold what was found.
+    """Hold what was found."""
 
-    Attributes:
-      tables: title -> rows of cells, the first row the head.
-      findings: what should be looked at before training; () if nothing.
-    """
-
-    tables: dict[str, list[list[str]]]
-    findings: tuple[str, ...]
+    tables: dict[str, list[list[str]]]  # title -> rows of cells, the first row the head
+    findings: tuple[str, ...]  # what should be looked at before training
 
     def text(self) -> str:
         """Return the tables, aligned, and the findings."""
@@ -189,10 +184,7 @@ def _feature_findings(corpus: Corpus, scales: dict[Modality, _Scale]) -> list[st
 
 
 def _made_with_labels(corpus: Corpus) -> list[str]:
-    """Return the modalities in which test is much narrower than train along the directions that separate the classes.
-
-    An extractor that was trained on the train labels separates the classes of train further than those of test.
-    """
+    """Return the modalities in which train's classes are further apart than test's, as if the extractor knew labels."""
     found = []
     for modality in corpus.modalities:
         here = corpus.present[modality]
@@ -211,15 +203,8 @@ def relative_width(corpus: Corpus, modality: Modality, known: np.ndarray) -> flo
     """Return the ratio of test's standard deviation to train's along the directions that separate the classes.
 
     Directions fit the rows that they are found on. So they are taken from half of the dialogues and compared with the
-    other half, both ways, and the two ratios are averaged (choice). The labels of test are not looked at.
-
-    Args:
-      corpus: as read, not standardised.
-      modality: one of its own.
-      known: [U] bool, utterances that have it and may have been trained on.
-
-    Returns:
-      The ratio; 1 where there is nothing to measure.
+    other half, both ways, and the two ratios are averaged (choice). The labels of test are not looked at. Train are the
+    utterances `known` [U] bool, which have the modality. The ratio is 1 where there is nothing to measure.
     """
     new = corpus.present[modality] & (corpus.split == "test")
     rows, there = (np.asarray(corpus.features[modality][x], np.float64) for x in (known, new))
@@ -236,15 +221,7 @@ def relative_width(corpus: Corpus, modality: Modality, known: np.ndarray) -> flo
 
 
 def directions(rows: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Return orthonormal directions in which the classes' means differ.
-
-    Args:
-      rows: [N, d] of features of one scale.
-      label: [N] int; UNLABELED ones do not count.
-
-    Returns:
-      [k, d], k at most the number of classes less one.
-    """
+    """Return orthonormal directions [k, d] in which the means of labelled rows [N, d] differ between classes; k < C."""
     known = np.unique(label[label != UNLABELED])
     if len(known) < 2:
         return np.empty((0, rows.shape[1]))

@@ -67,23 +67,18 @@ def generate(
       classes: number of emotions C, at least 2.
       widths: modality -> number of features d_m, at least 1; at least one modality.
       separation: distance from the origin to a shown class's mean in latent space, at least 0; 0 leaves only noise.
-      noise: standard deviation of the latent noise, in the unit of `separation`, at least 0; a tenth of it is added
-        to each feature.
+      noise: deviation of the latent noise, in the unit of `separation`, at least 0; each feature gets a tenth of it.
       inertia: probability, in [0, 1], that a speaker keeps their own last emotion.
-      contagion: probability, in [0, 1], of taking over the emotion last shown by another speaker; `inertia` and
-        `contagion` add up to at most 1, and what remains is a new draw.
+      contagion: probability, at most 1 - inertia, of another speaker's last emotion; what remains is a new draw.
       imbalance: in [0, 1): a new draw has class c with probability proportional to (1 - imbalance)^c; 0 is uniform.
-      shared: how far a modality also shows the other classes, in [0, 1], as a share of `separation`; with 1 every
-        modality tells all classes apart.
+      shared: share of `separation`, in [0, 1], by which a modality also shows the other classes.
       common: whether the modalities are views of one latent space.
-      rotation: angle in quarter turns, in [0, 1], by which every modality but the first sees the latent space rotated,
-        in planes of its own; 1 makes every direction orthogonal to what it was.
-      shift: distance, in the unit of `separation`, at least 0, by which every modality but the first is displaced in
-        latent space.
+      rotation: quarter turns, in [0, 1], by which every modality but the first sees the latent space rotated, in planes
+        of its own.
+      shift: distance, in the unit of `separation`, at least 0, of every modality but the first in latent space.
       warp: strength w of the non-linearity y + w f(y), at least 0. In a common space f differs from modality to
         modality (tanh y, sin 2y, |y| − 1 in turn), else it is tanh y.
-      label_noise: probability, in [0, 1), that a train utterance is labelled with an emotion drawn evenly from all;
-        validation and test keep the truth.
+      label_noise: probability, in [0, 1), that the label of a train utterance is drawn evenly from all emotions.
       missing: probability, in [0, 1), that an utterance lacks a modality, independent for each of them.
       valid: share of the dialogues in the validation split, in [0, 1), rounded to the nearest number.
       test: the same for the test split; `valid` and `test` leave at least one dialogue for training.

@@ -41,10 +41,7 @@ def as_sequence(value: Any) -> Sequence[Any] | np.ndarray | None:
 
 
 def text(value: Any) -> str:
-    """Return the text of a value: bytes are decoded, lists of words joined, None is "".
-
-    Text that Python 2 wrote in UTF-8 and a pickle gave as Latin-1 is mended.
-    """
+    """Return a value's text: bytes are decoded, words joined, None is "", UTF-8 that came as Latin-1 is mended."""
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -79,10 +76,7 @@ def kind(value: Any) -> str:
 
 
 def vector(value: Any) -> np.ndarray | None:
-    """Return one utterance's features [d] float, or None where they are missing.
-
-    Args:
-      value: a vector, as list or array; or [frames, d], which are averaged; or None or an empty one, which is missing.
+    """Return one utterance's features [d] float of a vector or of [frames, d], averaged; None where it is empty.
 
     Raises:
       ShapeError: it is something else.
@@ -121,13 +115,7 @@ def _is_flat(value: Any) -> bool:
 
 
 class Rows:
-    """Collect the feature vectors of a modality.
-
-    Args:
-      utterances: U.
-      what: how messages call the modality, with its file.
-      file_size: bytes of the file that the vectors come from.
-    """
+    """Collect the feature vectors of a modality of U utterances, which messages call `what`."""
 
     def __init__(self, utterances: int, what: str, file_size: int):
         self._what, self._file_size, self._utterances = what, file_size, utterances
@@ -169,13 +157,8 @@ def check_size(needed: int, file_size: int, what: str) -> None:
 def check_repeats(value: Any, file_size: int, what: str) -> None:
     """Raise where a walk through a value would take far longer than its file explains, as parts of it are repeated.
 
-    Args:
-      value: containers of containers, text, numbers and arrays.
-      file_size: bytes of the file that it comes from.
-      what: how messages call the file.
-
     Raises:
-      UserError: it would be far larger than the file if each repeated part was written out.
+      UserError: it would be far larger than the file of `file_size` bytes if each repeated part was written out.
       ValueError: a container is inside itself, or too deep inside others, or an integer has too many digits.
     """
     whole: dict[int, int] = {}  # id of a container → its bytes with each repeated part written out
