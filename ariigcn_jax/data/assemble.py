@@ -290,10 +290,9 @@ def _chosen_splits(archive: Fields, order: _Order, kept: np.ndarray, text: str) 
         if people is not None:
             tested, others = (set(people[chosen[order.dialogue]].tolist()) for chosen in (held, kept & ~held))
             if both := sorted(tested & others):
-                archive.note(
-                    f"data.split={text}: {len(both)} of {count(len(tested), 'name')} in the `{field}` of the test "
-                    f"split are in the other dialogues too ({listed(both[:3])}{' …' if len(both) > 3 else ''})"
-                )
+                few = f"{listed(both[:3])}{' …' if len(both) > 3 else ''}"
+                tell = f"{len(both)} of {count(len(tested), 'name')} in the `{field}` of the test split are in the"
+                archive.note(f"data.split={text}: {tell} other dialogues too ({few})")
             break
     return np.where(held, "test", "train").astype("<U5")
 

@@ -40,24 +40,17 @@ _NAMED_LIKE_A_MODALITY = re.compile(rf"({'|'.join(PREFIXES)})(_.*)?(?<!_present)
 class Fields:
     """Hold the fields of a file.
 
-    Attributes:
-      path: the file.
-      arrays: field -> array.
-      opaque: fields that hold something other than a plain array, which only pickle could read.
-      notes: what was found so far; grows while reading.
-      train_order: names of the train dialogues in the order whose first ones published codes take as validation; ()
-        where there is no such custom, and a hash of the names decides.
-      name: what the file calls the corpus; "" where it does not.
-      others: columns that became no field, for the message where a field is not there.
+    `train_order` are the train dialogues in an order whose first ones published codes take as validation; where it is
+    (), a hash of the names decides.
     """
 
     path: Path
     arrays: dict[str, np.ndarray]
-    opaque: tuple[str, ...] = ()
-    notes: list[str] = dataclasses.field(default_factory=list)
+    opaque: tuple[str, ...] = ()  # fields that hold something other than a plain array, which only pickle could read
+    notes: list[str] = dataclasses.field(default_factory=list)  # what was found so far; grows while reading
     train_order: tuple[str, ...] = ()
-    name: str = ""
-    others: list[str] = dataclasses.field(default_factory=list)
+    name: str = ""  # what the file calls the corpus
+    others: list[str] = dataclasses.field(default_factory=list)  # columns that became no field, for messages
 
     def refusal(self, field: str, problem: str, remedy: str) -> UserError:
         return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")
@@ -107,12 +100,8 @@ class Fields:
 
 def text_array(values: Sequence[str]) -> np.ndarray:
     """Return [U] str; long texts become objects, as fixed width takes 4 bytes a character of the longest."""
-    longest = max((len(v) for v in values), default=0)
-    if 4 * longest * len(values) <= _FIXED_WIDTH_BYTES:
-        return np.array(values, dtype=str)
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
+    longest = max(map(len, values), default=0)
+    return np.array(values, dtype=str if 4 * longest * len(values) <= _FIXED_WIDTH_BYTES else object)
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -1,10 +1,9 @@
-"""Standardise features by what the train split shows, turn them into ranks, and append copies of them that are
-standardised within a speaker or a dialogue."""
+"""Standardise features by the train split, turn them into ranks, and append copies standardised within a dialogue."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,15 +24,12 @@ OPTIONS = (*COPIES, "ranked")  # of `data`: beginnings of modalities' names
 class Normalisation:
     """Hold mean and scale of each feature, to be kept with the parameters.
 
-    Attributes:
-      mean: modality -> [d_m] float32.
-      scale: modality -> [d_m] float32, positive.
-      quantiles: modality -> [K, n] float32, ascending, K >= 2: its first n features become their ranks between these
-        before mean and scale are applied; those of other modalities stay as they are.
+    Where a modality has quantiles, its first n features become ranks between them before mean and scale are applied.
     """
 
-    mean: Mapping[Modality, np.ndarray]
-    scale: Mapping[Modality, np.ndarray]
+    mean: Mapping[Modality, np.ndarray]  # [d_m] float32
+    scale: Mapping[Modality, np.ndarray]  # [d_m] float32, positive
+    # [K, n] float32, ascending, K >= 2
     quantiles: Mapping[Modality, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -164,24 +160,18 @@ def with_copies(corpus: Corpus, data: Mapping[str, Any]) -> Corpus:
     return dataclasses.replace(corpus, features=features)
 
 
-def ranked(corpus: Corpus, beginnings: Iterable[str]) -> Corpus:
+def ranked(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
     """Mark the features of modalities whose names begin so to become ranks (`rank`); without copies yet."""
-    chosen = tuple(beginnings)
-    return dataclasses.replace(corpus, ranked={m: w for m, w in corpus.widths.items() if m.startswith(chosen)})
+    marked = {m: width for m, width in corpus.widths.items() if m.startswith(tuple(beginnings))}
+    return dataclasses.replace(corpus, ranked=marked)
 
 
 def rank(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     """Return the share of train utterances that have less of a feature, and half of those that have as much.
 
     The quantile transform (choice) keeps which of two utterances has more, but not how much more, so long tails of
-    loudness, pauses and counts end at 1.
-
-    Args:
-      rows: [..., n].
-      quantiles: [K, n], ascending: evenly spaced ones of train.
-
-    Returns:
-      [..., n] float64 in [0, 1], interpolated between quantiles; 1/2 where a feature's quantiles are all one.
+    loudness, pauses and counts end at 1. Ranks of rows [..., n] are float64 in [0, 1], interpolated between evenly
+    spaced ascending quantiles [K, n] of train; 1/2 where a feature's quantiles are all one.
     """
     count = quantiles.shape[1]
     x = np.asarray(rows, np.float32).reshape(-1, count)

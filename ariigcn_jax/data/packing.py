@@ -32,19 +32,12 @@ class Layout(NamedTuple):
 
 
 class Index(NamedTuple):
-    """Say which utterances lie where in the rows of a split (numpy).
+    """Say which utterances lie where in the rows of a split (numpy)."""
 
-    Attributes:
-      source: [rows, L] int32, index of the utterance in the corpus; PADDING at padding.
-      utterance: [rows, L] int32, the same, but PADDING at the context of a piece of a long dialogue.
-      dialogue: [rows, L] int32, number of the dialogue or piece inside its row; PADDING at padding.
-      n_node: [rows, S] int32, sizes of the row's graphs, its padding last.
-    """
-
-    source: np.ndarray
-    utterance: np.ndarray
-    dialogue: np.ndarray
-    n_node: np.ndarray
+    source: np.ndarray  # [rows, L] int32, index of the utterance in the corpus; PADDING at padding
+    utterance: np.ndarray  # [rows, L] int32, the same, but PADDING at the context of a piece of a long dialogue
+    dialogue: np.ndarray  # [rows, L] int32, number of the dialogue or piece inside its row; PADDING at padding
+    n_node: np.ndarray  # [rows, S] int32, sizes of the row's graphs, its padding last
 
 
 def fill_rows(lengths: Sequence[int], length: int, most: int = 0) -> list[list[int]]:
@@ -97,15 +90,10 @@ def plan(lengths: Sequence[int], batch_size: int) -> tuple[Layout, list[list[int
 
 
 def pieces(lengths: Sequence[int], longest: int, before: int, after: int) -> list[tuple[int, int, int, int, int]]:
-    """Cut dialogues that are longer than `longest` into pieces of about equal size, each with its context.
+    """Cut dialogues into pieces of about equal size that take at most `longest` slots with context; 0 cuts nothing.
 
-    Every utterance is scored in one piece, where it gets what it would get in the whole dialogue.
-
-    Args:
-      lengths: utterances of each dialogue.
-      longest: slots that a piece and its context may take, more than before + after; 0 cuts nothing.
-      before: utterances before another that reach it, through all layers.
-      after: utterances after it that do.
+    The context are the utterances `before` and `after` an utterance that reach it through all layers, fewer than
+    `longest`. Every utterance is scored in one piece, where it gets what it would get in the whole dialogue.
 
     Returns:
       (dialogue, first, begin, end, last) of each piece: [begin, end) are scored, [first, last) are with the context.

@@ -108,8 +108,8 @@ def match(
     label, found = _match_labels(corpus, label_names, data["relabel"])
     if targets.of(task) is not None:
         corpus, label, found = _match_targets(corpus, task, target_names, label)
-    missing = {m: np.zeros((len(corpus), width), np.float32) for m, width in widths.items() if m not in here}
-    features = {**corpus.features, **missing}
+    zeros = {m: np.zeros((len(corpus), width), np.float32) for m, width in widths.items() if m not in here}
+    features = {**corpus.features, **zeros}
     return dataclasses.replace(
         corpus,
         features={m: features[m] for m in widths},
@@ -128,10 +128,8 @@ def _check_modalities(corpus: Corpus, widths: Mapping[Modality, int]) -> list[st
         raise UserError(f"{have}, but this model knows only {', '.join(widths)}. Name its features as in training.")
     for m, width in shared.items():
         if width != widths[m]:
-            raise UserError(
-                f"{corpus.name}: {m} has {width} features an utterance, but this model was "
-                f"trained on {widths[m]}. Give features of the same extractor as in training."
-            )
+            have = f"{corpus.name}: {m} has {width} features an utterance, but this model was trained on {widths[m]}"
+            raise UserError(f"{have}. Give features of the same extractor as in training.")
     notes = []
     if unknown := [m for m in corpus.modalities if m not in widths]:
         notes.append(f"{', '.join(unknown)}: not used, the model was not trained on it")
@@ -201,17 +199,12 @@ def dialogues_in(corpus: Corpus, splits: Collection[str]) -> np.ndarray:
 
 
 def modalities(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
-    """Return the corpus with all its utterances and some of its modalities.
-
-    Args:
-      corpus: any corpus.
-      beginnings: of the names of the modalities to keep, e.g. ("text", "audio"); () keeps all.
+    """Return all utterances with the modalities whose names begin so, e.g. ("text", "audio"); () keeps all.
 
     Raises:
       UserError: no modality begins with one of them.
     """
-    unknown = [b for b in beginnings if not any(m.startswith(b) for m in corpus.modalities)]
-    if unknown:
+    if unknown := [b for b in beginnings if not any(m.startswith(b) for m in corpus.modalities)]:
         raise UserError(
             f"No modality of the corpus {corpus.name!r} begins with {' or '.join(map(repr, unknown))}; it has "
             f"{', '.join(corpus.modalities)}. data.only takes beginnings of these names, and only_A_B names A and B."

@@ -92,9 +92,8 @@ def _sizes(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
         _, lengths = np.unique(corpus.dialogue[chosen], return_counts=True)
         numbers = [len(lengths), chosen.sum(), lengths.max(), int(np.median(lengths)), corpus.speaker[chosen].max() + 1]
         numbers.append((corpus.label[chosen] == UNLABELED).sum())
-        silent = "-"
-        if corpus.transcript is not None:
-            silent = f"{sum(not str(t).strip() for t in corpus.transcript[chosen]):,}"
+        words = None if corpus.transcript is None else corpus.transcript[chosen]
+        silent = "-" if words is None else f"{sum(not str(t).strip() for t in words):,}"
         rows.append([split, *(f"{number:,}" for number in numbers), silent])
     return rows
 

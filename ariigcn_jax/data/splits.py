@@ -29,21 +29,13 @@ EXAMPLES = "speaker=Ann, dialogue_id=Ses01*, fold1of5, fold1of5:speaker or sessi
 
 
 class HeldOut(NamedTuple):
-    """Say which dialogues are held out; made by `parse`.
+    """Say which dialogues are held out; made by `parse`."""
 
-    Attributes:
-      written: option and its value, for messages.
-      field: whose values count.
-      pattern: that one of a dialogue's values has to fit; "" for a fold.
-      fold: its number, from 1.
-      folds: how many there are.
-    """
-
-    written: str
-    field: str = DIALOGUE
-    pattern: str = ""
-    fold: int = 1
-    folds: int = 0
+    written: str  # option and its value, for messages
+    field: str = DIALOGUE  # whose values count
+    pattern: str = ""  # that one of a dialogue's values has to fit; "" for a fold
+    fold: int = 1  # its number, from 1
+    folds: int = 0  # how many there are
 
 
 def parse(text: str, option: str = "data.split") -> HeldOut:
@@ -92,20 +84,17 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
     Raises:
       UserError: nothing would be held out, or all.
     """
-    option = what.written
     known, value = np.unique(values, return_inverse=True)
     if what.pattern:
         fits = np.array([fnmatch.fnmatchcase(name, what.pattern) for name in known.tolist()])
         held = np.zeros(len(dialogue_ids), bool)
         held[dialogue[fits[value]]] = True
-        few = ", ".join(known[:3].tolist()) + (" …" if len(known) > 3 else "")
-        if not held.any():
-            raise UserError(f"{option}: no `{what.field}` fits {what.pattern}, so nothing is held out. It has {few}")
-        if held.all():
-            raise UserError(
-                f"{option}: every dialogue has a `{what.field}` that fits {what.pattern}, so nothing is left to train "
-                f"on. It has {few}"
-            )
+        if held.all() or not held.any():
+            field, problem = f"`{what.field}`", f"no `{what.field}` fits {what.pattern}, so nothing is held out"
+            if held.all():
+                problem = f"every dialogue has a {field} that fits {what.pattern}, so nothing is left to train on"
+            few = ", ".join(known[:3].tolist()) + (" …" if len(known) > 3 else "")
+            raise UserError(f"{what.written}: {problem}. It has {few}")
         return held
     there = known[value] != ""  # an empty speaker groups nothing
     group = _groups(dialogue[there], value[there], len(dialogue_ids), len(known))
@@ -114,7 +103,7 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
         first.setdefault(number, name)
     if len(first) < what.folds:
         raise UserError(
-            f"{option}: the dialogues fall into {len(first)} group(s) that share no `{what.field}`, fewer than "
+            f"{what.written}: the dialogues fall into {len(first)} group(s) that share no `{what.field}`, fewer than "
             f"{what.folds} folds. Ask for fewer, or for another field."
         )
     order = sorted(first, key=lambda g: (_digest("fold", first[g]), first[g]))

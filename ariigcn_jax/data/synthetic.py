@@ -73,11 +73,9 @@ def generate(
       imbalance: in [0, 1): a new draw has class c with probability proportional to (1 - imbalance)^c; 0 is uniform.
       shared: share of `separation`, in [0, 1], by which a modality also shows the other classes.
       common: whether the modalities are views of one latent space.
-      rotation: quarter turns, in [0, 1], by which every modality but the first sees the latent space rotated, in planes
-        of its own.
+      rotation: quarter turns, in [0, 1], in planes of its own, of the latent space of every modality but the first.
       shift: distance, in the unit of `separation`, at least 0, of every modality but the first in latent space.
-      warp: strength w of the non-linearity y + w f(y), at least 0. In a common space f differs from modality to
-        modality (tanh y, sin 2y, |y| − 1 in turn), else it is tanh y.
+      warp: strength w >= 0 of the non-linearity y + w f(y); f is tanh, or tanh y, sin 2y, |y| − 1 in turn if `common`.
       label_noise: probability, in [0, 1), that the label of a train utterance is drawn evenly from all emotions.
       missing: probability, in [0, 1), that an utterance lacks a modality, independent for each of them.
       valid: share of the dialogues in the validation split, in [0, 1), rounded to the nearest number.
@@ -119,11 +117,11 @@ def generate(
     size = classes + _SPARE
     target = targets.of(task)
     also = _lingering(truths, label, lengths) if target and target.several else None
-    one_space = (_directions(space, classes), _map(space, size, max(widths.values()))) if common else None
+    one_space = (_basis(space, size)[:classes], _map(space, size, max(widths.values()))) if common else None
     features, present = {}, {}
     for i, (m, width) in enumerate(widths.items()):
         shown = np.arange(classes) % len(widths) == i % min(len(widths), classes)
-        directions = one_space[0] if one_space else _directions(space, classes)
+        directions = one_space[0] if one_space else _basis(space, size)[:classes]
         means = separation * np.where(shown, 1.0, shared)[:, None] * directions
         latent = means[label] + noise * space.normal(size=(len(label), size))
         if also is not None:
@@ -202,10 +200,9 @@ def _dialogue(
     return who, what
 
 
-def _directions(rng: np.random.Generator, classes: int) -> np.ndarray:
-    """Return [C, C + spare] orthonormal rows."""
-    size = classes + _SPARE
-    return np.linalg.qr(rng.normal(size=(size, size)))[0][:classes]
+def _basis(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return [size, size], orthonormal."""
+    return np.linalg.qr(rng.normal(size=(size, size)))[0]
 
 
 def _map(rng: np.random.Generator, size: int, width: int) -> np.ndarray:
@@ -215,7 +212,7 @@ def _map(rng: np.random.Generator, size: int, width: int) -> np.ndarray:
 
 def _view(rng: np.random.Generator, size: int, rotation: float) -> tuple[np.ndarray, np.ndarray]:
     """Return a rotation by `rotation` quarter turns in random planes (an odd dimension stays), and a direction."""
-    basis = np.linalg.qr(rng.normal(size=(size, size)))[0]
+    basis = _basis(rng, size)
     angle, turn = rotation * np.pi / 2, np.eye(size)
     cos, sin = np.cos(angle), np.sin(angle)
     for plane in range(0, size - 1, 2):

@@ -35,9 +35,7 @@ def is_integer(value: Any) -> bool:
 
 def as_sequence(value: Any) -> Sequence[Any] | np.ndarray | None:
     """Return a list, a tuple or an array with at least one axis as it is; None for anything else."""
-    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim):
-        return value
-    return None
+    return value if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim) else None
 
 
 def text(value: Any) -> str:
