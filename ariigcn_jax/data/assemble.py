@@ -43,7 +43,7 @@ def assemble(
     without: str = "",
     carved: bool = False,
 ) -> Corpus:
-    """Validate fields and make them a corpus; what they must hold is in `LAYOUT`.
+    """Validate fields as `LAYOUT` has them, and make them a corpus: dialogues in the order of their first rows.
 
     Args:
       archive: the fields; its notes grow, and float32 arrays of it may become the corpus's own.
@@ -61,9 +61,6 @@ def assemble(
       without: the dialogues that are left out, written as `split` is; "" for none.
       carved: whether the splits are those of training also where it is not `training`; else, where neither the file nor
         `split` names any, every dialogue is in the test split.
-
-    Returns:
-      The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
 
     Raises:
       UserError: the fields cannot be used; names the file, the field and what to do.

@@ -62,10 +62,7 @@ def load(
 
 
 def digest(corpus: Corpus) -> dict[str, str]:
-    """Return checksums of what training and evaluation look at; not of transcripts and names.
-
-    They are array of the corpus -> first 32 hexadecimal digits of its SHA-256; features count as float32.
-    """
+    """Return 32 hexadecimal digits of SHA-256 for each array that training and evaluation look at."""
     arrays: dict[str, tuple[Any, Any]] = {f"features of {m}": (x, np.float32) for m, x in corpus.features.items()}
     arrays |= {f"presence of {m}": (x, bool) for m, x in corpus.present.items()}
     columns = {"dialogue": np.int32, "speaker": np.int32, "label": np.int32, "split": "S5"}

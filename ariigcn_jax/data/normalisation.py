@@ -240,5 +240,4 @@ def _moments(features: np.ndarray, rows: np.ndarray, quantiles: np.ndarray | Non
 
     mean = sum(x.sum(axis=0) for x in chunks()) / len(rows)
     deviation = np.sqrt(sum(np.square(x - mean).sum(axis=0) for x in chunks()) / len(rows))
-    scale = np.where(deviation < FLOOR, 1.0, deviation)
-    return mean.astype(np.float32), scale.astype(np.float32)
+    return mean.astype(np.float32), np.where(deviation < FLOOR, 1.0, deviation).astype(np.float32)

@@ -40,10 +40,8 @@ def arrange(corpus: Corpus, data: Mapping[str, Any], members: int = 1, given: Co
     if data["cross_validation"]:
         kept = splits.cross_validated(kept, members)
         count = len(np.unique(kept.dialogue[kept.training]))
-        notes.append(
-            f"data.cross_validation: each of the {members} models leaves out another fold of the {count} dialogues "
-            "that are not for testing, and is validated on it"
-        )
+        what = f"another fold of the {count} dialogues that are not for testing, and is validated on it"
+        notes.append(f"data.cross_validation: each of the {members} models leaves out {what}")
     return dataclasses.replace(kept, notes=(*corpus.notes, *notes))
 
 
@@ -52,10 +50,9 @@ def _check_beginnings(corpus: Corpus, data: Mapping[str, Any], option: str, give
     notes = []
     for beginning in data[option]:
         if not isinstance(beginning, str) or not beginning:
-            raise UserError(
-                f"data.{option}={tuple(data[option])}: {beginning!r} is no beginning of a modality's name. Write "
-                f'--config.data.{option}="(\'{corpus.modalities[0]}\',)", or "()" for none.'
-            )
+            remedy = f'Write --config.data.{option}="(\'{corpus.modalities[0]}\',)", or "()" for none.'
+            problem = f"{beginning!r} is no beginning of a modality's name"
+            raise UserError(f"data.{option}={tuple(data[option])}: {problem}. {remedy}")
         if not any(m.startswith(beginning) for m in corpus.modalities):
             have = ", ".join(corpus.modalities)
             notes.append(f"data.{option} names {beginning!r}, but no modality begins so (there are {have})")
@@ -152,10 +149,7 @@ def _match_labels(corpus: Corpus, names: tuple[str, ...], relabel: str) -> tuple
 def _match_targets(
     corpus: Corpus, task: str, names: tuple[str, ...], label: np.ndarray
 ) -> tuple[Corpus, np.ndarray, list[str]]:
-    """Return the corpus with scores or labels in the model's order, its `label` [U], and notes.
-
-    A label of the model that the corpus does not know applies to no utterance.
-    """
+    """Return the corpus with the model's scores or labels (none where it does not know one), `label` [U], and notes."""
     kind, notes = targets.of(task), []
     several = kind is not None and kind.several
     target, known = np.zeros((len(corpus), len(names)), np.float32), corpus.label >= 0

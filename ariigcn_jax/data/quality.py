@@ -237,9 +237,8 @@ def _words(transcript: np.ndarray) -> list[str]:
 
 def _prints(corpus: Corpus, modality: Modality) -> list[bytes]:
     """Return a fingerprint of each utterance's features; b"" where they are missing."""
-    rows = (np.ascontiguousarray(row).tobytes() for row in corpus.features[modality])
-    pairs = zip(rows, corpus.present[modality], strict=True)
-    return [hashlib.blake2b(row, digest_size=12).digest() if here else b"" for row, here in pairs]
+    pairs = zip(corpus.features[modality], corpus.present[modality], strict=True)
+    return [hashlib.blake2b(x.tobytes(), digest_size=12).digest() if here else b"" for x, here in pairs]
 
 
 def _groups(values: Sequence[Any]) -> list[list[int]]:

@@ -75,11 +75,7 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
 
     Folds are dealt, one group of dialogues after the other, in the order of the SHA-256 of their first names (choice).
 
-    Args:
-      what: is held out.
-      dialogue: [U] int, index into `dialogue_ids`.
-      values: [U] str of the field `what.field`.
-      dialogue_ids: names of the dialogues.
+    Utterances have `values` [U] str of the field `what.field` and `dialogue` [U] int, index into `dialogue_ids`.
 
     Raises:
       UserError: nothing would be held out, or all.

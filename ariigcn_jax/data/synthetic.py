@@ -7,9 +7,8 @@ In latent space, modality i of M shows the classes c with c mod M = i mod min(M,
 all others near the origin (`shared`). The latent vector, with noise, goes through a random linear map and a warp into
 the modality's own space.
 
-How unlike the modalities are is known too. By default each has directions and a map of its own. With `common`, all are
-views of one latent space, which differ by what `rotation`, `shift` and `warp` say and by nothing else; the noise is
-each one's own.
+By default each modality has directions and a map of its own. With `common`, all are views of one latent space, which
+differ by `rotation`, `shift`, `warp` and the noise alone.
 """
 
 from __future__ import annotations

@@ -54,11 +54,7 @@ class Score:
         return scores[:, None], (field,)
 
     def parse(self, cells: Sequence[str], names: Sequence[str] | None = None) -> Named:
-        """Return a table's column of text as `read` wants it, and its names.
-
-        Args:
-          cells: of a table; empty ones have no label.
-          names: of the labels; None for those that occur.
+        """Return the cells of a table, text or empty for no label, as `read` wants them, and `names` or those found.
 
         Raises:
           UserError: a cell is not what is needed.
@@ -77,12 +73,9 @@ class Score:
         return targets[:, 0], ()
 
     def classes(self, targets: np.ndarray, trained: np.ndarray, names: Sequence[str]) -> Named:
-        """Return the class of each utterance [U] int and the names of the classes.
+        """Return the classes [U] int of targets [U, O] with O names, and names of the classes.
 
-        Args:
-          targets: [U, O].
-          trained: [U] bool, labelled utterances of the train split.
-          names: O names.
+        `trained` [U] bool are the labelled utterances of the train split.
         """
         return labels.levels(targets[:, 0]), labels.LEVELS
 
