@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ariigcn_jax.data import choose
+from ariigcn_jax.data import prepare
 from ariigcn_jax.objective import terms as objective
 from ariigcn_jax.runs import results, runner, tables
 from ariigcn_jax.runs import workdir as workdirs
@@ -66,7 +66,7 @@ def check(config: Any, corpus: Corpus, changed: Iterable[str]) -> None:
       UserError: see the message.
     """
     objective.check_overrides(config.losses.to_dict(), changed)
-    options.check(config, choose.modalities(corpus, tuple(config.data.only)).description)
+    options.check(config, prepare.modalities(corpus, tuple(config.data.only)).description)
 
 
 def folder_name(name: str) -> str:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 import ariigcn_jax
 from ariigcn_jax.analysis import calibration
-from ariigcn_jax.data import choose, prepare, targets
+from ariigcn_jax.data import prepare, targets
 from ariigcn_jax.nn import model
 from ariigcn_jax.objective import losses, metrics, tasks, terms
 from ariigcn_jax.training import seeds
@@ -203,7 +203,7 @@ def test_a_task_from_outside_is_read_trained_scored_and_answered(task, tmp_path,
     assert "utterances that are right" in (tmp_path / "run" / "results.md").read_text()
     network = ariigcn_jax.load(tmp_path / "run")
     corpus = session.load(config)
-    prediction = network(choose.dialogues(corpus, np.arange(len(corpus.dialogue_ids)) < 2))
+    prediction = network(prepare.dialogues(corpus, np.arange(len(corpus.dialogue_ids)) < 2))
     assert set(prediction.emotions) <= {"low", "high"}
     assert "probability that it is high" in predict.table(prediction)
     assert json.loads(predict.jsonl(prediction).splitlines()[0])["emotion"] in ("low", "high")

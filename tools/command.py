@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ariigcn_jax.data import choose, prepare
+from ariigcn_jax.data import prepare
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.runs import runner, workdir
 from ariigcn_jax.types import SPLITS, Corpus, Outputs, UserError
@@ -42,10 +42,10 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
             f"{model.path}: its corpus {corpus.name!r} has changed since it was trained on ({', '.join(differing)}). "
             "Put the original one in its place."
         )
-    chosen = choose.dialogues_in(corpus, wanted)
+    chosen = prepare.dialogues_in(corpus, wanted)
     if not chosen.any():
         raise UserError(f"{model.path}: its corpus {corpus.name!r} has no {split} split. Choose another --split.")
-    return choose.dialogues(corpus, chosen)
+    return prepare.dialogues(corpus, chosen)
 
 
 def splits_of(model: TrainedModel, split: str) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ def read(path: str, model: TrainedModel, splits: bool = False) -> Corpus:
 
     if not splits and Path(path).suffix in (".jsonl", ".ndjson") and _mentions(path, "features"):
         try:
-            return corpora.conversation.read_jsonl(path)
+            return corpora.conversations.read_jsonl(path)
         except UserError as error:  # it may have more fields, as training reads them
             if not _mentions(path, "dialogue_id"):  # in a table's rows, which are else a dialogue each
                 raise
@@ -153,19 +153,19 @@ def choose(corpus: Corpus, splits: Sequence[str], dialogues: Sequence[str] | Non
     Raises:
       UserError: nothing is left; says what there is.
     """
-    from ariigcn_jax.data import choose
+    from ariigcn_jax.data import prepare
 
     unknown = [d for d in dialogues or () if d not in corpus.dialogue_ids]
     if unknown:
         raise UserError(f"There is no dialogue {unknown[0]!r}; the first of them is {corpus.dialogue_ids[0]!r}.")
     named = np.array([not dialogues or name in dialogues for name in corpus.dialogue_ids])
-    chosen = named & choose.dialogues_in(corpus, splits) if splits else named
+    chosen = named & prepare.dialogues_in(corpus, splits) if splits else named
     if chosen.all():
         return corpus
     if not chosen.any():
         there = ", ".join(sorted(set(corpus.split.tolist())))
         raise UserError(f"No dialogue is left in the split {' or '.join(splits)!r}; the corpus has {there}.")
-    return choose.dialogues(corpus, chosen)
+    return prepare.dialogues(corpus, chosen)
 
 
 def jsonl(prediction: Prediction) -> str:

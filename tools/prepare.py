@@ -23,8 +23,7 @@ import numpy as np
 
 from ariigcn_jax import data
 from ariigcn_jax.data import quality, targets
-from ariigcn_jax.data.assemble import assemble
-from ariigcn_jax.data.assemble import targets as other_targets
+from ariigcn_jax.data.assemble import assemble, other_targets
 from ariigcn_jax.data.fields import Fields, is_named_like_a_modality
 from ariigcn_jax.data.readers import folder, layouts
 from ariigcn_jax.types import Corpus, UserError

@@ -1,11 +1,9 @@
 """Read or generate a Corpus, prepare it, and pack it into batches."""
 
-from ariigcn_jax.data import choose, identity, labels, normalisation, prepare, splits, synthetic
-from ariigcn_jax.data.find import load, locate
+from ariigcn_jax.data import labels, normalisation, prepare, splits, synthetic
+from ariigcn_jax.data.find import digest, load, locate
 from ariigcn_jax.data.normalisation import Normalisation
-from ariigcn_jax.data.readers import conversations as conversation
-from ariigcn_jax.data.readers import folder as columnar
-from ariigcn_jax.data.readers import layouts, npz
+from ariigcn_jax.data.readers import conversations, layouts
 from ariigcn_jax.data.readers.conversations import from_utterances
 from ariigcn_jax.data.splits import carve
 from ariigcn_jax.data.synthetic import generate
@@ -13,18 +11,15 @@ from ariigcn_jax.data.synthetic import generate
 __all__ = [
     "Normalisation",
     "carve",
-    "choose",
-    "columnar",
-    "conversation",
+    "conversations",
+    "digest",
     "from_utterances",
     "generate",
-    "identity",
     "labels",
     "layouts",
     "load",
     "locate",
     "normalisation",
-    "npz",
     "prepare",
     "splits",
     "synthetic",

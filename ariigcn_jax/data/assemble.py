@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ariigcn_jax.data import choose, splits
-from ariigcn_jax.data import labels as classes
-from ariigcn_jax.data import modalities as modality_fields
-from ariigcn_jax.data import targets as truths
-from ariigcn_jax.data.fields import SCORES, Fields, count, is_named_like_a_modality, kind, listed
+from ariigcn_jax.data import labels, prepare, splits, targets
+from ariigcn_jax.data.fields import SCORES, Fields, count, features_of, is_named_like_a_modality, listed, modalities_of
 from ariigcn_jax.data.values import short
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
 
 _SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, and is said
+class _Order(NamedTuple):
+    """Say which rows of the file are the utterances of which dialogue."""
+
+    rows: np.ndarray  # [U] int, of the file, in the corpus's order: dialogues gathered and sorted by turn
+    dialogue: np.ndarray  # [U] int32, index into `names`
+    start: np.ndarray  # [dialogues] int, the first utterance of each
+    names: tuple[str, ...]  # of the dialogues
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, with a note
 def assemble(
     archive: Fields,
     *,
@@ -36,7 +43,7 @@ def assemble(
     without: str = "",
     carved: bool = False,
 ) -> Corpus:
-    """Validate fields and make them a corpus; what they must hold is in `LAYOUT`.
+    """Validate fields as `LAYOUT` has them, and make them a corpus: dialogues in the order of their first rows.
 
     Args:
       archive: the fields; its notes grow, and float32 arrays of it may become the corpus's own.
@@ -45,18 +52,15 @@ def assemble(
       label: the field of the labels; their names come from the field `<label>_names`.
       valid_fraction: share of the train dialogues, in [0, 1), that becomes validation where the file names none.
       test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
-      training: whether the corpus is to be trained on; else labels may be absent.
+      training: whether the corpus is to be trained on; else labels and splits may be absent.
       task: what the labels are, a key of `targets.TARGETS`.
-      ratings: fields of annotators' ratings to learn beside the label, [U] or [U, k] numbers, or one field whose name
-        joins theirs by underscores; what the file lacks is noted and left out. They are used in training alone.
+      ratings: fields of annotators' ratings to learn beside the label in training, [U] or [U, k] numbers, or one field
+        whose name joins theirs by underscores; what the file lacks is noted and left out.
       relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
       split: what is the test split, as in the docstring of `splits`; "" for what the file says.
       without: the dialogues that are left out, written as `split` is; "" for none.
       carved: whether the splits are those of training also where it is not `training`; else, where neither the file nor
         `split` names any, every dialogue is in the test split.
-
-    Returns:
-      The corpus, features as in the file (not standardised). Dialogues come in the order of their first rows.
 
     Raises:
       UserError: the fields cannot be used; names the file, the field and what to do.
@@ -65,58 +69,56 @@ def assemble(
     for part, fraction in fractions.items():
         if not 0 <= fraction < 1:
             raise UserError(f"{part}_fraction={fraction}: a share of the dialogues is at least 0 and less than 1.")
-    chosen = modality_fields.choose(archive, modalities, label, ratings)
-    order, dialogue, dialogue_ids = _order(archive)
-    labels, label_names, targets = _truth(archive, label, order, task, relabel, training)
-    speaker, speaker_names = _speakers(archive, order, dialogue)
-    where = archive, order, dialogue, dialogue_ids
-    kept = _kept(*where, without)
-    given = _chosen_splits(*where, kept, split) if split else _given_splits(*where)
+    chosen = modalities_of(archive, modalities, label, ratings)
+    order = _order(archive)
+    classes, label_names, target = _truth(archive, label, order.rows, task, relabel, training)
+    speaker, speaker_names = _speakers(archive, order)
+    kept = _kept(archive, order, without)
+    given = _chosen_splits(archive, order, kept, split) if split else _given_splits(archive, order)
     if training or split or carved:
-        given = _carve(archive, given, split, without, dialogue, dialogue_ids, kept, labels != UNLABELED, fractions)
+        source = f"data.split={split}" if split else "the file" + (without and f" without {without}")
+        given = _carve(archive, order, given, source, () if split else archive.train_order, kept, classes, fractions)
     elif given is None:
-        given = np.full(len(dialogue_ids), "test")
-    features, present = modality_fields.features(archive, chosen, order, training)
+        given = np.full(len(order.names), "test")
+    features, present = features_of(archive, chosen, order.rows, training)
     corpus = Corpus(
         name=name or archive.name or (archive.path.name if archive.path.is_dir() else archive.path.stem),
         features=features,
         present=present,
-        dialogue=dialogue,
+        dialogue=order.dialogue,
         speaker=speaker,
-        label=labels,
-        split=given[dialogue],
+        label=classes,
+        split=given[order.dialogue],
         label_names=label_names,
-        dialogue_ids=dialogue_ids,
-        utterance_ids=_utterance_ids(archive, order, dialogue, dialogue_ids),
+        dialogue_ids=order.names,
+        utterance_ids=_utterance_ids(archive, order),
         speaker_names=speaker_names,
-        transcript=archive.names("transcript", order),
+        transcript=archive.names("transcript", order.rows),
     )
-    if targets is not None:
-        corpus = truths.attach(corpus, task, *targets)
+    if target is not None:
+        corpus = targets.attach(corpus, task, *target)
     if training:
-        corpus = dataclasses.replace(corpus, ratings=_ratings(archive, ratings, order, corpus.split == "train"))
+        known = _ratings(archive, ratings, order.rows, corpus.split == "train")
+        corpus = dataclasses.replace(corpus, ratings=known)
     if without:
-        corpus = choose.dialogues(corpus, kept)
-    if not training:
-        return dataclasses.replace(corpus, notes=tuple(archive.notes))
-    _check_training(archive, label, without, corpus)
-    return dataclasses.replace(corpus, notes=(*archive.notes, *_training_notes(corpus)))
+        corpus = prepare.dialogues(corpus, kept)
+    notes = _check_training(archive, label, without, corpus) if training else []
+    return dataclasses.replace(corpus, notes=(*archive.notes, *notes))
 
 
 def _truth(
-    archive: Fields, label: str, order: np.ndarray, task: str, relabel: str, training: bool
-) -> tuple[np.ndarray, tuple[str, ...], tuple[np.ndarray, tuple[str, ...]] | None]:
+    archive: Fields, label: str, rows: np.ndarray, task: str, relabel: str, training: bool
+) -> tuple[np.ndarray, tuple[str, ...], targets.Named | None]:
     """Return [U] int32 labels (of other tasks 0 where there is a truth), class names, and targets with their names."""
-    target = truths.of(task)
+    target = targets.of(task)
     if relabel and target is not None:
         raise UserError(f"data.relabel={relabel} renames classes, and data.task={task} has none. Leave it out.")
     if not training and label not in archive.arrays:
-        return np.full(len(order), UNLABELED, np.int32), (), None
+        return np.full(len(rows), UNLABELED, np.int32), (), None
     if target is not None:
-        targets = target.read(archive, label, order)
-        return np.where(np.isfinite(targets[0]).all(axis=1), 0, UNLABELED).astype(np.int32), (), targets
-    labels, names = _labels(archive, label, order)
-    return *classes.relabel(labels, names, relabel, partly=not training), None
+        found = target.read(archive, label, rows)
+        return np.where(np.isfinite(found[0]).all(axis=1), 0, UNLABELED).astype(np.int32), (), found
+    return *labels.relabel(*_classes(archive, label, rows), relabel, partly=not training), None
 
 
 def _ratings(archive: Fields, names: Sequence[str], order: np.ndarray, train: np.ndarray) -> np.ndarray | None:
@@ -131,22 +133,23 @@ def _ratings(archive: Fields, names: Sequence[str], order: np.ndarray, train: np
             continue
         if values.dtype.kind not in "biuf" or values.ndim not in (1, 2) or len(values) != len(order) or not values.size:
             remedy = f"data.ratings needs numbers, [{len(order)}] or [{len(order)}, k], NaN where there is no rating"
-            raise archive.refusal(field, f"is {kind(values)}", remedy)
+            raise archive.refusal(field, f"is {values.dtype} {list(values.shape)}", remedy)
         columns.append(np.asarray(values[order], np.float64).reshape(len(order), -1))
     if not columns:
         return None
     rows = np.concatenate(columns, axis=1)
     known = np.isfinite(rows.sum(axis=1))
-    if not (known & train).any():
+    trained = rows[known & train]
+    if not len(trained):
         archive.note(f"{listed(names)}: no utterance of the train split has all of these ratings: trained without them")
         return None
-    mean, scale = rows[known & train].mean(axis=0), rows[known & train].std(axis=0)
-    standard = (rows - mean) / np.where(scale > 0, scale, 1.0)
+    scale = trained.std(axis=0)
+    standard = (rows - trained.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
     return np.where(known[:, None], standard, np.nan).astype(np.float32)
 
 
-def _order(archive: Fields) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return the order of rows that gathers dialogues and sorts them by turn, the sorted `dialogue`, and the names."""
+def _order(archive: Fields) -> _Order:
+    """Gather dialogues and sort their utterances by turn; equal turns stay as they are in the file."""
     ids = archive.names("dialogue_id")
     if ids is None:
         raise archive.absent("dialogue_id", "Add it: [U] text or integers, the dialogue of each utterance")
@@ -156,190 +159,144 @@ def _order(archive: Fields) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     runs = dialogue[np.flatnonzero(np.diff(dialogue, prepend=-1))]
     if scattered := int((np.bincount(runs) > 1).sum()):
         archive.note(f"the rows of {count(scattered, 'dialogue')} were not contiguous and were gathered")
-    order = np.argsort(dialogue, kind="stable")
-    turn = archive.column("turn", order)
+    rows = np.argsort(dialogue, kind="stable")
+    dialogue = dialogue[rows]
+    turn = archive.column("turn", rows)
     if turn is not None:
-        order = order[_by_turn(archive, dialogue[order], turn)]
-    return order, dialogue[order].astype(np.int32), tuple(names.tolist())
-
-
-def _by_turn(archive: Fields, dialogue: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Return the order that sorts each dialogue by turn; equal turns stay as they are in the file."""
-    if turn.dtype.kind not in "iuf" or not np.isfinite(turn).all():
-        raise archive.refusal("turn", f"is {turn.dtype} or not finite", "It must hold numbers, or leave the field out")
-    inside = dialogue[1:] == dialogue[:-1]
-    if unsorted := len(np.unique(dialogue[1:][inside & (turn[1:] < turn[:-1])])):
-        archive.note(f"the rows of {count(unsorted, 'dialogue')} were not in the order of `turn` and were sorted")
-    order = np.lexsort((turn, dialogue))
-    if ties := int((inside & (np.diff(turn[order]) == 0)).sum()):
-        archive.note(f"{count(ties, 'utterance')} with the `turn` of another one stayed in the order of the file")
-    return order
+        if turn.dtype.kind not in "iuf" or not np.isfinite(turn).all():
+            remedy = "It must hold numbers, or leave the field out"
+            raise archive.refusal("turn", f"is {turn.dtype} or not finite", remedy)
+        inside = dialogue[1:] == dialogue[:-1]
+        if unsorted := len(np.unique(dialogue[1:][inside & (turn[1:] < turn[:-1])])):
+            archive.note(f"the rows of {count(unsorted, 'dialogue')} were not in the order of `turn` and were sorted")
+        by_turn = np.lexsort((turn, dialogue))
+        if ties := int((inside & (np.diff(turn[by_turn]) == 0)).sum()):
+            archive.note(f"{count(ties, 'utterance')} with the `turn` of another one stayed in the order of the file")
+        rows = rows[by_turn]
+    start = np.unique(dialogue, return_index=True)[1]
+    return _Order(rows, dialogue.astype(np.int32), start, tuple(names.tolist()))
 
 
 def _by_appearance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number values by their first appearance: [U] int, and the values by number."""
     unique, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
-    number = np.empty(len(order), np.int64)
-    number[order] = np.arange(len(order))
-    return number[inverse], unique[order]
+    return np.argsort(order)[inverse], unique[order]
 
 
-def _labels(archive: Fields, field: str, order: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def _classes(archive: Fields, field: str, order: np.ndarray) -> targets.Named:
+    """Return [U] int32 labels, UNLABELED for none, and the names of the classes."""
     values = archive.column(field, order)
     if values is None:
-        raise archive.absent(
-            field, "Add it, or choose another: --config.data.label in training, --label of tools.prepare"
-        )
+        raise archive.absent(field, targets.MISSING)
     if values.dtype.kind not in "iufb":
         remedy = "It must hold integers: number text by numpy.unique(label, return_inverse=True)"
         raise archive.refusal(field, f"is {values.dtype}", remedy)
-    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.round(values))).all():
-        wrong = values[~(np.isfinite(values) & (values == np.round(values)))][0]
-        raise archive.refusal(
-            field,
-            f"has the value {wrong}",
-            "It must hold integers, negative where there is no label; scores are learnt with data.task=regression",
-        )
-    names = _label_names(archive, field, values)
+    if values.dtype.kind == "f" and (wrong := ~np.isfinite(values) | (values != np.round(values))).any():
+        remedy = "It must hold integers, negative where there is no label; scores are learnt with data.task=regression"
+        raise archive.refusal(field, f"has the value {values[wrong][0]}", remedy)
+    names = archive.names(f"{field}_names")
+    if names is None:
+        if values.max() >= len(values):
+            problem = f"has the value {values.max():.0f}, more than there are utterances"
+            raise archive.refusal(field, problem, f"Count labels from 0, or name all classes in `{field}_names`")
+        names = np.arange(int(values.max()) + 1).astype(str)
+    if len(set(names.tolist())) < len(names):
+        raise archive.refusal(f"{field}_names", f"has a name twice: {listed(names)}", "Give each class its own name")
     if values.max() >= len(names):
         problem = f"has the value {values.max():.0f}, but `{field}_names` has only {count(len(names), 'name')}"
         raise archive.refusal(field, problem, "Labels count from 0; add the missing names")
-    return np.where(values < 0, UNLABELED, values).astype(np.int32), names
+    return np.where(values < 0, UNLABELED, values).astype(np.int32), tuple(names.tolist())
 
 
-def _label_names(archive: Fields, field: str, labels: np.ndarray) -> tuple[str, ...]:
-    names = archive.names(f"{field}_names")
-    if names is None:
-        if labels.max() >= len(labels):
-            problem = f"has the value {labels.max():.0f}, more than there are utterances"
-            raise archive.refusal(field, problem, f"Count labels from 0, or name all classes in `{field}_names`")
-        return tuple(str(c) for c in range(int(labels.max()) + 1))
-    if len(set(names.tolist())) < len(names):
-        raise archive.refusal(f"{field}_names", f"has a name twice: {listed(names)}", "Give each class its own name")
-    return tuple(names.tolist())
-
-
-def _speakers(archive: Fields, order: np.ndarray, dialogue: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def _speakers(archive: Fields, order: _Order) -> tuple[np.ndarray, np.ndarray | None]:
     """Return [U] int32, numbered inside each dialogue, and [U] names."""
-    names = archive.names("speaker", order)
+    names = archive.names("speaker", order.rows)
     if names is None:
         archive.note("there is no field `speaker`: every dialogue counts as the monologue of speaker 0")
-        return np.zeros(len(order), np.int32), None
+        return np.zeros(len(order.rows), np.int32), None
     _, person = np.unique(names, return_inverse=True)
-    number, _ = _by_appearance(dialogue.astype(np.int64) * len(names) + person)
+    number, _ = _by_appearance(order.dialogue.astype(np.int64) * len(names) + person)
     # Numbers run on from dialogue to dialogue, and a dialogue's first row has its lowest.
-    _, start = np.unique(dialogue, return_index=True)
-    return (number - number[start][dialogue]).astype(np.int32), names
+    return (number - number[order.start][order.dialogue]).astype(np.int32), names
 
 
 def _carve(
     archive: Fields,
+    order: _Order,
     given: np.ndarray | None,
-    chosen: str,
-    without: str,
-    dialogue: np.ndarray,
-    dialogue_ids: Sequence[str],
+    source: str,
+    customary: Sequence[str],
     kept: np.ndarray,
-    labelled: np.ndarray,
+    label: np.ndarray,
     fractions: dict[str, float],
 ) -> np.ndarray:
     """Return [dialogues] str, "" for those that are not `kept`.
 
-    What `given`, the splits of the file or of `chosen`, does not name is carved out of the train dialogues.
+    What `given`, the splits of `source`, does not name is carved out of the train dialogues: validation from the first
+    `customary` ones where there are any, else by a hash of their names.
     """
     split = np.where(kept, "train" if given is None else given, "")
-    source = f"data.split={chosen}" if chosen else "the file" + (without and f" without {without}")
     # A dialogue without a label would be no validation at all.
-    usable = np.isin(np.arange(len(dialogue_ids)), dialogue[labelled])
-    lacks = (["test"] if given is None else []) + ([] if "valid" in split else ["valid"])
-    for name, fraction in ((name, fractions[name]) for name in lacks):
-        candidates = np.flatnonzero((split == "train") & usable).tolist()
-        customary = archive.train_order if name == "valid" and not chosen else ()
-        picked, how = _pick(customary, [dialogue_ids[d] for d in candidates], fraction, name)
-        split[[d for d in candidates if dialogue_ids[d] in picked]] = name
-        lacking = f"{source} names no {'splits' if given is None else f'{name} split'}"
-        archive.note(_carved(name, len(picked), len(candidates), lacking, how))
+    usable = np.isin(np.arange(len(split)), order.dialogue[label != UNLABELED])
+    for name in (["test"] if given is None else []) + ([] if "valid" in split else ["valid"]):
+        candidates = [order.names[d] for d in np.flatnonzero((split == "train") & usable)]
+        picked, how = splits.carve(candidates, fractions[name], name), "chosen by a hash of their names"
+        if customary and name == "valid":
+            known = set(candidates)
+            ordered = [d for d in customary if d in known]
+            # Published codes round down: int(0.1 * 120) of IEMOCAP's dialogues.
+            number = min(max(int(fractions[name] * len(ordered)), 1), len(picked) and len(ordered) - 1)
+            picked, how = frozenset(ordered[:number]), "the first ones of the file's train list, as published codes do"
+        split[(split == "train") & usable & [d in picked for d in order.names]] = name
+        counts = f"{len(picked)} of {count(len(candidates), 'labelled train dialogue')}"
+        outcome = f"{counts} became the {name} split, {how}" if picked else f"the {name} split stays empty"
+        archive.note(f"{source} names no {'splits' if given is None else f'{name} split'}: {outcome}")
     if "test" not in split and given is not None:
         archive.note(f"{source} names no test split")
     return split
 
 
-def _pick(customary: Sequence[str], candidates: list[str], fraction: float, name: str) -> tuple[frozenset[str], str]:
-    """Return the dialogues that are held out, and how they were chosen."""
-    hashed = splits.carve(candidates, fraction, name)
-    if not customary:
-        return hashed, "chosen by a hash of their names"
-    known = set(candidates)
-    ordered = [d for d in customary if d in known]
-    # Published codes round down: int(0.1 * 120) of IEMOCAP's dialogues.
-    number = min(max(int(fraction * len(ordered)), 1), len(hashed) and len(ordered) - 1)
-    return frozenset(ordered[:number]), "the first ones of the file's train list, as published codes do"
-
-
-def _carved(name: str, picked: int, candidates: int, lacking: str, how: str) -> str:
-    if not picked:
-        return f"{lacking}: the {name} split stays empty"
-    counts = f"{picked} of {count(candidates, 'labelled train dialogue')}"
-    return f"{lacking}: {counts} became the {name} split, {how}"
-
-
-def _kept(
-    archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str], without: str
-) -> np.ndarray:
+def _kept(archive: Fields, order: _Order, without: str) -> np.ndarray:
     """Return [dialogues] bool, those that are not left out."""
-    everything = np.ones(len(dialogue_ids), bool)
-    if not without:
-        return everything
-    what = splits.parse(without, "data.without")
-    kept = ~_held_out(archive, order, dialogue, dialogue_ids, everything, what)
-    archive.note(f"data.without={without}: {(~kept).sum()} of {count(len(kept), 'dialogue')} are left out")
+    kept = np.ones(len(order.names), bool)
+    if without:
+        kept = ~_held_out(archive, order, kept, splits.parse(without, "data.without"))
+        archive.note(f"data.without={without}: {(~kept).sum()} of {count(len(kept), 'dialogue')} are left out")
     return kept
 
 
-def _held_out(
-    archive: Fields,
-    order: np.ndarray,
-    dialogue: np.ndarray,
-    dialogue_ids: Sequence[str],
-    among: np.ndarray,
-    what: splits.HeldOut,
-) -> np.ndarray:
+def _held_out(archive: Fields, order: _Order, among: np.ndarray, what: splits.HeldOut) -> np.ndarray:
     """Return [dialogues] bool, of those `among` which are chosen."""
-    values = archive.names(what.field, order)
+    values = archive.names(what.field, order.rows)
     if values is None:
-        raise archive.absent(what.field, f"{what.option}={what.text} needs it; it may name another field")
-    rows, number = among[dialogue], np.cumsum(among) - 1
-    names = [dialogue_ids[d] for d in np.flatnonzero(among).tolist()]
+        raise archive.absent(what.field, f"{what.written} needs it; it may name another field")
+    rows, number = among[order.dialogue], np.cumsum(among) - 1
+    names = [order.names[d] for d in np.flatnonzero(among)]
     held = np.zeros(len(among), bool)
-    held[among] = splits.hold_out(what, number[dialogue[rows]], values[rows], names)
+    held[among] = splits.hold_out(what, number[order.dialogue[rows]], values[rows], names)
     return held
 
 
-def _chosen_splits(
-    archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str], kept: np.ndarray, text: str
-) -> np.ndarray:
+def _chosen_splits(archive: Fields, order: _Order, kept: np.ndarray, text: str) -> np.ndarray:
     """Return [dialogues] str, "test" for what the user holds out, else "train"; note people who are in both."""
-    held = _held_out(archive, order, dialogue, dialogue_ids, kept, splits.parse(text))
+    held = _held_out(archive, order, kept, splits.parse(text))
     archive.note(f"data.split={text}: {held.sum()} of {count(kept.sum(), 'dialogue')} became the test split")
     for field in splits.PEOPLE:
-        people = archive.names(field, order)
+        people = archive.names(field, order.rows)
         if people is not None:
-            tested, others = (set(people[chosen[dialogue]].tolist()) for chosen in (held, kept & ~held))
+            tested, others = (set(people[chosen[order.dialogue]].tolist()) for chosen in (held, kept & ~held))
             if both := sorted(tested & others):
-                archive.note(
-                    f"data.split={text}: {len(both)} of {count(len(tested), 'name')} in the `{field}` of the test "
-                    f"split are in the other dialogues too ({listed(both[:3])}{' …' if len(both) > 3 else ''})"
-                )
+                few = f"{listed(both[:3])}{' …' if len(both) > 3 else ''}"
+                tell = f"{len(both)} of {count(len(tested), 'name')} in the `{field}` of the test split are in the"
+                archive.note(f"data.split={text}: {tell} other dialogues too ({few})")
             break
     return np.where(held, "test", "train").astype("<U5")
 
 
-def _given_splits(
-    archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str]
-) -> np.ndarray | None:
+def _given_splits(archive: Fields, order: _Order) -> np.ndarray | None:
     """Return [dialogues] str, or None where the file has no splits."""
-    values = archive.names("split", order)
+    values = archive.names("split", order.rows)
     if values is None:
         return None
     written, index = np.unique(values, return_inverse=True)
@@ -348,56 +305,46 @@ def _given_splits(
         wrong = str(written[known.index(None)])
         raise archive.refusal("split", f"has the value {wrong[:80]!r}", f"It must be one of {', '.join(_SPLIT_NAMES)}")
     split = np.array(known)[index]
-    _, start = np.unique(dialogue, return_index=True)
-    if (mixed := np.flatnonzero(split != split[start][dialogue])).size:
-        row = int(mixed[0])
-        both = " and ".join(sorted({str(split[row]), str(split[start][dialogue[row]])}))
-        problem = f"the dialogue {short(dialogue_ids[int(dialogue[row])])!r} is in both {both}"
+    first = split[order.start]
+    if (mixed := np.flatnonzero(split != first[order.dialogue])).size:
+        dialogue = int(order.dialogue[mixed[0]])
+        both = " and ".join(sorted({str(split[mixed[0]]), str(first[dialogue])}))
+        problem = f"the dialogue {short(order.names[dialogue])!r} is in both {both}"
         raise archive.refusal("split", problem, "Context would leak: give all rows of a dialogue the same split")
-    return split[start]
+    return first
 
 
-def _utterance_ids(
-    archive: Fields, order: np.ndarray, dialogue: np.ndarray, dialogue_ids: Sequence[str]
-) -> tuple[str, ...]:
-    names = archive.names("utterance_id", order)
+def _utterance_ids(archive: Fields, order: _Order) -> tuple[str, ...]:
+    names = archive.names("utterance_id", order.rows)
     if names is None:
-        _, start = np.unique(dialogue, return_index=True)
-        turn = np.arange(len(dialogue)) - start[dialogue]
-        return tuple(f"{dialogue_ids[d]}_{t}" for d, t in zip(dialogue.tolist(), turn.tolist(), strict=True))
+        turn = np.arange(len(order.rows)) - order.start[order.dialogue]
+        return tuple(f"{order.names[d]}_{t}" for d, t in zip(order.dialogue.tolist(), turn.tolist(), strict=True))
     if twice := len(names) - len(np.unique(names)):
         archive.note(f"{count(twice, 'utterance has', 'utterances have')} the `utterance_id` of another one")
     return tuple(names.tolist())
 
 
-def _check_training(archive: Fields, label: str, without: str, corpus: Corpus) -> None:
-    if "train" not in corpus.split and without:
-        raise UserError(f"data.without={without}: no dialogue is left in the train split. Leave out fewer.")
-    if "train" not in corpus.split:
-        raise archive.refusal("split", "no dialogue is in the train split", "Put some there, or leave the field out")
-    if not ((corpus.split == "train") & (corpus.label != UNLABELED)).any():
-        problem = "no utterance of the train split has a label"
-        raise archive.refusal(label, problem, "Labels count from 0, and negative means that there is none")
-
-
-def _training_notes(corpus: Corpus) -> list[str]:
-    """Return notes on what this corpus cannot teach, and what cannot be measured on it."""
+def _check_training(archive: Fields, label: str, without: str, corpus: Corpus) -> list[str]:
+    """Raise where a corpus cannot be trained on; return notes on what it cannot teach or measure."""
     train, labelled = corpus.split == "train", corpus.label != UNLABELED
-    of_none = {truths.NONE} if corpus.target is not None else set()  # that labels always apply is no fault
-    counts = zip(corpus.label_names, truths.occurrences(corpus, train), strict=True)
-    unseen = [name for name, count in counts if not count and name not in of_none]
+    if not train.any() and without:
+        raise UserError(f"data.without={without}: no dialogue is left in the train split. Leave out fewer.")
+    if not train.any():
+        raise archive.refusal("split", "no dialogue is in the train split", "Put some there, or leave the field out")
+    if not (train & labelled).any():
+        remedy = "Labels count from 0, and negative means that there is none"
+        raise archive.refusal(label, "no utterance of the train split has a label", remedy)
+    of_none = {targets.NONE} if corpus.target is not None else set()  # that labels always apply is no fault
+    counts = zip(corpus.label_names, targets.occurrences(corpus, train), strict=True)
+    unseen = [name for name, number in counts if not number and name not in of_none]
     notes = [f"no train utterance is labelled {', '.join(unseen)}"] if unseen else []
     notes += [f"no train utterance has `{m}`" for m, here in corpus.present.items() if not here[train].any()]
     blind = [s for s in ("valid", "test") if s in corpus.split and not labelled[corpus.split == s].any()]
     return notes + [f"no utterance of the {split} split has a label" for split in blind]
 
 
-def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+def other_targets(archive: Fields, label: str) -> dict[str, targets.Named]:
     """Return the labels other than `label` that have names, and sentiment scores, in the corpus's order.
-
-    Args:
-      archive: the fields, as they were assembled.
-      label: the field that was.
 
     Returns:
       Field -> ([U] int32 with UNLABELED for none, names of the classes), or ([U] float64 with NaN for none, ()), or of
@@ -407,23 +354,18 @@ def targets(archive: Fields, label: str) -> dict[str, tuple[np.ndarray, tuple[st
       UserError: one of them is no labels.
     """
     quiet = dataclasses.replace(archive, notes=[])
-    order, _, _ = _order(quiet)
-    others = [
-        field
-        for field, array in archive.arrays.items()
-        if f"{field}_names" in archive.arrays
-        and field != label
-        and not (array.ndim >= 2 and is_named_like_a_modality(field))  # those name its features
-    ]
-    found: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
-        f: _labels(quiet, f, order) if archive.arrays[f].ndim < 2 else truths.LABELS.read(quiet, f, order)
-        for f in others
-    }
+    rows = _order(quiet).rows
+    found: dict[str, targets.Named] = {}
+    for field, array in archive.arrays.items():
+        if f"{field}_names" not in archive.arrays or field == label:
+            continue
+        if array.ndim < 2:
+            found[field] = _classes(quiet, field, rows)
+        elif not is_named_like_a_modality(field):  # those name its features
+            found[field] = targets.LABELS.read(quiet, field, rows)
     for field in SCORES:
         values = archive.arrays.get(field)
-        if values is not None and values.dtype.kind == "f" and field not in (*others, label):
-            with contextlib.suppress(
-                UserError
-            ):  # scores of another range are no target, and no reason to convert nothing
-                found[field] = truths.SCORE.read(quiet, field, order)[0][:, 0].astype(np.float64), ()
+        if values is not None and values.dtype.kind == "f" and field not in (*found, label):
+            with contextlib.suppress(UserError):  # scores of another range are left out
+                found[field] = targets.SCORE.read(quiet, field, rows)[0][:, 0].astype(np.float64), ()
     return found

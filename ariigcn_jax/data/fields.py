@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ariigcn_jax.data.values import short
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import Modality, UserError
 
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
 LAYOUT = f"""\
@@ -31,6 +32,7 @@ LAYOUT = f"""\
 
 SCORES = ("sentiment_score", "sentiment")  # what readers and tools.features call the score of a sentiment
 _FIXED_WIDTH_BYTES = 64 * 2**20
+_BLOCK_ROWS = 2048  # that are looked at together, so that a memory-mapped modality stays on disk
 _NAMED_LIKE_A_MODALITY = re.compile(rf"({'|'.join(PREFIXES)})(_.*)?(?<!_present)")
 
 
@@ -38,24 +40,17 @@ _NAMED_LIKE_A_MODALITY = re.compile(rf"({'|'.join(PREFIXES)})(_.*)?(?<!_present)
 class Fields:
     """Hold the fields of a file.
 
-    Attributes:
-      path: the file.
-      arrays: field -> array.
-      opaque: fields that hold something other than a plain array, which only pickle could read.
-      notes: what was found so far; grows while reading.
-      train_order: names of the train dialogues in the order whose first ones published codes take as validation; ()
-        where there is no such custom, and a hash of the names decides.
-      name: what the file calls the corpus; "" where it does not.
-      others: columns that became no field, for the message where a field is not there.
+    `train_order` are the train dialogues in an order whose first ones published codes take as validation; where it is
+    (), a hash of the names decides.
     """
 
     path: Path
     arrays: dict[str, np.ndarray]
-    opaque: tuple[str, ...] = ()
-    notes: list[str] = dataclasses.field(default_factory=list)
+    opaque: tuple[str, ...] = ()  # fields that hold something other than a plain array, which only pickle could read
+    notes: list[str] = dataclasses.field(default_factory=list)  # what was found so far; grows while reading
     train_order: tuple[str, ...] = ()
-    name: str = ""
-    others: list[str] = dataclasses.field(default_factory=list)
+    name: str = ""  # what the file calls the corpus
+    others: list[str] = dataclasses.field(default_factory=list)  # columns that became no field, for messages
 
     def refusal(self, field: str, problem: str, remedy: str) -> UserError:
         return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")
@@ -72,11 +67,9 @@ class Fields:
     def get(self, field: str) -> np.ndarray | None:
         """Return the field's array; None where it is absent."""
         if field in self.opaque:
-            raise self.refusal(
-                field,
-                "is an object array, which only pickle can read, and pickle can run code",
-                "Write it as a plain array: numbers with a dtype, or text by numpy.array(values, dtype=str)",
-            )
+            problem = "is an object array, which only pickle can read, and pickle can run code"
+            remedy = "Write it as a plain array: numbers with a dtype, or text by numpy.array(values, dtype=str)"
+            raise self.refusal(field, problem, remedy)
         return self.arrays.get(field)
 
     def column(self, field: str, order: np.ndarray | None = None) -> np.ndarray | None:
@@ -107,12 +100,8 @@ class Fields:
 
 def text_array(values: Sequence[str]) -> np.ndarray:
     """Return [U] str; long texts become objects, as fixed width takes 4 bytes a character of the longest."""
-    longest = max((len(v) for v in values), default=0)
-    if 4 * longest * len(values) <= _FIXED_WIDTH_BYTES:
-        return np.array(values, dtype=str)
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
+    longest = max(map(len, values), default=0)
+    return np.array(values, dtype=str if 4 * longest * len(values) <= _FIXED_WIDTH_BYTES else object)
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
@@ -135,8 +124,123 @@ def kind(array: np.ndarray) -> str:
     return f"{array.dtype} {list(array.shape)}"
 
 
-def shapes(archive: Fields) -> str:
+def modalities_of(
+    archive: Fields, modalities: Sequence[Modality], label: str, ratings: Sequence[str]
+) -> tuple[Modality, ...]:
+    """Return the fields that are modalities; a field of several labels is none, nor are ratings."""
+    if modalities:
+        return _named(archive, (modalities,) if isinstance(modalities, str) else tuple(modalities))
+    for field in filter(is_named_like_a_modality, archive.opaque):
+        archive.get(field)
+    chosen: list[Modality] = []
+    others: list[str] = []
+    unfit = ""
+    for field, array in archive.arrays.items():
+        if array.ndim == 2 and array.dtype.kind == "f" and field not in (label, *ratings, "_".join(ratings)):
+            (chosen if is_named_like_a_modality(field) else others).append(field)
+        elif (array.ndim >= 2 or array.dtype.kind in "iufb") and field != label and is_named_like_a_modality(field):
+            remedies = {1: "one number an utterance is [U, 1], by .reshape(-1, 1)", 2: "convert by .astype('float32')"}
+            remedy = remedies.get(array.ndim, "average over the frames")
+            note = f"`{field}` is not taken as a modality: it is {kind(array)}, not 2-D floats; {remedy}"
+            archive.note(note)
+            unfit = unfit or f" {note}."
+    if others:
+        archive.note(
+            f"{listed(others)}: not taken as a modality, going by the name; ask for it by data.modalities if it is "
+            "an input and not an annotation"
+        )
+    if chosen:
+        return tuple(chosen)
     shown = [f"`{short(field, 40)}` {kind(array)}" for field, array in list(archive.arrays.items())[:40]]
-    return (
-        ", ".join(shown) + (f" and {len(archive.arrays) - 40} more" if len(archive.arrays) > 40 else "") or "the fields"
-    )
+    shapes = ", ".join(shown) + (f" and {len(archive.arrays) - 40} more" if len(archive.arrays) > 40 else "")
+    remedy = f"Name a field with 2-D floats {', '.join(PREFIXES)}"
+    if others:
+        asked = [short(name, 40) for name in others[:8]]
+        quoted = ", ".join(f"'{name}'" for name in asked)
+        remedy += f', or ask for it by its name: --config.data.modalities="({quoted},)" in training, '
+        remedy += f"--modalities={','.join(asked)} of tools.prepare"
+    raise UserError(f"{archive.path}: there is no modality among {shapes or 'the fields'}.{unfit} {remedy}.")
+
+
+def _named(archive: Fields, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+    for modality in modalities:
+        array = archive.get(modality)
+        if array is None:
+            raise archive.absent(modality, "Choose `modalities` from the 2-D floating fields")
+        if array.ndim != 2 or array.dtype.kind != "f":
+            remedy = "A modality must be 2-D floats, [U, d]: convert with .astype('float32'), pool frames, or drop it"
+            raise archive.refusal(modality, f"is {kind(array)}", remedy)
+    if len(set(modalities)) < len(modalities):
+        raise UserError(f"`modalities` names one of {listed(modalities)} twice. Name each once.")
+    return modalities
+
+
+def features_of(
+    archive: Fields, chosen: Sequence[Modality], order: np.ndarray, training: bool
+) -> tuple[dict[Modality, np.ndarray], dict[Modality, np.ndarray]]:
+    """Return modality -> features [U, d] float32 in the given order, zero where missing, and -> present [U] bool."""
+    found, present = {}, {}
+    for modality in chosen:
+        values = archive.arrays[modality]
+        if len(values) != len(order) or not values.shape[1]:
+            remedy = f"It must be [{len(order)}, d] with d of at least 1, one row per utterance"
+            raise archive.refusal(modality, f"has the shape {values.shape}", remedy)
+        rows = _rows(values, order)
+        here = present[modality] = _present(archive, modality, rows, order, training)
+        missing = np.flatnonzero(~here)
+        if rows.flags.writeable:
+            rows[missing] = 0
+        elif rows[missing].any():  # a read-only array is copied only where it has other values there
+            rows = np.where(here[:, None], rows, np.float32(0))
+        found[modality] = rows
+    if nothing := int((~np.any([*present.values()], axis=0)).sum()):
+        archive.note(f"{count(nothing, 'utterance has', 'utterances have')} no modality at all")
+    return found, present
+
+
+def _rows(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return [U, d] float32 in the given order; the array itself if it is that already."""
+    whole = np.array_equal(order, np.arange(len(order)))
+    if whole and values.dtype == np.float32:
+        return values
+    rows = np.empty(values.shape, np.float32)
+    with np.errstate(over="ignore"):
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            rows[block] = values[block] if whole else values[order[block]]
+    return rows
+
+
+def _each_row(rows: np.ndarray, test: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """Return [U] bool, the test's result on blocks of rows."""
+    return np.concatenate([test(rows[i : i + _BLOCK_ROWS]) for i in range(0, len(rows), _BLOCK_ROWS)])
+
+
+def _present(archive: Fields, modality: Modality, rows: np.ndarray, order: np.ndarray, training: bool) -> np.ndarray:
+    """Return [U] bool; zero rows are failed extractions unless the file says which rows are present (choice)."""
+    field = f"{modality}_present"
+    given = archive.column(field, order)
+    if given is not None:
+        if given.dtype.kind not in "biuf" or not np.isin(given, (0, 1)).all():
+            raise archive.refusal(field, "holds something other than true and false", "It must be [U] bool")
+        given = given.astype(bool)
+    finite = _each_row(rows, lambda block: np.isfinite(block).all(axis=1))
+    claimed = finite if given is None else finite | ~given
+    if broken := int((~claimed).sum()):
+        archive.note(_missing(broken, modality, "NaN or Inf"))
+    if given is not None:
+        return given & finite
+    # A single feature may well be zero, and where a modality is zero throughout training, so it is learnt.
+    zero = finite & ~_each_row(rows, lambda block: block.any(axis=1))
+    if rows.shape[1] == 1 or not zero.any():
+        return finite
+    if training and zero.sum() == finite.sum():
+        archive.note(f"`{modality}` is zero in every utterance")
+        return finite
+    archive.note(_missing(int(zero.sum()), modality, "only zeros"))
+    return finite & ~zero
+
+
+def _missing(number: int, modality: Modality, reason: str) -> str:
+    verbs = ("has", "counts") if number == 1 else ("have", "count")
+    return f"{count(number, 'utterance')} of {modality} {verbs[0]} {reason} and {verbs[1]} as missing"

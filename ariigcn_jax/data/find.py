@@ -1,11 +1,15 @@
-"""Find the file of a corpus, and read it."""
+"""Find the file of a corpus, read it, and tell one corpus from another by checksums."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ariigcn_jax.data import prepare
 from ariigcn_jax.data.assemble import assemble
@@ -13,7 +17,7 @@ from ariigcn_jax.data.readers import layouts, npz
 from ariigcn_jax.types import Corpus, UserError
 
 VARIABLE = "ARIIGCN_DATA"
-
+CHUNK_BYTES = 16 * 2**20  # of an array that are checksummed at once
 HELP = f"""\
 What is read, recognised by what is in it:
 {layouts.listing()}
@@ -39,130 +43,90 @@ def load(
     name: str | None = None,
     modalities: Sequence[str] = (),
     label: str = "label",
-    valid_fraction: float = 0.1,
-    test_fraction: float = 0.2,
-    standardise: bool = False,
-    training: bool = True,
     task: str = "classification",
-    ratings: Sequence[str] = (),
-    relabel: str = "",
-    split: str = "",
-    without: str = "",
-    carved: bool = False,
+    standardise: bool = False,
+    **options: Any,
 ) -> Corpus:
-    """Find and read a corpus.
+    """Find, read and validate a corpus; its `notes` say what a user should know about the file.
 
-    Args:
-      path: a file or folder of any layout in `layouts.READERS`, or None to look where `locate` looks for `name`.
-      name: what the corpus is called; the file's stem where not given.
-      modalities: the fields to take as modalities, in this order; () takes every 2-D floating field named like one.
-      label: the field of the labels; their names come from the field `<label>_names`.
-      valid_fraction: share of the train dialogues, in [0, 1), that becomes validation where the file names none.
-      test_fraction: share of the dialogues, in [0, 1), that becomes the test split where the file has no splits at all.
-      standardise: whether to standardise by the train split. A trainer calls `prepare.standardise` itself, to keep the
-        statistics with the parameters.
-      training: whether the corpus is to be trained on; else labels and splits may be absent.
-      task: what the labels are, a key of `targets.TARGETS`.
-      ratings: fields of annotators' ratings to learn beside the label.
-      relabel: which classes are merged, renamed or dropped, as for `labels.renamings`; "" for none.
-      split: what is the test split, as in the docstring of `splits`; "" for what the file says.
-      without: the dialogues that are left out, written as `split` is; "" for none.
-      carved: whether the splits are those of training also where it is not `training`.
-
-    Returns:
-      A validated corpus; its `notes` say what a user should be told about the file.
+    The file or folder has any layout in `layouts.READERS`; with the path None `locate` looks for `name`. Other keywords
+    are those of `assemble`. `standardise` asks for features that are standardised by the train split; a trainer calls
+    `prepare.standardise` itself, to keep the statistics with the parameters.
 
     Raises:
       UserError: no such file, or one that cannot be used as it is.
     """
-    corpus = assemble(
-        layouts.read_fields(locate(path, name), modalities=modalities, label=label, task=task),
-        name=name,
-        modalities=modalities,
-        label=label,
-        valid_fraction=valid_fraction,
-        test_fraction=test_fraction,
-        training=training,
-        task=task,
-        ratings=ratings,
-        relabel=relabel,
-        split=split,
-        without=without,
-        carved=carved,
-    )
+    fields = layouts.read_fields(locate(path, name), modalities=modalities, label=label, task=task)
+    corpus = assemble(fields, name=name, modalities=modalities, label=label, task=task, **options)
     return prepare.standardise(corpus)[0] if standardise else corpus
+
+
+def digest(corpus: Corpus) -> dict[str, str]:
+    """Return 32 hexadecimal digits of SHA-256 for each array that training and evaluation look at."""
+    arrays: dict[str, tuple[Any, Any]] = {f"features of {m}": (x, np.float32) for m, x in corpus.features.items()}
+    arrays |= {f"presence of {m}": (x, bool) for m, x in corpus.present.items()}
+    columns = {"dialogue": np.int32, "speaker": np.int32, "label": np.int32, "split": "S5"}
+    columns |= {"target": np.float32, "ratings": np.float32, "fold": np.int32}
+    arrays |= {name: (x, dtype) for name, dtype in columns.items() if (x := getattr(corpus, name)) is not None}
+    return {name: _checksum(x, dtype) for name, (x, dtype) in arrays.items()}
+
+
+def _checksum(rows: Any, dtype: Any) -> str:
+    total = hashlib.sha256(repr(tuple(rows.shape)).encode())
+    size = max(1, CHUNK_BYTES // max(1, np.dtype(dtype).itemsize * int(np.prod(rows.shape[1:]))))
+    for first in range(0, len(rows), size):
+        total.update(np.ascontiguousarray(rows[first : first + size], dtype).tobytes())
+    return total.hexdigest()[:32]
 
 
 def locate(path: str | Path | None, name: str | None = None, wanted: str = "") -> Path:
     """Find the file of a corpus.
 
     Args:
-      path: an explicit path, of a file or a folder, which must exist; None (or "") to look for `name`.
+      path: of a file or a folder, which must exist; None (or "") to look for `name`.
       name: looked for as data/<name>.npz in the working directory, then by the environment variable ARIIGCN_DATA,
         which is a file, or a folder that holds <name>.npz or <name>/<name>.npz; a name may lie in a folder: a/b.
-      wanted: what is said of a file that is not there, in the place of what is read and how to get a file.
-
-    Returns:
-      A path that exists.
+      wanted: what a message says of a missing file in the place of `HELP`.
 
     Raises:
-      UserError: nothing is there. Says where was looked, what is read, and how to get a file.
+      UserError: nothing is there; says where was looked, what is read, and how to get a file.
     """
+    advice = wanted or HELP
     if path:
-        return _explicit(Path(path).expanduser(), wanted or HELP)
+        return _explicit(Path(path).expanduser(), advice)
     if not name:
         raise UserError(f"No corpus is named: give the path of a file, or a name to look for.\n\n{HELP}")
-    places = _places(name)
-    found = next((place for place in places if os.path.isfile(place)), None)
-    if found is None:
-        raise UserError(_nowhere(name, places, wanted or HELP))
-    return found
-
-
-def _explicit(path: Path, advice: str) -> Path:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: there is no such file{_neighbours(path)}.\n\n{advice}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be looked at: {getattr(error, 'strerror', None) or error}.") from None
-    return path
-
-
-def _neighbours(path: Path) -> str:
-    """Return words on where a relative path was looked for, and what has nearly its name there."""
-    where = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
-    try:
-        there = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
-        return f"{where}: the folder {path.parent} is not there or not readable"
-    close = difflib.get_close_matches(path.name, there, n=3)
-    return where + (f"; did you mean {' or '.join(str(path.parent / entry) for entry in close)}" if close else "")
-
-
-def _inside(name: str) -> tuple[str, str]:
-    """Return where a corpus may lie in the folder that the environment variable names."""
-    return f"{name}.npz", f"{name}/{Path(name).name}.npz"
-
-
-def _places(name: str) -> list[Path]:
-    places = [Path("data") / f"{name}.npz"]
-    if variable := os.environ.get(VARIABLE):
+    places, inside = [Path("data") / f"{name}.npz"], (f"{name}.npz", f"{name}/{Path(name).name}.npz")
+    variable = os.environ.get(VARIABLE)
+    if variable:
         root = Path(variable).expanduser()
-        places += [root] if os.path.isfile(root) else [root / place for place in _inside(name)]
-    return places
-
-
-def _nowhere(name: str, places: Sequence[Path], advice: str) -> str:
-    looked = "\n".join(f"  {place}" for place in places[1:])
-    if not looked:
-        inside = " or ".join(_inside(name))
-        looked = f"  ${VARIABLE} is not set: it may name a file, or a folder with {inside}"
-    elif not os.path.exists(os.environ[VARIABLE]):
-        looked += f"\n  (${VARIABLE} is {os.environ[VARIABLE]!r}, which does not exist)"
+        places += [root] if os.path.isfile(root) else [root / place for place in inside]
+    found = next((place for place in places if os.path.isfile(place)), None)
+    if found is not None:
+        return found
+    if not variable:
+        looked = f"  ${VARIABLE} is not set: it may name a file, or a folder with {' or '.join(inside)}"
     else:
-        looked += f"\n  (by ${VARIABLE})"
-    return (
+        how = f"by ${VARIABLE}" if os.path.exists(variable) else f"${VARIABLE} is {variable!r}, which does not exist"
+        looked = "\n".join(f"  {place}" for place in [*places[1:], f"({how})"])
+    raise UserError(
         f"The corpus {name!r} was not found. Looked for:\n  {places[0]} in {Path.cwd()}\n{looked}\n"
         f"Put the file in one of these places, or give its path.\n\n{advice}"
     )
+
+
+def _explicit(path: Path, advice: str) -> Path:
+    """Return a path that exists; say what has nearly its name where it does not."""
+    try:
+        path.stat()
+        return path
+    except (FileNotFoundError, NotADirectoryError):
+        where = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be looked at: {getattr(error, 'strerror', None) or error}.") from None
+    try:
+        close = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=3)
+        where += f"; did you mean {' or '.join(str(path.parent / entry) for entry in close)}" if close else ""
+    except OSError:
+        where += f": the folder {path.parent} is not there or not readable"
+    raise UserError(f"{path}: there is no such file{where}.\n\n{advice}")

@@ -30,33 +30,21 @@ def without_neutral(scores: np.ndarray) -> np.ndarray:
 
 
 def levels(scores: np.ndarray) -> np.ndarray:
-    """Return [U] int, the number in `LEVELS` of sentiment scores, rounded as for seven-way accuracy; -1 where a score
-    is not finite."""
-    return np.where(np.isfinite(scores), np.round(np.clip(np.nan_to_num(scores), -MOST, MOST)) + MOST, -1).astype(
-        np.int64
-    )
+    """Return [U] int, the number in `LEVELS` of the nearest whole sentiment score; -1 where a score is not finite."""
+    rounded = np.round(np.clip(np.nan_to_num(scores), -MOST, MOST)) + MOST
+    return np.where(np.isfinite(scores), rounded, -1).astype(np.int64)
 
 
 def rarest(targets: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Return [U] int, the rarest of the labels of each utterance, O where it has none.
-
-    Args:
-      targets: [U, O] bool, which labels apply.
-      counted: [U] bool, the utterances in which labels are counted.
-    """
+    """Return [U] int, the rarest of the labels [U, O] bool of each utterance among those `counted`; O for none."""
     often = np.where(targets, targets[counted].sum(axis=0), np.inf)
     return np.where(targets.any(axis=1), often.argmin(axis=1), targets.shape[1])
 
 
 def renamings(text: str) -> dict[str, str]:
-    """Read which classes get another name.
+    """Read which classes get another name, as in "excited=happy, frustrated="; NAME= drops a class.
 
-    Args:
-      text: `NAME=NEW` between commas; NAME= drops the class. Two classes with one new name are merged.
-
-    Example:
-      >>> renamings("excited=happy, frustrated=")
-      {'excited': 'happy', 'frustrated': ''}
+    Two classes with one new name are merged.
 
     Raises:
       UserError: it is written otherwise, or a name is renamed twice.
@@ -65,10 +53,8 @@ def renamings(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, new = (word.strip() for word in part.partition("="))
         if not (name and equals) or name in found:
-            raise UserError(
-                f"data.relabel={text}: {part!r} is not one class and its new name. Write NAME=NEW,NAME=NEW, each name "
-                "once; NAME= drops a class, as in excited=happy,frustrated="
-            )
+            remedy = "Write NAME=NEW,NAME=NEW, each name once; NAME= drops a class, as in excited=happy,frustrated="
+            raise UserError(f"data.relabel={text}: {part!r} is not one class and its new name. {remedy}")
         found[name] = new
     for name, new in found.items():
         if found.get(new, new) != new:
@@ -82,14 +68,10 @@ def relabel(
     """Merge, rename and drop classes; doing so twice changes nothing more.
 
     Args:
-      label: [U] int in [0, C), or UNLABELED.
-      names: C names.
+      label: [U] int in [0, C), or UNLABELED, which a dropped class becomes.
+      names: C names; those left keep the order of the first class that has each.
       text: as for `renamings`; "" changes nothing.
       partly: whether classes that are not there may be named.
-
-    Returns:
-      [U] int32, with UNLABELED for those of a dropped class, and the names that are left, in the order of the first
-      class that each stands for.
 
     Raises:
       UserError: a class is not there, or fewer than two are left.

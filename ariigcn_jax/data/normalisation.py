@@ -1,10 +1,9 @@
-"""Standardise features by what the train split shows, turn them into ranks, and append copies of them that are
-standardised within a speaker or a dialogue."""
+"""Standardise features by the train split, turn them into ranks, and append copies standardised within a dialogue."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,165 +22,156 @@ OPTIONS = (*COPIES, "ranked")  # of `data`: beginnings of modalities' names
 
 @dataclasses.dataclass(frozen=True)
 class Normalisation:
-    """Hold mean and scale of each feature, to be kept with the parameters that were trained on their result.
+    """Hold mean and scale of each feature, to be kept with the parameters.
 
-    Attributes:
-      mean: modality -> [d_m] float32.
-      scale: modality -> [d_m] float32, positive.
-      quantiles: modality -> [K, n] float32, ascending, K >= 2: its first n features become their ranks between these
-        before mean and scale are applied; those of other modalities stay as they are.
+    Where a modality has quantiles, its first n features become ranks between them before mean and scale are applied.
     """
 
-    mean: Mapping[Modality, np.ndarray]
-    scale: Mapping[Modality, np.ndarray]
+    mean: Mapping[Modality, np.ndarray]  # [d_m] float32
+    scale: Mapping[Modality, np.ndarray]  # [d_m] float32, positive
+    # [K, n] float32, ascending, K >= 2
     quantiles: Mapping[Modality, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Return a flat dictionary for a checkpoint.
-
-        "<modality>/mean" and "<modality>/scale" are [d_m] float32, "<modality>/quantiles", of ranks, [K, n]."""
-        parts = {"mean": self.mean, "scale": self.scale, "quantiles": self.quantiles}
-        return {f"{modality}/{part}": x for part, known in parts.items() for modality, x in known.items()}
+        """Return a flat dictionary for a checkpoint: `<modality>/mean`, `/scale` and, of ranks, `/quantiles`."""
+        return {f"{m}/{part}": x for part, known in vars(self).items() for m, x in known.items()}
 
     def standardise(self, modality: Modality, rows: np.ndarray) -> np.ndarray:
         """Return features [..., d_m] as the model takes them, float32, clipped to ±10 (choice)."""
-        rows = with_ranks(rows, self.quantiles.get(modality))
-        centred = rows.astype(np.float64) - self.mean[modality]
+        centred = with_ranks(rows, self.quantiles.get(modality)).astype(np.float64) - self.mean[modality]
         return np.clip(centred / self.scale[modality], -CLIP, CLIP).astype(np.float32)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Normalisation:
-        """Invert `to_arrays`.
-
-        Args:
-          arrays: "<modality>/mean" and "<modality>/scale" -> [d_m], "<modality>/quantiles" -> [K, n].
-
-        Returns:
-          The normalisation.
+        """Return the normalisation that `to_arrays` wrote.
 
         Raises:
           UserError: a mean or a scale is missing, or the shapes of what belongs together do not fit.
         """
-        modalities = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
-        mean, scale = ({m: _array(arrays, f"{m}/{part}") for m in modalities} for part in ("mean", "scale"))
-        quantiles = {m: _array(arrays, f"{m}/quantiles") for m in modalities if f"{m}/quantiles" in arrays}
-        for modality in modalities:
-            if mean[modality].shape != scale[modality].shape:
-                raise UserError(f"The stored mean and scale of the modality {modality!r} have different shapes.")
-        for modality, known in quantiles.items():
-            if known.ndim != 2 or len(known) < 2 or known.shape[1] > mean[modality].size:
-                raise UserError(f"The stored quantiles of the modality {modality!r} do not fit its mean.")
+        mean, scale, quantiles = {}, {}, {}
+        for m in dict.fromkeys(key.rpartition("/")[0] for key in arrays):
+            for key in (f"{m}/mean", f"{m}/scale"):
+                if key not in arrays:
+                    raise UserError(f"The stored normalisation lacks {key!r}: the checkpoint is incomplete.")
+            mean[m], scale[m] = (np.asarray(arrays[f"{m}/{part}"], np.float32) for part in ("mean", "scale"))
+            if mean[m].shape != scale[m].shape:
+                raise UserError(f"The stored mean and scale of the modality {m!r} have different shapes.")
+            if f"{m}/quantiles" in arrays:
+                known = quantiles[m] = np.asarray(arrays[f"{m}/quantiles"], np.float32)
+                if known.ndim != 2 or len(known) < 2 or known.shape[1] > mean[m].size:
+                    raise UserError(f"The stored quantiles of the modality {m!r} do not fit its mean.")
         return cls(mean=mean, scale=scale, quantiles=quantiles)
 
 
+@dataclasses.dataclass(frozen=True)
+class Standardised:
+    """Wrap memory-mapped features that are standardised when rows of them are read; indexed as an array."""
+
+    rows: np.ndarray  # [U, d_m] floats
+    present: np.ndarray  # [U] bool
+    normalisation: Normalisation
+    modality: Modality
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.rows.shape
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        known = self.normalisation.standardise(self.modality, np.asarray(self.rows[index]))
+        return np.where(self.present[index][..., None], known, np.float32(0))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
 def fit(corpus: Corpus) -> Normalisation:
-    """Return mean and standard deviation of each feature over the train utterances that have the modality.
+    """Return mean and deviation of each feature over the train utterances that have the modality, labelled or not.
 
-    Args:
-      corpus: any corpus; only what is trained on is looked at, whether labelled or not.
-
-    Returns:
-      The normalisation, with quantiles of what `corpus.ranked` names. A feature whose deviation is below 1e-6 counts as
-      constant and has scale 1 (as a rank: all its quantiles are one), so that it becomes 0 (choice); a modality that no
-      train utterance has keeps mean 0 and scale 1.
+    With them are quantiles of what `corpus.ranked` names. A feature whose deviation is below 1e-6 counts as constant:
+    it has scale 1 (as a rank: all its quantiles are one) and becomes 0 (choice). A modality that no train utterance has
+    keeps mean 0 and scale 1.
     """
     rows = {m: np.flatnonzero(corpus.training & corpus.present[m]) for m in corpus.features}
     quantiles = {m: _quantiles(corpus.features[m], rows[m], n) for m, n in corpus.ranked.items()}
     moments = {m: _moments(x, rows[m], quantiles.get(m)) for m, x in corpus.features.items()}
-    return Normalisation(
-        mean={m: v[0] for m, v in moments.items()}, scale={m: v[1] for m, v in moments.items()}, quantiles=quantiles
-    )
+    mean, scale = ({m: pair[i] for m, pair in moments.items()} for i in range(2))
+    return Normalisation(mean=mean, scale=scale, quantiles=quantiles)
 
 
 def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
-    """Standardise a corpus; missing rows stay zero and results are clipped to ±10 (choice).
+    """Return a corpus standardised by what `fit` found, on it or on the one that a model was trained on.
 
-    Args:
-      corpus: the corpus, not standardised yet.
-      normalisation: what `fit` found, on this corpus or on the one that a model was trained on.
-
-    Returns:
-      The corpus with standardised features, float32; memory-mapped ones are `Standardised` where they are read.
+    Missing rows stay zero and results are clipped to ±10 (choice). Memory-mapped features become `Standardised` ones.
 
     Raises:
       UserError: the normalisation lacks a modality of the corpus or has another width for it.
     """
-    features = {m: _standardise(corpus, normalisation, m) for m in corpus.features}
-    return dataclasses.replace(corpus, features=features, ranked={})
+    result: dict[Modality, Any] = {}
+    for m, features in corpus.features.items():
+        what, known = f"The modality {m!r} of the corpus {corpus.name!r} has", normalisation.mean.get(m)
+        if known is None:
+            raise UserError(
+                f"{what} no stored mean and scale; there are some for {', '.join(normalisation.mean)}. Choose the "
+                "modalities that the model was trained on."
+            )
+        if known.shape != features.shape[1:]:
+            raise UserError(
+                f"{what} {features.shape[1]} features, but the stored mean has {known.size}: these are not the "
+                "features that the model was trained on."
+            )
+        lazy = Standardised(features, corpus.present[m], normalisation, m)
+        result[m] = lazy
+        if not isinstance(features, np.memmap):
+            result[m] = np.empty(features.shape, np.float32)
+            for start in range(0, len(features), _CHUNK):
+                result[m][start : start + _CHUNK] = lazy[start : start + _CHUNK]
+    return dataclasses.replace(corpus, features=result, ranked={})
 
 
 def copies(modality: Modality, data: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return within what the copies of a modality are standardised, in the order in which they follow its features.
-
-    Args:
-      modality: its name.
-      data: the options `data` of a config, of which COPIES are read.
-    """
+    """Return within what a modality's copies are standardised, in their order, by the options `data` of a config."""
     return tuple(within for option, within in COPIES.items() if modality.startswith(tuple(data[option])))
 
 
 def raw_widths(widths: Mapping[Modality, int], data: Mapping[str, Any]) -> dict[Modality, int]:
-    """Return modality -> number of features as extracted.
-
-    Args:
-      widths: modality -> number of features with their copies.
-      data: as in `copies`.
-    """
+    """Return modality -> number of features as extracted, given `widths`, the numbers with their copies."""
     return {m: width // (1 + len(copies(m, data))) for m, width in widths.items()}
 
 
 def with_copies(corpus: Corpus, data: Mapping[str, Any]) -> Corpus:
-    """Append to modalities copies of their features, standardised over each dialogue, or over each speaker's
-    utterances in it.
+    """Append copies of features that are standardised over each dialogue, or over each speaker's utterances in it.
 
     The copy lacks what is constant about a voice, a face or a room, and needs no train statistics, so it fits new
-    people (choice). It takes the whole dialogue, so it cannot be streamed.
-
-    Args:
-      corpus: any corpus.
-      data: as in `copies`: beginnings of the names of the modalities that get a copy, e.g. ("audio",).
-
-    Returns:
-      The corpus; a copy is as wide as the features. Missing rows stay zero; so does the copy of an utterance that is
-      alone.
+    people (choice). It takes the whole dialogue, so it cannot be streamed. Missing rows, and the copy of a lone
+    utterance, are zero. The options COPIES of `data` begin the names of the modalities that get one, e.g. ("audio",).
     """
     wanted = {m: copies(m, data) for m in corpus.features}
     if not any(wanted.values()):
         return corpus
     speaker = np.unique(np.stack([corpus.dialogue, corpus.speaker]), axis=1, return_inverse=True)[1].reshape(-1)
     groups = {"dialogue": corpus.dialogue, "speaker": speaker}
+    features = dict(corpus.features)
+    for m, x in corpus.features.items():
+        if wanted[m]:
+            features[m] = np.concatenate([x, *(_within(x, groups[w], corpus.present[m]) for w in wanted[m])], axis=1)
+    return dataclasses.replace(corpus, features=features)
 
-    def whole(modality: Modality, x: np.ndarray) -> np.ndarray:
-        added = [_within(x, groups[within], corpus.present[modality]) for within in wanted[modality]]
-        return np.concatenate([x, *added], axis=1) if added else x
 
-    return dataclasses.replace(corpus, features={m: whole(m, x) for m, x in corpus.features.items()})
-
-
-def ranked(corpus: Corpus, beginnings: Iterable[str]) -> Corpus:
-    """Mark the features of modalities, as they are now, to become their ranks among those of train (`rank`).
-
-    Args:
-      corpus: any corpus, without copies yet.
-      beginnings: of the names of the modalities.
-    """
-    chosen = tuple(beginnings)
-    return dataclasses.replace(corpus, ranked={m: w for m, w in corpus.widths.items() if m.startswith(chosen)})
+def ranked(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
+    """Mark the features of modalities whose names begin so to become ranks (`rank`); without copies yet."""
+    marked = {m: width for m, width in corpus.widths.items() if m.startswith(tuple(beginnings))}
+    return dataclasses.replace(corpus, ranked=marked)
 
 
 def rank(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """Return the share of train utterances that have less of a feature, and half of those that have as much: a quantile
-    transform (choice).
+    """Return the share of train utterances that have less of a feature, and half of those that have as much.
 
-    A rank keeps which of two utterances has more, but not how much more, so long tails of loudness, pauses and counts
-    end at 1.
-
-    Args:
-      rows: [..., n].
-      quantiles: [K, n], ascending: evenly spaced ones of train.
-
-    Returns:
-      [..., n] float64 in [0, 1], interpolated between quantiles; 1/2 where a feature's quantiles are all one.
+    The quantile transform (choice) keeps which of two utterances has more, but not how much more, so long tails of
+    loudness, pauses and counts end at 1. Ranks of rows [..., n] are float64 in [0, 1], interpolated between evenly
+    spaced ascending quantiles [K, n] of train; 1/2 where a feature's quantiles are all one.
     """
     count = quantiles.shape[1]
     x = np.asarray(rows, np.float32).reshape(-1, count)
@@ -198,10 +188,8 @@ def _places(x: np.ndarray, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Count how many quantiles [K, n] are below values [U, n], and how many are not above them: [U, n] int each."""
     if len(x) <= _FEW:  # as in a stream, where a search for each feature costs more than comparing with all quantiles
         return (quantiles < x[:, None]).sum(axis=1), (quantiles <= x[:, None]).sum(axis=1)
-    low, high = np.empty(x.shape, np.int64), np.empty(x.shape, np.int64)
-    for feature, known in enumerate(np.ascontiguousarray(quantiles.T)):
-        low[:, feature] = np.searchsorted(known, x[:, feature], "left")
-        high[:, feature] = np.searchsorted(known, x[:, feature], "right")
+    pairs = list(zip(np.ascontiguousarray(quantiles.T), x.T, strict=True))
+    low, high = (np.stack([np.searchsorted(known, v, side) for known, v in pairs], 1) for side in ("left", "right"))
     return low, high
 
 
@@ -240,43 +228,6 @@ def _within(features: np.ndarray, group: np.ndarray, present: np.ndarray) -> np.
     return result
 
 
-@dataclasses.dataclass(frozen=True)
-class Standardised:
-    """Wrap memory-mapped features [U, d_m] that are standardised when rows of them are read; indexed as an array.
-
-    Attributes:
-      rows: [U, d_m] floats.
-      present: [U] bool.
-      normalisation: has the modality.
-      modality: its name.
-    """
-
-    rows: np.ndarray
-    present: np.ndarray
-    normalisation: Normalisation
-    modality: Modality
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.rows.shape
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        known = self.normalisation.standardise(self.modality, np.asarray(self.rows[index]))
-        return np.where(self.present[index][..., None], known, np.float32(0))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype)
-
-
-def _array(arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray:
-    if key not in arrays:
-        raise UserError(f"The stored normalisation lacks {key!r}: the checkpoint is incomplete.")
-    return np.asarray(arrays[key], np.float32)
-
-
 def _moments(features: np.ndarray, rows: np.ndarray, quantiles: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and scale of the rows [n] of features [U, d], the first as ranks, a chunk at a time."""
     width = features.shape[1]
@@ -289,26 +240,4 @@ def _moments(features: np.ndarray, rows: np.ndarray, quantiles: np.ndarray | Non
 
     mean = sum(x.sum(axis=0) for x in chunks()) / len(rows)
     deviation = np.sqrt(sum(np.square(x - mean).sum(axis=0) for x in chunks()) / len(rows))
-    scale = np.where(deviation < FLOOR, 1.0, deviation)
-    return mean.astype(np.float32), scale.astype(np.float32)
-
-
-def _standardise(corpus: Corpus, normalisation: Normalisation, modality: Modality) -> np.ndarray:
-    features, known = corpus.features[modality], normalisation.mean.get(modality)
-    if known is None:
-        raise UserError(
-            f"The modality {modality!r} of the corpus {corpus.name!r} has no stored mean and scale; there are some for "
-            f"{', '.join(normalisation.mean)}. Choose the modalities that the model was trained on."
-        )
-    if known.shape != features.shape[1:]:
-        raise UserError(
-            f"The modality {modality!r} of the corpus {corpus.name!r} has {features.shape[1]} features, but the stored "
-            f"mean has {known.size}: these are not the features that the model was trained on."
-        )
-    lazy = Standardised(features, corpus.present[modality], normalisation, modality)
-    if isinstance(features, np.memmap):
-        return lazy  # type: ignore[return-value]  # indexed like an array where rows are read
-    result = np.empty(features.shape, np.float32)
-    for start in range(0, len(result), _CHUNK):
-        result[start : start + _CHUNK] = lazy[start : start + _CHUNK]
-    return result
+    return mean.astype(np.float32), np.where(deviation < FLOOR, 1.0, deviation).astype(np.float32)

@@ -25,33 +25,25 @@ class Layout(NamedTuple):
     rows: int
     length: int
 
+    @property
+    def slots(self) -> int:
+        """Return the slots of an epoch."""
+        return self.steps * self.rows * self.length
+
 
 class Index(NamedTuple):
-    """Say which utterances lie where in the rows of a split (numpy); the features are not in it.
+    """Say which utterances lie where in the rows of a split (numpy)."""
 
-    Attributes:
-      source: [rows, L] int32, index of the utterance in the corpus; PADDING at padding.
-      utterance: [rows, L] int32, the same, but PADDING at context: what a piece of a long dialogue hears around it.
-      dialogue: [rows, L] int32, number of the dialogue or piece inside its row; PADDING at padding.
-      n_node: [rows, S] int32, sizes of the row's graphs, its padding last.
-    """
-
-    source: np.ndarray
-    utterance: np.ndarray
-    dialogue: np.ndarray
-    n_node: np.ndarray
+    source: np.ndarray  # [rows, L] int32, index of the utterance in the corpus; PADDING at padding
+    utterance: np.ndarray  # [rows, L] int32, the same, but PADDING at the context of a piece of a long dialogue
+    dialogue: np.ndarray  # [rows, L] int32, number of the dialogue or piece inside its row; PADDING at padding
+    n_node: np.ndarray  # [rows, S] int32, sizes of the row's graphs, its padding last
 
 
 def fill_rows(lengths: Sequence[int], length: int, most: int = 0) -> list[list[int]]:
-    """Distribute dialogues over rows by best fit, longest first.
+    """Distribute dialogues of the given lengths over rows of `length` slots by best fit, longest first.
 
-    Args:
-      lengths: utterances of each dialogue, each in [0, length].
-      length: slots of a row.
-      most: dialogues that a row may hold; 0 for any number.
-
-    Returns:
-      For each row the indices of its dialogues.
+    Returns for each row the indices of its dialogues, of which there are at most `most`; 0 is any number.
     """
     rows: list[list[int]] = []
     open_rows: dict[int, list[int]] = {}  # free slots -> rows with just that many
@@ -81,43 +73,30 @@ def plan(lengths: Sequence[int], batch_size: int) -> tuple[Layout, list[list[int
     Where a step is less than one row, rows are filled less; but where rows are so long that steps of `batch_size`
     would mean more than MOST_PADDING times as many slots as utterances, steps hold more dialogues instead.
 
-    Args:
-      lengths: utterances of each dialogue.
-      batch_size: dialogues per step, on average.
-
     Returns:
       The layout and the dialogues of each row (at most steps * rows rows; missing ones are empty).
     """
     longest, total = max(lengths, default=1), sum(lengths)
     wanted = max(1, round(len(lengths) / batch_size))
-    best: tuple[int, Layout, list[list[int]]] | None = None
+    plans = []
     candidates = sorted({longest + round(longest * extra / 8) for extra in range(9)})
     for length in candidates if len(lengths) > 1 else [longest]:
         filled = fill_rows(lengths, length)
         steps = min(wanted, max(len(filled), MOST_PADDING * total // max(length, 1), 1))
         if steps > len(filled):
             filled = fill_rows(lengths, length, -(-len(lengths) // steps))
-        layout = Layout(steps, -(-len(filled) // steps), length)
-        slots = layout.steps * layout.rows * layout.length
-        if best is None or slots < best[0]:
-            best = (slots, layout, filled)
-    assert best is not None
-    return best[1], best[2]
+        plans.append((Layout(steps, -(-len(filled) // steps), length), filled))
+    return min(plans, key=lambda plan: plan[0].slots)
 
 
 def pieces(lengths: Sequence[int], longest: int, before: int, after: int) -> list[tuple[int, int, int, int, int]]:
-    """Cut dialogues that are longer than `longest` into pieces of about equal size, each with what it can hear.
+    """Cut dialogues into pieces of about equal size that take at most `longest` slots with context; 0 cuts nothing.
 
-    Every utterance is its own in one piece; there it gets what it would get in the whole dialogue.
-
-    Args:
-      lengths: utterances of each dialogue.
-      longest: slots that a piece and its context may take, more than before + after; 0 cuts nothing.
-      before: utterances before that an utterance can hear, through all layers.
-      after: utterances after.
+    The context are the utterances `before` and `after` an utterance that reach it through all layers, fewer than
+    `longest`. Every utterance is scored in one piece, where it gets what it would get in the whole dialogue.
 
     Returns:
-      (dialogue, first, begin, end, last) for each piece: [begin, end) are its own, [first, last) are with its context.
+      (dialogue, first, begin, end, last) of each piece: [begin, end) are scored, [first, last) are with the context.
     """
     cut = []
     for index, size in enumerate(lengths):
@@ -139,8 +118,7 @@ def index(
       split: "train", "valid" or "test".
       batch_size: dialogues (and pieces of long ones) per step, on average (at least 1).
       longest: slots of a row beyond which a dialogue is cut into pieces; 0 cuts none.
-      reach: utterances before and after that an utterance can hear, through all layers; None is the whole dialogue,
-        which is never cut.
+      reach: utterances before and after another that reach it, through all layers; None for whole dialogues, never cut.
 
     Returns:
       The layout, and where all utterances lie in its steps * rows + 1 rows. The last row is empty: what pads a batch.
@@ -148,7 +126,13 @@ def index(
     chosen = np.flatnonzero(corpus.used(split))
     starts = np.flatnonzero(np.diff(corpus.dialogue[chosen], prepend=-1))
     members = np.split(chosen, starts[1:]) if len(chosen) else []
-    layout, cut, filled = _plan_pieces([len(m) for m in members], batch_size, longest, reach)
+    lengths, limits = [len(m) for m in members], [0]
+    if longest and reach and max(lengths, default=0) > longest:
+        least = 4 * sum(reach) + 1  # so that at most a third of what is computed is context
+        limits = [max(longest >> k, least) for k in range(5) if k == 0 or longest >> k >= least]
+    cuts = [pieces(lengths, limit, *(reach or (0, 0))) for limit in limits]
+    plans = [(cut, *plan([last - first for _, first, _, _, last in cut], batch_size)) for cut in cuts]
+    cut, layout, filled = min(plans, key=lambda plan: plan[1].slots)
     graphs = max((len(r) for r in filled), default=0) + 1
     return layout, _place(members, cut, filled, (layout.steps * layout.rows + 1, layout.length), graphs)
 
@@ -160,14 +144,10 @@ def _place(
     shape: tuple[int, int],
     graphs: int,
 ) -> Index:
-    """Write pieces into rows.
+    """Write pieces `cut` of dialogues with the utterances `members` into rows that are `filled` with their numbers.
 
-    Args:
-      members: the utterances of each dialogue.
-      cut: of `pieces`.
-      filled: for each row the numbers of its pieces; rows behind the last one stay empty.
-      shape: number of rows, and slots of a row.
-      graphs: S, more than the pieces of any row.
+    There are `shape` = (rows, slots); rows behind the last filled one stay empty. `graphs` is S, more than the pieces
+    of any row.
     """
     source, utterance, dialogue = (np.full(shape, PADDING, np.int32) for _ in range(3))
     n_node = np.zeros((shape[0], graphs), np.int32)
@@ -185,22 +165,6 @@ def _place(
     return Index(source, utterance, dialogue, n_node)
 
 
-def _plan_pieces(
-    lengths: Sequence[int], batch_size: int, longest: int, reach: tuple[int, int] | None
-) -> tuple[Layout, list[tuple[int, int, int, int, int]], list[list[int]]]:
-    """Apply `plan` to pieces; where dialogues are cut, at the length that needs the fewest slots."""
-    limits = [0]
-    if longest and reach and max(lengths, default=0) > longest:
-        least = 4 * sum(reach) + 1  # so that at most a third of what is computed is context
-        limits = [max(longest >> k, least) for k in range(5) if k == 0 or longest >> k >= least]
-    plans = []
-    for limit in limits:
-        cut = pieces(lengths, limit, *(reach or (0, 0)))
-        layout, filled = plan([last - first for _, first, _, _, last in cut], batch_size)
-        plans.append((layout, cut, filled))
-    return min(plans, key=lambda p: p[0].steps * p[0].rows * p[0].length)
-
-
 def pack(
     corpus: Corpus, split: str, batch_size: int, longest: int = 0, reach: tuple[int, int] | None = None
 ) -> tuple[Layout, Batch]:
@@ -210,14 +174,9 @@ def pack(
 
 
 def batches(corpus: Corpus, most_rows: Callable[[int], int]) -> Iterator[Batch]:
-    """Pack whole dialogues of all splits into numpy Batches of few different shapes.
+    """Pack whole dialogues of all splits into numpy Batches; `most_rows` is slots of a row -> rows of a batch.
 
-    Lengths and numbers of rows are rounded up, so that conversations of arbitrary lengths compile the forward pass a
-    handful of times. `Batch.utterance` says which utterance is where.
-
-    Args:
-      corpus: at least one utterance, in the model's form.
-      most_rows: slots of a row -> rows that a batch may have.
+    Lengths and numbers of rows are rounded up, so that the forward pass compiles a handful of times.
     """
     members = np.split(np.arange(len(corpus)), np.flatnonzero(np.diff(corpus.dialogue)) + 1)
     lengths = [len(m) for m in members]
@@ -285,11 +244,7 @@ def one_a_row(
 
 
 def empty(widths: Mapping[Modality, int]) -> Batch:
-    """Make a numpy Batch of one empty slot, to find the shapes of a model's parameters with.
-
-    Args:
-      widths: modality -> d_m.
-    """
+    """Make a numpy Batch of one empty slot, to find shapes of parameters with; `widths` is modality -> d_m."""
     nothing = np.zeros((1, 1), bool)
     features = {m: np.zeros((1, 1, width), np.float32) for m, width in widths.items()}
     return one_a_row(features, dict.fromkeys(widths, nothing), np.zeros((1, 1), np.int32), nothing)
@@ -301,7 +256,6 @@ def fill(batch: Batch | Index) -> float:
 
 
 def _power_of_two(least: int) -> int:
-    """Return the smallest power of two of at least `least`."""
     return 1 << (least - 1).bit_length()
 
 

@@ -9,84 +9,65 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.data import choose, labels, normalisation, splits, targets
+from ariigcn_jax.data import labels, normalisation, splits, targets
 from ariigcn_jax.data.normalisation import Normalisation
 from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
 
 def arrange(corpus: Corpus, data: Mapping[str, Any], members: int = 1, given: Collection[str] = ()) -> Corpus:
-    """Choose modalities, mark ranks, append copies and deal folds.
+    """Choose modalities, mark ranks, append copies and deal folds: the corpus of a run, not standardised.
 
     Args:
       corpus: as read.
       data: the options `data` of a config.
       members: K, models that leave out one fold each where `data.cross_validation` asks for it.
-      given: dotted keys that the user set by hand. A name there that no modality begins with is an error; in an
-        experiment's file, which is for corpora that have less, too, it is a note.
-
-    Returns:
-      The corpus that a run trains on, not standardised; its `notes` say what was done.
+      given: dotted keys that the user set by hand. There a name that no modality begins with is an error; in an
+        experiment's file, which is also for corpora that have less, it is a note.
 
     Raises:
       UserError: an option does not fit the corpus.
     """
-    notes = [
-        note
-        for option in normalisation.OPTIONS
-        for note in _without_modality(option, data[option], corpus, f"data.{option}" in given)
-    ]
-    kept = choose.modalities(corpus, tuple(data["only"]))
+    notes = [note for option in normalisation.OPTIONS for note in _check_beginnings(corpus, data, option, given)]
+    kept = modalities(corpus, tuple(data["only"]))
     if len(kept.modalities) < len(corpus.modalities):
         notes.append(f"data.only keeps {', '.join(kept.modalities)} of {', '.join(corpus.modalities)}")
     kept = normalisation.with_copies(normalisation.ranked(kept, data["ranked"]), data)
     if data["cross_validation"]:
         kept = splits.cross_validated(kept, members)
         count = len(np.unique(kept.dialogue[kept.training]))
-        notes.append(
-            f"data.cross_validation: each of the {members} models leaves out another fold of the {count} dialogues "
-            "that are not for testing, and is validated on it"
-        )
+        what = f"another fold of the {count} dialogues that are not for testing, and is validated on it"
+        notes.append(f"data.cross_validation: each of the {members} models leaves out {what}")
     return dataclasses.replace(kept, notes=(*corpus.notes, *notes))
 
 
-def _without_modality(option: str, beginnings: Iterable[str], corpus: Corpus, by_hand: bool) -> list[str]:
+def _check_beginnings(corpus: Corpus, data: Mapping[str, Any], option: str, given: Collection[str]) -> list[str]:
     """Return a note for each beginning of a modality's name in an option that fits no modality of the corpus."""
     notes = []
-    for beginning in beginnings:
+    for beginning in data[option]:
         if not isinstance(beginning, str) or not beginning:
-            raise UserError(
-                f"data.{option}={tuple(beginnings)}: {beginning!r} is no beginning of a modality's name. Write "
-                f'--config.data.{option}="(\'{corpus.modalities[0]}\',)", or "()" for none.'
-            )
+            remedy = f'Write --config.data.{option}="(\'{corpus.modalities[0]}\',)", or "()" for none.'
+            problem = f"{beginning!r} is no beginning of a modality's name"
+            raise UserError(f"data.{option}={tuple(data[option])}: {problem}. {remedy}")
         if not any(m.startswith(beginning) for m in corpus.modalities):
             have = ", ".join(corpus.modalities)
-            words = f"data.{option} names {beginning!r}, but no modality begins so (there are {have})"
-            if by_hand:
-                raise UserError(f"{words}.")
-            notes.append(words)
+            notes.append(f"data.{option} names {beginning!r}, but no modality begins so (there are {have})")
+            if f"data.{option}" in given:
+                raise UserError(f"{notes[-1]}.")
     return notes
 
 
 def standardise(corpus: Corpus, statistics: Normalisation | None = None) -> tuple[Corpus, Normalisation]:
-    """Standardise the features of a corpus.
-
-    Args:
-      corpus: not standardised yet.
-      statistics: of the corpus that a model was trained on; None for those of what this corpus trains on.
-
-    Returns:
-      The corpus as it is packed, and the statistics.
+    """Return the corpus as it is packed, and the statistics: given ones, or those of what this corpus trains on.
 
     Raises:
       UserError: the statistics do not fit the corpus.
     """
-    if statistics is None:
-        statistics = normalisation.fit(corpus)
+    statistics = statistics or normalisation.fit(corpus)
     return normalisation.apply(corpus, statistics), statistics
 
 
@@ -102,18 +83,17 @@ def match(
 ) -> Corpus:
     """Bring a corpus into the form that a trained model takes.
 
+    Its modalities are standardised and in the model's order. Those that the model does not know are dropped, those that
+    the corpus lacks count as missing, and labels are matched by name; `notes` says so.
+
     Args:
-      corpus: as read. Modalities that the model does not know are dropped, those that it knows and the corpus lacks
-        count as missing, and labels are matched by name; `notes` says so.
+      corpus: as read.
       data: the options `data` of the model's config.
       statistics: what the model's features were standardised with.
-      widths: modality -> d_m that the model takes, in its order, with copies.
+      widths: modality -> d_m that the model takes, with copies.
       task: that it was trained for.
       label_names: C names, of its classes.
       target_names: O names, of its score or labels; () for classes.
-
-    Returns:
-      The model's modalities in its order, standardised; the model's labels.
 
     Raises:
       UserError: a modality has another width, or none is known to the model.
@@ -125,13 +105,12 @@ def match(
     label, found = _match_labels(corpus, label_names, data["relabel"])
     if targets.of(task) is not None:
         corpus, label, found = _match_targets(corpus, task, target_names, label)
-    count = len(corpus)
+    zeros = {m: np.zeros((len(corpus), width), np.float32) for m, width in widths.items() if m not in here}
+    features = {**corpus.features, **zeros}
     return dataclasses.replace(
         corpus,
-        features={
-            m: corpus.features[m] if m in here else np.zeros((count, width), np.float32) for m, width in widths.items()
-        },
-        present={m: corpus.present[m] if m in here else np.zeros(count, bool) for m in widths},
+        features={m: features[m] for m in widths},
+        present={m: corpus.present[m] if m in here else np.zeros(len(corpus), bool) for m in widths},
         label=label,
         label_names=label_names,
         notes=(*corpus.notes, *notes, *found),
@@ -140,26 +119,21 @@ def match(
 
 def _check_modalities(corpus: Corpus, widths: Mapping[Modality, int]) -> list[str]:
     """Return notes on modalities that are not used or missing; `widths` are the model's, without copies."""
-    if not set(corpus.modalities) & set(widths):
-        raise UserError(
-            f"The corpus {corpus.name!r} has the modalities {', '.join(corpus.modalities)}, but this model knows "
-            f"only {', '.join(widths)}. Name its features as in training."
-        )
-    for m, width in widths.items():
-        if m in corpus.features and corpus.features[m].shape[1] != width:
-            raise UserError(
-                f"{corpus.name}: {m} has {corpus.features[m].shape[1]} features an utterance, but this model was "
-                f"trained on {width}. Give features of the same extractor as in training."
-            )
+    shared = {m: corpus.widths[m] for m in widths if m in corpus.features}
+    if not shared:
+        have = f"The corpus {corpus.name!r} has the modalities {', '.join(corpus.modalities)}"
+        raise UserError(f"{have}, but this model knows only {', '.join(widths)}. Name its features as in training.")
+    for m, width in shared.items():
+        if width != widths[m]:
+            have = f"{corpus.name}: {m} has {width} features an utterance, but this model was trained on {widths[m]}"
+            raise UserError(f"{have}. Give features of the same extractor as in training.")
     notes = []
     if unknown := [m for m in corpus.modalities if m not in widths]:
         notes.append(f"{', '.join(unknown)}: not used, the model was not trained on it")
-    if absent := [m for m in widths if m not in corpus.features]:
+    if absent := [m for m in widths if m not in shared]:
         notes.append(f"{', '.join(absent)}: missing, the model goes by the other modalities")
-    for m in widths:
-        if m in corpus.features and (lacking := int((~corpus.present[m]).sum())):
-            notes.append(f"{m}: missing in {lacking} of {len(corpus)} utterances")
-    return notes
+    lacking = {m: int((~corpus.present[m]).sum()) for m in shared}
+    return notes + [f"{m}: missing in {n} of {len(corpus)} utterances" for m, n in lacking.items() if n]
 
 
 def _match_labels(corpus: Corpus, names: tuple[str, ...], relabel: str) -> tuple[np.ndarray, list[str]]:
@@ -175,15 +149,12 @@ def _match_labels(corpus: Corpus, names: tuple[str, ...], relabel: str) -> tuple
 def _match_targets(
     corpus: Corpus, task: str, names: tuple[str, ...], label: np.ndarray
 ) -> tuple[Corpus, np.ndarray, list[str]]:
-    """Return the corpus with scores or labels in the model's order, its `label` [U], and notes.
-
-    A label of the model that the corpus does not know applies to no utterance.
-    """
+    """Return the corpus with the model's scores or labels (none where it does not know one), `label` [U], and notes."""
     kind, notes = targets.of(task), []
-    by_name = kind is not None and kind.several
+    several = kind is not None and kind.several
     target, known = np.zeros((len(corpus), len(names)), np.float32), corpus.label >= 0
     given = corpus.target if corpus.task == task else None
-    if given is not None and not by_name:
+    if given is not None and not several:
         target = given[:, :1]
     elif given is not None and {*names} & {*corpus.target_names}:
         for o, name in enumerate(names):
@@ -197,3 +168,45 @@ def _match_targets(
         known = np.zeros(len(corpus), bool)
     label = np.where(known, np.maximum(label, 0), UNLABELED).astype(np.int32)
     return dataclasses.replace(corpus, task=task, target=target, target_names=names), label, notes
+
+
+def dialogues(corpus: Corpus, chosen: np.ndarray) -> Corpus:
+    """Return the corpus with the `chosen` [dialogues] bool alone, in its order; features are read into memory."""
+    rows = np.asarray(chosen, bool)[corpus.dialogue]
+    columns = {name: value[rows] for name, value in vars(corpus).items() if isinstance(value, np.ndarray)}
+    columns["dialogue"] = np.unique(corpus.dialogue[rows], return_inverse=True)[1].reshape(-1).astype(np.int32)
+    return dataclasses.replace(
+        corpus,
+        features={m: x[rows] for m, x in corpus.features.items()},
+        present={m: x[rows] for m, x in corpus.present.items()},
+        dialogue_ids=tuple(name for name, here in zip(corpus.dialogue_ids, chosen, strict=True) if here),
+        utterance_ids=tuple(name for name, here in zip(corpus.utterance_ids, rows, strict=True) if here),
+        **columns,
+    )
+
+
+def dialogues_in(corpus: Corpus, splits: Collection[str]) -> np.ndarray:
+    """Return [dialogues] bool, those that are in one of the splits."""
+    chosen = np.zeros(len(corpus.dialogue_ids), bool)
+    chosen[corpus.dialogue] = np.isin(corpus.split, list(splits))
+    return chosen
+
+
+def modalities(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
+    """Return all utterances with the modalities whose names begin so, e.g. ("text", "audio"); () keeps all.
+
+    Raises:
+      UserError: no modality begins with one of them.
+    """
+    if unknown := [b for b in beginnings if not any(m.startswith(b) for m in corpus.modalities)]:
+        raise UserError(
+            f"No modality of the corpus {corpus.name!r} begins with {' or '.join(map(repr, unknown))}; it has "
+            f"{', '.join(corpus.modalities)}. data.only takes beginnings of these names, and only_A_B names A and B."
+        )
+    kept = [m for m in corpus.modalities if not beginnings or m.startswith(tuple(beginnings))]
+    return dataclasses.replace(
+        corpus,
+        features={m: corpus.features[m] for m in kept},
+        present={m: corpus.present[m] for m in kept},
+        ranked={m: count for m, count in corpus.ranked.items() if m in kept},
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import hashlib
 import itertools
 import re
@@ -12,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ariigcn_jax.data import leakage, targets
+from ariigcn_jax.data import targets
 from ariigcn_jax.data.fields import count
 from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality
 
-FLOOR = 1e-6  # standard deviation of a constant feature
+FLOOR = 1e-6  # standard deviation of a constant feature, and share of the largest of a direction that counts
 WIDE = 1e3  # largest scale of a modality's features over its median scale, above which one calls it unscaled
 TAILED = 10.0  # kurtosis (3 for a Gaussian) above which a feature has a long tail
 MANY_TAILED = 0.1  # share of a modality's features with long tails, above which that is told
@@ -30,17 +29,11 @@ MOST_COPIES = 50  # of an utterance, above which it is a common phrase and no si
 Contents = dict[str, Sequence[Any]]  # "transcript" or a modality -> what tells utterances apart, empty where missing
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What was found.
+class Report(NamedTuple):
+    """Hold what was found."""
 
-    Attributes:
-      tables: title -> rows of cells, the first row the head.
-      findings: what should be looked at before training; () if nothing.
-    """
-
-    tables: dict[str, list[list[str]]]
-    findings: tuple[str, ...]
+    tables: dict[str, list[list[str]]]  # title -> rows of cells, the first row the head
+    findings: tuple[str, ...]  # what should be looked at before training
 
     def text(self) -> str:
         """Return the tables, aligned, and the findings."""
@@ -50,7 +43,7 @@ class Report:
 
 
 class _Scale(NamedTuple):
-    """How the features of a modality are spread over the train split."""
+    """Say how the features of a modality are spread over the train split."""
 
     middle: float  # median standard deviation of the features that are not constant
     greatest: float  # and the largest
@@ -63,16 +56,17 @@ class _Scale(NamedTuple):
 def examine(corpus: Corpus) -> Report:
     """Examine a corpus as it is read, not standardised."""
     splits = [s for s in SPLITS if s in corpus.split]
+    counts = {s: targets.occurrences(corpus, corpus.split == s) for s in SPLITS}
     scales = {modality: _scale(corpus, modality) for modality in corpus.modalities}
     contents: Contents = {} if corpus.transcript is None else {"transcript": _words(corpus.transcript)}
     contents |= {modality: _prints(corpus, modality) for modality in corpus.modalities}
     tables = {
         "Splits": _sizes(corpus, splits),
-        "Labels (share of the labelled utterances)": _labels(corpus, splits),
+        "Labels (share of the labelled utterances)": _labels(corpus, {s: counts[s] for s in splits}),
         "Modalities": _modalities(corpus, splits, scales),
     }
     findings = [
-        *_split_findings(corpus, splits),
+        *_split_findings(corpus, splits, counts),
         *_feature_findings(corpus, scales),
         *_made_with_labels(corpus),
         *_duplicates(corpus, contents),
@@ -86,11 +80,9 @@ def examine(corpus: Corpus) -> Report:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  " + "  ".join(cells).rstrip())
-    return "\n".join(lines)
+    pad = (str.ljust, *(str.rjust for _ in widths[1:]))
+    lines = ("  ".join(f(c, w) for f, c, w in zip(pad, row, widths, strict=True)) for row in rows)
+    return "\n".join(f"  {line}".rstrip() for line in lines)
 
 
 def _sizes(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
@@ -98,40 +90,25 @@ def _sizes(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
     for split in [*splits, "all"]:
         chosen = np.ones(len(corpus), bool) if split == "all" else corpus.split == split
         _, lengths = np.unique(corpus.dialogue[chosen], return_counts=True)
-        silent = "-"
-        if corpus.transcript is not None:
-            silent = f"{sum(not str(t).strip() for t in corpus.transcript[chosen]):,}"
-        cells = [
-            f"{len(lengths):,}",
-            f"{chosen.sum():,}",
-            f"{lengths.max():,}",
-            f"{int(np.median(lengths)):,}",
-            f"{corpus.speaker[chosen].max() + 1}",
-            f"{(corpus.label[chosen] == UNLABELED).sum():,}",
-            silent,
-        ]
-        rows.append([split, *cells])
+        numbers = [len(lengths), chosen.sum(), lengths.max(), int(np.median(lengths)), corpus.speaker[chosen].max() + 1]
+        numbers.append((corpus.label[chosen] == UNLABELED).sum())
+        words = None if corpus.transcript is None else corpus.transcript[chosen]
+        silent = "-" if words is None else f"{sum(not str(t).strip() for t in words):,}"
+        rows.append([split, *(f"{number:,}" for number in numbers), silent])
     return rows
 
 
-def _labels(corpus: Corpus, splits: Sequence[str]) -> list[list[str]]:
-    counts = {s: _counts(corpus, corpus.split == s) for s in splits}
-    labelled = {s: max(((corpus.split == s) & (corpus.label != UNLABELED)).sum(), 1) for s in splits}
-    rows = [["", *(cell for s in splits for cell in (s, "%"))]]
+def _labels(corpus: Corpus, counts: dict[str, np.ndarray]) -> list[list[str]]:
+    labelled = {s: max(((corpus.split == s) & (corpus.label != UNLABELED)).sum(), 1) for s in counts}
+    rows = [["", *(cell for s in counts for cell in (s, "%"))]]
     for c, name in enumerate(corpus.label_names):
-        cells = [(f"{counts[s][c]:,}", f"{100 * counts[s][c] / labelled[s]:.1f}") for s in splits]
+        cells = [(f"{n[c]:,}", f"{100 * n[c] / labelled[s]:.1f}") for s, n in counts.items()]
         rows.append([name, *itertools.chain.from_iterable(cells)])
     return rows
 
 
-def _counts(corpus: Corpus, chosen: np.ndarray) -> np.ndarray:
-    """Return the number of utterances with each of `label_names` [C]; one of several labels counts for each."""
-    return targets.occurrences(corpus, chosen)
-
-
 def _modalities(corpus: Corpus, splits: Sequence[str], scales: dict[Modality, _Scale]) -> list[list[str]]:
-    head = ["", "width", *(f"missing in {s}" for s in splits), "constant", "least", "greatest", "median deviation"]
-    rows = [head]
+    rows = [["", "width", *(f"missing in {s}" for s in splits), "constant", "least", "greatest", "median deviation"]]
     for modality, scale in scales.items():
         gaps = [f"{(~corpus.present[modality][corpus.split == s]).sum():,}" for s in splits]
         numbers = [f"{number:.3g}" for number in (scale.low, scale.high, scale.middle)]
@@ -151,18 +128,16 @@ def _scale(corpus: Corpus, modality: Modality) -> _Scale:
         standard = (rows - rows.mean(axis=0)) / np.where(deviation < FLOOR, np.inf, deviation)
         tailed = float(((standard**4).mean(axis=0) > TAILED).mean())
     middle, greatest = (float(np.median(varying)), float(varying.max())) if len(varying) else (0.0, 0.0)
-    constant = len(deviation) - len(varying)
-    return _Scale(middle, greatest, float(rows.min()), float(rows.max()), constant, tailed)
+    return _Scale(middle, greatest, float(rows.min()), float(rows.max()), len(deviation) - len(varying), tailed)
 
 
-def _split_findings(corpus: Corpus, splits: Sequence[str]) -> list[str]:
+def _split_findings(corpus: Corpus, splits: Sequence[str], counts: dict[str, np.ndarray]) -> list[str]:
     found = [f"there is no {s} split" for s in SPLITS if s not in splits]
     for split in splits:
-        counts = _counts(corpus, corpus.split == split)
-        if nothing := [n for n, c in zip(corpus.label_names, counts, strict=True) if not c]:
+        if nothing := [n for n, c in zip(corpus.label_names, counts[split], strict=True) if not c]:
             found.append(f"no {split} utterance is labelled {', '.join(nothing)}")
     classes = corpus.target is None  # other tasks have no options for their classes
-    train = _counts(corpus, corpus.split == "train")
+    train = counts["train"]
     if train.any() and 0 < train.min() < train.max() / 20:
         rare = corpus.label_names[int(train.argmin())]
         found.append(
@@ -170,8 +145,7 @@ def _split_findings(corpus: Corpus, splits: Sequence[str]) -> list[str]:
             f"{corpus.label_names[int(train.argmax())]} {train.max():,}"
             + ("; watch macro F1, and try --config.losses.emotion.fn=weighted_cross_entropy" if classes else "")
         )
-    alike = _groups([re.sub(r"[\s_]+", "", name.lower()) for name in corpus.label_names])
-    for group in alike:
+    for group in _groups([re.sub(r"[\s_]+", "", name.lower()) for name in corpus.label_names]):
         names = [corpus.label_names[i] for i in group]
         merged = ",".join(f"{name}={names[0]}" for name in names[1:])
         advice = f'; --config.data.relabel="{merged}" makes them one' if classes else ""
@@ -209,24 +183,50 @@ def _feature_findings(corpus: Corpus, scales: dict[Modality, _Scale]) -> list[st
 
 
 def _made_with_labels(corpus: Corpus) -> list[str]:
-    """Return the modalities in which test is much narrower than train along the directions that separate the classes.
-
-    An extractor that was trained on the train labels separates the classes of train further than those of test.
-    """
+    """Return the modalities in which train's classes are further apart than test's, as if the extractor knew labels."""
     found = []
     for modality in corpus.modalities:
         here = corpus.present[modality]
         train = here & (corpus.split == "train")
-        if min((train & (corpus.label != UNLABELED)).sum(), (here & (corpus.split == "test")).sum()) < FEWEST:
-            continue
-        if (ratio := leakage.relative_width(corpus, modality, train)) < NARROW:
+        enough = min((train & (corpus.label != UNLABELED)).sum(), (here & (corpus.split == "test")).sum()) >= FEWEST
+        if enough and (ratio := relative_width(corpus, modality, train)) < NARROW:
             found.append(
-                f"{modality}: along what tells the train labels apart, test is {ratio:.2f} times as wide as "
-                "train. Features that were made with the train labels look so (as do recordings of another kind, or "
-                "other shares of the labels): then validation dialogues out of train score better than new ones ever "
-                "will, and cannot choose"
+                f"{modality}: along what tells the train labels apart, test is {ratio:.2f} times as wide as train. "
+                "Features that were made with the train labels look so (as do other recordings or shares of labels): "
+                "then validation dialogues out of train score better than new ones ever will, and cannot choose"
             )
     return found
+
+
+def relative_width(corpus: Corpus, modality: Modality, known: np.ndarray) -> float:
+    """Return the ratio of test's standard deviation to train's along the directions that separate the classes.
+
+    Directions fit the rows that they are found on. So they are taken from half of the dialogues and compared with the
+    other half, both ways, and the two ratios are averaged (choice). The labels of test are not looked at. Train are the
+    utterances `known` [U] bool, which have the modality. The ratio is 1 where there is nothing to measure.
+    """
+    new = corpus.present[modality] & (corpus.split == "test")
+    rows, there = (np.asarray(corpus.features[modality][x], np.float64) for x in (known, new))
+    half = np.isin(corpus.dialogue, np.unique(corpus.dialogue[known])[1::2])[known]
+    if not len(there) or not half.any():
+        return 1.0
+    scale = np.maximum(rows.std(axis=0), FLOOR)
+    label, ratios = corpus.label[known], []
+    for fitted in (half, ~half):
+        axes = directions(rows[fitted] / scale, label[fitted])
+        widths = [(x / scale @ axes.T).var(axis=0).sum() for x in (there, rows[~fitted])]
+        ratios.append(np.sqrt(widths[0] / max(widths[1], FLOOR**2)) if len(axes) else 1.0)
+    return float(np.mean(ratios))
+
+
+def directions(rows: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return orthonormal directions [k, d] in which the means of labelled rows [N, d] differ between classes; k < C."""
+    known = np.unique(label[label != UNLABELED])
+    if len(known) < 2:
+        return np.empty((0, rows.shape[1]))
+    means = np.stack([rows[label == c].mean(axis=0) for c in known])
+    _, size, axes = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
+    return axes[: len(known) - 1][size[: len(known) - 1] > FLOOR * max(size[0], FLOOR)]
 
 
 def _words(transcript: np.ndarray) -> list[str]:
@@ -237,11 +237,8 @@ def _words(transcript: np.ndarray) -> list[str]:
 
 def _prints(corpus: Corpus, modality: Modality) -> list[bytes]:
     """Return a fingerprint of each utterance's features; b"" where they are missing."""
-    rows = corpus.features[modality]
-    return [
-        hashlib.blake2b(np.ascontiguousarray(rows[i]).tobytes(), digest_size=12).digest() if here else b""
-        for i, here in enumerate(corpus.present[modality].tolist())
-    ]
+    pairs = zip(corpus.features[modality], corpus.present[modality], strict=True)
+    return [hashlib.blake2b(x.tobytes(), digest_size=12).digest() if here else b"" for x, here in pairs]
 
 
 def _groups(values: Sequence[Any]) -> list[list[int]]:
@@ -256,17 +253,15 @@ def _groups(values: Sequence[Any]) -> list[list[int]]:
 def _duplicates(corpus: Corpus, contents: Contents) -> list[str]:
     found = []
     for source, values in contents.items():
-        groups = _groups(values)
-        if not groups:
-            continue
-        copies = sum(len(rows) - 1 for rows in groups)
-        name = f"transcript ({FEW_WORDS} words or more)" if source == "transcript" else source
-        words = f"{name}: {count(copies, 'utterance is', 'utterances are')} the same as an earlier one"
-        splits = [corpus.split[rows].tolist() for rows in groups]
-        if leaks := sum(len(set(inside)) > 1 for inside in splits):
-            tests = sum(inside.count("test") for inside in splits if "train" in inside)
-            words += f"; {count(leaks, 'group')} of them in several splits, {tests:,} test utterances seen in train"
-        found.append(words)
+        if groups := _groups(values):
+            copies = sum(len(rows) - 1 for rows in groups)
+            name = f"transcript ({FEW_WORDS} words or more)" if source == "transcript" else source
+            words = f"{name}: {count(copies, 'utterance is', 'utterances are')} the same as an earlier one"
+            splits = [corpus.split[rows].tolist() for rows in groups]
+            if leaks := sum(len(set(inside)) > 1 for inside in splits):
+                tests = sum(inside.count("test") for inside in splits if "train" in inside)
+                words += f"; {count(leaks, 'group')} of them in several splits, {tests:,} test utterances seen in train"
+            found.append(words)
     return found
 
 
@@ -290,9 +285,7 @@ def _copied_dialogues(corpus: Corpus, contents: Contents) -> list[str]:
         values = contents[corpus.modalities[0]]
     counted = np.bincount(corpus.dialogue[[bool(v) for v in values]], minlength=len(corpus.dialogue_ids))
     shared: collections.Counter[tuple[int, int]] = collections.Counter()
-    for rows in _groups(values):
-        if len(rows) > MOST_COPIES:
-            continue
+    for rows in (rows for rows in _groups(values) if len(rows) <= MOST_COPIES):
         where = {int(corpus.dialogue[i]): str(corpus.split[i]) for i in rows}
         pairs = itertools.combinations(sorted(where), 2)
         shared.update((one, other) for one, other in pairs if where[one] != where[other])
@@ -308,14 +301,13 @@ def _contradictions(corpus: Corpus, contents: Contents) -> list[str]:
     """Return how often the same words, or the same features, have different labels."""
     found = []
     for source, values in contents.items():
-        labelled = [v if label != UNLABELED else v[:0] for v, label in zip(values, corpus.label.tolist(), strict=True)]
-        groups = _groups(labelled)
-        mixed = [rows for rows in groups if len(set(corpus.label[rows].tolist())) > 1]
-        if mixed:
+        groups = _groups([v if x != UNLABELED else v[:0] for v, x in zip(values, corpus.label, strict=True)])
+        if mixed := [rows for rows in groups if len(set(corpus.label[rows].tolist())) > 1]:
             name = "words" if source == "transcript" else f"{source} features"
+            one, other = (corpus.utterance_ids[i] for i in mixed[0][:2])
             found.append(
                 f"label noise: {len(mixed):,} of {len(groups):,} groups of utterances with the same {name} have "
-                f"different labels, such as {corpus.utterance_ids[mixed[0][0]]} and {corpus.utterance_ids[mixed[0][1]]}"
+                f"different labels, such as {one} and {other}"
             )
     return found
 
@@ -327,7 +319,6 @@ def _odd_neighbours(corpus: Corpus) -> list[str]:
         return []
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_ROWS])
     labels = corpus.label[rows]
-    votes = np.zeros((len(rows), corpus.num_classes))
     similarity = np.zeros((len(rows), len(rows)), np.float32)
     for modality in corpus.modalities:
         x = np.asarray(corpus.features[modality][rows], np.float32)
@@ -337,7 +328,7 @@ def _odd_neighbours(corpus: Corpus) -> list[str]:
         similarity += x @ x.T
     np.fill_diagonal(similarity, -np.inf)
     nearest = np.argpartition(-similarity, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
-    np.add.at(votes, (np.repeat(np.arange(len(rows)), NEIGHBOURS), labels[nearest].ravel()), 1)
+    votes = (labels[nearest][..., None] == np.arange(corpus.num_classes)).sum(axis=1)
     agreement = float((votes.argmax(axis=1) == labels).mean())
     majority = float(np.bincount(labels).max() / len(labels))
     against = rows[(votes.max(axis=1) >= NEIGHBOURS - 1) & (votes.argmax(axis=1) != labels)]

@@ -16,6 +16,7 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,51 +28,39 @@ DIALOGUE = "dialogue_id"
 EXAMPLES = "speaker=Ann, dialogue_id=Ses01*, fold1of5, fold1of5:speaker or session1"
 
 
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """Say which dialogues are held out; made by `parse`.
+class HeldOut(NamedTuple):
+    """Say which dialogues are held out; made by `parse`."""
 
-    Attributes:
-      option: of the config that it is the value of.
-      text: as it was written.
-      field: whose values count.
-      pattern: that one of a dialogue's values has to fit; "" for a fold.
-      fold: its number, from 1.
-      folds: how many there are.
-    """
-
-    option: str
-    text: str
-    field: str = DIALOGUE
-    pattern: str = ""
-    fold: int = 1
-    folds: int = 0
+    written: str  # option and its value, for messages
+    field: str = DIALOGUE  # whose values count
+    pattern: str = ""  # that one of a dialogue's values has to fit; "" for a fold
+    fold: int = 1  # its number, from 1
+    folds: int = 0  # how many there are
 
 
 def parse(text: str, option: str = "data.split") -> HeldOut:
-    """Read what is held out; how it is written is in the module's docstring.
-
-    Args:
-      text: as it was written.
-      option: of the config that it is the value of, for messages.
+    """Read what is held out, written as in the module's docstring; `option` is for messages.
 
     Raises:
       UserError: it is written otherwise.
     """
+    written = f"{option}={text}"
     if found := re.fullmatch(r"fold(\d+)of(\d+)(?::(\w+))?", text):
         fold, folds = int(found[1]), int(found[2])
         if not 1 <= fold <= folds or folds < 2:
-            raise UserError(f"{option}={text}: folds count from 1, and there are at least two, as in fold1of5.")
-        return HeldOut(option, text, found[3] or DIALOGUE, fold=fold, folds=folds)
+            raise UserError(f"{written}: folds count from 1, and there are at least two, as in fold1of5.")
+        return HeldOut(written, found[3] or DIALOGUE, fold=fold, folds=folds)
     field, equals, pattern = SESSIONS.get(text, text).partition("=")
     if not (field and equals and pattern):
-        raise UserError(f"{option}={text}: write what is held out as {EXAMPLES}.")
-    return HeldOut(option, text, field, pattern)
+        raise UserError(f"{written}: write what is held out as {EXAMPLES}.")
+    return HeldOut(written, field, pattern)
 
 
 def expand(names: Iterable[str]) -> list[str]:
-    """Return what is held out in turn, each once; `sessions` stands for IEMOCAP's five, `5folds` and `5folds:FIELD` for
-    the folds."""
+    """Return what is held out in turn, each once.
+
+    `sessions` stands for IEMOCAP's five, `5folds` and `5folds:FIELD` for the folds.
+    """
     found: list[str] = []
     for name in names:
         if folds := re.fullmatch(r"(\d+)folds(:\w+)?", name):
@@ -86,11 +75,7 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
 
     Folds are dealt, one group of dialogues after the other, in the order of the SHA-256 of their first names (choice).
 
-    Args:
-      what: is held out.
-      dialogue: [U] int, index into `dialogue_ids`.
-      values: [U] str of the field `what.field`.
-      dialogue_ids: names of the dialogues.
+    Utterances have `values` [U] str of the field `what.field` and `dialogue` [U] int, index into `dialogue_ids`.
 
     Raises:
       UserError: nothing would be held out, or all.
@@ -100,27 +85,22 @@ def hold_out(what: HeldOut, dialogue: np.ndarray, values: np.ndarray, dialogue_i
         fits = np.array([fnmatch.fnmatchcase(name, what.pattern) for name in known.tolist()])
         held = np.zeros(len(dialogue_ids), bool)
         held[dialogue[fits[value]]] = True
-        few = ", ".join(known[:3].tolist()) + (" …" if len(known) > 3 else "")
-        if not held.any():
-            raise UserError(
-                f"{what.option}={what.text}: no `{what.field}` fits {what.pattern}, so nothing is held out. "
-                f"It has {few}"
-            )
-        if held.all():
-            raise UserError(
-                f"{what.option}={what.text}: every dialogue has a `{what.field}` that fits {what.pattern}, so nothing "
-                f"is left to train on. It has {few}"
-            )
+        if held.all() or not held.any():
+            field, problem = f"`{what.field}`", f"no `{what.field}` fits {what.pattern}, so nothing is held out"
+            if held.all():
+                problem = f"every dialogue has a {field} that fits {what.pattern}, so nothing is left to train on"
+            few = ", ".join(known[:3].tolist()) + (" …" if len(known) > 3 else "")
+            raise UserError(f"{what.written}: {problem}. It has {few}")
         return held
     there = known[value] != ""  # an empty speaker groups nothing
     group = _groups(dialogue[there], value[there], len(dialogue_ids), len(known))
-    by_name = np.argsort(np.asarray(dialogue_ids, object))
-    groups, place = np.unique(group[by_name], return_index=True)
-    first = {int(g): dialogue_ids[int(d)] for g, d in zip(groups, by_name[place], strict=True)}
+    first: dict[int, str] = {}  # of each group, the name that comes first in the alphabet
+    for name, number in sorted(zip(dialogue_ids, group.tolist(), strict=True)):
+        first.setdefault(number, name)
     if len(first) < what.folds:
         raise UserError(
-            f"{what.option}={what.text}: the dialogues fall into {len(first)} group(s) that share no `{what.field}`, "
-            f"fewer than {what.folds} folds. Ask for fewer, or for another field."
+            f"{what.written}: the dialogues fall into {len(first)} group(s) that share no `{what.field}`, fewer than "
+            f"{what.folds} folds. Ask for fewer, or for another field."
         )
     order = sorted(first, key=lambda g: (_digest("fold", first[g]), first[g]))
     return np.isin(group, order[what.fold - 1 :: what.folds])
@@ -141,13 +121,8 @@ def _groups(dialogue: np.ndarray, value: np.ndarray, dialogues: int, values: int
 def carve(dialogue_ids: Iterable[str], fraction: float, salt: str) -> frozenset[str]:
     """Pick a share of the dialogues, the same one in every process and for every order of the file.
 
-    The dialogues with the smallest SHA-256 of salt and name are picked (choice): no random number generator, whose
-    stream may change between versions, is in it.
-
-    Args:
-      dialogue_ids: names of the dialogues; a name that comes twice counts once.
-      fraction: share to pick, in [0, 1).
-      salt: what the share is for, such as "valid"; different salts pick independently.
+    The names with the smallest SHA-256 of salt and name are picked (choice); different salts pick independently. The
+    stream of a random number generator may change between versions.
 
     Returns:
       round(fraction * n) names, but at least one and never all. None if `fraction` is 0 or n is less than two.
@@ -156,9 +131,7 @@ def carve(dialogue_ids: Iterable[str], fraction: float, salt: str) -> frozenset[
       UserError: `fraction` is out of range.
     """
     if not 0 <= fraction < 1:
-        raise UserError(
-            f"The share of the dialogues for {salt!r} is {fraction}: it must be at least 0 and less than 1."
-        )
+        raise UserError(f"The share of the dialogues for {salt!r} is {fraction}, not at least 0 and less than 1.")
     ranked = sorted(set(dialogue_ids), key=lambda name: (_digest(salt, name), name))
     if fraction == 0 or len(ranked) < 2:
         return frozenset()
@@ -166,17 +139,10 @@ def carve(dialogue_ids: Iterable[str], fraction: float, salt: str) -> frozenset[
 
 
 def cross_validated(corpus: Corpus, models: int) -> Corpus:
-    """Deal the dialogues of train and validation to models, each of which leaves its own out of training and is
-    validated on them, so that nothing is held back from all.
+    """Return the corpus with `fold`: each of K >= 2 models leaves out its fold of train and validation.
 
-    They are dealt in turn, those with a label first, in the order of the SHA-256 of their names (choice).
-
-    Args:
-      corpus: any corpus.
-      models: K, how many, two at least.
-
-    Returns:
-      The corpus with `fold`; splits stay as they are.
+    The model is validated on the dialogues of its fold. They are dealt in turn, those with a label first, in the order
+    of the SHA-256 of their names (choice).
 
     Raises:
       UserError: there are fewer labelled dialogues than models.

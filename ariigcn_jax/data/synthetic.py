@@ -7,15 +7,14 @@ In latent space, modality i of M shows the classes c with c mod M = i mod min(M,
 all others near the origin (`shared`). The latent vector, with noise, goes through a random linear map and a warp into
 the modality's own space.
 
-How unlike the modalities are is known too. By default each has directions and a map of its own. With `common`, all are
-views of one latent space, which differ by what `rotation`, `shift` and `warp` say and by nothing else; the noise is
-each one's own.
+By default each modality has directions and a map of its own. With `common`, all are views of one latent space, which
+differ by `rotation`, `shift`, `warp` and the noise alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -61,29 +60,22 @@ def generate(
 
     Args:
       seed: of every random draw, at least 0.
-      dialogues: number of dialogues, at least 1.
+      dialogues: how many, at least 1.
       utterances: fewest and most utterances of a dialogue, at least 1; lengths are uniform between them, both included.
       speakers: people in each dialogue, at least 1; another one speaks next with probability 0.8.
       classes: number of emotions C, at least 2.
       widths: modality -> number of features d_m, at least 1; at least one modality.
       separation: distance from the origin to a shown class's mean in latent space, at least 0; 0 leaves only noise.
-      noise: standard deviation of the latent noise, in the unit of `separation`, at least 0; a tenth of it is added
-        to each feature.
+      noise: deviation of the latent noise, in the unit of `separation`, at least 0; each feature gets a tenth of it.
       inertia: probability, in [0, 1], that a speaker keeps their own last emotion.
-      contagion: probability, in [0, 1], of taking over the emotion last shown by another speaker; `inertia` and
-        `contagion` add up to at most 1, and what remains is a new draw.
+      contagion: probability, at most 1 - inertia, of another speaker's last emotion; what remains is a new draw.
       imbalance: in [0, 1): a new draw has class c with probability proportional to (1 - imbalance)^c; 0 is uniform.
-      shared: how far a modality also shows the classes that it does not show by rights, in [0, 1], as a share of
-        `separation`; 0 leaves each class to some modalities, 1 lets every modality tell all classes apart.
+      shared: share of `separation`, in [0, 1], by which a modality also shows the other classes.
       common: whether the modalities are views of one latent space.
-      rotation: angle in quarter turns, in [0, 1], by which every modality but the first sees the latent space rotated,
-        in planes of its own; 1 makes every direction orthogonal to what it was.
-      shift: distance, in the unit of `separation`, at least 0, by which every modality but the first is displaced in
-        latent space.
-      warp: strength w of the non-linearity y + w f(y), at least 0. In a common space f differs from modality to
-        modality (tanh y, sin 2y, |y| − 1 in turn), else it is tanh y.
-      label_noise: probability, in [0, 1), that a train utterance is labelled with an emotion drawn evenly from all;
-        validation and test keep the truth.
+      rotation: quarter turns, in [0, 1], in planes of its own, of the latent space of every modality but the first.
+      shift: distance, in the unit of `separation`, at least 0, of every modality but the first in latent space.
+      warp: strength w >= 0 of the non-linearity y + w f(y); f is tanh, or tanh y, sin 2y, |y| − 1 in turn if `common`.
+      label_noise: probability, in [0, 1), that the label of a train utterance is drawn evenly from all emotions.
       missing: probability, in [0, 1), that an utterance lacks a modality, independent for each of them.
       valid: share of the dialogues in the validation split, in [0, 1), rounded to the nearest number.
       test: the same for the test split; `valid` and `test` leave at least one dialogue for training.
@@ -100,45 +92,70 @@ def generate(
       UserError: an argument is out of its range.
     """
     _check_sizes(seed, dialogues, utterances, speakers, classes, widths)
-    _check_scales(separation=separation, noise=noise, shift=shift, warp=warp)
-    _check_closed(inertia=inertia, contagion=contagion, shared=shared, rotation=rotation)
+    scales = dict(separation=separation, noise=noise, shift=shift, warp=warp)
+    _check(scales, lambda x: 0 <= x < np.inf, "be a finite number of at least 0")
+    closed = dict(inertia=inertia, contagion=contagion, shared=shared, rotation=rotation)
+    _check(closed, lambda x: 0 <= x <= 1, "lie in [0, 1]")
+    shares = dict(imbalance=imbalance, label_noise=label_noise, missing=missing, valid=valid, test=test)
+    _check(shares, lambda x: 0 <= x < 1, "be at least 0 and less than 1")
     if inertia + contagion > 1:
         raise UserError(f"inertia = {inertia} and contagion = {contagion} add up to more than 1.")
-    _check_shares(imbalance=imbalance, label_noise=label_noise, missing=missing, valid=valid, test=test)
     _check_task(task, classes, label_names)
-    split = _split(dialogues, valid, test)
+    held = [round(valid * dialogues), round(test * dialogues)]
+    if sum(held) >= dialogues:
+        raise UserError(f"valid = {valid} and test = {test} leave none of the {dialogues} dialogues for training.")
     # One stream each: the missing rate, for example, does not change who says what.
     streams = np.random.SeedSequence(seed).spawn(6)
     chain, space, gaps, views, errors, truths = (np.random.default_rng(child) for child in streams)
     lengths = chain.integers(utterances[0], utterances[1], endpoint=True, size=dialogues)
+    # Dialogues are exchangeable, so the last ones are held out.
+    split = np.repeat(np.repeat(["train", "valid", "test"], [dialogues - sum(held), *held]), lengths)
     prior = (1.0 - imbalance) ** np.arange(classes)
     turns = [_dialogue(chain, n, speakers, prior / prior.sum(), inertia, contagion) for n in lengths]
     speaker, label = (np.concatenate(part).astype(np.int32) for part in zip(*turns, strict=True))
     size = classes + _SPARE
     target = targets.of(task)
     also = _lingering(truths, label, lengths) if target and target.several else None
-    one_space = (_directions(space, classes), _map(space, size, max(widths.values()))) if common else None
-    features = {}
+    one_space = (_basis(space, size)[:classes], _map(space, size, max(widths.values()))) if common else None
+    features, present = {}, {}
     for i, (m, width) in enumerate(widths.items()):
-        height = separation * np.where(_shown(i, len(widths), classes), 1.0, shared)
-        directions = one_space[0] if one_space else _directions(space, classes)
-        latent = (height[:, None] * directions)[label] + noise * space.normal(size=(len(label), size))
+        shown = np.arange(classes) % len(widths) == i % min(len(widths), classes)
+        directions = one_space[0] if one_space else _basis(space, size)[:classes]
+        means = separation * np.where(shown, 1.0, shared)[:, None] * directions
+        latent = means[label] + noise * space.normal(size=(len(label), size))
         if also is not None:
-            latent = latent + np.where((also > 0)[:, None], (height[:, None] * directions)[also], 0)
+            latent = latent + np.where((also > 0)[:, None], means[also], 0)
         turn, displacement = _view(views, size, rotation)
         latent = latent if i == 0 else latent @ turn + shift * displacement
         seen = latent @ (one_space[1][:, :width] if one_space else _map(space, size, width))
         seen = seen + warp * _WARPS[i % len(_WARPS) if common else 0](seen)
-        features[m] = (seen + _FEATURE_NOISE * noise * space.normal(size=seen.shape)).astype(np.float32)
-    present = {m: gaps.random(len(label)) >= missing for m in widths}
-    wrong = (errors.random(len(label)) < label_noise) & (np.repeat(split, lengths) == "train")
+        seen = (seen + _FEATURE_NOISE * noise * space.normal(size=seen.shape)).astype(np.float32)
+        present[m] = gaps.random(len(label)) >= missing
+        features[m] = np.where(present[m][:, None], seen, np.float32(0))
+    wrong = (errors.random(len(label)) < label_noise) & (split == "train")
     given = np.where(wrong, errors.integers(classes, size=len(label)), label).astype(np.int32)
-    corpus = _corpus(lengths, split, speaker, given, classes, features, present)
+    ids = tuple(f"dialogue_{i}" for i in range(dialogues))
+    corpus = Corpus(
+        name="synthetic",
+        features=features,
+        present=present,
+        dialogue=np.repeat(np.arange(dialogues, dtype=np.int32), lengths),
+        speaker=speaker,
+        label=given,
+        split=split,
+        label_names=tuple(label_names or (f"emotion_{c}" for c in range(classes))),
+        dialogue_ids=ids,
+        utterance_ids=tuple(f"{name}_{turn}" for name, n in zip(ids, lengths, strict=True) for turn in range(n)),
+        speaker_names=np.array([f"speaker_{s}" for s in speaker]),
+    )
     if target is not None:
         corpus = targets.attach(corpus, task, *_targets(truths, given, also, classes, label_names))
-    elif label_names:
-        corpus = dataclasses.replace(corpus, label_names=tuple(label_names))
-    return _with_last_labels(corpus) if last_only else corpus
+    if last_only:
+        last = np.diff(corpus.dialogue, append=-1) != 0
+        truth = None if corpus.target is None else np.where(last[:, None], corpus.target, np.float32(0))
+        kept = np.where(last, corpus.label, UNLABELED).astype(np.int32)
+        corpus = dataclasses.replace(corpus, label=kept, target=truth)
+    return corpus
 
 
 def _lingering(rng: np.random.Generator, label: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -149,11 +166,7 @@ def _lingering(rng: np.random.Generator, label: np.ndarray, lengths: np.ndarray)
 
 
 def _targets(
-    rng: np.random.Generator,
-    label: np.ndarray,
-    also: np.ndarray | None,
-    classes: int,
-    names: Sequence[str],
+    rng: np.random.Generator, label: np.ndarray, also: np.ndarray | None, classes: int, names: Sequence[str]
 ) -> tuple[np.ndarray, Sequence[str]]:
     """Return [U, O] and O names, as `targets.attach` takes them: several labels where there is `also`, else a score."""
     if also is None:
@@ -163,50 +176,32 @@ def _targets(
     return np.minimum(several[:, 1:], 1), names or [f"emotion_{c}" for c in range(1, classes)]
 
 
-def _with_last_labels(corpus: Corpus) -> Corpus:
-    last = np.diff(corpus.dialogue, append=-1) != 0
-    target = None if corpus.target is None else np.where(last[:, None], corpus.target, np.float32(0))
-    return dataclasses.replace(corpus, label=np.where(last, corpus.label, UNLABELED).astype(np.int32), target=target)
-
-
 def _dialogue(
     rng: np.random.Generator, length: int, speakers: int, prior: np.ndarray, inertia: float, contagion: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw who speaks ([T] int) and with which emotion ([T] int)."""
+    """Draw who speaks ([T] int, numbered by first appearance) and with which emotion ([T] int)."""
     who, what = np.zeros(length, int), np.zeros(length, int)
     last: dict[int, int] = {}
+    number: dict[int, int] = {}
     speaker = int(rng.integers(speakers))
     for turn in range(length):
-        fresh, chance = int(rng.choice(len(prior), p=prior)), rng.random()
+        emotion, chance = int(rng.choice(len(prior), p=prior)), rng.random()
         if chance < inertia:
-            emotion = last.get(speaker, fresh)
+            emotion = last.get(speaker, emotion)
         elif chance < inertia + contagion:
-            emotion = next((last[other] for other in reversed(last) if other != speaker), fresh)
-        else:
-            emotion = fresh
-        who[turn], what[turn] = speaker, emotion
+            emotion = next((last[other] for other in reversed(last) if other != speaker), emotion)
+        who[turn], what[turn] = number.setdefault(speaker, len(number)), emotion
         # Taken out first, so that the dictionary's order is that of who spoke last.
         last.pop(speaker, None)
         last[speaker] = emotion
         if speakers > 1 and rng.random() < 0.8:
             speaker = (speaker + int(rng.integers(1, speakers))) % speakers
-    return _by_appearance(who), what
+    return who, what
 
 
-def _by_appearance(who: np.ndarray) -> np.ndarray:
-    number = {speaker: i for i, speaker in enumerate(dict.fromkeys(who.tolist()))}
-    return np.array([number[speaker] for speaker in who.tolist()])
-
-
-def _shown(modality: int, modalities: int, classes: int) -> np.ndarray:
-    """Return [C] bool, the classes that a modality tells apart."""
-    return np.arange(classes) % modalities == modality % min(modalities, classes)
-
-
-def _directions(rng: np.random.Generator, classes: int) -> np.ndarray:
-    """Return [C, C + spare] orthonormal rows."""
-    size = classes + _SPARE
-    return np.linalg.qr(rng.normal(size=(size, size)))[0][:classes]
+def _basis(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return [size, size], orthonormal."""
+    return np.linalg.qr(rng.normal(size=(size, size)))[0]
 
 
 def _map(rng: np.random.Generator, size: int, width: int) -> np.ndarray:
@@ -216,65 +211,29 @@ def _map(rng: np.random.Generator, size: int, width: int) -> np.ndarray:
 
 def _view(rng: np.random.Generator, size: int, rotation: float) -> tuple[np.ndarray, np.ndarray]:
     """Return a rotation by `rotation` quarter turns in random planes (an odd dimension stays), and a direction."""
-    basis = np.linalg.qr(rng.normal(size=(size, size)))[0]
+    basis = _basis(rng, size)
     angle, turn = rotation * np.pi / 2, np.eye(size)
+    cos, sin = np.cos(angle), np.sin(angle)
     for plane in range(0, size - 1, 2):
-        turn[plane : plane + 2, plane : plane + 2] = [
-            [np.cos(angle), np.sin(angle)],
-            [-np.sin(angle), np.cos(angle)],
-        ]
+        turn[plane : plane + 2, plane : plane + 2] = [[cos, sin], [-sin, cos]]
     direction = rng.normal(size=size)
     return basis @ turn @ basis.T, direction / np.linalg.norm(direction)
-
-
-def _split(dialogues: int, valid: float, test: float) -> np.ndarray:
-    """Return [dialogues] str; dialogues are exchangeable, so the last ones are held out."""
-    held = [round(valid * dialogues), round(test * dialogues)]
-    if sum(held) >= dialogues:
-        raise UserError(f"valid = {valid} and test = {test} leave none of the {dialogues} dialogues for training.")
-    return np.repeat(["train", "valid", "test"], [dialogues - sum(held), *held])
-
-
-def _corpus(
-    lengths: np.ndarray,
-    split: np.ndarray,
-    speaker: np.ndarray,
-    label: np.ndarray,
-    classes: int,
-    features: dict[Modality, np.ndarray],
-    present: dict[Modality, np.ndarray],
-) -> Corpus:
-    ids = tuple(f"dialogue_{i}" for i in range(len(lengths)))
-    return Corpus(
-        name="synthetic",
-        features={m: np.where(present[m][:, None], x, np.float32(0)) for m, x in features.items()},
-        present=present,
-        dialogue=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
-        speaker=speaker,
-        label=label,
-        split=np.repeat(split, lengths),
-        label_names=tuple(f"emotion_{c}" for c in range(classes)),
-        dialogue_ids=ids,
-        utterance_ids=tuple(f"{name}_{turn}" for name, n in zip(ids, lengths, strict=True) for turn in range(n)),
-        speaker_names=np.array([f"speaker_{s}" for s in speaker]),
-    )
 
 
 def _check_sizes(
     seed: int, dialogues: int, utterances: tuple[int, int], speakers: int, classes: int, widths: Mapping[Modality, int]
 ) -> None:
-    _integer("seed", seed, 0)
-    _integer("dialogues", dialogues, 1)
-    _integer("speakers", speakers, 1)
-    _integer("classes", classes, 2)
     if len(utterances) != 2:
         raise UserError(f"utterances = {utterances!r}: must be two numbers, the fewest and the most of a dialogue.")
-    _integer("the fewest utterances", utterances[0], 1)
-    _integer("the most utterances", utterances[1], utterances[0])
     if not widths:
         raise UserError("widths names no modality: give at least one, such as {'text': 48}.")
-    for modality, width in widths.items():
-        _integer(f"the width of {modality!r}", width, 1)
+    fewest, most = utterances
+    sizes = [("seed", seed, 0), ("dialogues", dialogues, 1), ("speakers", speakers, 1), ("classes", classes, 2)]
+    sizes += [("the fewest utterances", fewest, 1), ("the most utterances", most, fewest)]
+    sizes += [(f"the width of {modality!r}", width, 1) for modality, width in widths.items()]
+    for name, value, least in sizes:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise UserError(f"{name} = {value!r}: must be a whole number of at least {least}.")
 
 
 def _check_task(task: str, classes: int, names: Sequence[str]) -> None:
@@ -288,24 +247,7 @@ def _check_task(task: str, classes: int, names: Sequence[str]) -> None:
         raise UserError(f"label_names has {len(names)}: task = {task!r} with {classes} classes takes {wanted}.")
 
 
-def _check_scales(**scales: float) -> None:
-    for name, value in scales.items():
-        if not 0 <= value < np.inf:
-            raise UserError(f"{name} = {value}: must be a finite number of at least 0.")
-
-
-def _check_closed(**shares: float) -> None:
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} = {value}: must lie in [0, 1].")
-
-
-def _check_shares(**shares: float) -> None:
-    for name, value in shares.items():
-        if not 0 <= value < 1:
-            raise UserError(f"{name} = {value}: must be at least 0 and less than 1.")
-
-
-def _integer(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise UserError(f"{name} = {value!r}: must be a whole number of at least {least}.")
+def _check(values: Mapping[str, float], right: Callable[[float], bool], wanted: str) -> None:
+    for name, value in values.items():
+        if not right(value):
+            raise UserError(f"{name} = {value}: must {wanted}.")

@@ -26,71 +26,20 @@ APART = "|"  # between labels
 _APART = re.compile(r"[|;]")
 WRITABLE = "Labels are written with | between them: rename it, without |, ; or blanks at its ends, and not empty"
 MISSING = "Add it, or choose another: --config.data.label in training, --label of tools.prepare"
+Named = tuple[np.ndarray, tuple[str, ...]]  # values, and the names of their columns or classes
 
 
-class Target:
-    """How the truth of a task that does not classify is read, written and counted; a subclass for each.
+class Score:
+    """Read scores in [-3, 3]: a field [U] of numbers."""
 
-    Attributes:
-      several: whether a cell of a table may hold several of them, or none.
-    """
+    several = False  # whether a cell of a table may hold several of them, or none
 
-    several = False
-
-    def read(self, archive: Fields, field: str, order: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return [U, O] float32 in the given order, with rows of NaN where there is no label; and O names.
-
-        Args:
-          archive: the fields of a file.
-          field: what holds them.
-          order: [U] rows of the file.
+    def read(self, archive: Fields, field: str, order: np.ndarray) -> Named:
+        """Return [U, O] float32 for the rows `order` [U], NaN where there is no label, and O names.
 
         Raises:
           UserError: the field is not there, or not what is needed; says what is.
         """
-        raise NotImplementedError
-
-    def parse(self, cells: Sequence[str], names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return a column of text as `read` wants it, and its names.
-
-        Args:
-          cells: of a table; empty ones have no label.
-          names: of the labels; None for those that occur.
-
-        Raises:
-          UserError: a cell is not what is needed.
-        """
-        raise NotImplementedError
-
-    def column(self, targets: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return targets [U, O] and their names as a field of a file that `read` reads."""
-        return (targets, names) if self.several else (targets[:, 0], ())
-
-    def classes(
-        self, targets: np.ndarray, trained: np.ndarray, names: Sequence[str]
-    ) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return the class of each utterance [U] int and the names of the classes.
-
-        Args:
-          targets: [U, O].
-          trained: [U] bool, labelled utterances of the train split.
-          names: O names.
-        """
-        raise NotImplementedError
-
-    def occurrences(self, corpus: Corpus, chosen: np.ndarray) -> np.ndarray:
-        """Return how many of the chosen labelled utterances have each of `label_names`: [C] int."""
-        return np.bincount(corpus.label[chosen & (corpus.label != UNLABELED)], minlength=corpus.num_classes)
-
-    def describe(self, names: Sequence[str]) -> str:
-        """Return what there is, given O names."""
-        raise NotImplementedError
-
-
-class Score(Target):
-    """A number in [-3, 3]: a field [U] of numbers."""
-
-    def read(self, archive: Fields, field: str, order: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         values = archive.column(field, order)
         if values is None:
             raise archive.absent(field, MISSING)
@@ -104,27 +53,42 @@ class Score(Target):
             raise archive.refusal(field, f"has the value {values[outside][0]:g}", f"{remedy}; rescale it")
         return scores[:, None], (field,)
 
-    def parse(self, cells: Sequence[str], names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
-        return np.array([_number(cell.strip()) for cell in cells]), ()
+    def parse(self, cells: Sequence[str], names: Sequence[str] | None = None) -> Named:
+        """Return the cells of a table, text or empty for no label, as `read` wants them, and `names` or those found.
 
-    def classes(
-        self, targets: np.ndarray, trained: np.ndarray, names: Sequence[str]
-    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        Raises:
+          UserError: a cell is not what is needed.
+        """
+        scores = []
+        for cell in (cell.strip() for cell in cells):
+            try:
+                scores.append(float(cell or "nan"))
+            except ValueError:
+                problem = f"{cell[:60]!r} is no number, and data.task=regression needs one in each cell, or none."
+                raise UserError(problem) from None
+        return np.array(scores), ()
+
+    def column(self, targets: np.ndarray, names: tuple[str, ...]) -> Named:
+        """Return targets [U, O] and their names as a field of a file that `read` reads."""
+        return targets[:, 0], ()
+
+    def classes(self, targets: np.ndarray, trained: np.ndarray, names: Sequence[str]) -> Named:
+        """Return the classes [U] int of targets [U, O] with O names, and names of the classes.
+
+        `trained` [U] bool are the labelled utterances of the train split.
+        """
         return labels.levels(targets[:, 0]), labels.LEVELS
 
-    def describe(self, names: Sequence[str]) -> str:
-        return "a score"
 
+class Labels:
+    """Read any number of labels an utterance: a field [U, O] of zeros and ones, whose names are in `<field>_names`.
 
-class Labels(Target):
-    """Any number of labels: a field [U, O] of zeros and ones, whose names are in `<field>_names`.
-
-    In text labels stand between `|` or `;`, and "none" is none of them.
+    In text labels stand between `|` or `;`, and "none" is none of them. The methods are those of `Score`.
     """
 
     several = True
 
-    def read(self, archive: Fields, field: str, order: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    def read(self, archive: Fields, field: str, order: np.ndarray) -> Named:
         values = archive.get(field)
         if values is None:
             raise archive.absent(field, MISSING)
@@ -145,7 +109,7 @@ class Labels(Target):
             raise archive.refusal(f"{field}_names", problem, WRITABLE)
         return np.where(known[:, None], rows, np.nan), listed
 
-    def parse(self, cells: Sequence[str], names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    def parse(self, cells: Sequence[str], names: Sequence[str] | None = None) -> Named:
         stripped = [cell.strip() for cell in cells]
         sets = [{part.strip() for part in _APART.split(cell)} - {"", NONE} if cell else None for cell in stripped]
         found = sorted({name for labels_of in sets if labels_of for name in labels_of})
@@ -155,21 +119,14 @@ class Labels(Target):
         rows = [[np.nan] * len(listing) if have is None else [float(n in have) for n in listing] for have in sets]
         return np.array(rows).reshape(len(cells), len(listing)), listing
 
-    def classes(
-        self, targets: np.ndarray, trained: np.ndarray, names: Sequence[str]
-    ) -> tuple[np.ndarray, tuple[str, ...]]:
+    def column(self, targets: np.ndarray, names: tuple[str, ...]) -> Named:
+        return targets, names
+
+    def classes(self, targets: np.ndarray, trained: np.ndarray, names: Sequence[str]) -> Named:
         return labels.rarest(targets > 0.5, trained), (*names, NONE)
 
-    def occurrences(self, corpus: Corpus, chosen: np.ndarray) -> np.ndarray:
-        """Return the same; an utterance counts for each of its labels, and the last name is that of none."""
-        assert corpus.target is not None
-        truth = corpus.target[chosen & (corpus.label != UNLABELED)] > 0.5
-        return np.append(truth.sum(axis=0), (~truth.any(axis=1)).sum())
 
-    def describe(self, names: Sequence[str]) -> str:
-        return f"{len(names)} labels"
-
-
+Target = Score | Labels
 SCORE, LABELS = Score(), Labels()
 TARGETS: dict[str, Target | None] = {  # of each task of `objective.tasks`; None for classes
     "classification": None,
@@ -190,13 +147,9 @@ def of(task: str) -> Target | None:
 
 
 def attach(corpus: Corpus, task: str, targets: np.ndarray, names: Sequence[str]) -> Corpus:
-    """Return the corpus with the truth of a task that does not classify.
+    """Return the corpus with the truth of a task that does not classify, in the place of its labels.
 
-    Args:
-      corpus: any; its labels are replaced.
-      task: a key of TARGETS that does not classify.
-      targets: [U, O] float; NaN anywhere in a row is no label.
-      names: O names.
+    Targets are [U, O] float with O names; NaN anywhere in a row is no label.
     """
     known = np.isfinite(targets).all(axis=1)
     clean = np.where(known[:, None], targets, 0).astype(np.float32)
@@ -214,14 +167,23 @@ def attach(corpus: Corpus, task: str, targets: np.ndarray, names: Sequence[str])
 
 
 def occurrences(corpus: Corpus, chosen: np.ndarray) -> np.ndarray:
-    """Return how many of the chosen labelled utterances have each of `label_names`: [C] int."""
-    return (of(corpus.task) or Target()).occurrences(corpus, chosen)
+    """Return how many of the chosen labelled utterances have each of `label_names`: [C] int.
+
+    An utterance with several labels counts for each, and one with none for the last name.
+    """
+    kept, target = chosen & (corpus.label != UNLABELED), of(corpus.task)
+    if corpus.target is None or target is None or not target.several:
+        return np.bincount(corpus.label[kept], minlength=corpus.num_classes)
+    truth = corpus.target[kept] > 0.5
+    return np.append(truth.sum(axis=0), (~truth.any(axis=1)).sum())
 
 
 def describe(corpus: Corpus) -> str:
     """Return what there is to learn: the number of classes or labels, or a score."""
     target = of(corpus.task)
-    return f"{corpus.num_classes} classes" if target is None else target.describe(corpus.target_names)
+    if target is None:
+        return f"{corpus.num_classes} classes"
+    return f"{len(corpus.target_names)} labels" if target.several else "a score"
 
 
 def unwritable(names: Sequence[str]) -> str:
@@ -233,12 +195,3 @@ def unwritable(names: Sequence[str]) -> str:
 def joined(row: np.ndarray, names: Sequence[str]) -> str:
     """Return a row of zeros and ones, or of probabilities, in words that `parse` reads."""
     return APART.join(name for name, value in zip(names, row, strict=True) if value > 0.5) or NONE
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell) if cell else float("nan")
-    except ValueError:
-        raise UserError(
-            f"{cell[:60]!r} is no number, and data.task=regression needs one in each cell, or none."
-        ) from None

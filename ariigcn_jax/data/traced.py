@@ -22,17 +22,10 @@ def standardise(
 ) -> Array:
     """Return a modality's features as the model takes them, [T, d_m]; zero where missing.
 
-    Args:
-      raw: [T, n] as extracted.
-      present: [T] bool.
-      speaker: [T] int32.
-      copies: within what copies of the features are standardised, as `normalisation.copies` gives it.
-      mean: [d_m].
-      scale: [d_m].
-      quantiles: [K, n] that features become ranks between; None for no ranks.
+    Features `raw` [T, n] are as extracted, `present` is [T] bool, `speaker` [T] int32, and `copies` are those of
+    `normalisation.copies`. Statistics are mean and scale [d_m], and the quantiles [K, n] of ranks; None for no ranks.
     """
-    groups = {"dialogue": jnp.zeros_like(speaker), "speaker": speaker}
-    within = [_within(raw, groups[name], present) for name in copies]
+    within = [_within(raw, speaker if name == "speaker" else jnp.zeros_like(speaker), present) for name in copies]
     x = jnp.concatenate([raw if quantiles is None else _rank(raw, quantiles), *within], axis=-1)
     return jnp.where(present[:, None], jnp.clip((x - mean) / scale, -CLIP, CLIP), 0)
 

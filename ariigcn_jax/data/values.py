@@ -1,4 +1,4 @@
-"""Turns values as Python files hold them into arrays with one row an utterance."""
+"""Turn values as Python files hold them into arrays with one row an utterance."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from ariigcn_jax.types import UserError
 
 _SLACK = 256 * 2**20
 _MOST_TIMES = 16  # a file's size; float16 takes twice as much in memory, and one row for all silent clips some more
-
 _VALUE = 64  # bytes that a reader takes for each value in a container
 _DEEPEST = 100  # containers inside one another
 _MOST_BITS = 8192  # of an integer
 
 
 class ShapeError(ValueError):
-    """A value is no vector or no text; the message does not say where it is."""
+    """Say that a value is no vector or no text; the message does not say where it is."""
 
 
 def is_number(value: Any) -> bool:
@@ -36,16 +35,11 @@ def is_integer(value: Any) -> bool:
 
 def as_sequence(value: Any) -> Sequence[Any] | np.ndarray | None:
     """Return a list, a tuple or an array with at least one axis as it is; None for anything else."""
-    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim):
-        return value
-    return None
+    return value if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim) else None
 
 
 def text(value: Any) -> str:
-    """Return the text of a value: bytes are decoded, lists of words joined, None is "".
-
-    Text that Python 2 wrote in UTF-8 and a pickle gave as Latin-1 is mended.
-    """
+    """Return a value's text: bytes are decoded, words joined, None is "", UTF-8 that came as Latin-1 is mended."""
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -57,8 +51,7 @@ def text(value: Any) -> str:
     if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
         if len(value) <= 100_000 and all(isinstance(v, str | bytes) for v in value):
             return " ".join(text(v) for v in value)
-        raise ShapeError(f"{kind(value)} is no text")
-    if is_number(value) or (isinstance(value, np.ndarray) and not value.ndim and value.dtype.kind in "iufbU"):
+    elif is_number(value) or (isinstance(value, np.ndarray) and not value.ndim and value.dtype.kind in "iufbU"):
         return str(value)
     raise ShapeError(f"{kind(value)} is no text")
 
@@ -81,14 +74,7 @@ def kind(value: Any) -> str:
 
 
 def vector(value: Any) -> np.ndarray | None:
-    """Return one utterance's features.
-
-    Args:
-      value: a vector, as list or array; or several ([frames, d]), which are averaged; or None or an empty one, which
-        is missing.
-
-    Returns:
-      [d] floats, or None.
+    """Return one utterance's features [d] float of a vector or of [frames, d], averaged; None where it is empty.
 
     Raises:
       ShapeError: it is something else.
@@ -109,7 +95,7 @@ def vector(value: Any) -> np.ndarray | None:
 
 
 def _array(values: list | tuple) -> np.ndarray:
-    if all(is_number(v) for v in values):
+    if _is_flat(values):
         try:
             return np.array(values, np.float64)
         except (OverflowError, ValueError):
@@ -127,13 +113,7 @@ def _is_flat(value: Any) -> bool:
 
 
 class Rows:
-    """The feature vectors of a modality, as they are collected.
-
-    Args:
-      utterances: U.
-      what: how messages call the modality, with its file.
-      file_size: bytes of the file that the vectors come from.
-    """
+    """Collect the feature vectors of a modality of U utterances, which messages call `what`."""
 
     def __init__(self, utterances: int, what: str, file_size: int):
         self._what, self._file_size, self._utterances = what, file_size, utterances
@@ -148,7 +128,8 @@ class Rows:
         if found is None:
             return
         if self._rows is None:
-            self._rows = self._allocate(len(found))
+            check_size(4 * len(found) * self._utterances, self._file_size, self._what)
+            self._rows = np.full((self._utterances, len(found)), np.nan, np.float32)
         if len(found) != self._rows.shape[1]:
             raise UserError(
                 f"{self._what}: {where} has {len(found)} features where those before it have {self._rows.shape[1]}. "
@@ -160,10 +141,6 @@ class Rows:
     def array(self) -> np.ndarray | None:
         """Return [U, d] float32 with NaN in the rows that are missing; None where all are."""
         return self._rows
-
-    def _allocate(self, width: int) -> np.ndarray:
-        check_size(4 * width * self._utterances, self._file_size, self._what)
-        return np.full((self._utterances, width), np.nan, np.float32)
 
 
 def check_size(needed: int, file_size: int, what: str) -> None:
@@ -178,13 +155,8 @@ def check_size(needed: int, file_size: int, what: str) -> None:
 def check_repeats(value: Any, file_size: int, what: str) -> None:
     """Raise where a walk through a value would take far longer than its file explains, as parts of it are repeated.
 
-    Args:
-      value: containers of containers, text, numbers and arrays.
-      file_size: bytes of the file that it comes from.
-      what: how messages call the file.
-
     Raises:
-      UserError: it would be far larger than the file if each repeated part was written out.
+      UserError: it would be far larger than the file of `file_size` bytes if each repeated part was written out.
       ValueError: a container is inside itself, or too deep inside others, or an integer has too many digits.
     """
     whole: dict[int, int] = {}  # id of a container → its bytes with each repeated part written out
@@ -205,8 +177,8 @@ def check_repeats(value: Any, file_size: int, what: str) -> None:
         whole[id(part)] = 0  # being measured
         inner = part.ravel().tolist() if isinstance(part, np.ndarray) else [*part]
         inner += part.values() if isinstance(part, dict) else ()
-        once += _VALUE * (1 + len(inner))
         size = _VALUE * (1 + len(inner))
+        once += size
         for each in inner:
             if type(each) is str:
                 size += len(each)
@@ -246,21 +218,13 @@ def class_numbers(values: Iterable[Any], what: str) -> np.ndarray:
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
     """Return the shape and dtype that an .npy file claims, and leave it at the data."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    old = np.lib.format.read_magic(file) == (1, 0)
+    shape, _, dtype = (np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0)(file)
     return shape, dtype
 
 
 def load_array(path: Path, mmap: bool = False) -> np.ndarray:
-    """Read an .npy file of numbers, without pickle.
-
-    Args:
-      path: the file.
-      mmap: whether to leave it on disk.
-
-    Returns:
-      An array.
+    """Read an .npy file of numbers, without pickle; leave it on disk where `mmap`.
 
     Raises:
       UserError: it cannot be read, or does not hold numbers.

@@ -92,7 +92,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "ratings": 0 if corpus.ratings is None else corpus.ratings.shape[1],
         "splits": {split: count(corpus.used(split)) for split in SPLITS},
         "cross_validation": corpus.fold is not None,
-        "digest": corpora.identity.digest(corpus),
+        "digest": corpora.digest(corpus),
     }
 
 

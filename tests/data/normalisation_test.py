@@ -214,7 +214,7 @@ def test_ranks_of_many_utterances_are_between_few_quantiles(monkeypatch, sample)
 
 def test_ranks_are_of_the_modalities_that_are_kept():
     marked = normalisation.ranked(synthetic.generate(dialogues=9), ("audio", "text"))
-    assert list(corpora.choose.modalities(marked, ("text",)).ranked) == ["text"]
+    assert list(corpora.prepare.modalities(marked, ("text",)).ranked) == ["text"]
 
 
 def test_quantiles_are_kept_with_the_model_and_checked():

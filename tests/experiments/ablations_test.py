@@ -9,7 +9,7 @@ import shlex
 import numpy as np
 import pytest
 
-from ariigcn_jax.data import choose, generate
+from ariigcn_jax.data import generate, prepare
 from ariigcn_jax.features import extract
 from ariigcn_jax.features.encoder import parse
 from ariigcn_jax.features.text import TextEncoder
@@ -193,13 +193,13 @@ def test_groups_expand_once_and_in_order():
 
 
 def test_only_keeps_the_modalities_whose_names_begin_so():
-    assert choose.modalities(CORPUS, ("vocal", "text")).modalities == ("text_a", "vocal_b_c")
-    assert choose.modalities(CORPUS, ()).modalities == CORPUS.modalities
-    kept = choose.modalities(CORPUS, ("audio",))
+    assert prepare.modalities(CORPUS, ("vocal", "text")).modalities == ("text_a", "vocal_b_c")
+    assert prepare.modalities(CORPUS, ()).modalities == CORPUS.modalities
+    kept = prepare.modalities(CORPUS, ("audio",))
     assert kept.features.keys() == kept.present.keys() == {"audio"}
     assert kept.features["audio"] is CORPUS.features["audio"] and len(kept) == len(CORPUS)
     with pytest.raises(UserError, match=r"begins with 'face'; it has text_a, audio, vocal_b_c"):
-        choose.modalities(CORPUS, ("text", "face"))
+        prepare.modalities(CORPUS, ("text", "face"))
 
 
 # --- A corpus's file with more of its text encoder --------------------------------------------------------------------

@@ -340,7 +340,7 @@ def test_counts_are_those_of_the_written_predictions(finished):
 def test_trained_model_answers_in_the_task_s_terms(finished):
     task, _, corpus, folder, _ = finished
     model = ariigcn_jax.load(folder)
-    prediction = model(corpora.choose.dialogues(corpus, np.arange(len(corpus.dialogue_ids)) < 2))
+    prediction = model(corpora.prepare.dialogues(corpus, np.arange(len(corpus.dialogue_ids)) < 2))
     first = prediction[0]
     written = predictions(folder)[0]
     assert written["label"] == first.label

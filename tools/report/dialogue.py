@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ariigcn_jax.data.choose import dialogues
+from ariigcn_jax.data.prepare import dialogues
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.nn import graph
 from ariigcn_jax.types import Corpus, Modality, Outputs, UserError

@@ -38,7 +38,7 @@ def test_interleaved_dialogues_become_a_corpus():
 def test_a_file_reads_as_its_lines(tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_text("\n\n".join(map(json.dumps, LINES)) + "\n")
-    read, given = corpora.conversation.read_jsonl(path), corpora.from_utterances(LINES)
+    read, given = corpora.conversations.read_jsonl(path), corpora.from_utterances(LINES)
     assert read.utterance_ids == given.utterance_ids
     np.testing.assert_array_equal(read.features["text"], given.features["text"])
 
@@ -67,7 +67,7 @@ def test_a_file_is_cut_at_line_feeds_alone_and_may_begin_with_a_mark(tmp_path):
     path = tmp_path / "c.jsonl"
     lines = [{"transcript": "one\u2028two", "features": {"text": [1, 2]}}, {"features": {"text": [3, 4]}}]
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\r\n" for line in lines), encoding="utf-8-sig")
-    assert corpora.conversation.read_jsonl(path).transcript.tolist() == ["one\u2028two", ""]
+    assert corpora.conversations.read_jsonl(path).transcript.tolist() == ["one\u2028two", ""]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_damaged_files_are_refused_by_line(tmp_path, content, message):
     path = tmp_path / "c.jsonl"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
-        corpora.conversation.read_jsonl(path)
+        corpora.conversations.read_jsonl(path)
 
 
 def test_a_corpus_to_predict_needs_neither_labels_nor_a_train_split(tmp_path):

@@ -1,6 +1,7 @@
-"""Finding a corpus, and what is said where there is none."""
+"""Finding a corpus, what is said where there is none, and checksums that tell one corpus from another."""
 
 import ast
+import dataclasses
 import pathlib
 import re
 import sys
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpus
+from ariigcn_jax.data import find
 from ariigcn_jax.types import UserError
+from tests.support import builders
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +160,46 @@ def test_package_imports_nothing_slow():
     assert {m for m in found if not m.startswith("ariigcn_jax.data.")} - {"collections.abc"} <= ours | {
         "numpy"
     } | sys.stdlib_module_names
+
+
+CORPUS = dataclasses.replace(builders.corpus([3, 5], missing=0.2), ratings=np.zeros((8, 2), np.float32))
+
+
+def changed(part):
+    """The corpus with one element of a part changed."""
+    name, _, modality = part.partition(" of ")
+    field = {"features": "features", "presence": "present"}.get(name, name)
+    old = getattr(CORPUS, field)
+    array = np.array(old[modality] if modality else old)
+    first = array.reshape(-1)
+    first[-1] = "test" if part == "split" else ~first[-1] if array.dtype == bool else first[-1] + 1
+    return dataclasses.replace(CORPUS, **{field: {**old, modality: array} if modality else array})
+
+
+@pytest.mark.parametrize("part", list(find.digest(CORPUS)))
+def test_a_change_shows_in_its_part_alone(part):
+    before, after = find.digest(CORPUS), find.digest(changed(part))
+    assert [name for name in before if before[name] != after[name]] == [part]
+
+
+def test_every_part_counts():
+    assert set(find.digest(CORPUS)) == {
+        "features of text", "features of audio", "presence of text", "presence of audio",
+        "dialogue", "speaker", "label", "split", "ratings",
+    }  # fmt: skip
+    scores = dataclasses.replace(
+        CORPUS, task="regression", target=np.zeros((8, 1), np.float32), target_names=("score",)
+    )
+    assert "target" in find.digest(scores)
+    assert "fold" in find.digest(dataclasses.replace(CORPUS, fold=np.zeros(8, np.int32)))
+
+
+def test_chunks_and_memory_maps_change_nothing(monkeypatch, tmp_path):
+    before = find.digest(CORPUS)
+    monkeypatch.setattr(find, "CHUNK_BYTES", 30)
+    np.save(tmp_path / "text.npy", CORPUS.features["text"].astype(np.float32))
+    mapped = {**CORPUS.features, "text": np.load(tmp_path / "text.npy", mmap_mode="r")}
+    assert find.digest(dataclasses.replace(CORPUS, features=mapped)) == before
+    shape = CORPUS.features["text"].shape
+    reshaped = {**CORPUS.features, "text": np.asarray(CORPUS.features["text"]).reshape(shape[0] * 3, 1)}
+    assert find.digest(dataclasses.replace(CORPUS, features=reshaped)) != before
