@@ -1,6 +1,6 @@
 """Read Parquet and Arrow files, and find the files of a data set that Hugging Face's `save_to_disk` wrote.
 
-It needs pyarrow, of the extra `parquet`. Recordings in a table are left where they are.
+It needs pyarrow, of the extra `parquet`. Recordings in a table are left out.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ariigcn_jax.data.values import check_size, short
+from ariigcn_jax.data.readers import text
+from ariigcn_jax.data.values import check_size
 from ariigcn_jax.types import UserError
 
 if TYPE_CHECKING:
@@ -34,10 +35,9 @@ def saved(folder: Path) -> dict[str, list[Path]]:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Return the rows of a file, as objects; names of a Hugging Face class in the place of its numbers.
+    """Return the rows of a Parquet or Arrow file or an Arrow stream, as objects.
 
-    Args:
-      path: a Parquet file, or an Arrow file or stream.
+    The numbers of a Hugging Face class are replaced by its names.
 
     Raises:
       UserError: pyarrow is not installed, or the file cannot be read.
@@ -45,36 +45,30 @@ def read(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        import pyarrow as pa
+        from pyarrow import types
     except ImportError:
         raise UserError(
             f"{path}: Parquet and Arrow are read by pyarrow. Install it: pip install 'ariigcn-jax[parquet]'."
         ) from None
-    try:
+    with text.intact(f"{path}: the file"):
         table = _table(path)
-        names = table.column_names
-        if len(set(names)) < len(names):
+        if len(set(table.column_names)) < table.num_columns:
             raise ValueError("a column's name comes twice")
         about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
         described = about.get("info", {}).get("features", {})
         columns: dict[str, Any] = {}
-        for name, column in zip(names, table.columns, strict=True):
+        for name, column in zip(table.column_names, table.columns, strict=True):
             kind = column.type
-            if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            if types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind):
                 continue
-            vectors = _is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+            is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+            vectors = is_list and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
             values = list(column.to_pandas()) if vectors else column.to_pylist()
             classes = described.get(name, {}).get("names") if isinstance(described.get(name), dict) else None
-            if classes and pa.types.is_integer(kind):
+            if classes and types.is_integer(kind):
                 values = [classes[v] if v is not None and 0 <= v < len(classes) else None for v in values]
             columns[name] = pd.Series(values, dtype=object)
         return pd.DataFrame(columns, index=range(table.num_rows), dtype=object)
-    except UserError:
-        raise
-    except Exception as error:  # pyarrow raises many kinds on damaged bytes
-        raise UserError(
-            f"{path}: the file is truncated or damaged ({type(error).__name__}: {short(error)}). Copy it again."
-        ) from None
 
 
 def _table(path: Path) -> Any:
@@ -95,9 +89,3 @@ def _table(path: Path) -> Any:
             table = (pa.ipc.open_file if start.startswith(b"ARROW1") else pa.ipc.open_stream)(file).read_all()
     table.validate(full=True)
     return table
-
-
-def _is_list(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
