@@ -48,24 +48,23 @@ Row = dict[str, Any]
 
 
 def recognise(folder: Path) -> dict[str, list[Path]]:
-    """Return split -> its tables in a folder with a train table or of `save_to_disk`; {} for other folders."""
-    if found := arrow.saved(folder):
-        return found
+    """Return split -> its tables in a folder with a train table or of `save_to_disk`; {} for other folders.
+
+    All Parquet files of a split are its tables; of others, which may hold the same rows, only the first is.
+    """
+    if saved := arrow.saved(folder):
+        return saved
     for place in (folder, folder / "data"):  # the second is where the Hugging Face hub keeps shards
+        found: dict[str, list[Path]] = {}
         for path in sorted(place.iterdir()) if place.is_dir() else ():
             match = _SPLIT_FILE.fullmatch(path.stem)
             if path.suffix.lower() in SUFFIXES and match and path.is_file():
                 found.setdefault((match.group(1) or match.group(2)).lower(), []).append(path)
         if "train" in found:
             order = sorted(found, key=lambda split: (split != "train", split == "test"))
-            return {split: _shards(found[split]) for split in order}
-        found = {}
+            shards = {split: all(path.suffix.lower() == ".parquet" for path in found[split]) for split in order}
+            return {split: found[split] if shards[split] else found[split][:1] for split in order}
     return {}
-
-
-def _shards(paths: list[Path]) -> list[Path]:
-    """Return all Parquet files of a split; of others, which may hold the same rows, only the first."""
-    return paths if all(path.suffix.lower() == ".parquet" for path in paths) else paths[:1]
 
 
 def read_fields(path: Path, label: str = "label", task: str = "classification") -> Fields:
@@ -84,20 +83,19 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
     tables = recognise(path) if path.is_dir() else {"": [path]}
     target = targets.of(task)
     several = label if target and target.several else ""
+    every = [(split, file) for split, files in tables.items() for file in files]
     frames, notes = [], []
-    for split, file in ((split, file) for split, files in tables.items() for file in files):
+    for split, file in every:
         part, found = frame(file, several=several)
         frames.append(_apart(split, part) if split else part)
         notes += found
     table = pd.concat(frames, ignore_index=True)
     table = table.where(table.notna(), None)
     del frames, part
+    rows = f"a table of {count(len(table), 'row')}"
+    what = f"tables: {', '.join(file.name for _, file in every)}" if path.is_dir() else rows
     fields = Fields(path, {})
-    every = [file for files in tables.values() for file in files]
-    columns.fill(fields, table, label, task, sum(file.stat().st_size for file in every))
-    what = f"a table of {count(len(table), 'row')}"
-    if path.is_dir():
-        what = f"tables: {', '.join(file.name for file in every)}"
+    columns.fill(fields, table, label, task, sum(file.stat().st_size for _, file in every))
     fields.notes[:0] = [f"read as {what}", *notes]
     return fields
 
@@ -112,16 +110,13 @@ def _apart(split: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def frame(path: Path, several: str = "", delimiter: str = "") -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of a table, and notes for the user.
+    """Return the rows of a table, objects that are text in a CSV file and values elsewhere, and notes for the user.
 
     Args:
       path: the file.
       several: the column of several labels, whose numbered columns are these labels.
       delimiter: what is between the columns of a CSV file, whose cells then stay text; "" guesses it, and makes arrays
         of cells and numbered columns that hold vectors.
-
-    Returns:
-      A frame of objects, text in a CSV file and values elsewhere.
 
     Raises:
       UserError: the file cannot be read, or has no rows.
@@ -143,6 +138,9 @@ def frame(path: Path, several: str = "", delimiter: str = "") -> tuple[pd.DataFr
     return pd.concat(parts, ignore_index=True), notes
 
 
+# CSV
+
+
 def _csv_blocks(path: Path, codec: str, several: str, delimiter: str, notes: list[str]) -> Iterator[Row]:
     """Yield column -> its cells, for a block of rows after the other."""
     before = csv.field_size_limit(path.stat().st_size + 1)
@@ -155,26 +153,21 @@ def _csv_blocks(path: Path, codec: str, several: str, delimiter: str, notes: lis
             groups = {} if delimiter else _checked_groups(path, names, several)
             if len(set(names)) < len(names):
                 raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")
-            rows = _whole_rows(path, reader, len(names))
+            rows = (_whole(path, reader.line_num, cells, len(names)) for cells in reader if any(cells))
             while block := list(itertools.islice(rows, _BLOCK)):
-                if delimiter:
-                    yield dict(zip(names, zip(*block, strict=True), strict=True))
-                else:
-                    yield _with_vectors(names, block, groups, notes)
+                cells = dict(zip(names, zip(*block, strict=True), strict=True))
+                yield cells if delimiter else _with_vectors(cells, groups, notes)
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} cannot be read: {error}.") from None
     finally:
         csv.field_size_limit(before)
 
 
-def _whole_rows(path: Path, reader: Any, width: int) -> Iterator[list[str]]:
-    for cells in filter(any, reader):
-        if len(cells) != width:
-            raise UserError(
-                f"{path}: line {reader.line_num} has {count(len(cells), 'cell')} where the first line names "
-                f"{count(width, 'column')}."
-            )
-        yield cells
+def _whole(path: Path, line: int, cells: list[str], width: int) -> list[str]:
+    if len(cells) != width:
+        found, wanted = count(len(cells), "cell"), count(width, "column")
+        raise UserError(f"{path}: line {line} has {found} where the first line names {wanted}.")
+    return cells
 
 
 def _checked_groups(path: Path, names: Sequence[str], several: str) -> dict[str, list[str]]:
@@ -220,34 +213,27 @@ def _groups(names: Sequence[str], several: str) -> dict[str, list[str]]:
     }
 
 
-def _with_vectors(names: Sequence[str], rows: list[list[str]], groups: dict[str, list[str]], notes: list[str]) -> Row:
+def _with_vectors(cells: dict[str, Sequence[str]], groups: dict[str, list[str]], notes: list[str]) -> Row:
     """Return column -> its cells, with vectors as arrays, which take a fraction of their text."""
     commas = "numbers such as 1,5 were read with a decimal comma"
-    place = {name: i for i, name in enumerate(names)}
     found: Row = {}
     for stem, members in groups.items():
-        places = [place.pop(name) for name in members]
-        vectors = [[row[i] for i in places] for row in rows]
-        if commas not in notes and any("," in "".join(cells) for cells in vectors):
+        vectors = list(zip(*map(cells.pop, members), strict=True))
+        if commas not in notes and any("," in "".join(vector) for vector in vectors):
             notes.append(commas)
-        found[stem] = [_numbers(cells) if any(map(str.strip, cells)) else None for cells in vectors]
-        if stem in place:  # `text` beside text_0, …
-            place["transcript"] = place.pop(stem)
-    words = {name for field in columns.TEXTS if (name := columns.find(place, field))}
-    single = {name: [row[i] if name in words else _cell(row[i]) for row in rows] for name, i in place.items()}
-    return single | found
+        found[stem] = [_numbers(vector) if any(map(str.strip, vector)) else None for vector in vectors]
+        if stem in cells:  # `text` beside text_0, …
+            cells["transcript"] = cells.pop(stem)
+    words = {name for field in columns.TEXTS if (name := columns.find(cells, field))}
+    return {name: column if name in words else list(map(_cell, column)) for name, column in cells.items()} | found
 
 
 def _numbers(cells: Sequence[str]) -> Any:
     """Return [d] float32 with NaN for blank cells; the cells where one is no number."""
-    for number in (float, _number):  # the first is the fast one
+    for number in (float, lambda cell: float(cell.replace(",", ".")) if cell.strip() else np.nan):  # the fast one first
         with contextlib.suppress(ValueError):
             return np.fromiter(map(number, cells), np.float32, len(cells))
     return list(cells)
-
-
-def _number(cell: str) -> float:
-    return float(cell.replace(",", ".")) if cell.strip() else float("nan")
 
 
 def _cell(cell: str) -> Any:
@@ -262,6 +248,9 @@ def _cell(cell: str) -> Any:
         return cell
     values = _numbers(parts)
     return values if isinstance(values, np.ndarray) else cell
+
+
+# JSON
 
 
 def _json_blocks(path: Path, codec: str) -> Iterator[list[Row]]:
@@ -293,13 +282,16 @@ def _entries(value: Any) -> Any:
     """Return a dictionary from dialogue to its utterances, from name to utterance, or of one dialogue, as a list."""
     if not isinstance(value, dict):
         return value
-    if value and not any(isinstance(value.get(key), list) for key in _LISTS):
+    if value and not _is_dialogue(value):
         if all(isinstance(inner, list) for inner in value.values()):
             return [{"dialogue_id": name, "utterances": rows} for name, rows in value.items()]
         if all(isinstance(inner, dict) for inner in value.values()):
-            dialogues = {n: any(isinstance(inner.get(key), list) for key in _LISTS) for n, inner in value.items()}
-            return [{"dialogue_id" if dialogues[n] else "id": n, **inner} for n, inner in value.items()]
+            return [{"dialogue_id" if _is_dialogue(inner) else "id": n, **inner} for n, inner in value.items()]
     return [value]
+
+
+def _is_dialogue(entry: Row) -> bool:
+    return any(isinstance(entry.get(key), list) for key in _LISTS)
 
 
 def _flattened(path: Path, entries: Iterable[Any]) -> Iterator[Row]:
@@ -307,7 +299,8 @@ def _flattened(path: Path, entries: Iterable[Any]) -> Iterator[Row]:
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise UserError(f"{path}: entry {number} of the JSON is {kind(entry)}, not an object.")
-        key = next((k for k in _LISTS if isinstance(inner := entry.get(k), list) and inner and _all_objects(inner)), "")
+        lists = [key for key in _LISTS if isinstance(entry.get(key), list) and entry[key]]
+        key = next((key for key in lists if all(isinstance(each, dict) for each in entry[key])), "")
         if not key:
             yield _row(entry)
             continue
@@ -319,18 +312,14 @@ def _flattened(path: Path, entries: Iterable[Any]) -> Iterator[Row]:
             yield _row({**shared, "turn": turn, **utterance})
 
 
-def _all_objects(values: list[Any]) -> bool:
-    return all(isinstance(value, dict) for value in values)
-
-
 def _row(row: Row) -> Row:
     """Return a row with lists of numbers as arrays, and with the features that lie one level deeper."""
     for key in ("features", "feature"):
-        if isinstance(row.get(key), dict):
-            others = {k: v for k, v in row.items() if k != key}
-            if "text" in row[key] and isinstance(others.get("text"), str) and not columns.find(others, "transcript"):
-                others["transcript"] = others.pop("text")
-            row = {**others, **row[key]}
+        if isinstance(features := row.get(key), dict):
+            row = {k: v for k, v in row.items() if k != key}
+            if "text" in features and isinstance(row.get("text"), str) and not columns.find(row, "transcript"):
+                row["transcript"] = row.pop("text")
+            row |= features
     return {name: _array(v) if isinstance(v, list) else v for name, v in row.items()}
 
 
