@@ -9,12 +9,16 @@ where its features, if there are several, are all zero: an extraction that faile
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.data.assemble import assemble
+from ariigcn_jax.data.fields import Fields, text_array
 from ariigcn_jax.data.readers import text
 from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
@@ -52,33 +56,21 @@ def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGU
     features = {m: array for m in modalities if (array := _features(rows, m, name)) is not None}
     if not features:
         raise UserError(f"{name}: no utterance has features of any modality; null, NaN and infinity count as missing.")
-    number = {id: n for n, id in enumerate(dict.fromkeys(row["dialogue_id"] for row in rows))}
-    order = np.argsort([number[row["dialogue_id"]] for row in rows], kind="stable")
+    first = {id: n for n, id in enumerate(dict.fromkeys(row["dialogue_id"] for row in rows))}
+    order = sorted(range(len(rows)), key=lambda u: first[rows[u]["dialogue_id"]])
     rows = [rows[u] for u in order]
-    labels = {name: n for n, name in enumerate(dict.fromkeys(r["label"] for r in rows if r["label"] is not None))}
-    dialogue = np.array([number[row["dialogue_id"]] for row in rows], np.int32)
-    turns = np.arange(len(rows)) - np.searchsorted(dialogue, dialogue)
-    ids = [row["utterance_id"] or f"{row['dialogue_id']}_{turn}" for row, turn in zip(rows, turns, strict=True)]
-    numbers: dict[str, dict[str, int]] = {id: {} for id in number}  # speakers are numbered inside each dialogue
-    speakers = []
+    turns: Counter[str] = Counter()
     for row in rows:
-        there = numbers[row["dialogue_id"]]
-        speakers.append(there.setdefault(row["speaker"], len(there)))
-    transcripts = [row["transcript"] or "" for row in rows]
-    return Corpus(
-        name=name,
-        features={m: np.nan_to_num(array[order]) for m, array in features.items()},
-        present={m: ~np.isnan(array[order, 0]) for m, array in features.items()},
-        dialogue=dialogue,
-        speaker=np.array(speakers, np.int32),
-        label=np.array([labels.get(row["label"], UNLABELED) for row in rows], np.int32),
-        split=np.full(len(rows), "test"),
-        label_names=tuple(labels),
-        dialogue_ids=tuple(number),
-        utterance_ids=tuple(ids),
-        speaker_names=np.array([row["speaker"] for row in rows]),
-        transcript=np.array(transcripts) if any(transcripts) else None,
-    )
+        row["utterance_id"] = row["utterance_id"] or f"{row['dialogue_id']}_{turns[row['dialogue_id']]}"
+        turns[row["dialogue_id"]] += 1
+    labels = {name: n for n, name in enumerate(dict.fromkeys(r["label"] for r in rows if r["label"] is not None))}
+    texts = {field: [row[field] or "" for row in rows] for field in FIELDS if field not in ("label", "features")}
+    arrays = {m: array[order] for m, array in features.items()}
+    arrays |= {field: text_array(values) for field, values in texts.items() if field != "transcript" or any(values)}
+    arrays["label"] = np.array([labels.get(row["label"], UNLABELED) for row in rows])
+    arrays["label_names"] = text_array(list(labels))
+    corpus = assemble(Fields(Path(name), arrays), name=name, modalities=tuple(features), training=False)
+    return dataclasses.replace(corpus, notes=())
 
 
 def read_jsonl(path: str | Path) -> Corpus:
