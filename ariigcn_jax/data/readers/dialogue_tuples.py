@@ -63,9 +63,8 @@ def recognise(data: Any) -> str | None:
         return None
     kinds = [_kind(element) for element in data]
     for name, roles in LAYOUTS.items():
-        if len(roles) == len(kinds) and all(
-            k in _ACCEPTED.get(r, ("vectors",)) for r, k in zip(roles, kinds, strict=True)
-        ):
+        accepted = [_ACCEPTED.get(role, ("vectors",)) for role in roles]
+        if len(roles) == len(kinds) and all(k in some for k, some in zip(kinds, accepted, strict=True)):
             return name
     return None
 
@@ -104,34 +103,23 @@ def read_fields(path: Path, data: list[Any], layout: str, modalities: Sequence[s
 
 
 def _kind(element: Any) -> str:
-    """Return what an element is, by its first utterance."""
-    if isinstance(element, dict):
-        lists = (values for values in element.values() if as_sequence(values) is not None)
-        first = next((u for values in lists for u in values if not _is_missing(u)), None)
-        return "empty" if first is None else _kind_of_utterance(first)
-    names = element if isinstance(element, set | frozenset) else as_sequence(element)
-    is_split = names is not None and all(isinstance(name, str | bytes | int | np.generic) for name in names)
-    return "dialogues" if is_split else "other"
-
-
-def _is_missing(value: Any) -> bool:
-    values = as_sequence(value)
-    return value is None or (values is not None and not len(values))
-
-
-def _kind_of_utterance(value: Any) -> str:
-    if isinstance(value, str | bytes):
-        return "texts"
-    if is_number(value):
-        return "numbers"
-    values = as_sequence(value)
-    if values is None:
-        return "other"
-    if isinstance(values[0], str | bytes):
-        return "words"
-    if is_number(values[0]):
-        return "vectors" if len(values) > 1 else "singles"
-    return "vectors" if as_sequence(values[0]) is not None else "other"
+    """Return what an element is, by its first utterance that is not missing."""
+    if not isinstance(element, dict):
+        names = element if isinstance(element, set | frozenset) else as_sequence(element)
+        is_split = names is not None and all(isinstance(name, str | bytes | int | np.generic) for name in names)
+        return "dialogues" if is_split else "other"
+    lists = (values for values in element.values() if as_sequence(values) is not None)
+    for utterance in (utterance for values in lists for utterance in values):
+        values = as_sequence(utterance)
+        if utterance is None or (values is not None and not len(values)):
+            continue
+        inner = utterance if values is None else values[0]
+        if isinstance(inner, str | bytes):
+            return "texts" if values is None else "words"
+        if is_number(inner):
+            return "numbers" if values is None else "vectors" if len(values) > 1 else "singles"
+        return "other" if as_sequence(inner) is None else "vectors"
+    return "empty"
 
 
 def _name(dialogue: Any) -> str:
@@ -192,11 +180,9 @@ class _Reader:
         values = self._columns[role].get(dialogue)
         if values is None and role in _OPTIONAL:
             return None
-        sequence = as_sequence(values)
-        if sequence is None:
-            raise UserError(
-                f"{self._path}: the dialogue {short(dialogue)!r} has {kind(values)} in the place of its {role}."
-            )
+        if (sequence := as_sequence(values)) is None:
+            where = f"{self._path}: the dialogue {short(dialogue)!r}"
+            raise UserError(f"{where} has {kind(values)} in the place of its {role}.")
         return len(sequence)
 
     def read(self, modalities: Sequence[str]) -> None:
