@@ -102,7 +102,8 @@ def _read_schema(path: Path) -> dict[str, Any]:
     version = schema.get("version")
     if type(version) is int and version > VERSION:
         raise UserError(f"{path}: version {version} of the format; this release reads up to {VERSION}. Update it.")
-    schema = {"table": TABLE, "checksums": {}, "notes": [], "name": path.parent.name} | schema
+    defaults: dict[str, Any] = {"table": TABLE, "checksums": {}, "notes": [], "name": path.parent.name}
+    schema = defaults | schema
     for key, (form, need) in _NEEDS.items():
         if not _fits(schema.get(key), form):
             raise UserError(f'{path}: "{key}" is {short(json.dumps(schema.get(key)), 60)}; it must be {need}.')
@@ -135,7 +136,7 @@ def _is_target(target: Any) -> bool:
     return _fits(names, [_TEXT]) and all(names) and len(set(names)) == len(names)
 
 
-_TEXT, _TABLE, _ARRAY = (re.compile(form, re.DOTALL) for form in (".*", r"[^/\\\0]+\.(csv|jsonl)", r"[^/\\\0]+\.npy"))
+_TEXT, _TABLE, _ARRAY = map(re.compile, ("(?s:.*)", r"[^/\\\0]+\.(csv|jsonl)", r"[^/\\\0]+\.npy"))
 _NEEDS: dict[str, tuple[Any, str]] = {  # key of a schema -> what it must be, as a form for `_fits` and in words
     "version": (_is_count, str(VERSION)),
     "utterances": (_is_count, "their number, at least 1"),
@@ -224,7 +225,7 @@ def write(
             folder.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            _write_into(corpus, temporary, {"label": _truth(corpus), **(targets or {})})
+            _write_into(corpus, temporary, targets or {})
             replaced = recognise(folder)
             if replaced:
                 os.rename(folder, aside)
@@ -250,42 +251,44 @@ def check_place(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder}: a corpus is there already. Choose another place, or --overwrite.")
 
 
-def _truth(corpus: Corpus) -> Target:
-    target = truths.of(corpus.task)
-    if target is None or corpus.target is None:
-        return corpus.label, corpus.label_names
-    known = np.where((corpus.label >= 0)[:, None], corpus.target, np.nan)
-    return target.column(known, corpus.target_names)
-
-
-def _target(values: np.ndarray, names: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
-    """Return a target's entry in the schema, and its column."""
-    if values.ndim == 2:
-        cells = ["" if np.isnan(row).any() else truths.joined(row, names) for row in values]
-        return {"labels": list(names)}, cells
-    if values.dtype.kind == "f":
-        return {"scores": _RANGE}, ["" if np.isnan(v) else repr(v) for v in values.tolist()]
-    return {"classes": list(names)}, [names[v] if v >= 0 else "" for v in values.tolist()]
-
-
 def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, Target]) -> None:
-    for name, (_, classes) in targets.items():
-        if "" in classes:
+    import pandas as pd
+
+    label, target = (corpus.label, corpus.label_names), truths.of(corpus.task)
+    if target is not None and corpus.target is not None:
+        known = np.where((corpus.label >= 0)[:, None], corpus.target, np.nan)
+        label = target.column(known, corpus.target_names)
+    entries, cells = {}, {}
+    for name, (values, names) in {"label": label, **targets}.items():
+        if "" in names:
             raise UserError(f"the target {name!r} has a class without a name, which means no label in this format.")
-    described = {name: _target(np.asarray(values), names) for name, (values, names) in targets.items()}
-    _write_table(corpus, folder / TABLE, {name: cells for name, (_, cells) in described.items()})
+        entries[name], cells[name] = _target(np.asarray(values), names)
+    dialogue = pd.Series(corpus.dialogue)
+    columns: dict[str, Any] = {
+        "dialogue_id": [corpus.dialogue_ids[d] for d in corpus.dialogue.tolist()],
+        "turn": dialogue.groupby(dialogue).cumcount(),
+        "utterance_id": list(corpus.utterance_ids),
+        "split": corpus.split,
+        "speaker": corpus.speaker_names,
+        **cells,
+        **{f"{m}_present": np.where(present, "true", "false") for m, present in corpus.present.items()},
+        "transcript": corpus.transcript,
+    }
+    table = pd.DataFrame({name: column for name, column in columns.items() if column is not None})
+    table.to_csv(folder / TABLE, index=False, lineterminator="\r\n", encoding="utf-8", errors="backslashreplace")
     arrays = {m: f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', m)}.npy" for m in corpus.modalities}
     if len(set(arrays.values())) < len(arrays):
         arrays = {m: f"modality{i}.npy" for i, m in enumerate(corpus.modalities)}
     for modality, file in arrays.items():
-        _write_array(folder / file, corpus.features[modality])
+        rows = np.ascontiguousarray(corpus.features[modality], "<f4")  # no copy of a memory-mapped array
+        np.save(folder / file, rows, allow_pickle=False)
     schema = {
         "format": FORMAT,
         "version": VERSION,
         "name": corpus.name,
         "utterances": len(corpus),
         "table": TABLE,
-        "targets": {name: entry for name, (entry, _) in described.items()},
+        "targets": entries,
         "modalities": {m: {"file": arrays[m], "width": corpus.widths[m]} for m in corpus.modalities},
         "checksums": {name: checksum(folder / name) for name in (TABLE, *arrays.values())},
         "notes": list(corpus.notes),
@@ -296,23 +299,11 @@ def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, Target]) -> 
             os.fsync(written.fileno())
 
 
-def _write_table(corpus: Corpus, path: Path, targets: Mapping[str, list[str]]) -> None:
-    import pandas as pd
-
-    dialogue = pd.Series(corpus.dialogue)
-    columns: dict[str, Any] = {
-        "dialogue_id": [corpus.dialogue_ids[d] for d in corpus.dialogue.tolist()],
-        "turn": dialogue.groupby(dialogue).cumcount(),
-        "utterance_id": list(corpus.utterance_ids),
-        "split": corpus.split,
-        "speaker": corpus.speaker_names,
-        **targets,
-        **{f"{m}_present": np.where(present, "true", "false") for m, present in corpus.present.items()},
-        "transcript": corpus.transcript,
-    }
-    table = pd.DataFrame({name: column for name, column in columns.items() if column is not None})
-    table.to_csv(path, index=False, lineterminator="\r\n", encoding="utf-8", errors="backslashreplace")
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    np.save(path, np.ascontiguousarray(array, "<f4"), allow_pickle=False)  # no copy of a memory-mapped one
+def _target(values: np.ndarray, names: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
+    """Return a target's entry in the schema, and its column."""
+    if values.ndim == 2:
+        cells = ["" if np.isnan(row).any() else truths.joined(row, names) for row in values]
+        return {"labels": list(names)}, cells
+    if values.dtype.kind == "f":
+        return {"scores": _RANGE}, ["" if np.isnan(v) else repr(v) for v in values.tolist()]
+    return {"classes": list(names)}, [names[v] if v >= 0 else "" for v in values.tolist()]

@@ -213,7 +213,7 @@ def _groups(names: Sequence[str], several: str) -> dict[str, list[str]]:
     }
 
 
-def _with_vectors(cells: dict[str, Sequence[str]], groups: dict[str, list[str]], notes: list[str]) -> Row:
+def _with_vectors(cells: dict[str, tuple[str, ...]], groups: dict[str, list[str]], notes: list[str]) -> Row:
     """Return column -> its cells, with vectors as arrays, which take a fraction of their text."""
     commas = "numbers such as 1,5 were read with a decimal comma"
     found: Row = {}
@@ -258,30 +258,26 @@ def _json_blocks(path: Path, codec: str) -> Iterator[list[Row]]:
     with path.open(encoding=codec, newline="\n") as file:
         filled = (line for line in file if line.strip())
         first, second = next(filled), next(filled, "")
+    is_lines = False
+    with contextlib.suppress(ValueError, RecursionError):
+        is_lines = bool(second) and isinstance(json.loads(first), dict)
     value: Any = (value for _, value in text.json_lines(path, codec))
-    if not second or not _is_object(first):
+    if not is_lines:
         try:
-            value = _entries(json.loads(path.read_text(encoding=codec)))
+            value = _entries(path, json.loads(path.read_text(encoding=codec)))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: the JSON is truncated or damaged: {short(error)}.") from None
-        if not isinstance(value, list):
-            raise UserError(f"{path}: the JSON is {kind(value)}, not a list of utterances or of dialogues.")
     rows = _flattened(path, value)
     while block := list(itertools.islice(rows, _BLOCK)):
         yield block
 
 
-def _is_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _entries(value: Any) -> Any:
+def _entries(path: Path, value: Any) -> list[Any]:
     """Return a dictionary from dialogue to its utterances, from name to utterance, or of one dialogue, as a list."""
-    if not isinstance(value, dict):
+    if isinstance(value, list):
         return value
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: the JSON is {kind(value)}, not a list of utterances or of dialogues.")
     if value and not _is_dialogue(value):
         if all(isinstance(inner, list) for inner in value.values()):
             return [{"dialogue_id": name, "utterances": rows} for name, rows in value.items()]
