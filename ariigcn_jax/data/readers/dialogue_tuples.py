@@ -69,18 +69,18 @@ def recognise(data: Any) -> str | None:
     return None
 
 
-def read_fields(path: Path, data: list[Any], layout: str, modalities: Sequence[str] = ()) -> Fields:
+def read_fields(path: Path, data: list[Any], modalities: Sequence[str] = ()) -> Fields:
     """Return the fields of a pickle, in the order train, validation, test.
 
     Args:
       path: the file.
       data: what it holds; emptied while it is read, so that it is not in memory twice.
-      layout: what `recognise` found.
       modalities: those asked for; LAYERS give single layers of RoBERTa instead of their mean.
 
     Raises:
       UserError: lengths or widths do not agree; says in which dialogue.
     """
+    layout = recognise(data) or ""
     parts = dict(zip(LAYOUTS[layout], data, strict=True))
     data.clear()
     named = {

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ariigcn_jax.data.fields import Fields, listed
-from ariigcn_jax.data.readers import arrow, dialogue_tuples, folder, merbench, mmsa, npz, pickles, tables, text
+from ariigcn_jax.data.readers import dialogue_tuples, folder, merbench, mmsa, npz, pickles, tables, text
 from ariigcn_jax.data.values import as_sequence, is_number, kind, short
 from ariigcn_jax.types import Modality, UserError
 
@@ -110,18 +110,13 @@ class Layout(NamedTuple):
 def _is_table(source: Source) -> bool:
     if source.path.is_dir():
         return bool(tables.recognise(source.path))
-    return arrow.recognise(source.start) or not (source.is_pickle or _named(source))
+    return tables.is_arrow(source.start) or not (source.is_pickle or _named(source))
 
 
 def _merbench(source: Source) -> Path:
     """Return the folder of MERBench that a source may be, or be the label.npz of."""
     labels = source.start.startswith(b"PK") and source.path.name.startswith("label")
     return source.path.parent if labels else source.path
-
-
-def _read_tuple(source: Source) -> Fields:
-    parts = list(source.take())
-    return dialogue_tuples.read_fields(source.path, parts, dialogue_tuples.recognise(parts) or "", source.modalities)
 
 
 # The last one is asked first, so that a layout that is added need not know of the others.
@@ -145,7 +140,7 @@ READERS: dict[str, Layout] = {
     "dialogue_tuples": Layout(
         "pickles of DialogueRNN, DialogueGCN, MMGCN, MM-DFN, COGMEN, M3NET, SDT, GraphSmile, AGF-IB, COSMIC, DAG-ERC",
         lambda source: dialogue_tuples.recognise(source.content) is not None,
-        _read_tuple,
+        lambda source: dialogue_tuples.read_fields(source.path, list(source.take()), source.modalities),
     ),
     "mmsa": Layout(
         "pickles of MMSA: {train, valid, test} → {id, raw_text, text, audio, vision, …_labels}",
@@ -250,10 +245,10 @@ def describe(value: Any, depth: int = 0) -> str:
         return kind(value)
     lines = [f"a {'dictionary' if named else type(value).__name__} of {len(value)}:"]
     for key, inner in itertools.islice(value.items() if named else enumerate(value), 16):
-        name = repr(str(key)[:40]) if named else str(key)
         # tables of a few names, or of dictionaries, such as the splits of a corpus, are shown one level deeper
         shown = isinstance(inner, dict) and inner and (len(inner) < 13 or isinstance(_first(inner), dict))
-        lines.append(f"{name}: {describe(inner, depth + 1) if depth < 1 and shown else _nested(inner)}")
+        about = describe(inner, depth + 1) if depth < 1 and shown else _nested(inner)
+        lines.append(f"{repr(str(key)[:40]) if named else key}: {about}")
     if len(value) > 16:
         lines.append(f"… and {len(value) - 16} more")
     lines = "\n".join(lines).replace("\n", "\n  ").split("\n")  # one of an inner container is several

@@ -193,18 +193,19 @@ def _read_features(fields: Fields, folder: Path, names: list[str], modalities: S
             value = _utterance(place, name)
             missing += value is None
             rows.put(row, value, repr(short(name)))
-        asked_by_folder = place.name in modalities and modality not in modalities
-        kept_as = place.name if asked_by_folder else modality
-        columns.keep(fields, kept_as, rows, f"{place.name} has no file of any utterance and is left out")
-        if missing and kept_as in fields.arrays:
+        wanted = place.name if place.name in modalities and modality not in modalities else modality
+        columns.keep(fields, wanted, rows, f"{place.name} has no file of any utterance and is left out")
+        if missing and wanted in fields.arrays:
             fields.note(f"{place.name} has no file of {count(missing, 'utterance')}")
 
 
 def modality_name(feature: str) -> str:
     """Return the name of a feature, with its kind before it."""
     lower = feature.lower()
-    kinds = [kind for kind, parts in _KINDS.items() if any(part in lower for part in parts)]
-    return feature if not kinds or lower.startswith(tuple(f"{kind}_" for kind in _KINDS)) else f"{kinds[0]}_{feature}"
+    if lower.startswith(tuple(f"{prefix}_" for prefix in _KINDS)):
+        return feature
+    prefixes = [f"{prefix}_" for prefix, parts in _KINDS.items() if any(part in lower for part in parts)]
+    return (prefixes or [""])[0] + feature
 
 
 def _utterance(place: Path, name: str) -> Any:
@@ -213,15 +214,11 @@ def _utterance(place: Path, name: str) -> Any:
         raise UserError(f"{place}: the utterance {short(name)!r} cannot be the name of a file.")
     single, several = place / f"{name}.npy", place / name
     if single.is_file():
-        return _squeezed(load_array(single))
+        return np.atleast_1d(np.squeeze(load_array(single)))
     if not several.is_dir():
         return None
-    frames = [np.atleast_2d(_squeezed(load_array(p))) for p in sorted(several.glob("*.npy"))]
-    frames = [f for f in frames if f.size]
+    read = (np.atleast_2d(np.squeeze(load_array(p))) for p in sorted(several.glob("*.npy")))
+    frames = [frame for frame in read if frame.size]
     if len({f.shape[1:] for f in frames}) > 1:
         raise UserError(f"{several}: its files have different numbers of features.")
     return np.concatenate(frames) if frames else None
-
-
-def _squeezed(array: np.ndarray) -> np.ndarray:
-    return array.reshape([n for n in array.shape if n != 1] or [1])

@@ -143,7 +143,9 @@ def _read_modality(
     first = 0
     for part, length in zip(parts, lengths, strict=True):
         values = part.pop(key)
-        if as_sequence(values) is None or not all(map(_is_vector_or_frames, values)):
+        if as_sequence(values) is None or not all(
+            isinstance(v, np.ndarray) and v.dtype.kind in "fiu" and v.ndim in (1, 2) for v in values
+        ):
             raise UserError(f"{what}: {kind(values)} is not [utterances, frames, features].")
         frames = part.get(f"{key}_lengths")
         counts = np.full(length, np.inf) if frames is None else class_numbers(frames, f"{what}_lengths")
@@ -152,10 +154,6 @@ def _read_modality(
             rows.put(row, pooled, f"the utterance {fields.arrays['utterance_id'][row]!r}")
         first += length
     columns.keep(fields, _MODALITIES[key], rows, f"{key} is empty in every utterance and is left out")
-
-
-def _is_vector_or_frames(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.ndim in (1, 2)
 
 
 def _mean(frames: np.ndarray, count: float) -> np.ndarray | None:

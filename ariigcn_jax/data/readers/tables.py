@@ -22,8 +22,8 @@ import numpy as np
 
 from ariigcn_jax.data import targets
 from ariigcn_jax.data.fields import Fields, count, is_named_like_a_modality
-from ariigcn_jax.data.readers import arrow, columns, text
-from ariigcn_jax.data.values import is_number, kind, short
+from ariigcn_jax.data.readers import columns, text
+from ariigcn_jax.data.values import check_size, is_number, kind, short
 from ariigcn_jax.types import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ VECTORS = (
     "In a table they are a column of JSON lists, `text` with [0.1, 0.2], columns `text_0`, `text_1`, …, or a column "
     "`text_file` with paths of .npy files; a single number is [0.3]."
 )
+_ARROW = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")  # Parquet; an Arrow file, which Feather is; an Arrow stream
 _LISTS = ("utterances", "turns", "dialogue", "conversation")  # where a JSON dialogue keeps its utterances
 _BLOCK = 2048  # rows that are made a frame together
 _SPLIT = "train|validation|valid|val|dev|test"
@@ -47,12 +48,17 @@ _DECIMAL_COMMAS = re.compile(rf"\s*{_DECIMAL}(?:[\s;|]+{_DECIMAL})+\s*")
 Row = dict[str, Any]
 
 
+def is_arrow(start: bytes) -> bool:
+    """Return whether a file with this start is one of Parquet or Arrow."""
+    return start.startswith(_ARROW)
+
+
 def recognise(folder: Path) -> dict[str, list[Path]]:
     """Return split -> its tables in a folder with a train table or of `save_to_disk`; {} for other folders.
 
     All Parquet files of a split are its tables; of others, which may hold the same rows, only the first is.
     """
-    if saved := arrow.saved(folder):
+    if saved := _saved(folder):
         return saved
     for place in (folder, folder / "data"):  # the second is where the Hugging Face hub keeps shards
         found: dict[str, list[Path]] = {}
@@ -65,6 +71,16 @@ def recognise(folder: Path) -> dict[str, list[Path]]:
             shards = {split: all(path.suffix.lower() == ".parquet" for path in found[split]) for split in order}
             return {split: found[split] if shards[split] else found[split][:1] for split in order}
     return {}
+
+
+def _saved(folder: Path) -> dict[str, list[Path]]:
+    """Return split -> its files in a folder of `save_to_disk`, "" for a data set without splits; {} for others."""
+    if (folder / "dataset_dict.json").is_file():
+        return {place.name: files for place in sorted(folder.iterdir()) if (files := _saved(place).get(""))}
+    if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
+        return {}
+    files = [path for path in sorted(folder.glob("*.arrow")) if not path.name.startswith("cache-")]
+    return {"": files} if files else {}
 
 
 def read_fields(path: Path, label: str = "label", task: str = "classification") -> Fields:
@@ -123,8 +139,8 @@ def frame(path: Path, several: str = "", delimiter: str = "") -> tuple[pd.DataFr
     """
     import pandas as pd
 
-    if arrow.recognise(text.start(path)):
-        return arrow.read(path), []
+    if is_arrow(text.start(path)):
+        return _arrow(path), []
     codec, name = text.encoding(path)
     notes = [f"the table is not UTF-8 and was read as {name}"] if name else []
     with path.open(encoding=codec) as file:
@@ -324,3 +340,57 @@ def _array(values: list[Any]) -> Any:
     if values and all(is_number(v) and (not isinstance(v, int) or abs(v) < 1 << 60) for v in values):
         return np.array(values, np.float64)
     return values
+
+
+# Parquet and Arrow, by pyarrow of the extra `parquet`
+
+
+def _arrow(path: Path) -> pd.DataFrame:
+    """Return the rows as objects, with names for the numbers of a Hugging Face class and without recordings."""
+    import pandas as pd
+
+    try:
+        from pyarrow import types
+    except ImportError:
+        raise UserError(
+            f"{path}: Parquet and Arrow are read by pyarrow. Install it: pip install 'ariigcn-jax[parquet]'."
+        ) from None
+    with text.intact(f"{path}: the file"):
+        table = _arrow_table(path)
+        if len(set(table.column_names)) < table.num_columns:
+            raise ValueError("a column's name comes twice")
+        about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+        described = about.get("info", {}).get("features", {})
+        series: dict[str, Any] = {}
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            form = column.type
+            if types.is_struct(form) or types.is_binary(form) or types.is_large_binary(form):
+                continue
+            is_list = types.is_list(form) or types.is_large_list(form) or types.is_fixed_size_list(form)
+            vectors = is_list and (types.is_floating(form.value_type) or types.is_integer(form.value_type))
+            values = list(column.to_pandas()) if vectors else column.to_pylist()
+            classes = described.get(name, {}).get("names") if isinstance(described.get(name), dict) else None
+            if classes and types.is_integer(form):
+                values = [classes[v] if v is not None and 0 <= v < len(classes) else None for v in values]
+            series[name] = pd.Series(values, dtype=object)
+        return pd.DataFrame(series, index=range(table.num_rows), dtype=object)
+
+
+def _arrow_table(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        if start.startswith(b"PAR1"):
+            about = pq.ParquetFile(file).metadata
+            groups = [about.row_group(i) for i in range(about.num_row_groups)]
+            numbers = sum(g.column(i).num_values for g in groups for i in range(g.num_columns))
+            check_size(4 * numbers, path.stat().st_size, str(path))
+            file.seek(0)
+            table = pq.read_table(file, use_threads=False)
+        else:
+            table = (pa.ipc.open_file if start.startswith(b"ARROW1") else pa.ipc.open_stream)(file).read_all()
+    table.validate(full=True)
+    return table
