@@ -22,22 +22,18 @@ from ariigcn_jax.data.values import vector as as_vector
 from ariigcn_jax.types import UserError
 
 LAYERS = ("text_layer1", "text_layer2", "text_layer3", "text_layer4")
-_RICH = ("ids", "speaker", "label", *LAYERS, "audio", "visual", "transcript", "train", "test")
+_WHO = ("ids", "speaker", "label")
+_PLAIN = (*_WHO, "text", "audio", "visual", "transcript", "train")
+_RICH = (*LAYERS, "audio", "visual", "transcript", "train", "test")
 _ROBERTA = (*LAYERS, "transcript", "train", "test", "valid")
-
-# Name of a layout -> what its elements are, in order.
-LAYOUTS: dict[str, tuple[str, ...]] = {
-    "DialogueRNN, DialogueGCN, MMGCN, MM-DFN, COGMEN: IEMOCAP": (
-        *("ids", "speaker", "label", "text", "audio", "visual", "transcript", "train", "test"),
-    ),
-    "DialogueRNN: MELD": ("ids", "speaker", "label", "text", "audio", "transcript", "train", "test", "sentiment"),
-    "MMGCN, MM-DFN: MELD": (
-        *("ids", "speaker", "label", "text", "audio", "visual", "transcript", "train", "test", "sentiment"),
-    ),
-    "COGMEN: MOSEI": (*("ids", "speaker", "label", "text", "audio", "visual", "transcript", "train", "valid", "test"),),
-    "M3NET, SDT, GraphSmile, AGF-IB: IEMOCAP": _RICH,
-    "M3NET, SDT, AGF-IB: MELD": (*_RICH, "sentiment"),
-    "GraphSmile: MELD": (*_RICH[:3], "sentiment", *_RICH[3:], "valid"),
+LAYOUTS: dict[str, tuple[str, ...]] = {  # name of a layout -> what its elements are, in order
+    "DialogueRNN, DialogueGCN, MMGCN, MM-DFN, COGMEN: IEMOCAP": (*_PLAIN, "test"),
+    "DialogueRNN: MELD": (*_WHO, "text", "audio", "transcript", "train", "test", "sentiment"),
+    "MMGCN, MM-DFN: MELD": (*_PLAIN, "test", "sentiment"),
+    "COGMEN: MOSEI": (*_PLAIN, "valid", "test"),
+    "M3NET, SDT, GraphSmile, AGF-IB: IEMOCAP": (*_WHO, *_RICH),
+    "M3NET, SDT, AGF-IB: MELD": (*_WHO, *_RICH, "sentiment"),
+    "GraphSmile: MELD": (*_WHO, "sentiment", *_RICH, "valid"),
     "COSMIC, DAG-ERC": ("speaker", "label", *_ROBERTA),
     "COSMIC, DAG-ERC: MELD": ("speaker", "label", "sentiment", *_ROBERTA),
 }
@@ -144,10 +140,8 @@ class _Reader:
         known, note = self._columns["label"], self._fields.note
         for name, names in splits.items():
             if unknown := [d for d in names if d not in known]:
-                note(
-                    f"{count(len(unknown), 'dialogue')} of the {name} list, such as {short(unknown[0])!r}, has no "
-                    "utterances and is left out"
-                )
+                such = f"{count(len(unknown), 'dialogue')} of the {name} list, such as {short(unknown[0])!r},"
+                note(f"{such} has no utterances and is left out")
         settled = {name: [d for d in dict.fromkeys(names) if d in known] for name, names in splits.items()}
         test, valid = set(settled["test"]), set(settled["valid"])
         for name in ("train", "valid"):
@@ -169,10 +163,8 @@ class _Reader:
         found = {role: n for role, n in lengths.items() if n is not None}
         if len(set(found.values())) > 1:
             numbers = ", ".join(f"{n} in {role}" for role, n in found.items())
-            raise UserError(
-                f"{self._path}: the dialogue {short(dialogue)!r} has {numbers}. Every list must have one entry for "
-                "each utterance."
-            )
+            what = f"{self._path}: the dialogue {short(dialogue)!r}"
+            raise UserError(f"{what} has {numbers}. Every list must have one entry for each utterance.")
         return found["label"]
 
     def _length(self, role: str, dialogue: str) -> int | None:

@@ -7,7 +7,7 @@ over the frames that are not padding (choice).
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,10 +92,8 @@ def _read_ids(fields: Fields, ids: list[Any] | None, lengths: Sequence[int]) -> 
         return
     # A video in two splits stays two dialogues, or its context would leak; clips are numbered, often with gaps.
     videos = [match.group(1) for match in matches]
-    homes = defaultdict(set)
-    for video, split in zip(videos, splits, strict=True):
-        homes[video].add(split)
-    torn = {video for video, home in homes.items() if len(home) > 1}
+    homes = Counter(video for video, _ in set(zip(videos, splits, strict=True)))
+    torn = {video for video, number in homes.items() if number > 1}
     if torn:
         fields.note(f"{len(torn)} of {len(homes)} videos have clips in several splits: each split's are a dialogue")
     arrays["dialogue_id"] = text_array(
