@@ -101,10 +101,10 @@ def keep(fields: Fields, modality: str, rows: Rows, otherwise: str = "") -> None
 
 
 def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) -> None:
-    """Read the columns of a table into the fields of its file, and note those that are left out.
+    """Read the columns of a table into fields, and note those that are left out.
 
     Args:
-      fields: their arrays and notes grow.
+      fields: of the table's file; their arrays and notes grow.
       table: one row an utterance, of objects, None where there is nothing.
       label: as in `layouts.Source`, like `task`.
       task: what the labels are.
@@ -157,10 +157,10 @@ def _read_order(fields: Fields, table: pd.DataFrame, columns: dict[str, str | No
     if (order := turn or start) is None:
         return
     values = np.array([number(value) for value in table[order]])
-    if turn is None and not np.isfinite(values).all():
+    if turn is not None or np.isfinite(values).all():
+        fields.arrays["turn"] = values
+    else:
         fields.note(f"`{order}` is not a number in every row: the rows' order counts")
-        return
-    fields.arrays["turn"] = values
 
 
 def _are_turns(dialogues: np.ndarray, ids: np.ndarray) -> bool:

@@ -70,7 +70,7 @@ def read_fields(path: Path, data: list[Any], modalities: Sequence[str] = ()) -> 
 
     Args:
       path: the file.
-      data: what it holds; emptied while it is read, so that it is not in memory twice.
+      data: what it holds; emptied, so that it is not in memory twice.
       modalities: those asked for; LAYERS give single layers of RoBERTa instead of their mean.
 
     Raises:
@@ -146,10 +146,8 @@ class _Reader:
         test, valid = set(settled["test"]), set(settled["valid"])
         for name in ("train", "valid"):
             if both := [d for d in settled[name] if d in test]:
-                raise UserError(
-                    f"{self._path}: the dialogue {short(both[0])!r} is in both the {name} and the test list. "
-                    "Context would leak: take it out of one of them."
-                )
+                what = f"{self._path}: the dialogue {short(both[0])!r} is in both the {name} and the test list"
+                raise UserError(f"{what}. Context would leak: take it out of one of them.")
         if both := [d for d in settled["train"] if d in valid]:
             note(f"{count(len(both), 'dialogue')} of the train list is also in the valid list and counts as validation")
             settled["train"] = [d for d in settled["train"] if d not in valid]
@@ -189,7 +187,10 @@ class _Reader:
             elif role in self._columns:
                 self._fields.note(f"{role} does not have one entry for each utterance and is left out")
         self._read_labels()
-        self._read_sentiment()
+        if _kind(self._columns.get("sentiment")) == "numbers" and (values := self._flat("sentiment")) is not None:
+            scores = class_numbers(values, f"{self._path}: sentiment")
+            if (_is_whole(scores) & (scores < len(labels.MELD_SENTIMENT))).all():
+                arrays.update(sentiment=scores, sentiment_names=np.array(labels.MELD_SENTIMENT))
         self._read_features(modalities)
 
     def _flat(self, role: str) -> list[Any] | None:
@@ -212,27 +213,18 @@ class _Reader:
         arrays = self._fields.arrays
         scores = class_numbers(self._flat("label") or [], f"{self._path}: label")
         if not (np.isnan(scores) | (_is_whole(scores) & (scores >= -1))).all():
-            self._fields.note(
-                "the labels are sentiment scores: the classes are negative, neutral (exactly zero) and positive; "
-                "`binary` has no neutral one"
-            )
+            classes = "negative, neutral (exactly zero) and positive; `binary` has no neutral one"
+            self._fields.note(f"the labels are sentiment scores: the classes are {classes}")
             arrays.update(columns.signs(scores))
             return
         arrays["label"] = np.where(np.isnan(scores), -1, scores)
-        classes = int(np.nanmax(scores, initial=-1)) + 1
-        if all(_IEMOCAP_DIALOGUE.fullmatch(d) for d in self._dialogues) and classes <= len(labels.IEMOCAP):
-            arrays["label_names"] = np.array(labels.IEMOCAP if classes > 4 else labels.IEMOCAP[:4])
-        elif "sentiment" in self._columns and len(labels.MELD_SENTIMENT) < classes <= len(labels.MELD):
+        number = int(np.nanmax(scores, initial=-1)) + 1
+        if all(_IEMOCAP_DIALOGUE.fullmatch(d) for d in self._dialogues) and number <= len(labels.IEMOCAP):
+            arrays["label_names"] = np.array(labels.IEMOCAP if number > 4 else labels.IEMOCAP[:4])
+        elif "sentiment" in self._columns and len(labels.MELD_SENTIMENT) < number <= len(labels.MELD):
             arrays["label_names"] = np.array(labels.MELD)
         else:
             self._fields.note("the file does not name its classes: they are called by their numbers")
-
-    def _read_sentiment(self) -> None:
-        if _kind(self._columns.get("sentiment")) != "numbers" or (values := self._flat("sentiment")) is None:
-            return
-        scores = class_numbers(values, f"{self._path}: sentiment")
-        if (_is_whole(scores) & (scores < len(labels.MELD_SENTIMENT))).all():
-            self._fields.arrays.update(sentiment=scores, sentiment_names=np.array(labels.MELD_SENTIMENT))
 
     def _read_features(self, modalities: Sequence[str]) -> None:
         there = [m for m in _MODALITIES if m in self._columns]
@@ -240,9 +232,8 @@ class _Reader:
         offered = (["text"] if layers else []) + there
         chosen = [m for m in offered if (m in modalities if modalities else m not in LAYERS)]
         if layers and "text" in chosen:
-            self._fields.note(
-                "text is the mean of RoBERTa's four layers; data.modalities may ask for text_layer1 … text_layer4"
-            )
+            single = f"{LAYERS[0]} … {LAYERS[-1]}"
+            self._fields.note(f"text is the mean of RoBERTa's four layers; data.modalities may ask for {single}")
         for modality in sorted(chosen, key=lambda m: m not in LAYERS):  # layers before their mean, which uses them up
             roles = layers if layers and modality == "text" else [modality]
             self._read_modality(modality, roles, keep=modality in LAYERS and "text" in chosen)

@@ -164,13 +164,7 @@ def listing() -> str:
 def read_fields(
     path: Path, *, modalities: Sequence[Modality] = (), label: str = "label", task: str = "classification"
 ) -> Fields:
-    """Recognise and read a corpus, and return its fields, not validated.
-
-    Args:
-      path: a file or a folder.
-      modalities: as in `Source`, like `label` and `task`.
-      label: the field of the labels.
-      task: what they are.
+    """Recognise and read a corpus, and return its fields, not validated; the arguments are those of `Source`.
 
     Raises:
       UserError: it is of no layout that is known (says what was found and how to convert), or cannot be read.
@@ -236,9 +230,7 @@ def _refusal(source: Source) -> str:
 def describe(value: Any, depth: int = 0) -> str:
     """Return what a container holds: types, lengths and widths, in a text whose length does not depend on the file's.
 
-    Args:
-      value: what was read.
-      depth: how deep it lies in the whole; below two levels the first item stands for all.
+    Below two levels, which `depth` counts, the first item stands for all.
     """
     named = isinstance(value, dict)
     if not named and not isinstance(value, list | tuple):

@@ -73,18 +73,19 @@ def _label_files(folder: Path) -> list[Path]:
 
 def _read_archive(fields: Fields, path: Path) -> list[str]:
     """Fill label, split and dialogue from label.npz; return the utterances' names."""
-    rows: list[tuple[str, str | None, Any]] = []
-    for corpus, entries in _corpora(path).items():
-        split = _SPLITS.get(corpus.removesuffix("_corpus").rstrip("0123456789"))
-        rows += [(str(name), split, value) for name, value in entries.items()]
+    rows = [
+        (str(name), _SPLITS.get(corpus.removesuffix("_corpus").rstrip("0123456789")), value)
+        for corpus, entries in _corpora(path).items()
+        for name, value in entries.items()
+    ]
     if not rows:
         raise UserError(f"{path}: it holds no utterances. It must have train_corpus, val_corpus and test_corpus.")
-    names = [name for name, _, _ in rows]
+    names, splits, values = (list(column) for column in zip(*rows, strict=True))
     if len(set(names)) < len(names):
         raise UserError(f"{path}: an utterance is in it twice.")
-    _read_emotions(fields, path, names, [value for _, _, value in rows])
-    if any(split for _, split, _ in rows):
-        fields.arrays["split"] = text_array([split or "train" for _, split, _ in rows])
+    _read_emotions(fields, path, names, values)
+    if any(splits):
+        fields.arrays["split"] = text_array([split or "train" for split in splits])
     _read_names(fields, names)
     return names
 

@@ -114,6 +114,12 @@ def _values(values: Any = ()) -> list[Any]:
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
+def _pairs(machine: _Unpickler, pairs: Any = ()) -> dict[Any, Any]:
+    """Stand for dict(pairs)."""
+    listed = [_values(pair) for pair in _values(pairs)]
+    return dict(zip(machine.keys([key for key, _ in listed]), [value for _, value in listed], strict=True))
+
+
 def _fill(array: np.ndarray, state: Any) -> None:
     """Give an array its state: (version, shape, dtype, whether in Fortran order, bytes or a list of objects)."""
     shape, kind, fortran, data = state[-4:]
@@ -151,7 +157,7 @@ _BUILTINS: dict[str, Callable[..., Any]] = {  # each maker takes the machine fir
     "tuple": lambda _, *values: tuple(_values(*values)),
     "set": lambda machine, *values: set(machine.keys(_values(*values))),
     "frozenset": lambda machine, *values: frozenset(machine.keys(_values(*values))),
-    "dict": lambda machine, *pairs: machine.pairs(*pairs),
+    "dict": lambda machine, *pairs: _pairs(machine, *pairs),
     "bytes": lambda _, *data: _bytes(*data),
     "bytearray": lambda _, *data: bytearray(_bytes(*data)),
     "complex": lambda _, *parts: complex(*map(float, parts)),
@@ -197,15 +203,7 @@ class _Unpickler(_Machine):
     persistent_load = _refuse("an object kept elsewhere (a persistent id)")
     get_extension = _refuse("a registered extension")
     load_next_buffer = load_readonly_buffer = _refuse("a buffer kept elsewhere")
-
-    def _instantiate(self, name: Any, arguments: Any) -> None:
-        raise _RefusedError(f"an instance of a class (`{short(name, 120)}`)")
-
-    def load_newobj(self) -> None:
-        self._instantiate(self.stack[-2], self.stack[-1])
-
-    def load_newobj_ex(self) -> None:
-        self._instantiate(self.stack[-3], self.stack[-2])
+    _instantiate = load_newobj = load_newobj_ex = _refuse("an instance of a class")
 
     def load_reduce(self) -> None:
         arguments, name = self.stack.pop(), self.stack.pop()
@@ -303,11 +301,6 @@ class _Unpickler(_Machine):
 
     def _update(self, values: list[Any]) -> None:
         self._top(dict).update(zip(self.keys(values[::2], len(self.stack[-1])), values[1::2], strict=True))
-
-    def pairs(self, pairs: Any = ()) -> dict[Any, Any]:
-        """Stand for dict(pairs)."""
-        listed = [_values(pair) for pair in _values(pairs)]
-        return dict(zip(self.keys([key for key, _ in listed]), [value for _, value in listed], strict=True))
 
     def keys(self, keys: list[Any], there: int = 0) -> list[Any]:
         """Return keys for a container that has `there`; raise `ValueError` for those that could take long to hash."""

@@ -84,10 +84,10 @@ def _saved(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_fields(path: Path, label: str = "label", task: str = "classification") -> Fields:
-    """Return the fields of a table, or of a folder with tables for each split.
+    """Return the fields of a table, or of a folder with tables for each split; the format is told from the content.
 
     Args:
-      path: the file or folder; the format is told from the content.
+      path: the file or folder.
       label: the column of the labels, text or numbers.
       task: what they are; names of several labels stand between `|` or `;`.
 
@@ -189,10 +189,8 @@ def _whole(path: Path, line: int, cells: list[str], width: int) -> list[str]:
 def _checked_groups(path: Path, names: Sequence[str], several: str) -> dict[str, list[str]]:
     """Return the numbered columns of a first line; refuse one that names no columns, or two for one modality."""
     if len(names) == 1:
-        raise UserError(
-            f"{path}: this is text and no table: its first line, {short(names[0], 80)!r}, has no comma, tab, semicolon "
-            "or | between columns."
-        )
+        line = f"its first line, {short(names[0], 80)!r}, has no comma, tab, semicolon or | between columns"
+        raise UserError(f"{path}: this is text and no table: {line}.")
     number = next((n for n in names if isinstance(_cell(n), np.ndarray) or np.isfinite(columns.number(n))), None)
     if number is not None and all(columns.find(names, field) is None for field in columns.ALIASES):
         raise UserError(
