@@ -92,12 +92,12 @@ def texts(values: Iterable[Any], what: str, as_text: Callable[[Any], str] = text
     return text_array(words)
 
 
-def keep(fields: Fields, modality: str, rows: Rows, otherwise: str = "") -> None:
-    """Keep the rows of a modality as a field; where no utterance has one, note what is to be said otherwise."""
+def keep(fields: Fields, modality: str, rows: Rows, absent: str = "") -> None:
+    """Keep the rows of a modality as a field; note `absent` where no utterance has one."""
     if (array := rows.array()) is not None:
         fields.arrays[modality] = array
-    elif otherwise:
-        fields.note(otherwise)
+    elif absent:
+        fields.note(absent)
 
 
 def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) -> None:
@@ -164,7 +164,7 @@ def _read_order(fields: Fields, table: pd.DataFrame, columns: dict[str, str | No
 
 
 def _are_turns(dialogues: np.ndarray, ids: np.ndarray) -> bool:
-    """Tell whether ids are numbers, repeat, and begin at 0 or 1 in most dialogues."""
+    """Return whether ids are numbers, repeat, and begin at 0 or 1 in most dialogues."""
     import pandas as pd
 
     if not all(re.fullmatch(r"\d{1,9}", id) for id in ids.tolist()):
@@ -196,8 +196,8 @@ def _read_labels(fields: Fields, values: list[Any], column: str, label: str, tas
     whole = all(re.fullmatch(r"-?\d{1,9}(\.0*)?|nan|", c, re.IGNORECASE) for c in cells)
     if whole and all(isinstance(v, str) or v is None or is_number(v) for v in values):
         if negative := int((numbers < 0).sum()):
-            said = count(negative, "negative number counts", "negative numbers count")
-            fields.note(f"`{column}`: {said} as no label")
+            counted = count(negative, "negative number counts", "negative numbers count")
+            fields.note(f"`{column}`: {counted} as no label")
         fields.arrays[label] = np.where(np.isnan(numbers), -1, numbers)
     elif all(not c or np.isfinite(x) for c, x in zip(cells, numbers, strict=True)):
         fields.arrays[label] = np.where(np.isnan(numbers), -1.0, numbers)  # scores, which `assemble` refuses

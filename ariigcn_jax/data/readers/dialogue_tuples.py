@@ -123,7 +123,7 @@ def _name(dialogue: Any) -> str:
 
 
 class _Reader:
-    """Turn columns, role -> dialogue -> list over its utterances, into fields, and use those of features up."""
+    """Turn columns, role -> dialogue -> list over its utterances, into fields; columns of features are emptied."""
 
     def __init__(self, fields: Fields, values: dict[str, dict[str, Any]], splits: dict[str, list[str]]):
         self._fields, self._columns, self._path = fields, values, fields.path
@@ -140,8 +140,8 @@ class _Reader:
         known, note = self._columns["label"], self._fields.note
         for name, names in splits.items():
             if unknown := [d for d in names if d not in known]:
-                such = f"{count(len(unknown), 'dialogue')} of the {name} list, such as {short(unknown[0])!r},"
-                note(f"{such} has no utterances and is left out")
+                listed = f"{count(len(unknown), 'dialogue')} of the {name} list, such as {short(unknown[0])!r}"
+                note(f"{listed}, has no utterances and is left out")
         settled = {name: [d for d in dict.fromkeys(names) if d in known] for name, names in splits.items()}
         test, valid = set(settled["test"]), set(settled["valid"])
         for name in ("train", "valid"):

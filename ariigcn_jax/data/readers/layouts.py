@@ -110,7 +110,7 @@ class Layout(NamedTuple):
 def _is_table(source: Source) -> bool:
     if source.path.is_dir():
         return bool(tables.recognise(source.path))
-    return tables.is_arrow(source.start) or not (source.is_pickle or _named(source))
+    return tables.is_arrow(source.start) or not (source.is_pickle or _unread_type(source))
 
 
 def _merbench(source: Source) -> Path:
@@ -129,7 +129,7 @@ READERS: dict[str, Layout] = {
     ),
     "npz": Layout(
         ".npz of plain arrays, one row an utterance",
-        lambda source: source.start.startswith(b"PK") and not _named(source),
+        lambda source: source.start.startswith(b"PK") and not _unread_type(source),
         lambda source: npz.read_fields(source.path),
     ),
     "merbench": Layout(
@@ -186,18 +186,18 @@ def read_fields(
     return fields
 
 
-def _named(source: Source) -> str:
-    """Return what a file is that no layout has; "" where it may be one of them."""
+def _unread_type(source: Source) -> str:
+    """Return the type of a file that no layout reads; "" for others."""
     start = source.start
     if start.startswith(b"PK"):
-        return _zipped(source.path)
+        return _archive_type(source.path)
     found = next((what for place, magic, what in _MAGIC if start.startswith(magic, place)), "")
     is_binary = b"\0" in start and not start.startswith(text.UTF16_MARKS)
     return found or ("a binary file of no kind that is known" if is_binary else "")
 
 
-def _zipped(path: Path) -> str:
-    """Return what an archive is that holds no arrays; what is damaged is left to the reader."""
+def _archive_type(path: Path) -> str:
+    """Return the type of an archive without arrays; "" for others, and for damaged ones, which the reader refuses."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
@@ -219,7 +219,7 @@ def _refusal(source: Source) -> str:
             f"this is a folder, and of no layout that is known. It holds {listed(inside[:20])}{more}. "
             f"{remedy}Give the path of a file in it, or one of these:\n{listing()}"
         )
-    what = f"{_named(source)}. "
+    what = f"{_unread_type(source)}. "
     if source.is_pickle:
         torch = isinstance(source.content, int) and source.content == _TORCH
         unknown = f"a pickle of no layout that is known. It holds {describe(source.content)}\n"

@@ -103,7 +103,7 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
     frames, notes = [], []
     for split, file in every:
         part, found = frame(file, several=several)
-        frames.append(_apart(split, part) if split else part)
+        frames.append(_with_split(split, part) if split else part)
         notes += found
     table = pd.concat(frames, ignore_index=True)
     table = table.where(table.notna(), None)
@@ -116,8 +116,8 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
     return fields
 
 
-def _apart(split: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with their split, and with dialogues of it alone: MELD counts dialogues from 0 in each table."""
+def _with_split(split: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a split, whose name begins those of dialogues: MELD counts them from 0 in each table."""
     dialogue, old = columns.find(table, "dialogue_id"), columns.find(table, "split")
     kept = table.drop(columns=[name for name in (dialogue, old) if name]).assign(split=split)
     if dialogue:
@@ -169,21 +169,24 @@ def _csv_blocks(path: Path, codec: str, several: str, delimiter: str, notes: lis
             groups = {} if delimiter else _checked_groups(path, names, several)
             if len(set(names)) < len(names):
                 raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")
-            rows = (_whole(path, reader.line_num, cells, len(names)) for cells in reader if any(cells))
+            rows = _whole_rows(path, reader, len(names))
             while block := list(itertools.islice(rows, _BLOCK)):
-                cells = dict(zip(names, zip(*block, strict=True), strict=True))
-                yield cells if delimiter else _with_vectors(cells, groups, notes)
+                if delimiter:
+                    yield dict(zip(names, zip(*block, strict=True), strict=True))
+                else:
+                    yield _with_vectors(names, block, groups, notes)
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} cannot be read: {error}.") from None
     finally:
         csv.field_size_limit(before)
 
 
-def _whole(path: Path, line: int, cells: list[str], width: int) -> list[str]:
-    if len(cells) != width:
-        found, wanted = count(len(cells), "cell"), count(width, "column")
-        raise UserError(f"{path}: line {line} has {found} where the first line names {wanted}.")
-    return cells
+def _whole_rows(path: Path, reader: Any, width: int) -> Iterator[list[str]]:
+    for cells in filter(any, reader):
+        if len(cells) != width:
+            found, wanted = count(len(cells), "cell"), count(width, "column")
+            raise UserError(f"{path}: line {reader.line_num} has {found} where the first line names {wanted}.")
+        yield cells
 
 
 def _checked_groups(path: Path, names: Sequence[str], several: str) -> dict[str, list[str]]:
@@ -227,19 +230,21 @@ def _groups(names: Sequence[str], several: str) -> dict[str, list[str]]:
     }
 
 
-def _with_vectors(cells: dict[str, tuple[str, ...]], groups: dict[str, list[str]], notes: list[str]) -> Row:
+def _with_vectors(names: Sequence[str], rows: list[list[str]], groups: dict[str, list[str]], notes: list[str]) -> Row:
     """Return column -> its cells, with vectors as arrays, which take a fraction of their text."""
     commas = "numbers such as 1,5 were read with a decimal comma"
+    place = {name: i for i, name in enumerate(names)}
     found: Row = {}
     for stem, members in groups.items():
-        vectors = list(zip(*map(cells.pop, members), strict=True))
-        if commas not in notes and any("," in "".join(vector) for vector in vectors):
+        places = [place.pop(name) for name in members]
+        vectors = [[row[i] for i in places] for row in rows]
+        if commas not in notes and any("," in "".join(cells) for cells in vectors):
             notes.append(commas)
-        found[stem] = [_numbers(vector) if any(map(str.strip, vector)) else None for vector in vectors]
-        if stem in cells:  # `text` beside text_0, …
-            cells["transcript"] = cells.pop(stem)
-    words = {name for field in columns.TEXTS if (name := columns.find(cells, field))}
-    return {name: column if name in words else list(map(_cell, column)) for name, column in cells.items()} | found
+        found[stem] = [_numbers(cells) if any(map(str.strip, cells)) else None for cells in vectors]
+        if stem in place:  # `text` beside text_0, …
+            place["transcript"] = place.pop(stem)
+    words = {name for field in columns.TEXTS if (name := columns.find(place, field))}
+    return {name: [row[i] if name in words else _cell(row[i]) for row in rows] for name, i in place.items()} | found
 
 
 def _numbers(cells: Sequence[str]) -> Any:
