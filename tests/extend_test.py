@@ -1,4 +1,7 @@
-"""What one adds from outside, through the public tables alone: a loss and a task, each with a step of training."""
+"""What one adds from outside, through the public tables alone: a loss and a task, each with a step of training.
+
+A layout of files is added in tests/data/readers/layouts_test.py.
+"""
 
 import csv
 import json

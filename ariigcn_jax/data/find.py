@@ -13,7 +13,8 @@ import numpy as np
 
 from ariigcn_jax.data import prepare
 from ariigcn_jax.data.assemble import assemble
-from ariigcn_jax.data.readers import layouts, npz
+from ariigcn_jax.data.fields import LAYOUT
+from ariigcn_jax.data.readers import layouts
 from ariigcn_jax.types import Corpus, UserError
 
 VARIABLE = "ARIIGCN_DATA"
@@ -22,7 +23,7 @@ HELP = f"""\
 What is read, recognised by what is in it:
 {layouts.listing()}
 An .npz file is loaded without pickle and has one row per utterance (U rows):
-{npz.LAYOUT}
+{LAYOUT}
 How to get one: the features of IEMOCAP and MELD may not be redistributed, so none come with this package. Obtain the
 corpus under its licence and extract or convert its features, or bring your own conversations:
 

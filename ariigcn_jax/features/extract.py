@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax.data.readers.npz import PREFIXES
+from ariigcn_jax.data.fields import PREFIXES
 from ariigcn_jax.features import audio, parallel
 from ariigcn_jax.features import manifest as manifests
 from ariigcn_jax.features.cache import Cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ ALIASES = {
     "start_s": ("start_s", "start", "start_time", "begin"),
 }  # fmt: skip
 TEXTS = ("dialogue_id", "utterance_id", "speaker", "label", "split", "transcript")
-LONGEST_VALUE = 200  # characters of a field by which dialogues may be chosen
+_LONGEST_VALUE = 200  # characters of a field by which dialogues may be chosen
 _FILE = re.compile(r"(.+)_(?:file|path|npy)")
 _CUT = re.compile(r"""\s*["']?(?:[\w.]+\()?\[+\s*[-+\d.]""")  # a printed vector's beginning
 _TRUE, _FALSE = ("1", "true", "yes", "t", "y", "1.0"), ("0", "false", "no", "f", "n", "0.0", "")
@@ -68,14 +68,46 @@ def numbered(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([numbers[name] for name in written], np.int64), text_array(there)
 
 
+def signs(scores: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the fields of classes that sentiment scores [U] give: `label`, and `binary` without a neutral class."""
+    return {
+        "label": labels.by_sign(scores),
+        "label_names": np.array(labels.POLARITY),
+        "binary": labels.without_neutral(scores),
+        "binary_names": np.array(labels.POLARITY[::2]),
+    }
+
+
+def texts(values: Iterable[Any], what: str, as_text: Callable[[Any], str] = text) -> np.ndarray:
+    """Return U values as text, [U] str.
+
+    Raises:
+      UserError: `as_text` raised `ShapeError`; the message begins with `what` and names the row.
+    """
+    words: list[str] = []
+    try:
+        words.extend(map(as_text, values))
+    except ShapeError as error:
+        raise UserError(f"{what}, row {len(words)}: {error}.") from None
+    return text_array(words)
+
+
+def keep(fields: Fields, modality: str, rows: Rows, absent: str = "") -> None:
+    """Keep the rows of a modality as a field; note `absent` where no utterance has one."""
+    if (array := rows.array()) is not None:
+        fields.arrays[modality] = array
+    elif absent:
+        fields.note(absent)
+
+
 def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) -> None:
     """Read the columns of a table into fields, and note those that are left out.
 
     Args:
       fields: of the table's file; their arrays and notes grow.
       table: one row an utterance, of objects, None where there is nothing.
-      label: the column of the labels, text or numbers.
-      task: what they are.
+      label: as in `layouts.Source`, like `task`.
+      task: what the labels are.
       size: bytes of the files that the table comes from.
 
     Raises:
@@ -88,7 +120,7 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
         columns["label"] = next((name for name in table if plain(name) == plain(label)), None)
     for field in TEXTS:
         if (column := columns[field]) is not None and field not in ("label", "utterance_id"):
-            fields.arrays[field] = text_array(_texts(fields, table, column))
+            fields.arrays[field] = _column(fields, table, column)
     _read_order(fields, table, columns)
     if (column := columns["label"]) is not None:
         _read_labels(fields, table[column].tolist(), column, label, task, size)
@@ -98,7 +130,7 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
     others = [name for name in table if name not in columns.values()]
     left = [name for name in others if not _read_column(fields, table[name].tolist(), name, size)]
     for name in left:
-        _keep(fields, table[name].tolist(), name)
+        _keep_others(fields, table[name].tolist(), name)
     fields.others.extend(name for name in left if name not in fields.arrays)
     if left:
         fields.note(f"passed over, as neither vectors nor known by name: {listed([n or '(no name)' for n in left])}")
@@ -109,44 +141,35 @@ def _are_words(values: Iterable[Any]) -> bool:
     return all(isinstance(v, str) for v in there) and not all(_CUT.match(v) for v in there)
 
 
-def _texts(fields: Fields, table: pd.DataFrame, column: str) -> list[str]:
-    return _as_texts(fields, table[column].tolist(), column)
-
-
-def _as_texts(fields: Fields, values: Sequence[Any], column: str) -> list[str]:
-    words: list[str] = []
-    try:
-        words.extend(map(text, values))
-    except ShapeError as error:
-        raise UserError(f"{fields.path}: row {len(words)}, `{column}`: {error}.") from None
-    return words
+def _column(fields: Fields, table: pd.DataFrame, name: str) -> np.ndarray:
+    return texts(table[name].tolist(), f"{fields.path}: `{name}`")
 
 
 def _read_order(fields: Fields, table: pd.DataFrame, columns: dict[str, str | None]) -> None:
     """Read turn and utterance_id; ids in digits that begin again in each dialogue are turns, as in MELD's tables."""
     turn, start = columns["turn"], columns["start_s"]
     if (column := columns["utterance_id"]) is not None:
-        ids = _texts(fields, table, column)
+        ids = _column(fields, table, column)
         if turn is None and columns["dialogue_id"] is not None and _are_turns(fields.arrays["dialogue_id"], ids):
-            fields.arrays["turn"] = np.array(ids, np.int64)
+            fields.arrays["turn"] = ids.astype(np.int64)
             return
-        fields.arrays["utterance_id"] = text_array(ids)
+        fields.arrays["utterance_id"] = ids
     if (order := turn or start) is None:
         return
     values = np.array([number(value) for value in table[order]])
-    if turn is None and not np.isfinite(values).all():
+    if turn is not None or np.isfinite(values).all():
+        fields.arrays["turn"] = values
+    else:
         fields.note(f"`{order}` is not a number in every row: the rows' order counts")
-        return
-    fields.arrays["turn"] = values
 
 
-def _are_turns(dialogues: np.ndarray, ids: Sequence[str]) -> bool:
-    """Return whether ids repeat, and begin at 0 or 1 in most dialogues."""
+def _are_turns(dialogues: np.ndarray, ids: np.ndarray) -> bool:
+    """Return whether ids are numbers, repeat, and begin at 0 or 1 in most dialogues."""
     import pandas as pd
 
-    if not all(re.fullmatch(r"\d{1,9}", id) for id in ids):
+    if not all(re.fullmatch(r"\d{1,9}", id) for id in ids.tolist()):
         return False
-    numbers = pd.Series([int(id) for id in ids])
+    numbers = pd.Series(ids.astype(np.int64))
     return bool(numbers.duplicated().any() and numbers.groupby(dialogues).min().median() <= 1)
 
 
@@ -159,12 +182,13 @@ def _read_labels(fields: Fields, values: list[Any], column: str, label: str, tas
             return
         # a list of labels, which may be empty, is their set
         values = [targets.APART.join(map(str, v)) or targets.NONE if isinstance(v, list) else v for v in values]
-    cells = [word.strip() for word in _as_texts(fields, values, column)]
+    what = f"{fields.path}: `{column}`"
+    cells = [word.strip() for word in texts(values, what).tolist()]
     if target is not None:
         try:
             fields.arrays[label], names = target.parse(cells)
         except UserError as error:
-            raise UserError(f"{fields.path}: `{column}`: {error}") from None
+            raise UserError(f"{what}: {error}") from None
         if names:
             fields.arrays[f"{label}_names"] = text_array(names)
         return
@@ -172,8 +196,8 @@ def _read_labels(fields: Fields, values: list[Any], column: str, label: str, tas
     whole = all(re.fullmatch(r"-?\d{1,9}(\.0*)?|nan|", c, re.IGNORECASE) for c in cells)
     if whole and all(isinstance(v, str) or v is None or is_number(v) for v in values):
         if negative := int((numbers < 0).sum()):
-            said = count(negative, "negative number counts", "negative numbers count")
-            fields.note(f"`{column}`: {said} as no label")
+            counted = count(negative, "negative number counts", "negative numbers count")
+            fields.note(f"`{column}`: {counted} as no label")
         fields.arrays[label] = np.where(np.isnan(numbers), -1, numbers)
     elif all(not c or np.isfinite(x) for c, x in zip(cells, numbers, strict=True)):
         fields.arrays[label] = np.where(np.isnan(numbers), -1.0, numbers)  # scores, which `assemble` refuses
@@ -183,6 +207,7 @@ def _read_labels(fields: Fields, values: list[Any], column: str, label: str, tas
 
 def _read_column(fields: Fields, values: list[Any], name: str, size: int) -> bool:
     """Read a modality, or where one is present; return whether the column is one of these."""
+    what = f"{fields.path}: `{name}`"
     if name.endswith("_present"):
         words = [text(v).strip().lower() if is_integer(v) or isinstance(v, str) else str(v).lower() for v in values]
         if known := all(word in _TRUE + _FALSE for word in words):
@@ -197,15 +222,14 @@ def _read_column(fields: Fields, values: list[Any], name: str, size: int) -> boo
     if not any(isinstance(v, np.ndarray | list) for v in there):
         if there and is_named_like_a_modality(name) and isinstance(there[0], str) and _CUT.match(there[0]):
             raise UserError(
-                f"{fields.path}: `{name}`: {short(there[0], 60)!r} is no list of numbers, perhaps cut short "
-                "by printing it. Write each vector whole, by json.dumps(vector.tolist())."
+                f"{what}: {short(there[0], 60)!r} is no list of numbers, perhaps cut short by printing it. "
+                "Write each vector whole, by json.dumps(vector.tolist())."
             )
         return False
-    collected = Rows(len(vectors), f"{fields.path}: `{name}`", size)
+    rows = Rows(len(vectors), what, size)
     for row, value in enumerate(vectors):
-        collected.put(row, value, f"row {row}")
-    if (array := collected.array()) is not None:
-        fields.arrays[name] = array
+        rows.put(row, value, f"row {row}")
+    keep(fields, name, rows)
     return True
 
 
@@ -213,17 +237,16 @@ def _read_files(fields: Fields, modality: str, values: Sequence[str | None], siz
     folder = fields.path if fields.path.is_dir() else fields.path.parent
     paths = [folder / v.strip() if v and v.strip() else None for v in values]
     sizes = {path: path.stat().st_size for path in set(paths) if path is not None and path.is_file()}
-    collected = Rows(len(paths), f"{fields.path}: {modality}", size + sum(sizes.values()))
+    rows = Rows(len(paths), f"{fields.path}: {modality}", size + sum(sizes.values()))
     for row, path in enumerate(paths):
         if path in sizes:
-            collected.put(row, np.squeeze(load_array(path)), str(path))
+            rows.put(row, np.squeeze(load_array(path)), str(path))
     if gone := sum(path is not None and path not in sizes for path in paths):
         fields.note(f"{count(gone, 'file')} of {modality} are not there")
-    if (array := collected.array()) is not None:
-        fields.arrays[modality] = array
+    keep(fields, modality, rows)
 
 
-def _keep(fields: Fields, values: list[Any], name: str) -> None:
+def _keep_others(fields: Fields, values: list[Any], name: str) -> None:
     """Keep what an option may ask for by name: ratings in numbers, or short words by which dialogues are chosen."""
     meant = any(plain(name) in aliases for aliases in ALIASES.values()) or name.endswith(("_names", "_present"))
     if meant or name in fields.arrays or is_named_like_a_modality(name):
@@ -233,11 +256,10 @@ def _keep(fields: Fields, values: list[Any], name: str) -> None:
     except ShapeError:
         return
     numbers = np.array([number(word) for word in words])
+    no_numbers = (w and (re.match(r"0\d", w) or not np.isfinite(x)) for w, x in zip(words, numbers, strict=True))
     if all(re.fullmatch(r"-?(0|[1-9]\d{0,8})", word) for word in words):
         fields.arrays[name] = numbers.astype(np.int64)
-    elif not any(
-        word and (re.match(r"0\d", word) or not np.isfinite(x)) for word, x in zip(words, numbers, strict=True)
-    ):
+    elif not any(no_numbers):
         fields.arrays[name] = numbers.astype(np.float32)
-    elif max(map(len, words)) <= LONGEST_VALUE:
+    elif max(map(len, words)) <= _LONGEST_VALUE:
         fields.arrays[name] = text_array(words)

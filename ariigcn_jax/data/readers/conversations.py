@@ -9,12 +9,16 @@ where its features, if there are several, are all zero: an extraction that faile
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.data.assemble import assemble
+from ariigcn_jax.data.fields import Fields, text_array
 from ariigcn_jax.data.readers import text
 from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
@@ -25,10 +29,10 @@ EXAMPLE = '{"speaker": "Ann", "features": {"text": [0.1, 0.2], "audio": [0.3]}}'
 
 
 def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGUE) -> Corpus:
-    """Make a corpus of utterances in time order.
+    """Make a corpus of utterances in time order, whose dialogues may be interleaved.
 
     Args:
-      utterances: see the module's docstring; dialogues may be interleaved.
+      utterances: see the module's docstring.
       name: what the corpus is called, and how utterances are named in errors.
 
     Example:
@@ -48,26 +52,25 @@ def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGU
     rows = [checked(utterance, f"{name}, utterance {n}") for n, utterance in enumerate(utterances, start=1)]
     if not rows:
         raise UserError(f"{name}: there is no utterance. Give one for each turn, such as {EXAMPLE}.")
-    _check_widths(rows, name)
-    number = {id: n for n, id in enumerate(dict.fromkeys(row["dialogue_id"] for row in rows))}
-    rows = sorted(rows, key=lambda row: number[row["dialogue_id"]])  # stable: the order inside a dialogue stays
-    features, present = _features(rows, name)
+    modalities = dict.fromkeys(m for row in rows for m in row["features"])
+    features = {m: array for m in modalities if (array := _features(rows, m, name)) is not None}
+    if not features:
+        raise UserError(f"{name}: no utterance has features of any modality; null, NaN and infinity count as missing.")
+    first = {id: n for n, id in enumerate(dict.fromkeys(row["dialogue_id"] for row in rows))}
+    order = sorted(range(len(rows)), key=lambda u: first[rows[u]["dialogue_id"]])
+    rows = [rows[u] for u in order]
+    turns: Counter[str] = Counter()
+    for row in rows:
+        row["utterance_id"] = row["utterance_id"] or f"{row['dialogue_id']}_{turns[row['dialogue_id']]}"
+        turns[row["dialogue_id"]] += 1
     labels = {name: n for n, name in enumerate(dict.fromkeys(r["label"] for r in rows if r["label"] is not None))}
-    transcripts = [row["transcript"] for row in rows]
-    return Corpus(
-        name=name,
-        features=features,
-        present=present,
-        dialogue=np.array([number[row["dialogue_id"]] for row in rows], np.int32),
-        speaker=_speakers(rows),
-        label=np.array([labels.get(row["label"], UNLABELED) for row in rows], np.int32),
-        split=np.full(len(rows), "test"),
-        label_names=tuple(labels),
-        dialogue_ids=tuple(number),
-        utterance_ids=_utterance_ids(rows),
-        speaker_names=np.array([row["speaker"] for row in rows]),
-        transcript=np.array([t or "" for t in transcripts]) if any(transcripts) else None,
-    )
+    texts = {field: [row[field] or "" for row in rows] for field in FIELDS if field not in ("label", "features")}
+    arrays = {m: array[order] for m, array in features.items()}
+    arrays |= {field: text_array(values) for field, values in texts.items() if field != "transcript" or any(values)}
+    arrays["label"] = np.array([labels.get(row["label"], UNLABELED) for row in rows])
+    arrays["label_names"] = text_array(list(labels))
+    corpus = assemble(Fields(Path(name), arrays), name=name, modalities=tuple(features), training=False)
+    return dataclasses.replace(corpus, notes=())
 
 
 def read_jsonl(path: str | Path) -> Corpus:
@@ -82,14 +85,10 @@ def read_jsonl(path: str | Path) -> Corpus:
 
 
 def checked(utterance: Any, where: str) -> dict[str, Any]:
-    """Return an utterance with all fields, names as text, features [d_m] float32 or None where missing.
-
-    Args:
-      utterance: as in the module's docstring.
-      where: how errors name it.
+    """Return an utterance with all fields: names as text, features [d_m] float32 or None where missing.
 
     Raises:
-      UserError: it is not of this form.
+      UserError: it is not of the form in the module's docstring; the message begins with `where`.
     """
     if not isinstance(utterance, Mapping):
         raise UserError(f"{where}: is {type(utterance).__name__}, not an object such as {EXAMPLE}.")
@@ -98,14 +97,9 @@ def checked(utterance: Any, where: str) -> dict[str, Any]:
     features = utterance.get("features")
     if not isinstance(features, Mapping):
         raise UserError(f"{where}: `features` must be an object with one list of numbers a modality, as in {EXAMPLE}.")
-    return {
-        "dialogue_id": _text(utterance, "dialogue_id", where) or ONLY_DIALOGUE,
-        "utterance_id": _text(utterance, "utterance_id", where),
-        "speaker": _text(utterance, "speaker", where) or "",
-        "label": _text(utterance, "label", where),
-        "transcript": _text(utterance, "transcript", where),
-        "features": {str(m): _vector(values, f"{where}: features of {m}") for m, values in features.items()},
-    }
+    row: dict[str, Any] = {field: _text(utterance, field, where) for field in FIELDS[:-1]}
+    row["features"] = {str(m): _vector(values, f"{where}: features of {m}") for m, values in features.items()}
+    return row | {"dialogue_id": row["dialogue_id"] or ONLY_DIALOGUE, "speaker": row["speaker"] or ""}
 
 
 def _text(utterance: Utterance, field: str, where: str) -> str | None:
@@ -118,7 +112,6 @@ def _text(utterance: Utterance, field: str, where: str) -> str | None:
 
 
 def _vector(values: Any, where: str) -> np.ndarray | None:
-    """Return [d] float32, or None where the features are missing."""
     if values is None:
         return None
     try:
@@ -130,47 +123,18 @@ def _vector(values: Any, where: str) -> np.ndarray | None:
     return vector if np.isfinite(vector).all() and (vector.any() or vector.size == 1) else None
 
 
-def _check_widths(rows: Sequence[Mapping[str, Any]], name: str) -> None:
-    """Refuse a modality that has several widths; name the first utterances that show it."""
-    first: dict[Modality, tuple[int, int]] = {}
-    for n, row in enumerate(rows, start=1):
-        for m, vector in row["features"].items():
-            if vector is None:
-                continue
-            width, before = first.setdefault(m, (len(vector), n))
-            if len(vector) != width:
-                raise UserError(
-                    f"{name}, utterance {n}: {m} has {len(vector)} features, but {width} in utterance {before}."
-                )
-
-
-def _features(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[dict[Modality, np.ndarray], ...]:
-    features, present = {}, {}
-    for m in dict.fromkeys(m for row in rows for m in row["features"]):
-        vectors = [row["features"].get(m) for row in rows]
-        zero = next((np.zeros_like(v) for v in vectors if v is not None), None)
-        if zero is not None:  # a modality that is null throughout counts as absent
-            features[m] = np.stack([zero if v is None else v for v in vectors])
-            present[m] = np.array([v is not None for v in vectors])
-    if not features:
-        raise UserError(f"{name}: no utterance has features of any modality; null, NaN and infinity count as missing.")
-    return features, present
-
-
-def _speakers(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Return speakers [U] int32, numbered inside each dialogue by first appearance."""
-    numbers: dict[str, dict[str, int]] = {}
-    speakers = []
-    for row in rows:
-        there = numbers.setdefault(row["dialogue_id"], {})
-        speakers.append(there.setdefault(row["speaker"], len(there)))
-    return np.array(speakers, np.int32)
-
-
-def _utterance_ids(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    turns: dict[str, int] = {}
-    ids = []
-    for row in rows:
-        turn = turns[row["dialogue_id"]] = turns.get(row["dialogue_id"], -1) + 1
-        ids.append(row["utterance_id"] or f"{row['dialogue_id']}_{turn}")
-    return tuple(ids)
+def _features(rows: Sequence[Mapping[str, Any]], modality: Modality, name: str) -> np.ndarray | None:
+    """Return [U, d] float32 with NaN where a modality is missing; None where it is missing throughout."""
+    vectors = {n: v for n, row in enumerate(rows) if (v := row["features"].get(modality)) is not None}
+    if not vectors:
+        return None
+    first = next(iter(vectors))
+    features = np.full((len(rows), len(vectors[first])), np.nan, np.float32)
+    for n, vector in vectors.items():
+        if len(vector) != features.shape[1]:
+            raise UserError(
+                f"{name}, utterance {n + 1}: {modality} has {len(vector)} features, but {features.shape[1]} in "
+                f"utterance {first + 1}."
+            )
+        features[n] = vector
+    return features

@@ -12,12 +12,12 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ariigcn_jax.data.fields import Fields, listed
-from ariigcn_jax.data.readers import arrow, dialogue_tuples, folder, merbench, mmsa, npz, pickles, tables, text
+from ariigcn_jax.data.readers import dialogue_tuples, folder, merbench, mmsa, npz, pickles, tables, text
 from ariigcn_jax.data.values import as_sequence, is_number, kind, short
 from ariigcn_jax.types import Modality, UserError
 
@@ -28,30 +28,27 @@ then checks:
     numpy.savez("mine.npz", dialogue_id=…, turn=…, speaker=…, label=…, label_names=…, split=…, transcript=…,
                 text=…, audio=…)    # one row an utterance; text and audio are [utterances, features] float32"""
 
-_MAGIC = {
-    (0, b"\x89HDF"): "an HDF5 file (.h5, or .mat of MATLAB 7.3); read it with h5py and write it with numpy.savez",
-    (0, b"\x1f\x8b"): "compressed by gzip; unpack it first",
-    (0, b"\xfd7zX"): "compressed by xz; unpack it first",
-    (0, b"BZh"): "compressed by bzip2; unpack it first",
-    (0, b"7z\xbc\xaf"): "a 7z archive; unpack it first",
-    (0, b"Rar!"): "a RAR archive; unpack it first",
-    (257, b"ustar"): "a tar archive; unpack it first",
-    (0, b"SQLite format 3"): "an SQLite database; write its table as CSV",
-    (0, b"\xd0\xcf\x11\xe0"): "an Excel or other Office file; save the sheet as CSV UTF-8",
-    (0, b"\x93NUM"): "a single .npy array; a corpus needs labels and dialogues too",
-    (0, b"MATL"): "a MATLAB file; write its arrays with scipy.io.loadmat and numpy.savez",
-    **dict.fromkeys(
-        ((0, b"RIFF"), (4, b"ftyp"), (0, b"ID3"), (0, b"OggS"), (0, b"fLaC"), (0, b"\x1a\x45\xdf\xa3")),
-        "a sound or video file; features are extracted by python -m tools.features",
-    ),
-    **dict.fromkeys(
-        ((0, b"<!DOCTYPE"), (0, b"<!doctype"), (0, b"<html")),
-        "a web page; the download may have asked for a sign-in or a confirmation, so fetch it with a browser",
-    ),
-    (4, b'\0\0\0\0{"'): "a safetensors file; read it with safetensors.numpy and write its arrays with numpy.savez",
-    (0, b"version https://git-lfs"): "a Git LFS pointer and not the file; fetch it by git lfs pull",
-}
+_SOUND = "a sound or video file; features are extracted by python -m tools.features"
+_PAGE = "a web page; the download may have asked for a sign-in or a confirmation, so fetch it with a browser"
 _PYTORCH = "a PyTorch file; read it with torch.load and write its tensors as arrays with numpy.savez"
+_MAGIC = (  # place in a file, what is there, and what the file then is
+    (0, b"\x89HDF", "an HDF5 file (.h5, or .mat of MATLAB 7.3); read it with h5py and write it with numpy.savez"),
+    (0, b"\x1f\x8b", "compressed by gzip; unpack it first"),
+    (0, b"\xfd7zX", "compressed by xz; unpack it first"),
+    (0, b"BZh", "compressed by bzip2; unpack it first"),
+    (0, b"7z\xbc\xaf", "a 7z archive; unpack it first"),
+    (0, b"Rar!", "a RAR archive; unpack it first"),
+    (257, b"ustar", "a tar archive; unpack it first"),
+    (0, b"SQLite format 3", "an SQLite database; write its table as CSV"),
+    (0, b"\xd0\xcf\x11\xe0", "an Excel or other Office file; save the sheet as CSV UTF-8"),
+    (0, b"\x93NUM", "a single .npy array; a corpus needs labels and dialogues too"),
+    (0, b"MATL", "a MATLAB file; write its arrays with scipy.io.loadmat and numpy.savez"),
+    (0, (b"RIFF", b"ID3", b"OggS", b"fLaC", b"\x1a\x45\xdf\xa3"), _SOUND),
+    (4, b"ftyp", _SOUND),
+    (0, (b"<!DOCTYPE", b"<!doctype", b"<html"), _PAGE),
+    (4, b'\0\0\0\0{"', "a safetensors file; read it with safetensors.numpy and write its arrays with numpy.savez"),
+    (0, b"version https://git-lfs", "a Git LFS pointer and not the file; fetch it by git lfs pull"),
+)
 _ZIPPED = {  # what a member's name tells of an archive that holds no arrays
     r"xl/.*": "an Excel workbook; save the sheet as CSV UTF-8",
     r"(word|ppt)/.*|mimetype": "an Office document; save the table as CSV UTF-8",
@@ -81,18 +78,18 @@ class Source:
 
     @functools.cached_property
     def start(self) -> bytes:
-        """The first 4,096 bytes of a file; none of a folder."""
+        """Return the first 4,096 bytes of a file; none of a folder."""
         return b"" if self.path.is_dir() else text.start(self.path)
 
     @property
     def is_pickle(self) -> bool:
-        """Whether the file is a pickle: protocols from 2 begin with 0x80, older ones are text."""
+        """Return whether the file is a pickle: protocols from 2 begin with 0x80, older ones are text."""
         named = bool(self.start) and self.path.suffix.lower() in (".pkl", ".pickle", ".p", ".pk")
         return (named and not self.start.startswith(b"PK")) or self.start.startswith((b"\x80", *_PICKLE_STARTS))
 
     @functools.cached_property
     def content(self) -> Any:
-        """What a pickle holds; None for other files."""
+        """Return what a pickle holds; None for other files."""
         return pickles.load(self.path) if self.is_pickle else None
 
     def take(self) -> Any:
@@ -102,15 +99,8 @@ class Source:
         return content
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """A way to store a corpus.
-
-    Attributes:
-      about: one line for people.
-      recognise: whether a source is stored in this way.
-      read: the fields of a source, not validated.
-    """
+class Layout(NamedTuple):
+    """A way to store a corpus: a line for people, a test of a source, and the fields of a source, not validated."""
 
     about: str
     recognise: Callable[[Source], bool]
@@ -120,18 +110,13 @@ class Layout:
 def _is_table(source: Source) -> bool:
     if source.path.is_dir():
         return bool(tables.recognise(source.path))
-    return arrow.recognise(source.start) or not (source.is_pickle or _named(source))
+    return tables.is_arrow(source.start) or not (source.is_pickle or _unread_type(source))
 
 
 def _merbench(source: Source) -> Path:
     """Return the folder of MERBench that a source may be, or be the label.npz of."""
     labels = source.start.startswith(b"PK") and source.path.name.startswith("label")
     return source.path.parent if labels else source.path
-
-
-def _read_tuple(source: Source) -> Fields:
-    parts = list(source.take())
-    return dialogue_tuples.read_fields(source.path, parts, dialogue_tuples.recognise(parts) or "", source.modalities)
 
 
 # The last one is asked first, so that a layout that is added need not know of the others.
@@ -144,7 +129,7 @@ READERS: dict[str, Layout] = {
     ),
     "npz": Layout(
         ".npz of plain arrays, one row an utterance",
-        lambda source: source.start.startswith(b"PK") and not _named(source),
+        lambda source: source.start.startswith(b"PK") and not _unread_type(source),
         lambda source: npz.read_fields(source.path),
     ),
     "merbench": Layout(
@@ -155,7 +140,7 @@ READERS: dict[str, Layout] = {
     "dialogue_tuples": Layout(
         "pickles of DialogueRNN, DialogueGCN, MMGCN, MM-DFN, COGMEN, M3NET, SDT, GraphSmile, AGF-IB, COSMIC, DAG-ERC",
         lambda source: dialogue_tuples.recognise(source.content) is not None,
-        _read_tuple,
+        lambda source: dialogue_tuples.read_fields(source.path, list(source.take()), source.modalities),
     ),
     "mmsa": Layout(
         "pickles of MMSA: {train, valid, test} → {id, raw_text, text, audio, vision, …_labels}",
@@ -175,20 +160,11 @@ def listing() -> str:
     return "\n".join(f"  {layout.about}" for layout in READERS.values())
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, and is said
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, and is noted
 def read_fields(
     path: Path, *, modalities: Sequence[Modality] = (), label: str = "label", task: str = "classification"
 ) -> Fields:
-    """Recognise and read a corpus.
-
-    Args:
-      path: a file or a folder.
-      modalities: as in `Source`, like `label` and `task`.
-      label: the field of the labels.
-      task: what they are.
-
-    Returns:
-      Its fields, not validated.
+    """Recognise and read a corpus, and return its fields, not validated; the arguments are those of `Source`.
 
     Raises:
       UserError: it is of no layout that is known (says what was found and how to convert), or cannot be read.
@@ -199,7 +175,7 @@ def read_fields(
             raise UserError(f"{path}: the file is empty. Copy it again.")
         layout = next((one for one in reversed(READERS.values()) if one.recognise(source)), None)
         if layout is None:
-            raise _refusal(source)
+            raise UserError(f"{path}: {_refusal(source)}")
         fields = layout.read(source)
     if layout is not READERS["npz"] and not any(array.ndim >= 2 for array in fields.arrays.values()):
         found = "".join(f" {note[:1].upper()}{note[1:]}." for note in fields.notes)
@@ -210,19 +186,18 @@ def read_fields(
     return fields
 
 
-def _named(source: Source) -> str:
-    """Return what a file is that no layout has; "" where it may be one of them."""
+def _unread_type(source: Source) -> str:
+    """Return the type of a file that no layout reads; "" for others."""
     start = source.start
     if start.startswith(b"PK"):
-        return _zipped(source.path)
-    found = next((what for (place, magic), what in _MAGIC.items() if start.startswith(magic, place)), "")
-    if not found and b"\0" in start and not start.startswith(text.UTF16_MARKS):
-        return "a binary file of no kind that is known"
-    return found
+        return _archive_type(source.path)
+    found = next((what for place, magic, what in _MAGIC if start.startswith(magic, place)), "")
+    is_binary = b"\0" in start and not start.startswith(text.UTF16_MARKS)
+    return found or ("a binary file of no kind that is known" if is_binary else "")
 
 
-def _zipped(path: Path) -> str:
-    """Return what an archive is that holds no arrays; what is damaged is left to the reader."""
+def _archive_type(path: Path) -> str:
+    """Return the type of an archive without arrays; "" for others, and for damaged ones, which the reader refuses."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
@@ -234,41 +209,38 @@ def _zipped(path: Path) -> str:
     return next(known, f"a zip archive of {listed(members[:20])}; unpack it first")
 
 
-def _refusal(source: Source) -> UserError:
-    path = source.path
-    if path.is_dir():
-        inside = sorted(p.name + ("/" if p.is_dir() else "") for p in path.iterdir())
+def _refusal(source: Source) -> str:
+    if source.path.is_dir():
+        inside = sorted(p.name + ("/" if p.is_dir() else "") for p in source.path.iterdir())
         media = any(name.lower().endswith(_MEDIA) for name in inside)
         remedy = "Features are extracted from sound and video by python -m tools.features. " if media else ""
         more = " and more" if len(inside) > 20 else ""
-        return UserError(
-            f"{path}: this is a folder, and of no layout that is known. It holds {listed(inside[:20])}{more}. "
+        return (
+            f"this is a folder, and of no layout that is known. It holds {listed(inside[:20])}{more}. "
             f"{remedy}Give the path of a file in it, or one of these:\n{listing()}"
         )
-    what = f"this is {_named(source)}. "
+    what = f"{_unread_type(source)}. "
     if source.is_pickle:
         torch = isinstance(source.content, int) and source.content == _TORCH
         unknown = f"a pickle of no layout that is known. It holds {describe(source.content)}\n"
-        what = f"this is {_PYTORCH}. " if torch else unknown
-    return UserError(f"{path}: {what}What is read:\n{listing()}\n{_CONVERT}")
+        what = f"{_PYTORCH}. " if torch else unknown
+    return f"this is {what}What is read:\n{listing()}\n{_CONVERT}"
 
 
 def describe(value: Any, depth: int = 0) -> str:
     """Return what a container holds: types, lengths and widths, in a text whose length does not depend on the file's.
 
-    Args:
-      value: what was read.
-      depth: how deep it lies in the whole; below two levels the first item stands for all.
+    Below two levels, which `depth` counts, the first item stands for all.
     """
     named = isinstance(value, dict)
     if not named and not isinstance(value, list | tuple):
         return kind(value)
     lines = [f"a {'dictionary' if named else type(value).__name__} of {len(value)}:"]
     for key, inner in itertools.islice(value.items() if named else enumerate(value), 16):
-        name = repr(str(key)[:40]) if named else str(key)
         # tables of a few names, or of dictionaries, such as the splits of a corpus, are shown one level deeper
         shown = isinstance(inner, dict) and inner and (len(inner) < 13 or isinstance(_first(inner), dict))
-        lines.append(f"{name}: {describe(inner, depth + 1) if depth < 1 and shown else _nested(inner)}")
+        about = describe(inner, depth + 1) if depth < 1 and shown else _nested(inner)
+        lines.append(f"{repr(str(key)[:40]) if named else key}: {about}")
     if len(value) > 16:
         lines.append(f"… and {len(value) - 16} more")
     lines = "\n".join(lines).replace("\n", "\n  ").split("\n")  # one of an inner container is several

@@ -1,4 +1,4 @@
-"""Reads MERBench's folders: one .npy (or a folder of them) for each utterance and feature, and a table of labels.
+"""Read MERBench's folders: one .npy (or a folder of them) for each utterance and feature, and a table of labels.
 
     features/<feature>/<utterance>.npy        [d], or [frames, d], which is averaged (choice)
     features/<feature>/<utterance>/*.npy      the same, one file for each face
@@ -23,7 +23,7 @@ import numpy as np
 
 from ariigcn_jax.data import labels
 from ariigcn_jax.data.fields import Fields, count, listed, text_array
-from ariigcn_jax.data.readers import columns, pickles, tables
+from ariigcn_jax.data.readers import columns, pickles, tables, text
 from ariigcn_jax.data.values import Rows, class_numbers, is_number, kind, load_array, read_header, short
 from ariigcn_jax.types import UserError
 
@@ -47,14 +47,11 @@ def recognise(folder: Path) -> bool:
 
 
 def read_fields(folder: Path, modalities: Sequence[str] = ()) -> Fields:
-    """Return the fields of a folder.
+    """Return the fields of a folder, in the order of its table of labels.
 
     Args:
       folder: with `features` and a table of labels.
       modalities: the features to read, by their folders' names with or without the kind before them; () for all.
-
-    Returns:
-      Fields in the order of the table.
 
     Raises:
       UserError: the table or a feature cannot be read.
@@ -76,73 +73,62 @@ def _label_files(folder: Path) -> list[Path]:
 
 def _read_archive(fields: Fields, path: Path) -> list[str]:
     """Fill label, split and dialogue from label.npz; return the utterances' names."""
-    rows: list[tuple[str, str | None, Any]] = []
-    for corpus, entries in _corpora(path).items():
-        split = _SPLITS.get(corpus.removesuffix("_corpus").rstrip("0123456789"))
-        rows += [(str(name), split, value) for name, value in entries.items()]
+    rows = [
+        (str(name), _SPLITS.get(corpus.removesuffix("_corpus").rstrip("0123456789")), value)
+        for corpus, entries in _corpora(path).items()
+        for name, value in entries.items()
+    ]
     if not rows:
         raise UserError(f"{path}: it holds no utterances. It must have train_corpus, val_corpus and test_corpus.")
-    names = [name for name, _, _ in rows]
+    names, splits, values = (list(column) for column in zip(*rows, strict=True))
     if len(set(names)) < len(names):
         raise UserError(f"{path}: an utterance is in it twice.")
-    _read_emotions(fields, path, names, [value for _, _, value in rows])
-    if any(split for _, split, _ in rows):
-        fields.arrays["split"] = text_array([split or "train" for _, split, _ in rows])
+    _read_emotions(fields, path, names, values)
+    if any(splits):
+        fields.arrays["split"] = text_array([split or "train" for split in splits])
     _read_names(fields, names)
     return names
 
 
 def _corpora(path: Path) -> dict[str, dict[Any, Any]]:
     """Return the dictionaries of label.npz, which numpy pickled as arrays of one object."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.infolist() if m.filename.removesuffix(".npy").endswith("_corpus")]
-            if not members:
-                found = listed([name.removesuffix(".npy") for name in archive.namelist()[:20]])
-                raise UserError(f"{path}: it has {found}; it must have train_corpus, val_corpus and test_corpus.")
-            if (size := sum(m.file_size for m in members)) > 16 * path.stat().st_size + _FREE_BYTES:
-                raise UserError(f"{path}: claims to hold {size:,} bytes, which is no table of labels.")
-            return {m.filename.removesuffix(".npy"): _dictionary(path, archive, m) for m in members}
-    except UserError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy raise ten kinds on damaged bytes
-        raise UserError(
-            f"{path}: the archive is truncated or damaged ({type(error).__name__}: {short(error)}). Copy it again."
-        ) from None
-
-
-def _dictionary(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> dict[Any, Any]:
-    what = f"{path}: `{member.filename.removesuffix('.npy')}`"
-    file = io.BytesIO(archive.read(member))
-    read_header(file)
-    value = pickles.load_stream(file, what)
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.item()
-    if not isinstance(value, dict):
-        raise UserError(f"{what} is {kind(value)}, not a dictionary from utterance to label.")
-    return value
+    found = {}
+    with text.intact(f"{path}: the archive"), zipfile.ZipFile(path) as archive:
+        sizes = {m.filename: m.file_size for m in archive.infolist()}
+        members = {name.removesuffix(".npy"): name for name in sizes if name.removesuffix(".npy").endswith("_corpus")}
+        if not members:
+            others = listed([name.removesuffix(".npy") for name in list(sizes)[:20]])
+            raise UserError(f"{path}: it has {others}; it must have train_corpus, val_corpus and test_corpus.")
+        if (size := sum(sizes[name] for name in members.values())) > 16 * path.stat().st_size + _FREE_BYTES:
+            raise UserError(f"{path}: claims to hold {size:,} bytes, which is no table of labels.")
+        for corpus, name in members.items():
+            file = io.BytesIO(archive.read(name))
+            read_header(file)
+            value = pickles.load_stream(file, f"{path}: `{corpus}`")
+            found[corpus] = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+            if not isinstance(found[corpus], dict):
+                raise UserError(f"{path}: `{corpus}` is {kind(value)}, not a dictionary from utterance to label.")
+    return found
 
 
 def _read_emotions(fields: Fields, path: Path, names: list[str], values: list[Any]) -> None:
+    arrays = fields.arrays
     emotions = [v.get("emo") if isinstance(v, dict) else v for v in values]
     scores = [v.get("val") if isinstance(v, dict) else None for v in values]
     if all(isinstance(e, str) for e in emotions):
-        fields.arrays["label"], fields.arrays["label_names"] = columns.numbered([str(e) for e in emotions])
+        arrays["label"], arrays["label_names"] = columns.numbered([str(e) for e in emotions])
     elif all(e is None or is_number(e) for e in emotions) and any(e is not None for e in emotions):
         numbers = class_numbers(emotions, f"{path}: emo")
         if (numbers[np.isfinite(numbers)] % 1).any():
             raise UserError(f"{path}: emo has values that are not whole numbers.")
-        fields.arrays["label"] = np.where(np.isfinite(numbers), numbers, -1)
+        arrays["label"] = np.where(np.isfinite(numbers), numbers, -1)
         if all("_dia" in name for name in names) and numbers.max(initial=-1) == len(labels.MERBENCH_MELD) - 1:
-            fields.arrays["label_names"] = np.array(labels.MERBENCH_MELD)
+            arrays["label_names"] = np.array(labels.MERBENCH_MELD)
         else:
             fields.note("the file does not name its classes: they are called by their numbers")
     elif any(is_number(s) for s in scores):
-        values_ = class_numbers([s if is_number(s) else None for s in scores], f"{path}: val")
-        fields.arrays["label"], fields.arrays["label_names"] = labels.by_sign(values_), np.array(labels.POLARITY)
-        fields.arrays["sentiment_score"] = values_
-        fields.arrays["binary"] = labels.without_neutral(values_)
-        fields.arrays["binary_names"] = np.array(labels.POLARITY[::2])
+        numbers = class_numbers([s if is_number(s) else None for s in scores], f"{path}: val")
+        arrays.update(columns.signs(numbers), sentiment_score=numbers)
         fields.note("the file has sentiment scores and no classes: they are the signs of its scores")
     else:
         raise UserError(f"{path}: its entries are {kind(values[0])}; they must be {{emo, val}}, a class or its number.")
@@ -170,14 +156,14 @@ def _read_names(fields: Fields, names: list[str]) -> None:
 
 def _read_table(fields: Fields, path: Path) -> list[str]:
     table = tables.read_fields(path)
-    names = table.arrays.get("utterance_id")
-    if names is None:
+    if "utterance_id" not in table.arrays:
         raise UserError(f"{path}: it needs a column name (or utterance_id) that names the files of the features.")
+    names = table.arrays["utterance_id"].tolist()
     fields.notes.extend(table.notes[1:])
     fields.arrays.update(table.arrays)
     if "dialogue_id" not in table.arrays:
-        _read_names(fields, names.tolist())
-    return names.tolist()
+        _read_names(fields, names)
+    return names
 
 
 def _read_transcript(fields: Fields, folder: Path, names: list[str]) -> None:
@@ -202,34 +188,25 @@ def _read_features(fields: Fields, folder: Path, names: list[str], modalities: S
         raise UserError(f"{folder / FEATURES}: it has no folders; each must be a feature with one .npy an utterance.")
     chosen = {m: p for m, p in folders.items() if not modalities or m in modalities or p.name in modalities}
     for modality, place in chosen.items():
-        rows = Rows(len(names), str(place), _size_of(place))
+        rows = Rows(len(names), str(place), sum(file.stat().st_size for file in place.rglob("*.npy")))
         missing = 0
         for row, name in enumerate(names):
             value = _utterance(place, name)
             missing += value is None
             rows.put(row, value, repr(short(name)))
-        array = rows.array()
-        if array is None:
-            fields.note(f"{place.name} has no file of any utterance and is left out")
-            continue
-        if missing:
+        wanted = place.name if place.name in modalities and modality not in modalities else modality
+        columns.keep(fields, wanted, rows, f"{place.name} has no file of any utterance and is left out")
+        if missing and wanted in fields.arrays:
             fields.note(f"{place.name} has no file of {count(missing, 'utterance')}")
-        fields.arrays[modality] = array
-        if place.name in modalities and modality not in modalities:
-            fields.arrays[place.name] = fields.arrays.pop(modality)
 
 
 def modality_name(feature: str) -> str:
     """Return the name of a feature, with its kind before it."""
     lower = feature.lower()
-    if lower.startswith(tuple(f"{kind_}_" for kind_ in _KINDS)):
+    if lower.startswith(tuple(f"{prefix}_" for prefix in _KINDS)):
         return feature
-    kind_ = next((k for k, parts in _KINDS.items() if any(p in lower for p in parts)), "")
-    return f"{kind_}_{feature}" if kind_ else feature
-
-
-def _size_of(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.rglob("*.npy"))
+    prefixes = [f"{prefix}_" for prefix, parts in _KINDS.items() if any(part in lower for part in parts)]
+    return (prefixes or [""])[0] + feature
 
 
 def _utterance(place: Path, name: str) -> Any:
@@ -238,15 +215,11 @@ def _utterance(place: Path, name: str) -> Any:
         raise UserError(f"{place}: the utterance {short(name)!r} cannot be the name of a file.")
     single, several = place / f"{name}.npy", place / name
     if single.is_file():
-        return _squeezed(load_array(single))
+        return np.atleast_1d(np.squeeze(load_array(single)))
     if not several.is_dir():
         return None
-    frames = [np.atleast_2d(_squeezed(load_array(p))) for p in sorted(several.glob("*.npy"))]
-    frames = [f for f in frames if f.size]
+    read = (np.atleast_2d(np.squeeze(load_array(p))) for p in sorted(several.glob("*.npy")))
+    frames = [frame for frame in read if frame.size]
     if len({f.shape[1:] for f in frames}) > 1:
         raise UserError(f"{several}: its files have different numbers of features.")
     return np.concatenate(frames) if frames else None
-
-
-def _squeezed(array: np.ndarray) -> np.ndarray:
-    return array.reshape([n for n in array.shape if n != 1] or [1])

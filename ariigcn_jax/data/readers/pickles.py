@@ -1,4 +1,4 @@
-"""Reads pickles of numpy arrays, numbers, text and built-in containers, and imports nothing that a pickle names.
+"""Read pickles of numpy arrays, numbers, text and built-in containers, and import nothing that a pickle names.
 
 A pickle is a program for a small stack machine. Here the machine is the standard library's, without its ways to import
 and to call: a name is inert text that stands for a function of `_MAKERS`, and any other name ends the reading. It is
@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ariigcn_jax.data.readers import text
 from ariigcn_jax.data.values import check_repeats, short
 from ariigcn_jax.types import UserError
 
@@ -32,60 +33,37 @@ _BATCH = 1000  # values that pickle appends to a list at a time
 _FLOATS = re.compile(rb"(?:\x95.{8})?(?:\(((?:[G\x95].{8}){1,1001}+)e|(G.{8})a)", re.DOTALL)
 
 
-def load(path: str | Path) -> Any:
+def load(path: Path) -> Any:
     """Read a pickle file of any protocol, of Python 2 or 3, with arrays of numpy 1 or 2.
-
-    Args:
-      path: the file.
 
     Returns:
       What it holds: containers, text, numbers, numpy arrays and scalars. Text of Python 2 is decoded as Latin-1. A list
       of two or more floats comes as a 1-D float64 array.
 
     Raises:
-      UserError: the file cannot be read, is truncated or damaged, repeats the same contents over and over, or asks for
-        anything else than the above, which is named.
+      UserError: the file cannot be read, is damaged, repeats the same contents over and over, or asks for anything
+        else than the above, which is named.
     """
-    try:
-        with open(path, "rb", buffering=1 << 20) as file:
-            return load_stream(file, str(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    with text.reading(path), path.open("rb", buffering=1 << 20) as file:
+        return load_stream(file, str(path))
 
 
 def load_stream(file: BinaryIO, what: str) -> Any:
-    """Read the pickle that begins at a file's current position.
-
-    Args:
-      file: a seekable binary file.
-      what: how messages call it.
-
-    Returns:
-      As `load`.
-
-    Raises:
-      UserError: as `load`.
-    """
+    """Read, as `load`, the pickle that begins at the position of a seekable file, which messages call `what`."""
     begin = file.tell()
     size = file.seek(0, os.SEEK_END) - begin
     file.seek(begin)
-    try:
-        value = _Unpickler(file, size).load()
+    with text.intact(f"{what}: the pickle"):
+        try:
+            value = _Unpickler(file, size).load()
+        except _RefusedError as refused:
+            raise UserError(
+                f"{what}: the pickle asks for {refused}, which is neither a numpy array or scalar nor a built-in "
+                "container; it was refused and nothing of it was run. Write the file again with numpy arrays, numbers "
+                "and text only, or in the project's own format (python -m tools.prepare convert --help)."
+            ) from None
         check_repeats(value, size, what)
         return value
-    except UserError:
-        raise
-    except _RefusedError as refused:
-        raise UserError(
-            f"{what}: the pickle asks for {refused}, which is neither a numpy array or scalar nor a built-in "
-            "container; it was refused and nothing of it was run. Write the file again with numpy arrays, numbers and "
-            "text only, or use the project's own format (python -m tools.prepare convert --help)."
-        ) from None
-    except Exception as error:  # damaged bytes make any instruction fail in its own way
-        words = short(str(error) or ("it needs too much memory" if isinstance(error, MemoryError) else "it ends early"))
-        raise UserError(
-            f"{what}: the pickle is truncated or damaged ({type(error).__name__}: {words}). Copy it again."
-        ) from None
 
 
 class _RefusedError(Exception):
@@ -136,6 +114,12 @@ def _values(values: Any = ()) -> list[Any]:
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
+def _pairs(machine: _Unpickler, pairs: Any = ()) -> dict[Any, Any]:
+    """Stand for dict(pairs)."""
+    listed = [_values(pair) for pair in _values(pairs)]
+    return dict(zip(machine.keys([key for key, _ in listed]), [value for _, value in listed], strict=True))
+
+
 def _fill(array: np.ndarray, state: Any) -> None:
     """Give an array its state: (version, shape, dtype, whether in Fortran order, bytes or a list of objects)."""
     shape, kind, fortran, data = state[-4:]
@@ -153,6 +137,13 @@ def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
     return array
 
 
+def _scalar(kind: Any, data: Any = b"") -> Any:
+    """Stand for numpy's scalar."""
+    if not data and not kind.dtype.itemsize:  # text without characters
+        return np.zeros(1, kind.dtype)[0]
+    return _from_buffer(data, kind, (1,), "C")[0]
+
+
 def _check_text(array: np.ndarray) -> None:
     """Raise `ValueError` for text whose numbers are no characters."""
     if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
@@ -161,21 +152,12 @@ def _check_text(array: np.ndarray) -> None:
             raise ValueError("text of characters that do not exist")
 
 
-def _scalar(kind: Any, data: Any = b"") -> Any:
-    """Stand for numpy's scalar."""
-    if kind.dtype.hasobject or len(_bytes(data)) != kind.dtype.itemsize:
-        raise ValueError("a numpy scalar of the wrong size")
-    array = np.frombuffer(_bytes(data), kind.dtype) if data else np.zeros(1, kind.dtype)
-    _check_text(array)
-    return array[0]
-
-
 _BUILTINS: dict[str, Callable[..., Any]] = {  # each maker takes the machine first, which counts keys
     "list": lambda _, *values: _values(*values),
     "tuple": lambda _, *values: tuple(_values(*values)),
     "set": lambda machine, *values: set(machine.keys(_values(*values))),
     "frozenset": lambda machine, *values: frozenset(machine.keys(_values(*values))),
-    "dict": lambda machine, *pairs: machine.pairs(*pairs),
+    "dict": lambda machine, *pairs: _pairs(machine, *pairs),
     "bytes": lambda _, *data: _bytes(*data),
     "bytearray": lambda _, *data: bytearray(_bytes(*data)),
     "complex": lambda _, *parts: complex(*map(float, parts)),
@@ -194,13 +176,15 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 _Machine: Any = pickle._Unpickler  # of which the type stubs know little
 
 
-class _Unpickler(_Machine):
-    """The standard library's machine; it neither imports nor calls, and counts what it makes.
+def _refuse(what: str) -> Callable[..., None]:
+    def refuse(*_: Any) -> None:
+        raise _RefusedError(what)
 
-    Args:
-      file: a seekable binary file, at the beginning of the pickle.
-      size: bytes of the pickle.
-    """
+    return refuse
+
+
+class _Unpickler(_Machine):
+    """The standard library's machine; it neither imports nor calls, and counts what it makes."""
 
     def __init__(self, file: BinaryIO, size: int):
         super().__init__(file, encoding="latin1")
@@ -216,25 +200,10 @@ class _Unpickler(_Machine):
             raise _RefusedError(f"`{''.join(c if c.isprintable() else '?' for c in full[:120])}`")
         return _Name(full)
 
-    def persistent_load(self, pid: Any) -> Any:
-        raise _RefusedError("an object kept elsewhere (a persistent id)")
-
-    def get_extension(self, code: int) -> Any:
-        raise _RefusedError("a registered extension")
-
-    def load_next_buffer(self) -> None:
-        raise _RefusedError("a buffer kept elsewhere")
-
-    load_readonly_buffer = load_next_buffer
-
-    def _instantiate(self, name: Any, arguments: Any) -> None:
-        raise _RefusedError(f"an instance of a class (`{short(name, 120)}`)")
-
-    def load_newobj(self) -> None:
-        self._instantiate(self.stack[-2], self.stack[-1])
-
-    def load_newobj_ex(self) -> None:
-        self._instantiate(self.stack[-3], self.stack[-2])
+    persistent_load = _refuse("an object kept elsewhere (a persistent id)")
+    get_extension = _refuse("a registered extension")
+    load_next_buffer = load_readonly_buffer = _refuse("a buffer kept elsewhere")
+    _instantiate = load_newobj = load_newobj_ex = _refuse("an instance of a class")
 
     def load_reduce(self) -> None:
         arguments, name = self.stack.pop(), self.stack.pop()
@@ -333,11 +302,6 @@ class _Unpickler(_Machine):
     def _update(self, values: list[Any]) -> None:
         self._top(dict).update(zip(self.keys(values[::2], len(self.stack[-1])), values[1::2], strict=True))
 
-    def pairs(self, pairs: Any = ()) -> dict[Any, Any]:
-        """Stand for dict(pairs)."""
-        listed = [_values(pair) for pair in _values(pairs)]
-        return dict(zip(self.keys([key for key, _ in listed]), [value for _, value in listed], strict=True))
-
     def keys(self, keys: list[Any], there: int = 0) -> list[Any]:
         """Return keys for a container that has `there`; raise `ValueError` for those that could take long to hash."""
         others = [key for key in keys if type(key) is not str and type(key) is not bytes]
@@ -356,7 +320,7 @@ def _counted(handler: Callable[[Any], None]) -> Callable[[Any], None]:
     """Count what an instruction makes."""
 
     def count(machine: _Unpickler) -> None:
-        machine.objects -= 1
+        machine.objects -= 1  # `charge` is called where it will raise alone: a call takes time
         if machine.objects < 0:
             machine.charge()
         handler(machine)

@@ -22,8 +22,8 @@ import numpy as np
 
 from ariigcn_jax.data import targets
 from ariigcn_jax.data.fields import Fields, count, is_named_like_a_modality
-from ariigcn_jax.data.readers import arrow, columns, text
-from ariigcn_jax.data.values import is_number, kind, short
+from ariigcn_jax.data.readers import columns, text
+from ariigcn_jax.data.values import check_size, is_number, kind, short
 from ariigcn_jax.types import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ VECTORS = (
     "In a table they are a column of JSON lists, `text` with [0.1, 0.2], columns `text_0`, `text_1`, …, or a column "
     "`text_file` with paths of .npy files; a single number is [0.3]."
 )
+_ARROW = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")  # Parquet; an Arrow file, which Feather is; an Arrow stream
 _LISTS = ("utterances", "turns", "dialogue", "conversation")  # where a JSON dialogue keeps its utterances
 _BLOCK = 2048  # rows that are made a frame together
 _SPLIT = "train|validation|valid|val|dev|test"
@@ -47,32 +48,46 @@ _DECIMAL_COMMAS = re.compile(rf"\s*{_DECIMAL}(?:[\s;|]+{_DECIMAL})+\s*")
 Row = dict[str, Any]
 
 
+def is_arrow(start: bytes) -> bool:
+    """Return whether a file with this start is one of Parquet or Arrow."""
+    return start.startswith(_ARROW)
+
+
 def recognise(folder: Path) -> dict[str, list[Path]]:
-    """Return split -> its tables in a folder with a train table or of `save_to_disk`; {} for other folders."""
-    if found := arrow.saved(folder):
-        return found
+    """Return split -> its tables in a folder with a train table or of `save_to_disk`; {} for other folders.
+
+    All Parquet files of a split are its tables; of others, which may hold the same rows, only the first is.
+    """
+    if saved := _saved(folder):
+        return saved
     for place in (folder, folder / "data"):  # the second is where the Hugging Face hub keeps shards
+        found: dict[str, list[Path]] = {}
         for path in sorted(place.iterdir()) if place.is_dir() else ():
             match = _SPLIT_FILE.fullmatch(path.stem)
             if path.suffix.lower() in SUFFIXES and match and path.is_file():
                 found.setdefault((match.group(1) or match.group(2)).lower(), []).append(path)
         if "train" in found:
             order = sorted(found, key=lambda split: (split != "train", split == "test"))
-            return {split: _shards(found[split]) for split in order}
-        found = {}
+            shards = {split: all(path.suffix.lower() == ".parquet" for path in found[split]) for split in order}
+            return {split: found[split] if shards[split] else found[split][:1] for split in order}
     return {}
 
 
-def _shards(paths: list[Path]) -> list[Path]:
-    """Return all Parquet files of a split; of others, which may hold the same rows, only the first."""
-    return paths if all(path.suffix.lower() == ".parquet" for path in paths) else paths[:1]
+def _saved(folder: Path) -> dict[str, list[Path]]:
+    """Return split -> its files in a folder of `save_to_disk`, "" for a data set without splits; {} for others."""
+    if (folder / "dataset_dict.json").is_file():
+        return {place.name: files for place in sorted(folder.iterdir()) if (files := _saved(place).get(""))}
+    if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
+        return {}
+    files = [path for path in sorted(folder.glob("*.arrow")) if not path.name.startswith("cache-")]
+    return {"": files} if files else {}
 
 
 def read_fields(path: Path, label: str = "label", task: str = "classification") -> Fields:
-    """Return the fields of a table, or of a folder with tables for each split.
+    """Return the fields of a table, or of a folder with tables for each split; the format is told from the content.
 
     Args:
-      path: the file or folder; the format is told from the content.
+      path: the file or folder.
       label: the column of the labels, text or numbers.
       task: what they are; names of several labels stand between `|` or `;`.
 
@@ -84,26 +99,25 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
     tables = recognise(path) if path.is_dir() else {"": [path]}
     target = targets.of(task)
     several = label if target and target.several else ""
+    every = [(split, file) for split, files in tables.items() for file in files]
     frames, notes = [], []
-    for split, file in ((split, file) for split, files in tables.items() for file in files):
+    for split, file in every:
         part, found = frame(file, several=several)
-        frames.append(_apart(split, part) if split else part)
+        frames.append(_with_split(split, part) if split else part)
         notes += found
     table = pd.concat(frames, ignore_index=True)
     table = table.where(table.notna(), None)
     del frames, part
+    rows = f"a table of {count(len(table), 'row')}"
+    what = f"tables: {', '.join(file.name for _, file in every)}" if path.is_dir() else rows
     fields = Fields(path, {})
-    every = [file for files in tables.values() for file in files]
-    columns.fill(fields, table, label, task, sum(file.stat().st_size for file in every))
-    what = f"a table of {count(len(table), 'row')}"
-    if path.is_dir():
-        what = f"tables: {', '.join(file.name for file in every)}"
+    columns.fill(fields, table, label, task, sum(file.stat().st_size for _, file in every))
     fields.notes[:0] = [f"read as {what}", *notes]
     return fields
 
 
-def _apart(split: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with their split, and with dialogues of it alone: MELD counts dialogues from 0 in each table."""
+def _with_split(split: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a split, whose name begins those of dialogues: MELD counts them from 0 in each table."""
     dialogue, old = columns.find(table, "dialogue_id"), columns.find(table, "split")
     kept = table.drop(columns=[name for name in (dialogue, old) if name]).assign(split=split)
     if dialogue:
@@ -112,7 +126,7 @@ def _apart(split: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def frame(path: Path, several: str = "", delimiter: str = "") -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of a table, and notes for the user.
+    """Return the rows of a table, objects that are text in a CSV file and values elsewhere, and notes for the user.
 
     Args:
       path: the file.
@@ -120,16 +134,13 @@ def frame(path: Path, several: str = "", delimiter: str = "") -> tuple[pd.DataFr
       delimiter: what is between the columns of a CSV file, whose cells then stay text; "" guesses it, and makes arrays
         of cells and numbered columns that hold vectors.
 
-    Returns:
-      A frame of objects, text in a CSV file and values elsewhere.
-
     Raises:
       UserError: the file cannot be read, or has no rows.
     """
     import pandas as pd
 
-    if arrow.recognise(text.start(path)):
-        return arrow.read(path), []
+    if is_arrow(text.start(path)):
+        return _arrow(path), []
     codec, name = text.encoding(path)
     notes = [f"the table is not UTF-8 and was read as {name}"] if name else []
     with path.open(encoding=codec) as file:
@@ -141,6 +152,9 @@ def frame(path: Path, several: str = "", delimiter: str = "") -> tuple[pd.DataFr
     if not parts:
         raise UserError(f"{path}: the table has no rows.")
     return pd.concat(parts, ignore_index=True), notes
+
+
+# CSV
 
 
 def _csv_blocks(path: Path, codec: str, several: str, delimiter: str, notes: list[str]) -> Iterator[Row]:
@@ -170,20 +184,16 @@ def _csv_blocks(path: Path, codec: str, several: str, delimiter: str, notes: lis
 def _whole_rows(path: Path, reader: Any, width: int) -> Iterator[list[str]]:
     for cells in filter(any, reader):
         if len(cells) != width:
-            raise UserError(
-                f"{path}: line {reader.line_num} has {count(len(cells), 'cell')} where the first line names "
-                f"{count(width, 'column')}."
-            )
+            found, wanted = count(len(cells), "cell"), count(width, "column")
+            raise UserError(f"{path}: line {reader.line_num} has {found} where the first line names {wanted}.")
         yield cells
 
 
 def _checked_groups(path: Path, names: Sequence[str], several: str) -> dict[str, list[str]]:
     """Return the numbered columns of a first line; refuse one that names no columns, or two for one modality."""
     if len(names) == 1:
-        raise UserError(
-            f"{path}: this is text and no table: its first line, {short(names[0], 80)!r}, has no comma, tab, semicolon "
-            "or | between columns."
-        )
+        line = f"its first line, {short(names[0], 80)!r}, has no comma, tab, semicolon or | between columns"
+        raise UserError(f"{path}: this is text and no table: {line}.")
     number = next((n for n in names if isinstance(_cell(n), np.ndarray) or np.isfinite(columns.number(n))), None)
     if number is not None and all(columns.find(names, field) is None for field in columns.ALIASES):
         raise UserError(
@@ -234,20 +244,15 @@ def _with_vectors(names: Sequence[str], rows: list[list[str]], groups: dict[str,
         if stem in place:  # `text` beside text_0, …
             place["transcript"] = place.pop(stem)
     words = {name for field in columns.TEXTS if (name := columns.find(place, field))}
-    single = {name: [row[i] if name in words else _cell(row[i]) for row in rows] for name, i in place.items()}
-    return single | found
+    return {name: [row[i] if name in words else _cell(row[i]) for row in rows] for name, i in place.items()} | found
 
 
 def _numbers(cells: Sequence[str]) -> Any:
     """Return [d] float32 with NaN for blank cells; the cells where one is no number."""
-    for number in (float, _number):  # the first is the fast one
+    for number in (float, lambda cell: float(cell.replace(",", ".")) if cell.strip() else np.nan):  # the fast one first
         with contextlib.suppress(ValueError):
             return np.fromiter(map(number, cells), np.float32, len(cells))
     return list(cells)
-
-
-def _number(cell: str) -> float:
-    return float(cell.replace(",", ".")) if cell.strip() else float("nan")
 
 
 def _cell(cell: str) -> Any:
@@ -264,42 +269,44 @@ def _cell(cell: str) -> Any:
     return values if isinstance(values, np.ndarray) else cell
 
 
+# JSON
+
+
 def _json_blocks(path: Path, codec: str) -> Iterator[list[Row]]:
     """Yield rows of a JSON file, a block after the other; JSON Lines are never in memory as a whole."""
     with path.open(encoding=codec, newline="\n") as file:
         filled = (line for line in file if line.strip())
         first, second = next(filled), next(filled, "")
+    is_lines = False
+    with contextlib.suppress(ValueError, RecursionError):
+        is_lines = bool(second) and isinstance(json.loads(first), dict)
     value: Any = (value for _, value in text.json_lines(path, codec))
-    if not second or not _is_object(first):
+    if not is_lines:
         try:
-            value = _entries(json.loads(path.read_text(encoding=codec)))
+            value = _entries(path, json.loads(path.read_text(encoding=codec)))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: the JSON is truncated or damaged: {short(error)}.") from None
-        if not isinstance(value, list):
-            raise UserError(f"{path}: the JSON is {kind(value)}, not a list of utterances or of dialogues.")
     rows = _flattened(path, value)
     while block := list(itertools.islice(rows, _BLOCK)):
         yield block
 
 
-def _is_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _entries(value: Any) -> Any:
+def _entries(path: Path, value: Any) -> list[Any]:
     """Return a dictionary from dialogue to its utterances, from name to utterance, or of one dialogue, as a list."""
-    if not isinstance(value, dict):
+    if isinstance(value, list):
         return value
-    if value and not any(isinstance(value.get(key), list) for key in _LISTS):
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: the JSON is {kind(value)}, not a list of utterances or of dialogues.")
+    if value and not _is_dialogue(value):
         if all(isinstance(inner, list) for inner in value.values()):
             return [{"dialogue_id": name, "utterances": rows} for name, rows in value.items()]
         if all(isinstance(inner, dict) for inner in value.values()):
-            dialogues = {n: any(isinstance(inner.get(key), list) for key in _LISTS) for n, inner in value.items()}
-            return [{"dialogue_id" if dialogues[n] else "id": n, **inner} for n, inner in value.items()]
+            return [{"dialogue_id" if _is_dialogue(inner) else "id": n, **inner} for n, inner in value.items()]
     return [value]
+
+
+def _is_dialogue(entry: Row) -> bool:
+    return any(isinstance(entry.get(key), list) for key in _LISTS)
 
 
 def _flattened(path: Path, entries: Iterable[Any]) -> Iterator[Row]:
@@ -307,7 +314,8 @@ def _flattened(path: Path, entries: Iterable[Any]) -> Iterator[Row]:
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise UserError(f"{path}: entry {number} of the JSON is {kind(entry)}, not an object.")
-        key = next((k for k in _LISTS if isinstance(inner := entry.get(k), list) and inner and _all_objects(inner)), "")
+        lists = [key for key in _LISTS if isinstance(entry.get(key), list) and entry[key]]
+        key = next((key for key in lists if all(isinstance(each, dict) for each in entry[key])), "")
         if not key:
             yield _row(entry)
             continue
@@ -319,18 +327,14 @@ def _flattened(path: Path, entries: Iterable[Any]) -> Iterator[Row]:
             yield _row({**shared, "turn": turn, **utterance})
 
 
-def _all_objects(values: list[Any]) -> bool:
-    return all(isinstance(value, dict) for value in values)
-
-
 def _row(row: Row) -> Row:
     """Return a row with lists of numbers as arrays, and with the features that lie one level deeper."""
     for key in ("features", "feature"):
-        if isinstance(row.get(key), dict):
-            others = {k: v for k, v in row.items() if k != key}
-            if "text" in row[key] and isinstance(others.get("text"), str) and not columns.find(others, "transcript"):
-                others["transcript"] = others.pop("text")
-            row = {**others, **row[key]}
+        if isinstance(features := row.get(key), dict):
+            row = {k: v for k, v in row.items() if k != key}
+            if "text" in features and isinstance(row.get("text"), str) and not columns.find(row, "transcript"):
+                row["transcript"] = row.pop("text")
+            row |= features
     return {name: _array(v) if isinstance(v, list) else v for name, v in row.items()}
 
 
@@ -339,3 +343,57 @@ def _array(values: list[Any]) -> Any:
     if values and all(is_number(v) and (not isinstance(v, int) or abs(v) < 1 << 60) for v in values):
         return np.array(values, np.float64)
     return values
+
+
+# Parquet and Arrow, by pyarrow of the extra `parquet`
+
+
+def _arrow(path: Path) -> pd.DataFrame:
+    """Return the rows as objects, with names for the numbers of a Hugging Face class and without recordings."""
+    import pandas as pd
+
+    try:
+        from pyarrow import types
+    except ImportError:
+        raise UserError(
+            f"{path}: Parquet and Arrow are read by pyarrow. Install it: pip install 'ariigcn-jax[parquet]'."
+        ) from None
+    with text.intact(f"{path}: the file"):
+        table = _arrow_table(path)
+        if len(set(table.column_names)) < table.num_columns:
+            raise ValueError("a column's name comes twice")
+        about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+        described = about.get("info", {}).get("features", {})
+        series: dict[str, Any] = {}
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            form = column.type
+            if types.is_struct(form) or types.is_binary(form) or types.is_large_binary(form):
+                continue
+            is_list = types.is_list(form) or types.is_large_list(form) or types.is_fixed_size_list(form)
+            vectors = is_list and (types.is_floating(form.value_type) or types.is_integer(form.value_type))
+            values = list(column.to_pandas()) if vectors else column.to_pylist()
+            classes = described.get(name, {}).get("names") if isinstance(described.get(name), dict) else None
+            if classes and types.is_integer(form):
+                values = [classes[v] if v is not None and 0 <= v < len(classes) else None for v in values]
+            series[name] = pd.Series(values, dtype=object)
+        return pd.DataFrame(series, index=range(table.num_rows), dtype=object)
+
+
+def _arrow_table(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        if start.startswith(b"PAR1"):
+            about = pq.ParquetFile(file).metadata
+            groups = [about.row_group(i) for i in range(about.num_row_groups)]
+            numbers = sum(g.column(i).num_values for g in groups for i in range(g.num_columns))
+            check_size(4 * numbers, path.stat().st_size, str(path))
+            file.seek(0)
+            table = pq.read_table(file, use_threads=False)
+        else:
+            table = (pa.ipc.open_file if start.startswith(b"ARROW1") else pa.ipc.open_stream)(file).read_all()
+    table.validate(full=True)
+    return table

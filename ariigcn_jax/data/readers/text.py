@@ -1,4 +1,4 @@
-"""Open text files: their encoding, JSON Lines, and what is said of a file that cannot be read."""
+"""Open files: the encoding of text, JSON Lines, and messages about a file that cannot be read."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{error.filename or path}: cannot be read: {error.strerror or error}.") from None
+
+
+@contextlib.contextmanager
+def intact(what: str) -> Iterator[None]:
+    """Turn any error of a parser into a UserError that says that `what` is damaged: libraries raise ten kinds."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        words = short(str(error) or ("it needs too much memory" if isinstance(error, MemoryError) else "it ends early"))
+        raise UserError(f"{what} is truncated or damaged ({type(error).__name__}: {words}). Copy it again.") from None
 
 
 def start(path: Path, size: int = 4096) -> bytes:

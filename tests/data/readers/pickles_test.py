@@ -142,7 +142,8 @@ HOSTILE = {
     "a buffer kept elsewhere": b"\x97.",
     "a persistent id": b"Pabc\n.",
     "a registered extension": b"\x82\x01.",
-    "`builtins.list`": b"cbuiltins\nlist\n)\x81.",
+    "an instance": b"cbuiltins\nlist\n)\x81.",
+    "an instance of a": b"cbuiltins\nlist\n)}\x92.",
     "an instance of a class": b"(cbuiltins\nlist\no.",
     "a state for an object": b"}}b.",
 }

@@ -172,7 +172,7 @@ def test_features_one_level_deeper_and_gaps(load):
         ("[1, 2]", "entry 0 of the JSON is int"),
         ('[{"dialogue_id": "a", "label": 0, "text": [1, 2]}, {"dialogue_id": "a", "label": 0, "text": [1]}]',
          "row 1 has 1 features where those before it have 2"),
-        ('[{"dialogue_id": "a", "label": [[1]], "text": [1, 2]}]', "row 0, `label`"),
+        ('[{"dialogue_id": "a", "label": [[1]], "text": [1, 2]}]', "`label`, row 0"),
         ("dialogue_id,text_0,text_1,mood\na,1,2,x\n",
          "field `label`: is not there; the file has `dialogue_id`, `text`, `mood`."),
         ('d0,0,Ann,"[0.1, 0.2]"\nd0,1,Bob,"[0.3, 0.4]"\n', "the first line must name the columns, and it has '0'"),
