@@ -1,8 +1,9 @@
-"""Legal values of options: a rule for each, and one message where a value breaks it."""
+"""Legal values of options: a rule for each, one message for a broken rule, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ariigcn_jax.types import UserError
@@ -36,12 +37,9 @@ LIMIT = Rule("be at least 0; 0 sets no limit", lambda x: 0 <= x < float("inf"))
 
 
 def check(options: Mapping[str, Any], rules: Mapping[str, Rule], within: str = "") -> None:
-    """Check options against their rules.
+    """Check options, nested as in a config, against rules of dotted paths.
 
-    Args:
-      options: nested, as in a config.
-      rules: dotted path below `options` -> rule.
-      within: what the paths are below, for the message; "model." for example.
+    `within` precedes the paths in the message: "model." for example.
 
     Raises:
       UserError: names the first option that breaks its rule.
@@ -52,3 +50,10 @@ def check(options: Mapping[str, Any], rules: Mapping[str, Rule], within: str = "
             value = value[key]
         if not rule.legal(value):
             raise UserError(f"{within}{path}={value!r} must {rule.words}.")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return the known name that is closest to a misspelt one, and all known names, in words."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, 1)
+    return (f"Did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known) or 'none'}."
