@@ -10,15 +10,10 @@ from ariigcn_jax.types import UserError
 
 
 class Rule(NamedTuple):
-    """What a value must be.
+    """What a value must be."""
 
-    Attributes:
-      words: complete the message "PATH=VALUE must …".
-      legal: whether a value follows the rule.
-    """
-
-    words: str
-    legal: Callable[[Any], bool]
+    words: str  # complete the message "PATH=VALUE must …"
+    legal: Callable[[Any], bool]  # whether a value follows the rule
 
 
 def at_least(least: float) -> Rule:

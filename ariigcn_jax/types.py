@@ -40,19 +40,12 @@ class UserError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a network is built for: all that it has to know of a corpus.
+    """What a network is built for: all that it has to know of a corpus."""
 
-    Attributes:
-      widths: modality and d_m, for each modality.
-      outputs: O.
-      classes: C.
-      ratings: K, further ratings by annotators; 0 for none.
-    """
-
-    widths: tuple[tuple[Modality, int], ...]
-    outputs: int
-    classes: int
-    ratings: int = 0
+    widths: tuple[tuple[Modality, int], ...]  # modality and d_m, for each modality
+    outputs: int  # O
+    classes: int  # C
+    ratings: int = 0  # K, further ratings by annotators; 0 for none
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -203,17 +196,12 @@ class Batch(flax.struct.PyTreeNode):
 
 
 class ContrastSet(flax.struct.PyTreeNode):
-    """What contrast anchors are compared with: the nodes of the global batch.
+    """What contrast anchors are compared with: the nodes of the global batch."""
 
-    Attributes:
-      vectors: modality -> [Q, Z] unit vectors.
-      classes: modality -> [Q, C] one-hot, or zeros where the node has no label or lacks the modality.
-      own: [A] int32, where the anchors of this device are among the Q, or -1.
-    """
-
-    vectors: dict[Modality, Array]
+    vectors: dict[Modality, Array]  # modality -> [Q, Z] unit vectors
+    # modality -> [Q, C] one-hot, or zeros where the node has no label or lacks the modality
     classes: dict[Modality, Array]
-    own: Array
+    own: Array  # [A] int32, where the anchors of this device are among the Q, or -1
 
 
 class Outputs(flax.struct.PyTreeNode):

@@ -34,19 +34,13 @@ RELATIONS_PAST, SELF, RELATIONS_FUTURE = (0, 1), 2, (3, 4)  # indices into RELAT
 
 
 class Projected(NamedTuple):
-    """Projections of the nodes; slots come last, so that the kernels' inner loops are contiguous.
+    """Projections of the nodes; slots come last, so that the kernels' inner loops are contiguous."""
 
-    Attributes:
-      receiver: [K, H, R, L] additive score of the receiver under each relation; for dot scores queries [H, R, L, D/H].
-      sender: the same of the sender; for dot scores keys.
-      value: for each relation [H, R, L, D/H], W_r h_j; one where relations share W.
-      bias: [K, H], added to a relation's scores (dot).
-    """
-
+    # [K, H, R, L] additive score of the receiver under each relation; for dot scores queries [H, R, L, D/H]
     receiver: Array
-    sender: Array
-    value: tuple[Array, ...]
-    bias: Array
+    sender: Array  # the same of the sender; for dot scores keys
+    value: tuple[Array, ...]  # for each relation [H, R, L, D/H], W_r h_j; one where relations share W
+    bias: Array  # [K, H], added to a relation's scores (dot)
 
     def valued(self, relation: int) -> Array:
         """Return W_r h_j of one relation."""
@@ -54,17 +48,11 @@ class Projected(NamedTuple):
 
 
 class Attended(NamedTuple):
-    """The result of a kernel; under jit unused fields cost nothing.
+    """The result of a kernel; under jit unused fields cost nothing."""
 
-    Attributes:
-      message: [R, L, H, D/H].
-      weights: [N, W, H].
-      entropy: [R, L], of the weights, over that of uniform ones.
-    """
-
-    message: Array
-    weights: Array
-    entropy: Array
+    message: Array  # [R, L, H, D/H]
+    weights: Array  # [N, W, H]
+    entropy: Array  # [R, L], of the weights, over that of uniform ones
 
 
 def attend_edges(graph: GraphsTuple, projected: Projected, kind: str) -> Attended:
@@ -131,21 +119,13 @@ def _pad(x: Array, axis: int, before: int, after: int) -> Array:
 
 
 class _Side(NamedTuple):
-    """The past or the future of every block's utterances: candidates k for each query q.
+    """The past or the future of every block's utterances: candidates k for each query q."""
 
-    Attributes:
-      mask: [R, c, q, k] bool, whether there is an edge.
-      same: [R, c, q, k] bool, whether sender and receiver are one speaker.
-      kinds: the relations of the same and of the other speaker.
-      place: [q, W_side] int, candidate at each slot of the window; outside [0, k) where there is none.
-      take: cuts [..., R, L, ...] into candidates [..., R, c, k, ...].
-    """
-
-    mask: Array
-    same: Array
-    kinds: tuple[int, int]
-    place: np.ndarray
-    take: Callable[..., Array]
+    mask: Array  # [R, c, q, k] bool, whether there is an edge
+    same: Array  # [R, c, q, k] bool, whether sender and receiver are one speaker
+    kinds: tuple[int, int]  # the relations of the same and of the other speaker
+    place: np.ndarray  # [q, W_side] int, candidate at each slot of the window; outside [0, k) where there is none
+    take: Callable[..., Array]  # cuts [..., R, L, ...] into candidates [..., R, c, k, ...]
 
 
 def _sides(graph: GraphsTuple, blocks: _Blocks, rows: int) -> list[_Side]:
@@ -292,24 +272,15 @@ class Contribution(nn.Module):
 
 
 class GraphAttention(nn.Module):
-    """One layer of relation-aware graph attention, residual and normed before (choice).
+    """One layer of relation-aware graph attention, residual and normed before (choice)."""
 
-    Attributes:
-      heads: H, a divisor of D.
-      score: "additive" (paper's equation), "dot" (scaled dot product), "uniform" (every edge alike).
-      relation_values: W_r for each relation, or one W for all.
-      kernel: "band" or "edges".
-      block: slots of a block of the band kernel; 0 for whole rows.
-      dropout: rate on the messages, in [0, 1).
-      precision: dtype of the projections; softmax, sums of messages and residual connection are float32.
-    """
-
-    heads: int
-    score: str
-    relation_values: bool
-    kernel: str
-    block: int
-    dropout: float
+    heads: int  # H, a divisor of D
+    score: str  # "additive" (paper's equation), "dot" (scaled dot product), "uniform" (every edge alike)
+    relation_values: bool  # W_r for each relation, or one W for all
+    kernel: str  # "band" or "edges"
+    block: int  # slots of a block of the band kernel; 0 for whole rows
+    dropout: float  # rate on the messages, in [0, 1)
+    # dtype of the projections; softmax, sums of messages and residual connection are float32
     precision: str = "float32"
 
     @nn.compact

@@ -83,22 +83,15 @@ def speaker_mean(codes: Array, present: Array, batch: Batch) -> Array:
 
 
 class Context(nn.Module):
-    """A context encoder behind F_m (choice; the journal version's code has an LSTM here).
+    """A context encoder behind F_m (choice; the journal version's code has an LSTM here)."""
 
-    Attributes:
-      kind: "none"; "gru", bidirectional; "attention", self-attention over the dialogue, quadratic in a row's length; or
-        "speaker", a linear map of the mean of the speaker's codes in the dialogue.
-      hidden: D, even for "gru".
-      heads: of "attention".
-      dropout: rate in [0, 1).
-      precision: dtype of the products; softmax and residual connection are float32.
-    """
-
+    # "none"; "gru", bidirectional; "attention", self-attention over the dialogue, quadratic in a row's length; or
+    # "speaker", a linear map of the mean of the speaker's codes in the dialogue
     kind: str
-    hidden: int
-    heads: int
-    dropout: float
-    precision: str = "float32"
+    hidden: int  # D, even for "gru"
+    heads: int  # of "attention"
+    dropout: float  # rate in [0, 1)
+    precision: str = "float32"  # dtype of the products; softmax and residual connection are float32
 
     @nn.compact
     def __call__(self, codes: Array, present: Array, batch: Batch, train: bool) -> Array:

@@ -69,21 +69,13 @@ class Dense(nn.Dense):
 
 
 class MLP(nn.Module):
-    """Linear – norm – nonlinearity – dropout – linear (paper: an MLP; its layers: choice).
+    """Linear – norm – nonlinearity – dropout – linear (paper: an MLP; its layers: choice)."""
 
-    Attributes:
-      hidden: width of the middle.
-      out: width of the output.
-      dropout: rate in [0, 1).
-      precision: dtype of the products; the norm is float32.
-      precision_out: dtype of the last product and of the output.
-    """
-
-    hidden: int
-    out: int
-    dropout: float = 0.0
-    precision: str = "float32"
-    precision_out: str = "float32"
+    hidden: int  # width of the middle
+    out: int  # width of the output
+    dropout: float = 0.0  # rate in [0, 1)
+    precision: str = "float32"  # dtype of the products; the norm is float32
+    precision_out: str = "float32"  # dtype of the last product and of the output
 
     @nn.compact
     def __call__(self, x: Array, rows: Array, train: bool) -> Array:

@@ -43,16 +43,11 @@ class Model(nn.Module):
     """The whole network but the discriminators; stateless, all arrays static in shape.
 
     With the precision "bfloat16" only the matrix products are in it.
-
-    Attributes:
-      description: modalities with their widths, and outputs.
-      options: `config.model`.
-      further: outputs of HEADS to compute beside the logits.
     """
 
-    description: Description
-    options: FrozenConfigDict
-    further: frozenset[str] = frozenset()
+    description: Description  # modalities with their widths, and outputs
+    options: FrozenConfigDict  # `config.model`
+    further: frozenset[str] = frozenset()  # outputs of HEADS to compute beside the logits
 
     def with_options(self, changes: Mapping[str, Any]) -> Model:
         """Return the network with other options, given by dotted keys."""

@@ -33,39 +33,23 @@ BY_CLASS = ("class_accuracy", "class_f1", "support")
 
 
 class Metric(NamedTuple):
-    """How a score is written.
+    """How a score is written."""
 
-    Attributes:
-      title: in tables.
-      scale: factor of its number there: 100 for a percentage, else 1.
-      lower: whether less of it is better.
-    """
-
-    title: str
-    scale: float = 100.0
-    lower: bool = False
+    title: str  # in tables
+    scale: float = 100.0  # factor of its number there: 100 for a percentage, else 1
+    lower: bool = False  # whether less of it is better
 
 
 class Task:
-    """One kind of thing to predict; a subclass for each. Answers are [..., O]: probabilities, or values.
+    """One kind of thing to predict; a subclass for each. Answers are [..., O]: probabilities, or values."""
 
-    Attributes:
-      losses: functions of `terms.TERMS` that fit, the default first.
-      metrics: name -> how it is written; `eval.select` is one of them.
-      headline: the metrics above the table; the first is the default of `eval.select`.
-      compared: the metrics that studies of many runs compare.
-      probabilistic: whether answers are probabilities.
-      exclusive: whether one of C classes is true: counts are then a confusion matrix of them.
-      confidence: meaning of the probability beside an answer, in words.
-    """
-
-    losses: ClassVar[tuple[str, ...]]
-    metrics: ClassVar[Mapping[str, Metric]]
-    headline: ClassVar[tuple[str, ...]]
-    compared: ClassVar[tuple[str, ...]]
-    probabilistic: ClassVar[bool] = True
-    exclusive: ClassVar[bool] = True
-    confidence: ClassVar[str]
+    losses: ClassVar[tuple[str, ...]]  # functions of `terms.TERMS` that fit, the default first
+    metrics: ClassVar[Mapping[str, Metric]]  # name -> how it is written; `eval.select` is one of them
+    headline: ClassVar[tuple[str, ...]]  # the metrics above the table; the first is the default of `eval.select`
+    compared: ClassVar[tuple[str, ...]]  # the metrics that studies of many runs compare
+    probabilistic: ClassVar[bool] = True  # whether answers are probabilities
+    exclusive: ClassVar[bool] = True  # whether one of C classes is true: counts are then a confusion matrix of them
+    confidence: ClassVar[str]  # meaning of the probability beside an answer, in words
 
     def decode(self, logits: Array) -> Array:
         """Return the answers [..., O] of logits [..., O]."""

@@ -92,55 +92,35 @@ def _labelled(batch: Batch) -> Array:
 
 
 class Form(NamedTuple):
-    """One function of a slot.
+    """One function of a slot."""
 
-    Attributes:
-      function: mathematics of losses.py; its keyword-only arguments are the hyper-parameters.
-      wire: (function with its hyper-parameters bound, outputs, batch) -> (value, weight).
-      discriminator: loss of the discriminators, of an adversarial form.
-      boundary: logit above which such a discriminator takes its input for real.
-      mutual: for a contrast, both ways between two modalities at once; `wire` then takes it, bound alike, as well.
-    """
-
-    function: Callable[..., Any]
-    wire: Callable[..., Weighted]
-    discriminator: Callable[[Array, bool], Array] | None = None
-    boundary: float = 0.0
+    function: Callable[..., Any]  # mathematics of losses.py; its keyword-only arguments are the hyper-parameters
+    wire: Callable[..., Weighted]  # (function with its hyper-parameters bound, outputs, batch) -> (value, weight)
+    discriminator: Callable[[Array, bool], Array] | None = None  # loss of the discriminators, of an adversarial form
+    boundary: float = 0.0  # logit above which such a discriminator takes its input for real
+    # for a contrast, both ways between two modalities at once; `wire` then takes it, bound alike, as well
     mutual: Callable[..., tuple[Weighted, Weighted]] | None = None
 
 
 class Slot(NamedTuple):
-    """A term of the loss, which one of several functions computes.
+    """A term of the loss, which one of several functions computes."""
 
-    Attributes:
-      forms: name -> function.
-      needs: outputs of the model that it reads beside logits: fields of `Outputs`, or entries of its `extra`.
-      across: whether it compares modalities; with one modality it is 0 and needs nothing.
-      truth: "answer" where it learns the task's targets, "ratings", or "" for neither.
-    """
-
-    forms: Mapping[str, Form]
+    forms: Mapping[str, Form]  # name -> function
+    # outputs of the model that it reads beside logits: fields of `Outputs`, or entries of its `extra`
     needs: frozenset[str] = frozenset()
-    across: bool = False
-    truth: str = ""
+    across: bool = False  # whether it compares modalities; with one modality it is 0 and needs nothing
+    truth: str = ""  # "answer" where it learns the task's targets, "ratings", or "" for neither
 
 
 class Term(NamedTuple):
-    """An active slot.
+    """An active slot."""
 
-    Attributes:
-      function: (outputs, batch) -> (value, weight), hyper-parameters bound.
-      weight: its λ.
-      needs: as of `Slot`, on this corpus.
-      discriminator: of an adversarial term, (real logits, outputs, batch) -> (value, weight) of L_D.
-      boundary: as of `Form`.
-    """
-
-    function: Callable[..., Weighted]
-    weight: float
-    needs: frozenset[str] = frozenset()
+    function: Callable[..., Weighted]  # (outputs, batch) -> (value, weight), hyper-parameters bound
+    weight: float  # its λ
+    needs: frozenset[str] = frozenset()  # as of `Slot`, on this corpus
+    # of an adversarial term, (real logits, outputs, batch) -> (value, weight) of L_D
     discriminator: Callable[..., Weighted] | None = None
-    boundary: float = 0.0
+    boundary: float = 0.0  # as of `Form`
 
 
 def _forms(wire: Callable[..., Weighted], *functions: Callable[..., Any]) -> dict[str, Form]:

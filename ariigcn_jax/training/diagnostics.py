@@ -175,21 +175,13 @@ def _mean(x: Array, mask: Array) -> Array:
 
 
 class Signature(NamedTuple):
-    """A threshold on a measure (choice), and the warning.
+    """A threshold on a measure (choice), and the warning."""
 
-    Attributes:
-      measure: the number's name in the log.
-      above: whether values above the threshold pass it, or below.
-      threshold: compared with each value.
-      words: the failure; {subject} and {value} are filled in.
-      remedy: what to change.
-    """
-
-    measure: str
-    above: bool
-    threshold: float
-    words: str
-    remedy: str
+    measure: str  # the number's name in the log
+    above: bool  # whether values above the threshold pass it, or below
+    threshold: float  # compared with each value
+    words: str  # the failure; {subject} and {value} are filled in
+    remedy: str  # what to change
 
     def passed(self, value: np.ndarray) -> np.ndarray:
         """Return whether values [...] lie beyond the threshold; False for NaN."""

@@ -21,23 +21,14 @@ from ariigcn_jax.types import Batch, Corpus
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
-    """The rows of one split.
+    """The rows of one split."""
 
-    Attributes:
-      corpus: with the features.
-      where: the utterances of each row.
-      layout: of the split.
-      steps: steps of a part; the last part may have fewer.
-      num_devices: local devices.
-      rows: all rows, on the devices; None where the split is read in parts.
-    """
-
-    corpus: Corpus
-    where: packing.Index
-    layout: packing.Layout
-    steps: int
-    num_devices: int
-    rows: Batch | None = None
+    corpus: Corpus  # with the features
+    where: packing.Index  # the utterances of each row
+    layout: packing.Layout  # of the split
+    steps: int  # steps of a part; the last part may have fewer
+    num_devices: int  # local devices
+    rows: Batch | None = None  # all rows, on the devices; None where the split is read in parts
 
     @property
     def streamed(self) -> bool:
@@ -99,15 +90,10 @@ def steps_of_part(part_bytes: float, corpus: Corpus, layout: packing.Layout) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """A function of (state or parameters, part), compiled for the shapes of a feed's parts.
+    """A function of (state or parameters, part), compiled for the shapes of a feed's parts."""
 
-    Attributes:
-      function: compiles when it is called with another shape.
-      programs: number of a part's rows -> the program compiled ahead.
-    """
-
-    function: jax.stages.Wrapped
-    programs: Mapping[int, jax.stages.Compiled]
+    function: jax.stages.Wrapped  # compiles when it is called with another shape
+    programs: Mapping[int, jax.stages.Compiled]  # number of a part's rows -> the program compiled ahead
 
     @classmethod
     def of(cls, function: jax.stages.Wrapped, first: Any, feed: Feed) -> Compiled:

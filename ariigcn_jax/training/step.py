@@ -23,31 +23,20 @@ Logs = dict[str, Array]
 
 @dataclasses.dataclass(frozen=True)
 class Players:
-    """The modules, terms and optimizers of a step.
+    """The modules, terms and optimizers of a step."""
 
-    Attributes:
-      model: the first player: encoders, generators, graphs, heads, classifier.
-      discriminators: the second player.
-      terms: active loss terms.
-      wiring: real input of the discriminators, "feature" or "latent".
-      optimizer: of the model.
-      discriminator_optimizer: of the discriminators.
-      average: decay of the parameters' moving average, in [0, 1); 0 for none.
-      modality_dropout: rates at which a dialogue, and an utterance, loses a modality in training, in [0, 1).
-      summed: both players minimise L_G + L_D in one step, without stop-gradient (journal code); for comparison.
-      contrast_candidates: most nodes that anchors are compared with; 0 for all of the batch.
-    """
-
-    model: Model
-    discriminators: Discriminators
-    terms: Mapping[str, terms.Term]
-    wiring: str
-    optimizer: optax.GradientTransformation
-    discriminator_optimizer: optax.GradientTransformation
-    average: float
+    model: Model  # the first player: encoders, generators, graphs, heads, classifier
+    discriminators: Discriminators  # the second player
+    terms: Mapping[str, terms.Term]  # active loss terms
+    wiring: str  # real input of the discriminators, "feature" or "latent"
+    optimizer: optax.GradientTransformation  # of the model
+    discriminator_optimizer: optax.GradientTransformation  # of the discriminators
+    average: float  # decay of the parameters' moving average, in [0, 1); 0 for none
+    # rates at which a dialogue, and an utterance, loses a modality in training, in [0, 1)
     modality_dropout: tuple[float, float] = (0.0, 0.0)
+    # both players minimise L_G + L_D in one step, without stop-gradient (journal code); for comparison
     summed: bool = False
-    contrast_candidates: int = 0
+    contrast_candidates: int = 0  # most nodes that anchors are compared with; 0 for all of the batch
 
     def judge(self, discriminators: Any, outputs: Outputs, batch: Batch) -> tuple[dict[str, Array], Outputs]:
         """Return real logits, and the outputs with their fake logits, under the given discriminators."""
