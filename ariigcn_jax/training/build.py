@@ -21,6 +21,7 @@ from ariigcn_jax import parallel
 from ariigcn_jax.data import packing
 from ariigcn_jax.nn import graph
 from ariigcn_jax.nn.gan import Discriminators
+from ariigcn_jax.nn.layers import options_of
 from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.training import diagnostics, options
@@ -39,38 +40,28 @@ from ariigcn_jax.types import PADDING, SPLITS, UNLABELED, Array, Batch, Corpus, 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The pure functions of a run, compiled when first called.
+    """The pure functions of a run, compiled when first called."""
 
-    Attributes:
-      init: seed -> TrainState.
-      epoch: (state, a part of the train split) -> (state, logs); donates the state. The logs of an epoch's parts sum to
-        means over its steps.
-      evaluate: split -> (params, a part of it) -> {"confusion" [C, C], "probabilities" [rows, L, C]}; for other tasks
-        the counts and answers [rows, L, O] of `tasks.Task`.
-      score: (split, result of `evaluate`) -> every score of the split, on the host.
-      count: (split, answers [rows, L, O]) -> their counts, on the host.
-      diagnose: (state, all rows of the train split) -> numbers of the failure signatures; on one device.
-      step: `traced_step` of (state, rows of one step); on one device, not compiled.
-      data: split -> its rows.
-      layout: split -> how it is packed.
-      index: split -> the utterances in its rows.
-      steps: updates per epoch.
-      num_devices: local devices that state and rows are replicated over.
-    """
-
-    init: Callable[[int], TrainState]
+    init: Callable[[int], TrainState]  # seed -> TrainState
+    # (state, a part of the train split) -> (state, logs); donates the state. The logs of an epoch's parts sum to means
+    # over its steps.
     epoch: jax.stages.Wrapped
+    # split -> (params, a part of it) -> {"confusion" [C, C], "probabilities" [rows, L, C]}; for other tasks the counts
+    # and answers [rows, L, O] of `tasks.Task`
     evaluate: Mapping[str, jax.stages.Wrapped]
+    # (split, result of `evaluate`) -> every score of the split, on the host
     score: Callable[[str, Mapping[str, Any]], dict[str, Any]]
-    count: Callable[[str, np.ndarray], np.ndarray]
+    count: Callable[[str, np.ndarray], np.ndarray]  # (split, answers [rows, L, O]) -> their counts, on the host
+    # (state, all rows of the train split) -> numbers of the failure signatures; on one device
     diagnose: jax.stages.Wrapped
+    # `traced_step` of (state, rows of one step); on one device, not compiled
     step: Callable[[TrainState, Batch], tuple[TrainState, Logs, dict[str, Any]]]
-    data: Mapping[str, Feed]
-    layout: Mapping[str, packing.Layout]
-    index: Mapping[str, packing.Index]
-    steps: int
-    num_devices: int
-    _evaluations: dict[str, Callable[[Any, Feed], dict[str, np.ndarray]]] = dataclasses.field(default_factory=dict)
+    data: Mapping[str, Feed]  # split -> its rows
+    layout: Mapping[str, packing.Layout]  # split -> how it is packed
+    index: Mapping[str, packing.Index]  # split -> the utterances in its rows
+    steps: int  # updates per epoch
+    num_devices: int  # local devices that state and rows are replicated over
+    _compiled: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def streamed(self) -> bool:
@@ -80,16 +71,18 @@ class Experiment:
     def training(
         self, state: TrainState
     ) -> tuple[Callable[[TrainState, Feed], tuple[TrainState, dict[str, np.ndarray]]], Compiled]:
-        """Compile (state, data["train"]) -> (state, logs) for states like `state`; return it and that of a part."""
-        part = Compiled.of(self.epoch, state, self.data["train"])
-        return epoch_over_parts(part, self.layout["train"], self.num_devices), part
+        """Compile (state, data["train"]) -> (state, logs), once, for states like this; return it and that of a part."""
+        if "epoch" not in self._compiled:
+            part = Compiled.of(self.epoch, state, self.data["train"])
+            self._compiled["epoch"] = epoch_over_parts(part, self.layout["train"], self.num_devices), part
+        return self._compiled["epoch"]
 
     def evaluation(self, split: str, params: Any) -> Callable[[Any, Feed], dict[str, np.ndarray]]:
-        """Compile `evaluate` of a whole split, (params, data[split]) -> its result, once, for parameters like `params`."""
-        if split not in self._evaluations:
+        """Compile (params, data[split]) -> the result of `evaluate` for all of it, once, for params like these."""
+        if split not in self._compiled:
             part = Compiled.of(self.evaluate[split], params, self.data[split])
-            self._evaluations[split] = evaluation_over_parts(part, self.layout[split])
-        return self._evaluations[split]
+            self._compiled[split] = evaluation_over_parts(part, self.layout[split])
+        return self._compiled[split]
 
 
 def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experiment:
@@ -236,7 +229,9 @@ def make_players(config: Any, description: Description, steps: int, class_weight
     gan = config.model.gan
     return Players(
         model=make_model(config, description),
-        discriminators=Discriminators(description.modalities, gan.discriminator_hidden, config.model.precision),
+        discriminators=Discriminators(
+            description.modalities, gan.discriminator_hidden, config.model.precision, **options_of(Discriminators, gan)
+        ),
         terms=options.active_terms(config, description, class_weights),
         wiring=gan.wiring,
         optimizer=optimizer,

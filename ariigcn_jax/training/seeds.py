@@ -26,7 +26,6 @@ import numpy as np
 from ariigcn_jax import parallel, rules
 from ariigcn_jax.training import build
 from ariigcn_jax.training.build import Experiment
-from ariigcn_jax.training.feed import Compiled
 from ariigcn_jax.types import Corpus, UserError
 
 AUTO = "auto"
@@ -38,20 +37,13 @@ class Seeds(abc.ABC):
 
     Each way has its own form of the states and parameters of all seeds. What a way returns to the host is numpy with
     a leading axis S. States and parameters of K members a seed have an axis S K, seed after seed.
-
-    Attributes:
-      way: one of WAYS.
-      numbers: the seeds.
-      members: models of each seed.
-      experiment: the functions of one model.
     """
 
-    members = 1
+    members = 1  # models of each seed
 
     def __init__(self, way: str, numbers: Sequence[int], experiment: Experiment):
-        self.way = way
-        self.numbers = numbers
-        self.experiment = experiment
+        """Train the seeds `numbers` in one of WAYS; `experiment` has the functions of one model."""
+        self.way, self.numbers, self.experiment = way, numbers, experiment
 
     @abc.abstractmethod
     def init(self) -> Any:
@@ -103,8 +95,7 @@ class Separate(Seeds):
     def __init__(self, way: str, numbers: Sequence[int], experiment: Experiment, threads: int = 1):
         super().__init__(way, numbers, experiment)
         self._threads = min(threads, len(numbers))
-        self._epoch: tuple[Callable[..., Any], Compiled] | None = None
-        self._diagnosis: Callable[..., Any] | None = None
+        self._diagnose: Callable[..., Any] = experiment.diagnose
 
     def init(self) -> list[Any]:
         return [self.experiment.init(seed) for seed in self.numbers]
@@ -120,11 +111,10 @@ class Separate(Seeds):
         return [state.weights for state in states]
 
     def keep(self, better: np.ndarray, new: list[Any], old: list[Any]) -> list[Any]:
-        chosen = zip(better, new, old, strict=True)
-        return [jax.tree.map(jnp.copy, mine) if wins else before for wins, mine, before in chosen]
+        return [jax.tree.map(jnp.copy, n) if wins else o for wins, n, o in zip(better, new, old, strict=True)]
 
     def train(self, states: list[Any]) -> tuple[list[Any], dict[str, np.ndarray]]:
-        (epoch, _), data = self._training(states), self.experiment.data["train"]
+        (epoch, _), data = self.experiment.training(states[0]), self.experiment.data["train"]
         done = self._each(lambda state: epoch(state, data), states)
         return [state for state, _ in done], _stacked([logs for _, logs in done])
 
@@ -133,26 +123,17 @@ class Separate(Seeds):
         return _stacked(self._each(lambda p: evaluation(p, data), params))
 
     def diagnose(self, states: list[Any]) -> dict[str, dict[str, np.ndarray]]:
-        function, rows = self._diagnosing(states), self._one(self.experiment.data["train"].rows)
-        return _stacked(self._each(lambda state: function(self._one(state), rows), states))
+        rows = self._one(self.experiment.data["train"].rows)
+        return _stacked(self._each(lambda state: self._diagnose(self._one(state), rows), states))
 
     def compile(self, states: list[Any], splits: Sequence[str], diagnosis: bool) -> jax.stages.Compiled | None:
-        _, part = self._training(states)
+        _, part = self.experiment.training(states[0])
         for split in splits:
             self.experiment.evaluation(split, self.weights(states)[0])
         if diagnosis:
-            self._diagnosing(states)
-        return next(iter(part.programs.values()), None)
-
-    def _training(self, states: list[Any]) -> tuple[Callable[..., Any], Compiled]:
-        self._epoch = self._epoch or self.experiment.training(states[0])
-        return self._epoch
-
-    def _diagnosing(self, states: list[Any]) -> Callable[..., Any]:
-        if self._diagnosis is None:
             like = self._one(states[0]), self._one(self.experiment.data["train"].rows)
-            self._diagnosis = self.experiment.diagnose.lower(*like).compile()
-        return self._diagnosis
+            self._diagnose = self.experiment.diagnose.lower(*like).compile()
+        return next(iter(part.programs.values()), None)
 
     def _one(self, tree: Any) -> Any:
         return parallel.unreplicate(tree, self.experiment.num_devices)
@@ -225,8 +206,7 @@ class Together(Seeds):
         return epoch
 
     def _call(self, name: str, split: str, function: Callable[..., Any], trees: Any) -> Any:
-        program = self._program(name, split, function, trees)
-        return jax.block_until_ready(program(trees, self._rows[split]))
+        return jax.block_until_ready(self._program(name, split, function, trees)(trees, self._rows[split]))
 
     def _program(self, name: str, split: str, function: Callable[..., Any], trees: Any) -> jax.stages.Compiled:
         """Return a function of (a seed's tree, rows) for all seeds, compiled once."""
@@ -237,7 +217,7 @@ class Together(Seeds):
         return self._programs[name]
 
     def _of_a_device(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Map a function of a seed's tree and rows over the seeds of one device."""
+        """Map a function of a seed's tree and the rows over the seeds of one device."""
         if self._at_once == self._each:
             return jax.vmap(function, in_axes=(0, None))
         at_once = self._at_once if self._at_once > 1 else None
