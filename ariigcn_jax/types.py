@@ -19,9 +19,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.struct
 import jax
 import numpy as np
+from flax.struct import PyTreeNode, field
 
 Array = jax.Array
 Modality = str
@@ -39,7 +39,7 @@ class UserError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a network is built for: all that it has to know of a corpus."""
+    """The facts of a corpus that a network depends on."""
 
     widths: tuple[tuple[Modality, int], ...]  # modality and d_m, for each modality
     outputs: int  # O
@@ -60,16 +60,14 @@ class Corpus:
     present: Mapping[Modality, np.ndarray]  # modality -> [U] bool, whether the utterance has this modality
     dialogue: np.ndarray  # [U] int32, index into `dialogue_ids`; every dialogue's rows are contiguous and in time order
     speaker: np.ndarray  # [U] int32, who speaks, numbered inside each dialogue by first appearance (0 where not known)
-    # [U] int32 in [0, C), or UNLABELED: such an utterance is context, in the graph but in no loss or metric
-    label: np.ndarray
+    label: np.ndarray  # [U] int32 in [0, C), or UNLABELED: context, in the graph but in no loss or metric
     split: np.ndarray  # [U] array of str, "train", "valid" or "test", the same for a whole dialogue
     label_names: tuple[str, ...]  # C names
     dialogue_ids: tuple[str, ...]  # names of the dialogues
     utterance_ids: tuple[str, ...]  # U names of the utterances
     speaker_names: np.ndarray | None = None  # [U] array of str, or None
     transcript: np.ndarray | None = None  # [U] array of str, or None
-    # what reading found and a user should be told (NaN rows that became missing, a carved validation split, …)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # findings of the reader for the user (NaN rows that became missing, …)
     task: str = "classification"  # what is to be predicted, a key of `tasks.TASKS` and of `targets.TARGETS`
     # [U, O] float32, the truth of a task that does not classify: a score, or 1 for each label that applies; zeros where
     # `label` is UNLABELED. `label` is then the class that contrast and pictures go by. None for classes.
@@ -81,8 +79,7 @@ class Corpus:
     # [U] int32, under cross-validation: number of the model that leaves the utterance out of training and is validated
     # on it; -1 in the test split. None without cross-validation.
     fold: np.ndarray | None = None
-    # modality -> n, how many of its first features are to become ranks where they are standardised
-    ranked: Mapping[Modality, int] = dataclasses.field(default_factory=dict)
+    ranked: Mapping[Modality, int] = dataclasses.field(default_factory=dict)  # modality -> features that become ranks
 
     @property
     def training(self) -> np.ndarray:
@@ -95,7 +92,7 @@ class Corpus:
         return self.split if self.fold is None else np.where(self.fold >= 0, "valid", self.split)
 
     def used(self, split: str) -> np.ndarray:
-        """Return which utterances are trained on, validated or tested, [U] bool; with folds, the first two are equal."""
+        """Return which utterances are trained on, validated or tested [U] bool; with folds, the first two are equal."""
         return self.training if split == "train" else self.answered_as == split
 
     def labelled(self, split: str) -> np.ndarray:
@@ -122,7 +119,7 @@ class Corpus:
 
     @property
     def description(self) -> Description:
-        """Return what a network for this corpus is built for."""
+        """Return the facts that a network depends on."""
         ratings = 0 if self.ratings is None else self.ratings.shape[1]
         return Description(tuple(self.widths.items()), len(self.output_names), self.num_classes, ratings)
 
@@ -130,11 +127,11 @@ class Corpus:
         return len(self.dialogue)
 
 
-class Batch(flax.struct.PyTreeNode):
+class Batch(PyTreeNode):
     """Dialogues packed into R rows of L slots; slot j of row i is node i * L + j of every modality's graph.
 
-    A dialogue, or a piece of a long one, lies in one row, in time order, without a gap; a row holds several of them and
-    then padding. The utterances around a piece that its own can hear lie with it as context.
+    A dialogue, or a piece of a long one, is in one row, in time order, without a gap; a row holds several of them and
+    then padding. A piece comes with the neighbouring utterances that the window reaches, as context.
     """
 
     features: dict[Modality, Array]  # modality -> [R, L, d_m]; zero where the modality is missing and at padding
@@ -142,16 +139,14 @@ class Batch(flax.struct.PyTreeNode):
     dialogue: Array  # [R, L] int32, number of the dialogue inside its row; PADDING at padding
     speaker: Array  # [R, L] int32, number of the speaker inside the dialogue
     label: Array  # [R, L] int32; UNLABELED at utterances without a label, at context and at padding
-    # [R, S] int32, sizes of the row's graphs: its dialogues, zeros, and its padding last. Sums to L in each row.
-    n_node: Array
+    n_node: Array  # [R, S] int32, sizes of the row's graphs: dialogues, zeros, padding last; sums to L in each row
     row: Array  # [R] int32, number of the row in its split; what is random about a row depends on it, not on its place
     utterance: Array  # [R, L] int32, index of the utterance in the corpus; PADDING at context and at padding
     target: Array | None = None  # [R, L, O] float32, as in the corpus; None for classes
     ratings: Array | None = None  # [R, L, K] float32, as in the corpus, and zeros where there are none; None without
     rated: Array | None = None  # [R, L] bool, utterances scored here that have ratings; None without
     fold: Array | None = None  # [R, L] int32, as in the corpus; None without
-    # C, where the outputs are not the classes; else 0. Not an array, because it is a width.
-    classes: int = flax.struct.field(pytree_node=False, default=0)
+    classes: int = field(pytree_node=False, default=0)  # C, where the outputs are not the classes; else 0
 
     @property
     def real(self) -> Array:
@@ -164,42 +159,36 @@ class Batch(flax.struct.PyTreeNode):
         return self.utterance != PADDING
 
 
-class ContrastSet(flax.struct.PyTreeNode):
-    """What contrast anchors are compared with: the nodes of the global batch."""
+class ContrastSet(PyTreeNode):
+    """The candidates of contrast anchors: the nodes of the global batch."""
 
     vectors: dict[Modality, Array]  # modality -> [Q, Z] unit vectors
-    # modality -> [Q, C] one-hot, or zeros where the node has no label or lacks the modality
-    classes: dict[Modality, Array]
+    classes: dict[Modality, Array]  # modality -> [Q, C] one-hot; zeros without a label or the modality
     own: Array  # [A] int32, where the anchors of this device are among the Q, or -1
 
 
-class Outputs(flax.struct.PyTreeNode):
-    """What the forward pass gives to the loss terms. What no active term or diagnostic needs is an empty dict."""
+class Outputs(PyTreeNode):
+    """The forward pass for the loss terms; outputs that no active term or diagnostic needs are empty dicts."""
 
     logits: Array  # [R, L, O]
-    # modality -> [R, L, D], the encoders' ξ, before context; what the generators translate
-    codes: dict[Modality, Array]
+    codes: dict[Modality, Array]  # modality -> [R, L, D], the encoders' ξ, before context; input of the generators
     hidden: dict[Modality, Array]  # modality -> [R, L, D], the graph's output
-    contrast: dict[Modality, Array] = flax.struct.field(default_factory=dict)  # modality -> [R, L, Z], unit vectors
+    contrast: dict[Modality, Array] = field(default_factory=dict)  # modality -> [R, L, Z], unit vectors
     # (source, target) -> the generator of `target` applied to the code of `source`; [R, L, d_target] with feature
     # wiring, [R, L, D] with latent wiring
-    generated: dict[tuple[Modality, Modality], Array] = flax.struct.field(default_factory=dict)
-    # modality -> [R, L, O], logits from that modality's nodes alone
-    unimodal: dict[Modality, Array] = flax.struct.field(default_factory=dict)
-    ratings: Array | None = None  # [R, L, K], what annotators are thought to have rated; None without
-    # name -> what another head of the model gives (`nn.model.HEADS`)
-    extra: dict[str, Any] = flax.struct.field(default_factory=dict)
-    # what `contrast` is compared with; set by the train step, which knows the other devices
-    candidates: ContrastSet | None = None
-    # (source, target) -> [R, L], what D_target says of `generated`
-    fake_logits: dict[tuple[Modality, Modality], Array] = flax.struct.field(default_factory=dict)
-    # modality -> attention weights [layers, N, W, H] over the window's slots
-    attention: dict[Modality, Array] = flax.struct.field(default_factory=dict)
+    generated: dict[tuple[Modality, Modality], Array] = field(default_factory=dict)
+    unimodal: dict[Modality, Array] = field(default_factory=dict)  # modality -> [R, L, O], logits of one modality
+    ratings: Array | None = None  # [R, L, K], predicted ratings of annotators; None without
+    extra: dict[str, Any] = field(default_factory=dict)  # name -> output of another head (`nn.model.HEADS`)
+    candidates: ContrastSet | None = None  # of `contrast`; set by the train step, which knows the other devices
+    # (source, target) -> [R, L], logits of D_target for `generated`
+    fake_logits: dict[tuple[Modality, Modality], Array] = field(default_factory=dict)
+    attention: dict[Modality, Array] = field(default_factory=dict)  # modality -> [layers, N, W, H], weights
     # modality -> [layers, R, L], entropy of α averaged over heads, over that of uniform weights
-    attention_entropy: dict[Modality, Array] = flax.struct.field(default_factory=dict)
+    attention_entropy: dict[Modality, Array] = field(default_factory=dict)
 
 
-class TrainState(flax.struct.PyTreeNode):
+class TrainState(PyTreeNode):
     """Everything that training changes, arrays only, plus the key that it never changes."""
 
     step: Array  # [] int32, updates made
@@ -209,8 +198,7 @@ class TrainState(flax.struct.PyTreeNode):
     discriminators: Any  # parameters of the discriminators
     optimizer: Any  # optax state of `params`
     discriminator_optimizer: Any  # optax state of `discriminators`
-    # [] int32, the fold that this model leaves out of training, or {} where there are no folds
-    fold: Any = flax.struct.field(default_factory=dict)
+    fold: Any = field(default_factory=dict)  # [] int32, the fold that this model leaves out, or {}
 
     @property
     def weights(self) -> Any:

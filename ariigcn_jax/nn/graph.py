@@ -41,10 +41,8 @@ class Window(flax.struct.PyTreeNode):
 def window(past: int, future: int, length: int) -> tuple[int, int]:
     """Return the window in slots: WHOLE_DIALOGUE (complete graph) and anything longer than a row become length - 1."""
     limit = max(length - 1, 0)
-    return (
-        limit if past == WHOLE_DIALOGUE else min(past, limit),
-        limit if future == WHOLE_DIALOGUE else min(future, limit),
-    )
+    past, future = (limit if n == WHOLE_DIALOGUE else min(n, limit) for n in (past, future))
+    return past, future
 
 
 def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:

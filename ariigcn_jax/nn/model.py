@@ -66,9 +66,9 @@ class Model(nn.Module):
         }
         graphs = self._graphs(codes, batch, train)
         hidden = {m: steps[-1].nodes["hidden"].reshape(codes[m].shape) for m, steps in graphs.items()}
-        weights, entropy = {}, {}
+        weights, entropy, slots = {}, {}, (batch.dialogue.size, -1, self.options.graph.heads)
         for m, steps in graphs.items() if self.options.graph.layers else ():
-            weights[m] = jnp.stack([_weights(g) for g in steps])
+            weights[m] = jnp.stack([g.edges["attention"].reshape(slots) for g in steps])
             entropy[m] = jnp.stack([g.nodes["attention_entropy"].reshape(batch.dialogue.shape) for g in steps])
         inner = Inner(self, codes, hidden, batch, train)
         made = {name: head(inner) for name, head in HEADS.items() if name in self.further | {"logits"}}
@@ -95,15 +95,6 @@ class Model(nn.Module):
                 steps.append(GraphAttention(**chosen, name=f"graph_{m}_{k}")(steps[-1], batch.row, train))
             graphs[m] = steps[1:] or steps
         return graphs
-
-
-def _weights(graph: GraphsTuple) -> Array:
-    """Return attention weights [N, W, H] over the window's slots."""
-    weights = graph.edges["attention"]
-    return weights.reshape(graph.nodes["hidden"].shape[0], -1, weights.shape[-1])
-
-
-# --- Heads: the outputs, made of codes and of what the graphs give ----------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,11 +107,7 @@ def bce_generator(logits: Array) -> Array:
 
 
 def least_squares_discriminator(logits: Array, real: bool) -> Array:
-    """Return ½ (D − target)² for logits [...], target 1 for real and 0 for fake (choice).
-
-    References:
-      Mao et al., Least Squares Generative Adversarial Networks, 2017.
-    """
+    """Return ½ (D − target)² for logits [...], target 1 for real and 0 for fake (choice: Mao et al., LSGAN, 2017)."""
     return 0.5 * jnp.square(logits - (1.0 if real else 0.0))
 
 
@@ -121,11 +117,7 @@ def least_squares_generator(logits: Array) -> Array:
 
 
 def hinge_discriminator(logits: Array, real: bool) -> Array:
-    """Return max(0, 1 − D) for real, max(0, 1 + D) for fake logits [...] (choice).
-
-    References:
-      Lim and Ye, Geometric GAN, 2017.
-    """
+    """Return max(0, 1 − D) for real, max(0, 1 + D) for fake logits [...] (choice: Lim and Ye, Geometric GAN, 2017)."""
     return jax.nn.relu(1.0 - logits if real else 1.0 + logits)
 
 

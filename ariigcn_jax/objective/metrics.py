@@ -20,7 +20,7 @@ def confusion(labels: Array, predictions: Array, weight: Array, num_classes: int
     Args:
       labels: [...] int, the truth in [0, C); any other value (UNLABELED, padding) counts nowhere.
       predictions: [...] int in [0, C).
-      weight: [...] bool or number >= 0, how much an example counts; 0 at padding and unlabeled utterances.
+      weight: [...] bool or number >= 0, of each example.
       num_classes: C.
 
     Returns:
@@ -63,15 +63,9 @@ def scores(confusion: Array) -> dict[str, Array]:
 
 
 def confusion_by_label(targets: Array, predictions: Array, weight: Array) -> Array:
-    """Count the right and wrong decisions on each label; counts of parts of a split add up.
+    """Count the right and wrong decisions on each label, as `confusion` does.
 
-    Args:
-      targets: [..., O] 0 or 1, whether the label applies.
-      predictions: [..., O] bool.
-      weight: [...] bool, whether an utterance counts.
-
-    Returns:
-      [O, 2, 2] int32, row = truth, column = prediction.
+    It takes targets [..., O] 0 or 1, predictions [..., O] bool and weight [...] bool, and returns [O, 2, 2] int32.
     """
     truth, guess = (jnp.stack([x < 0.5, x > 0.5], axis=-1) for x in (targets, predictions.astype(jnp.float32)))
     both = truth[..., :, None] & guess[..., None, :] & weight[..., None, None, None]

@@ -273,8 +273,6 @@ def class_scores(confusion: np.ndarray) -> dict[str, Any]:
         return {name: np.asarray(value) for name, value in _class_scores(jnp.asarray(confusion)).items()}
 
 
-# --- The table of tasks -----------------------------------------------------------------------------------------------
-
 TASKS: dict[str, Task] = {
     "classification": Classification(),
     "regression": Regression(),

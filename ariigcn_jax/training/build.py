@@ -26,6 +26,8 @@ from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.training import diagnostics, options
 from ariigcn_jax.training.epoch import (
+    Epoch,
+    Evaluation,
     epoch_over_parts,
     evaluate_part,
     evaluation_over_parts,
@@ -68,16 +70,14 @@ class Experiment:
         """Return whether the rows are read in parts."""
         return self.data["train"].streamed
 
-    def training(
-        self, state: TrainState
-    ) -> tuple[Callable[[TrainState, Feed], tuple[TrainState, dict[str, np.ndarray]]], Compiled]:
+    def training(self, state: TrainState) -> tuple[Epoch, Compiled]:
         """Compile (state, data["train"]) -> (state, logs), once, for states like this; return it and that of a part."""
         if "epoch" not in self._compiled:
             part = Compiled.of(self.epoch, state, self.data["train"])
             self._compiled["epoch"] = epoch_over_parts(part, self.layout["train"], self.num_devices), part
         return self._compiled["epoch"]
 
-    def evaluation(self, split: str, params: Any) -> Callable[[Any, Feed], dict[str, np.ndarray]]:
+    def evaluation(self, split: str, params: Any) -> Evaluation:
         """Compile (params, data[split]) -> the result of `evaluate` for all of it, once, for params like these."""
         if split not in self._compiled:
             part = Compiled.of(self.evaluate[split], params, self.data[split])
@@ -192,9 +192,6 @@ def windowed_reach(model_options: Any) -> tuple[int, int] | None:
     if model_options.context != "none" or graph.WHOLE_DIALOGUE in (past, future):
         return None
     return layers * past, layers * future
-
-
-# --- The players ------------------------------------------------------------------------------------------------------
 
 
 def make_model(config: Any, description: Description) -> Model:

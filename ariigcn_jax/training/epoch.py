@@ -22,14 +22,14 @@ from ariigcn_jax.training.feed import Feed
 from ariigcn_jax.training.step import Logs, Players, train_step
 from ariigcn_jax.types import Array, Batch, TrainState
 
-# --- The order of rows ------------------------------------------------------------------------------------------------
+Epoch = Callable[[TrainState, Feed], tuple[TrainState, dict[str, np.ndarray]]]
+Evaluation = Callable[[Any, Feed], dict[str, np.ndarray]]
 
 
 def epoch_order(key: Array, epoch: Array, layout: Layout, num_devices: int) -> Array:
     """Draw the rows of each step: [steps, R'], R' = R, padded with the empty row to a multiple of the devices."""
-    count = layout.steps * layout.rows
-    order = jax.random.permutation(jax.random.fold_in(key, epoch), count).reshape(layout.steps, layout.rows)
-    return _pad_to_devices(order, count, num_devices)
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), layout.steps * layout.rows)
+    return _by_step(order, layout, num_devices)
 
 
 def run_order(key: Array, step: Array, layout: Layout, num_devices: int) -> Array:
@@ -40,15 +40,12 @@ def run_order(key: Array, step: Array, layout: Layout, num_devices: int) -> Arra
 
 def row_order(layout: Layout, num_devices: int) -> Array:
     """Return the rows in the order of an evaluation, one after another: [steps, R'], like `epoch_order`."""
-    count = layout.steps * layout.rows
-    return _pad_to_devices(jnp.arange(count).reshape(layout.steps, layout.rows), count, num_devices)
+    return _by_step(jnp.arange(layout.steps * layout.rows), layout, num_devices)
 
 
-def _pad_to_devices(order: Array, empty: int, num_devices: int) -> Array:
-    return jnp.pad(order, ((0, 0), (0, -order.shape[1] % num_devices)), constant_values=empty)
-
-
-# --- Compiled: the steps of a part ------------------------------------------------------------------------------------
+def _by_step(order: Array, layout: Layout, num_devices: int) -> Array:
+    padding = ((0, 0), (0, -layout.rows % num_devices))
+    return jnp.pad(order.reshape(layout.steps, layout.rows), padding, constant_values=len(order))
 
 
 def _over_steps(step: Callable[[Any, Batch], tuple[Any, Any]], first: Any, rows: Batch, order: Array) -> Any:
@@ -96,12 +93,9 @@ def evaluate_part(
     return {"confusion": parallel.psum(counts.sum(axis=0), axis), "probabilities": answers}
 
 
-# --- On the host: part after part -------------------------------------------------------------------------------------
-
-
 def epoch_over_parts(
     part: Callable[[TrainState, Batch], tuple[TrainState, Logs]], layout: Layout, num_devices: int
-) -> Callable[[TrainState, Feed], tuple[TrainState, dict[str, np.ndarray]]]:
+) -> Epoch:
     """Return (state, feed) -> (state, logs on the host) of one epoch, from a compiled `train_part`."""
     order_of = jax.jit(functools.partial(run_order, layout=layout, num_devices=parallel.world(num_devices)))
 
@@ -117,9 +111,7 @@ def epoch_over_parts(
     return epoch
 
 
-def evaluation_over_parts(
-    part: Callable[[Any, Batch], dict[str, Array]], layout: Layout
-) -> Callable[[Any, Feed], dict[str, np.ndarray]]:
+def evaluation_over_parts(part: Callable[[Any, Batch], dict[str, Array]], layout: Layout) -> Evaluation:
     """Return (params, feed) -> the results of `evaluate_part` for a whole split, on the host."""
 
     def evaluate(params: Any, feed: Feed) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ core busy. On an accelerator a model of this size leaves most of the device idle
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -165,7 +166,11 @@ class Together(Seeds):
         self._each = -(-len(numbers) // num_devices)
         self._at_once = 1 if num_devices > 1 and jax.default_backend() == "cpu" else self._each
         self._programs: dict[str, jax.stages.Compiled] = {}
-        self._kept = parallel.over_devices(jax.vmap(_where), num_devices)
+
+        def keep(better: jax.Array, new: Any, old: Any) -> Any:
+            return jax.tree.map(functools.partial(jnp.where, better), new, old)
+
+        self._kept = parallel.over_devices(jax.vmap(keep), num_devices)
 
     def init(self) -> Any:
         states = [self.experiment.init(seed) for seed in self.numbers]
@@ -246,9 +251,8 @@ class Members(Seeds):
         super().__init__(inner.way, numbers, inner.experiment)
         self._inner = inner
         self.members = len(inner.numbers) // len(numbers)
-        self._answering: np.ndarray | None = None  # [rows, L] of the validation split, the member that answers
-        if fold is not None:
-            self._answering = np.maximum(fold[inner.experiment.index["valid"].utterance[:-1]], 0)
+        # [rows, L] of the validation split, the member that answers
+        self._answering = None if fold is None else np.maximum(fold[self.experiment.index["valid"].utterance[:-1]], 0)
 
     def init(self) -> Any:
         return self._inner.init()
@@ -293,10 +297,6 @@ class Members(Seeds):
         return x.reshape(len(self.numbers), self.members, *x.shape[1:])
 
 
-def _where(better: jax.Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda n, o: jnp.where(better, n, o), new, old)
-
-
 def _stacked(trees: Sequence[Any]) -> Any:
     """Stack trees of arrays along a new leading axis."""
     return jax.tree.map(lambda *x: np.stack(x), *trees)
@@ -305,9 +305,6 @@ def _stacked(trees: Sequence[Any]) -> Any:
 def _on_host(x: jax.Array) -> np.ndarray:
     """Return a copy, because training reuses buffers; of a key its data."""
     return np.array(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
-
-
-# --- From a config ----------------------------------------------------------------------------------------------------
 
 
 def make(config: Any, corpus: Corpus) -> Seeds:

@@ -170,9 +170,6 @@ def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
     return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params)
 
 
-# --- What a step sees of a batch --------------------------------------------------------------------------------------
-
-
 def seen_batch(players: Players, key: Array, batch: Batch, state: TrainState) -> Batch:
     """Return a batch without the model's fold, after modality dropout; `key` is the step's."""
     if batch.fold is not None:
