@@ -85,15 +85,9 @@ def relations(same_speaker: Array, offset: np.ndarray) -> Array:
 
 
 def modality_graph(graph: GraphsTuple, hidden: Array, present: Array) -> GraphsTuple:
-    """Return one modality's graph (paper: one graph per modality): its node vectors, no edge from a missing utterance.
+    """Return one modality's graph (paper: one graph per modality), with nodes "hidden" [N, D] and "present" [N] bool.
 
-    Args:
-      graph: from `conversation_graph`.
-      hidden: [N, D] node vectors.
-      present: [N] bool; a missing utterance receives messages, but sends none except to itself.
-
-    Returns:
-      The graph with nodes "hidden" and "present" added, and its edge mask narrowed.
+    A missing utterance receives messages, but sends none except to itself.
     """
     sent = present[graph.senders] | (graph.senders == graph.receivers)
     return graph._replace(

@@ -26,13 +26,8 @@ def options_of(module: type[nn.Module], options: Mapping[str, Any]) -> dict[str,
 def dropout_mask(key: Array, rows: Array, shape: tuple[int, ...], rate: float) -> tuple[Array, float]:
     """Compare random bytes with a threshold; each row draws them by its number, the same on any device.
 
-    Each random word gives four bytes, which is cheap; so the rate is rounded to a multiple of 1/256.
-
-    Args:
-      key: PRNG key.
-      rows: [R] int32, numbers of the rows.
-      shape: shape of one row.
-      rate: probability of dropping, in [0, 1).
+    Each random word gives four bytes, which is cheap; so the rate of dropping, in [0, 1), is rounded to a multiple of
+    1/256. `rows` [R] int32 are numbers of rows, each of the given shape.
 
     Returns:
       [R, *shape] bool, True where kept, and the scale 1 / (1 - rate) of the rounded rate.

@@ -15,13 +15,9 @@ from ariigcn_jax.types import Array
 
 
 def confusion(labels: Array, predictions: Array, weight: Array, num_classes: int) -> Array:
-    """Count how often each class was predicted for each; matrices of parts of a split add up.
+    """Count predictions [...] int of each true class, labels [...] int; matrices of parts of a split add up.
 
-    Args:
-      labels: [...] int, the truth in [0, C); any other value (UNLABELED, padding) counts nowhere.
-      predictions: [...] int in [0, C).
-      weight: [...] bool or number >= 0, of each example.
-      num_classes: C.
+    Labels outside [0, C) (UNLABELED, padding) count nowhere; `weight` [...] is bool or >= 0, for each example.
 
     Returns:
       [C, C], row = truth, column = prediction; float32 for a float weight, else int32.

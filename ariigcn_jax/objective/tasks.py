@@ -62,11 +62,8 @@ class Task:
     def count(self, logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
         """Count right and wrong answers; counts of parts of a split add up.
 
-        Args:
-          logits: [R, L, O].
-          label: [R, L] int; UNLABELED counts nowhere.
-          target: [R, L, O], or None for classes.
-          num_classes: C.
+        It takes logits [R, L, O], label [R, L] int, of which UNLABELED counts nowhere, target [R, L, O], or None for
+        classes, and C.
         """
         raise NotImplementedError
 
@@ -90,10 +87,7 @@ class Task:
     def decisions(self, answers: np.ndarray, label: np.ndarray, targets: np.ndarray | None) -> tuple[np.ndarray, ...]:
         """Return the probabilities [n', C'] of exclusive cases and the true case [n'], which calibration reads.
 
-        Args:
-          answers: [n, O].
-          label: [n] int, negative where there is no truth.
-          targets: [n, O], or None for classes.
+        It takes answers [n, O], label [n] int, negative without truth, and targets [n, O], or None for classes.
         """
         return answers, label
 
@@ -273,11 +267,7 @@ def class_scores(confusion: np.ndarray) -> dict[str, Any]:
         return {name: np.asarray(value) for name, value in _class_scores(jnp.asarray(confusion)).items()}
 
 
-TASKS: dict[str, Task] = {
-    "classification": Classification(),
-    "regression": Regression(),
-    "multilabel": Multilabel(),
-}
+TASKS: dict[str, Task] = {"classification": Classification(), "regression": Regression(), "multilabel": Multilabel()}
 
 
 def get(name: str) -> Task:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ariigcn_jax.objective import losses
-from ariigcn_jax.objective.contrast import Weighted, cross_modal, cross_modal_both_ways, intra_modal
+from ariigcn_jax.objective.contrast import Weighted, cross_modal, cross_modal_both_ways, intra_modal, stacked
 from ariigcn_jax.parallel import psum
 from ariigcn_jax.rules import Rule, suggestion
 from ariigcn_jax.types import Array, Batch, Modality, Outputs, UserError
@@ -48,11 +48,11 @@ def _fitted(function: Callable[[Array, Array], Array], outputs: Outputs, batch: 
 
 def _alone(wire: Callable[..., Weighted], function: Callable[..., Any], outputs: Outputs, batch: Batch) -> Weighted:
     """Apply `wire` to each modality's own head (choice): [M, R, L], where the modality is there."""
-    if len(outputs.unimodal) < 2:  # alone, a modality's classifier is the classifier
-        return jnp.zeros((0,)), jnp.zeros((0,))
-    every = [wire(function, outputs.replace(logits=logits), batch) for logits in outputs.unimodal.values()]
-    here = [batch.present[m] for m in outputs.unimodal]
-    return jnp.stack([v for v, _ in every]), jnp.stack([w * there for (_, w), there in zip(every, here, strict=True)])
+    results = []
+    for m, logits in outputs.unimodal.items():
+        value, weight = wire(function, outputs.replace(logits=logits), batch)
+        results.append((value, weight * batch.present[m]))
+    return stacked(results)
 
 
 def _rated(function: Callable[[Array, Array], Array], outputs: Outputs, batch: Batch) -> Weighted:
@@ -78,10 +78,8 @@ def _discriminator(
 
 
 def _by_pair(values: Mapping[tuple[Modality, Modality], Array], batch: Batch) -> Weighted:
-    if not values:
-        return jnp.zeros((0,)), jnp.zeros((0,))
-    present = [batch.present[a] & batch.present[b] & batch.counted for a, b in values]
-    return jnp.stack(list(values.values())), jnp.stack(present).astype(jnp.float32)
+    present = [(batch.present[a] & batch.present[b] & batch.counted).astype(jnp.float32) for a, b in values]
+    return stacked([*zip(values.values(), present, strict=True)])
 
 
 def _labelled(batch: Batch) -> Array:

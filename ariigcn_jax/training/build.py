@@ -207,13 +207,9 @@ def make_model(config: Any, description: Description) -> Model:
 
 
 def make_players(config: Any, description: Description, steps: int, class_weights: np.ndarray | None = None) -> Players:
-    """Build modules, terms and optimizers of a config.
+    """Build modules, terms and optimizers of a config, for epochs of `steps` updates.
 
-    Args:
-      config: as `experiments.base.get_config`.
-      description: of the corpus.
-      steps: updates per epoch.
-      class_weights: [C], of the corpus, for losses that weigh classes; None for ones.
+    `class_weights` [C] are for losses that weigh classes; None for ones.
 
     Raises:
       UserError: an option that cannot be built.
@@ -244,12 +240,8 @@ def make_players(config: Any, description: Description, steps: int, class_weight
 def make_optimizer(settings: Any, num_epochs: int, steps: int) -> optax.GradientTransformation:
     """Build AdamW with linear warm-up, then cosine decay to 0 or a constant rate (choice).
 
-    Parameters of two dimensions or more decay: matrices, and the attention's biases of each relation and head.
-
-    Args:
-      settings: `config.optimizer`.
-      num_epochs: of the run.
-      steps: updates per epoch.
+    Parameters of two dimensions or more decay: matrices, and the attention's biases of each relation and head. `steps`
+    are updates per epoch.
     """
     warmup = round(settings.warmup_epochs * steps)
     if settings.schedule == "cosine":

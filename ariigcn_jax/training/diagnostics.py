@@ -85,11 +85,6 @@ def discrimination(
 def attention(outputs: Outputs, batch: Batch, self_slot: int) -> Measures:
     """Measure attention for each modality and layer, over utterances with a neighbour.
 
-    Args:
-      outputs: with `attention` and `attention_entropy`.
-      batch: packed rows.
-      self_slot: place of the self-loop in the window.
-
     Returns:
       attention_entropy, over that of uniform weights, and self_weight, the weight of the self-loop; both in [0, 1].
     """
@@ -109,12 +104,7 @@ def attention(outputs: Outputs, batch: Batch, self_slot: int) -> Measures:
 
 
 def balance(slots: Sequence[str], values: Array, norms: Array) -> Measures:
-    """Measure the part of each of K terms in the loss.
-
-    Args:
-      slots: K names.
-      values: [K], λ · value.
-      norms: [K], norm of λ times the gradient on the encoders, which all terms share.
+    """Measure the part of K terms in the loss, from λ · value [K] and norms [K] of λ · gradient on the shared encoders.
 
     Returns:
       share of the sum of absolute values, gradient_norm, and gradient_share of the sum of norms.

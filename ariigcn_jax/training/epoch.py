@@ -117,8 +117,7 @@ def evaluation_over_parts(part: Callable[[Any, Batch], dict[str, Array]], layout
     def evaluate(params: Any, feed: Feed) -> dict[str, np.ndarray]:
         done = []
         for rows in feed.parts(lambda: np.asarray(row_order(layout, parallel.world(feed.num_devices)))):
-            outcome = parallel.unreplicate(part(params, rows), feed.num_devices)
-            done.append(jax.tree.map(np.asarray, outcome))
+            done.append(jax.tree.map(np.asarray, parallel.unreplicate(part(params, rows), feed.num_devices)))
         return {
             "confusion": sum(d["confusion"] for d in done),
             "probabilities": np.concatenate([d["probabilities"] for d in done]),

@@ -43,11 +43,8 @@ class Feed:
     def parts(self, order: Callable[[], np.ndarray]) -> Iterator[Batch]:
         """Yield the parts, on the devices (with a leading axis of devices, where there are several).
 
-        A part that is read is [steps * rows of a device, ...]; all rows at once are in the order of the split.
-
-        Args:
-          order: returns [steps, R'], the rows of each step, R' a multiple of all processes' devices; called where parts
-            are read.
+        A part that is read is [steps * rows of a device, ...]; all rows at once are in the order of the split. `order`
+        returns the rows of each step [steps, R'], R' a multiple of all processes' devices.
         """
         if self.rows is not None:
             yield self.rows

@@ -80,11 +80,7 @@ class Seeds(abc.ABC):
 
     @abc.abstractmethod
     def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> jax.stages.Compiled | None:
-        """Compile an epoch, the evaluation of splits and the diagnosis ahead of their first use.
-
-        Returns:
-          The program of an epoch, or of one of its parts; None where its first call compiles it.
-        """
+        """Compile an epoch, evaluations and the diagnosis; return the program of an epoch or of a part, or None."""
 
 
 class Separate(Seeds):
@@ -348,11 +344,7 @@ def check(config: Any) -> None:
 def choose(asked: str, num_seeds: int, num_devices: int, *, streamed: bool = False) -> str:
     """Choose the way to train seeds: the one asked for, or with AUTO the one that should be fastest (see the module).
 
-    Args:
-      asked: AUTO or one of WAYS.
-      num_seeds: how many.
-      num_devices: local devices that may be used.
-      streamed: whether rows are read in parts.
+    `num_devices` are local devices that may be used; `streamed` is whether rows are read in parts.
 
     Raises:
       UserError: the way is not possible here; says why.

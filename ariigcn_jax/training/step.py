@@ -54,12 +54,9 @@ def init_state(players: Players, sample: Batch, key: Array) -> TrainState:
     # Without the outputs the compiler leaves out the forward pass, which a long row makes expensive.
     params = jax.jit(players.model.init, static_argnums=2)(model_key, sample, False)["params"]
     outputs: Any = jax.eval_shape(functools.partial(players.model.apply, train=False), {"params": params}, sample)
-    real = {
-        m: jnp.zeros((1, 1, x.shape[-1]))
-        for m, x in (sample.features if players.wiring == "feature" else outputs.codes).items()
-    }
-    discriminators = players.discriminators.init(discriminator_key, real if outputs.generated else {}, {})
-    discriminators = discriminators.get("params", {})
+    like = sample.features if players.wiring == "feature" else outputs.codes
+    real = {m: jnp.zeros((1, 1, x.shape[-1])) for m, x in like.items()} if outputs.generated else {}
+    discriminators = players.discriminators.init(discriminator_key, real, {}).get("params", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=key,
@@ -82,30 +79,25 @@ def traced_step(
     """Update each player once: the discriminators first, then the model against the updated discriminators.
 
     The model runs forward once: the discriminators learn from its outputs as constants, and the gradient of the hybrid
-    loss is pulled back through the same pass.
-
-    Args:
-      players: modules, terms, optimizers.
-      state: before the step.
-      batch: this device's rows.
-      axis: name of the device axis, or None.
+    loss is pulled back through the same pass. `batch` has this device's rows; `axis` names the device axis, or is None.
 
     Returns:
-      The state after it, global logs, and the gradients: "model" like its parameters, "discriminators" like theirs.
+      The next state, global logs, and the gradients: "model" like its parameters, "discriminators" like theirs.
     """
     key = jax.random.fold_in(state.key, state.step)
-    rngs = {"dropout": key}
     batch = seen_batch(players, key, batch, state)
 
     def forward(params: Any) -> Outputs:
-        outputs: Any = players.model.apply({"params": params}, batch, True, rngs=rngs)
+        outputs: Any = players.model.apply({"params": params}, batch, True, rngs={"dropout": key})
         return outputs.replace(attention={}, attention_entropy={})  # no term reads them: no backward pass
 
     outputs, pullback = jax.vjp(forward, state.params)
     logs: Logs = {}
-    theirs: Any = {}
+    discriminator_gradient: Any = {}
     if not players.summed:
-        state, logs, theirs = _discriminator_step(players, state, jax.lax.stop_gradient(outputs), batch, axis)
+        state, logs, discriminator_gradient = _discriminator_step(
+            players, state, jax.lax.stop_gradient(outputs), batch, axis
+        )
 
     def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
         real, outputs = players.judge(discriminators, outputs, batch)
@@ -122,8 +114,8 @@ def traced_step(
     both = (0, 1) if players.summed else 0
     (share, values), cotangents = jax.value_and_grad(loss, both, has_aux=True)(outputs, state.discriminators)
     if players.summed:
-        cotangents, theirs = cotangents
-        state, norms, theirs = _update_discriminators(players, state, theirs, axis)
+        cotangents, discriminator_gradient = cotangents
+        state, norms, discriminator_gradient = _update_discriminators(players, state, discriminator_gradient, axis)
         logs |= norms if outputs.generated else {}
     (gradient,) = pullback(cotangents)
     gradient = parallel.psum(gradient, axis)
@@ -132,7 +124,7 @@ def traced_step(
     params = optax.apply_updates(state.params, updates)
     average = moving_average(state.average, params, players.average, state.step) if state.average else state.average
     state = state.replace(step=state.step + 1, params=params, average=average, optimizer=optimizer)
-    return state, logs, {"model": gradient, "discriminators": theirs}
+    return state, logs, {"model": gradient, "discriminators": discriminator_gradient}
 
 
 def _discriminator_step(
