@@ -93,11 +93,9 @@ def traced_step(
 
     outputs, pullback = jax.vjp(forward, state.params)
     logs: Logs = {}
-    discriminator_gradient: Any = {}
+    d_gradient: Any = {}  # of L_D
     if not players.summed:
-        state, logs, discriminator_gradient = _discriminator_step(
-            players, state, jax.lax.stop_gradient(outputs), batch, axis
-        )
+        state, logs, d_gradient = _discriminator_step(players, state, jax.lax.stop_gradient(outputs), batch, axis)
 
     def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
         real, outputs = players.judge(discriminators, outputs, batch)
@@ -114,17 +112,16 @@ def traced_step(
     both = (0, 1) if players.summed else 0
     (share, values), cotangents = jax.value_and_grad(loss, both, has_aux=True)(outputs, state.discriminators)
     if players.summed:
-        cotangents, discriminator_gradient = cotangents
-        state, norms, discriminator_gradient = _update_discriminators(players, state, discriminator_gradient, axis)
+        cotangents, d_gradient = cotangents
+        state, norms, d_gradient = _update_discriminators(players, state, d_gradient, axis)
         logs |= norms if outputs.generated else {}
-    (gradient,) = pullback(cotangents)
-    gradient = parallel.psum(gradient, axis)
+    gradient = parallel.psum(pullback(cotangents)[0], axis)
     updates, optimizer = players.optimizer.update(gradient, state.optimizer, state.params)
     logs = {"total": parallel.psum(share, axis), **values, **logs, "gradient_norm": optax.tree.norm(gradient)}
     params = optax.apply_updates(state.params, updates)
     average = moving_average(state.average, params, players.average, state.step) if state.average else state.average
     state = state.replace(step=state.step + 1, params=params, average=average, optimizer=optimizer)
-    return state, logs, {"model": gradient, "discriminators": discriminator_gradient}
+    return state, logs, {"model": gradient, "discriminators": d_gradient}
 
 
 def _discriminator_step(
