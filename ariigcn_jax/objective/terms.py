@@ -46,8 +46,8 @@ def _fitted(function: Callable[[Array, Array], Array], outputs: Outputs, batch: 
     return function(outputs.logits, batch.target), _labelled(batch)
 
 
-def _alone(wire: Callable[..., Weighted], function: Callable[..., Any], outputs: Outputs, batch: Batch) -> Weighted:
-    """Apply `wire` to each modality's own head (choice): [M, R, L], where the modality is there."""
+def _unimodal(wire: Callable[..., Weighted], function: Callable[..., Any], outputs: Outputs, batch: Batch) -> Weighted:
+    """Apply `wire` to the logits of each modality (choice), where it is present: [M, R, L]."""
     results = []
     for m, logits in outputs.unimodal.items():
         value, weight = wire(function, outputs.replace(logits=logits), batch)
@@ -138,8 +138,8 @@ TERMS: dict[str, Slot] = {
     ),
     "unimodal": Slot(
         {
-            **_forms(functools.partial(_alone, _classified), losses.cross_entropy),
-            **_forms(functools.partial(_alone, _fitted), *_FITTED, losses.bce),
+            **_forms(functools.partial(_unimodal, _classified), losses.cross_entropy),
+            **_forms(functools.partial(_unimodal, _fitted), *_FITTED, losses.bce),
         },
         needs=frozenset({"unimodal"}),
         across=True,
