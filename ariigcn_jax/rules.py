@@ -1,23 +1,19 @@
-"""Legal values of options: a rule for each, and one message where a value breaks it."""
+"""Legal values of options: a rule for each, one message for a broken rule, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ariigcn_jax.types import UserError
 
 
 class Rule(NamedTuple):
-    """What a value must be.
+    """What a value must be."""
 
-    Attributes:
-      words: complete the message "PATH=VALUE must …".
-      legal: whether a value follows the rule.
-    """
-
-    words: str
-    legal: Callable[[Any], bool]
+    words: str  # complete the message "PATH=VALUE must …"
+    legal: Callable[[Any], bool]  # whether a value follows the rule
 
 
 def at_least(least: float) -> Rule:
@@ -36,12 +32,9 @@ LIMIT = Rule("be at least 0; 0 sets no limit", lambda x: 0 <= x < float("inf"))
 
 
 def check(options: Mapping[str, Any], rules: Mapping[str, Rule], within: str = "") -> None:
-    """Check options against their rules.
+    """Check options, nested as in a config, against rules of dotted paths.
 
-    Args:
-      options: nested, as in a config.
-      rules: dotted path below `options` -> rule.
-      within: what the paths are below, for the message; "model." for example.
+    `within` precedes the paths in the message: "model." for example.
 
     Raises:
       UserError: names the first option that breaks its rule.
@@ -52,3 +45,10 @@ def check(options: Mapping[str, Any], rules: Mapping[str, Rule], within: str = "
             value = value[key]
         if not rule.legal(value):
             raise UserError(f"{within}{path}={value!r} must {rule.words}.")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return the known name that is closest to a misspelt one, and all known names, in words."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, 1)
+    return (f"Did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known) or 'none'}."

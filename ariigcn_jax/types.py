@@ -19,9 +19,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.struct
 import jax
 import numpy as np
+from flax.struct import PyTreeNode, field
 
 Array = jax.Array
 Modality = str
@@ -33,26 +33,18 @@ PADDING = -1
 class UserError(Exception):
     """Something a user can mend: bad input, a bad option, a missing file.
 
-    The message names what is wrong and what to do. Command-line tools print it alone, without a traceback, and
-    exit with a non-zero status.
+    The message names what is wrong and what to do. Commands print it without a traceback and fail.
     """
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a network is built for: all that it has to know of a corpus.
+    """The facts of a corpus that a network depends on."""
 
-    Attributes:
-      widths: modality and d_m, for each modality.
-      outputs: O.
-      classes: C.
-      ratings: K, further ratings by annotators; 0 for none.
-    """
-
-    widths: tuple[tuple[Modality, int], ...]
-    outputs: int
-    classes: int
-    ratings: int = 0
+    widths: tuple[tuple[Modality, int], ...]  # modality and d_m, for each modality
+    outputs: int  # O
+    classes: int  # C
+    ratings: int = 0  # K, further ratings by annotators; 0 for none
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -61,69 +53,50 @@ class Description:
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Conversations in memory (numpy, on the host), one row per utterance, dialogue by dialogue in time order.
+    """Conversations in memory (numpy, on the host), one row per utterance, dialogue by dialogue in time order."""
 
-    Attributes:
-      name: what the corpus is called in logs and tables.
-      features: modality -> [U, d_m] float32, finite; rows of missing modalities are zero.
-      present: modality -> [U] bool, whether the utterance has this modality.
-      dialogue: [U] int32, index into `dialogue_ids`; every dialogue's rows are contiguous and in time order.
-      speaker: [U] int32, who speaks, numbered inside each dialogue by first appearance (0 where not known).
-      label: [U] int32 in [0, C), or UNLABELED: such an utterance is context, in the graph but in no loss or metric.
-      split: [U] array of str, "train", "valid" or "test", the same for a whole dialogue.
-      label_names: C names.
-      dialogue_ids: names of the dialogues.
-      utterance_ids: U names of the utterances.
-      speaker_names: [U] array of str, or None.
-      transcript: [U] array of str, or None.
-      notes: what reading found and a user should be told (NaN rows that became missing, a carved validation split, …).
-      task: what is to be predicted, a key of `tasks.TASKS` and of `targets.TARGETS`.
-      target: [U, O] float32, the truth of a task that does not classify: a score, or 1 for each label that applies;
-        zeros where `label` is UNLABELED. `label` is then the class that contrast and pictures go by. None for classes.
-      target_names: O names; () for classes.
-      ratings: [U, K] float32, further ratings by annotators (valence, arousal, …) that training may predict beside the
-        label, with mean 0 and deviation 1 over the train split; a row of NaN where there are none. None without.
-      fold: [U] int32, under cross-validation: number of the model that leaves the utterance out of training and is
-        validated on it; -1 in the test split. None without cross-validation.
-      ranked: modality -> n, how many of its first features are to become ranks where they are standardised.
-    """
-
-    name: str
-    features: Mapping[Modality, np.ndarray]
-    present: Mapping[Modality, np.ndarray]
-    dialogue: np.ndarray
-    speaker: np.ndarray
-    label: np.ndarray
-    split: np.ndarray
-    label_names: tuple[str, ...]
-    dialogue_ids: tuple[str, ...]
-    utterance_ids: tuple[str, ...]
-    speaker_names: np.ndarray | None = None
-    transcript: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
-    task: str = "classification"
+    name: str  # what the corpus is called in logs and tables
+    features: Mapping[Modality, np.ndarray]  # modality -> [U, d_m] float32, finite; rows of missing modalities are zero
+    present: Mapping[Modality, np.ndarray]  # modality -> [U] bool, whether the utterance has this modality
+    dialogue: np.ndarray  # [U] int32, index into `dialogue_ids`; every dialogue's rows are contiguous and in time order
+    speaker: np.ndarray  # [U] int32, who speaks, numbered inside each dialogue by first appearance (0 where not known)
+    label: np.ndarray  # [U] int32 in [0, C), or UNLABELED: context, in the graph but in no loss or metric
+    split: np.ndarray  # [U] array of str, "train", "valid" or "test", the same for a whole dialogue
+    label_names: tuple[str, ...]  # C names
+    dialogue_ids: tuple[str, ...]  # names of the dialogues
+    utterance_ids: tuple[str, ...]  # U names of the utterances
+    speaker_names: np.ndarray | None = None  # [U] array of str, or None
+    transcript: np.ndarray | None = None  # [U] array of str, or None
+    notes: tuple[str, ...] = ()  # findings of the reader for the user (NaN rows that became missing, …)
+    task: str = "classification"  # what is to be predicted, a key of `tasks.TASKS` and of `targets.TARGETS`
+    # [U, O] float32, the truth of a task that does not classify: a score, or 1 for each label that applies; zeros where
+    # `label` is UNLABELED. `label` is then the class that contrast and pictures go by. None for classes.
     target: np.ndarray | None = None
-    target_names: tuple[str, ...] = ()
+    target_names: tuple[str, ...] = ()  # O names; () for classes
+    # [U, K] float32, further ratings by annotators (valence, arousal, …) that training may predict beside the label,
+    # with mean 0 and deviation 1 over the train split; a row of NaN where there are none. None without.
     ratings: np.ndarray | None = None
+    # [U] int32, under cross-validation: number of the model that leaves the utterance out of training and is validated
+    # on it; -1 in the test split. None without cross-validation.
     fold: np.ndarray | None = None
-    ranked: Mapping[Modality, int] = dataclasses.field(default_factory=dict)
+    ranked: Mapping[Modality, int] = dataclasses.field(default_factory=dict)  # modality -> features that become ranks
 
     @property
     def training(self) -> np.ndarray:
-        """[U] bool: utterances that are trained on; with folds, by all models but one."""
+        """Return which utterances are trained on, [U] bool; with folds, by all models but one."""
         return self.split == "train" if self.fold is None else self.fold >= 0
 
     @property
     def answered_as(self) -> np.ndarray:
-        """[U] str: the split that an answer is scored in; with folds, "valid" for all that is trained on."""
+        """Return the split that answers are scored in, [U] str; with folds, "valid" for all of training."""
         return self.split if self.fold is None else np.where(self.fold >= 0, "valid", self.split)
 
     def used(self, split: str) -> np.ndarray:
-        """[U] bool: utterances that are trained on, validated or tested; with folds, the first two are the same."""
+        """Return which utterances are trained on, validated or tested [U] bool; with folds, the first two are equal."""
         return self.training if split == "train" else self.answered_as == split
 
     def labelled(self, split: str) -> np.ndarray:
-        """[U] bool: utterances of `used` that have a label."""
+        """Return which utterances of `used` have a label, [U] bool."""
         return self.used(split) & (self.label >= 0)
 
     @property
@@ -132,7 +105,7 @@ class Corpus:
 
     @property
     def widths(self) -> dict[Modality, int]:
-        """modality -> d_m."""
+        """Return modality -> d_m."""
         return {m: x.shape[1] for m, x in self.features.items()}
 
     @property
@@ -141,12 +114,12 @@ class Corpus:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """O names: of the classes, of the score, or of the labels."""
+        """Return O names: of the classes, of the score, or of the labels."""
         return self.target_names or self.label_names
 
     @property
     def description(self) -> Description:
-        """Return what a network for this corpus is built for."""
+        """Return the facts that a network depends on."""
         ratings = 0 if self.ratings is None else self.ratings.shape[1]
         return Description(tuple(self.widths.items()), len(self.output_names), self.num_classes, ratings)
 
@@ -154,125 +127,80 @@ class Corpus:
         return len(self.dialogue)
 
 
-class Batch(flax.struct.PyTreeNode):
+class Batch(PyTreeNode):
     """Dialogues packed into R rows of L slots; slot j of row i is node i * L + j of every modality's graph.
 
-    A dialogue, or a piece of a long one, lies in one row, in time order, without a gap; a row holds several of them and
-    then padding. The utterances around a piece that its own can hear lie with it as context.
-
-    Attributes:
-      features: modality -> [R, L, d_m]; zero where the modality is missing and at padding.
-      present: modality -> [R, L] bool; False where the modality is missing and at padding.
-      dialogue: [R, L] int32, number of the dialogue inside its row; PADDING at padding.
-      speaker: [R, L] int32, number of the speaker inside the dialogue.
-      label: [R, L] int32; UNLABELED at utterances without a label, at context and at padding.
-      n_node: [R, S] int32, sizes of the row's graphs: its dialogues, zeros, and its padding last. Sums to L in each
-        row.
-      row: [R] int32, number of the row in its split; what is random about a row depends on it, not on its place.
-      utterance: [R, L] int32, index of the utterance in the corpus; PADDING at context and at padding.
-      target: [R, L, O] float32, as in the corpus; None for classes.
-      ratings: [R, L, K] float32, as in the corpus, and zeros where there are none; None without.
-      rated: [R, L] bool, utterances scored here that have ratings; None without.
-      fold: [R, L] int32, as in the corpus; None without.
-      classes: C, where the outputs are not the classes; else 0. Not an array, because it is a width.
+    A dialogue, or a piece of a long one, is in one row, in time order, without a gap; a row holds several of them and
+    then padding. A piece comes with the neighbouring utterances that the window reaches, as context.
     """
 
-    features: dict[Modality, Array]
-    present: dict[Modality, Array]
-    dialogue: Array
-    speaker: Array
-    label: Array
-    n_node: Array
-    row: Array
-    utterance: Array
-    target: Array | None = None
-    ratings: Array | None = None
-    rated: Array | None = None
-    fold: Array | None = None
-    classes: int = flax.struct.field(pytree_node=False, default=0)
+    features: dict[Modality, Array]  # modality -> [R, L, d_m]; zero where the modality is missing and at padding
+    present: dict[Modality, Array]  # modality -> [R, L] bool; False where the modality is missing and at padding
+    dialogue: Array  # [R, L] int32, number of the dialogue inside its row; PADDING at padding
+    speaker: Array  # [R, L] int32, number of the speaker inside the dialogue
+    label: Array  # [R, L] int32; UNLABELED at utterances without a label, at context and at padding
+    n_node: Array  # [R, S] int32, sizes of the row's graphs: dialogues, zeros, padding last; sums to L in each row
+    row: Array  # [R] int32, number of the row in its split; what is random about a row depends on it, not on its place
+    utterance: Array  # [R, L] int32, index of the utterance in the corpus; PADDING at context and at padding
+    target: Array | None = None  # [R, L, O] float32, as in the corpus; None for classes
+    ratings: Array | None = None  # [R, L, K] float32, as in the corpus, and zeros where there are none; None without
+    rated: Array | None = None  # [R, L] bool, utterances scored here that have ratings; None without
+    fold: Array | None = None  # [R, L] int32, as in the corpus; None without
+    classes: int = field(pytree_node=False, default=0)  # C, where the outputs are not the classes; else 0
 
     @property
     def real(self) -> Array:
-        """[R, L] bool: a real utterance is here, not padding."""
+        """Return where a real utterance is, not padding: [R, L] bool."""
         return self.dialogue != PADDING
 
     @property
     def counted(self) -> Array:
-        """[R, L] bool: an utterance is scored here: neither padding nor the context of a piece."""
+        """Return where an utterance is scored, neither padding nor the context of a piece: [R, L] bool."""
         return self.utterance != PADDING
 
 
-class ContrastSet(flax.struct.PyTreeNode):
-    """What contrast anchors are compared with: the nodes of the global batch.
+class ContrastSet(PyTreeNode):
+    """The candidates of contrast anchors: the nodes of the global batch."""
 
-    Attributes:
-      vectors: modality -> [Q, Z] unit vectors.
-      classes: modality -> [Q, C] one-hot, or zeros where the node has no label or lacks the modality.
-      own: [A] int32, where the anchors of this device are among the Q, or -1.
-    """
-
-    vectors: dict[Modality, Array]
-    classes: dict[Modality, Array]
-    own: Array
+    vectors: dict[Modality, Array]  # modality -> [Q, Z] unit vectors
+    classes: dict[Modality, Array]  # modality -> [Q, C] one-hot; zeros without a label or the modality
+    own: Array  # [A] int32, where the anchors of this device are among the Q, or -1
 
 
-class Outputs(flax.struct.PyTreeNode):
-    """What the forward pass gives to the loss terms. What no active term or diagnostic needs is an empty dict.
+class Outputs(PyTreeNode):
+    """The forward pass for the loss terms; outputs that no active term or diagnostic needs are empty dicts."""
 
-    Attributes:
-      logits: [R, L, O].
-      codes: modality -> [R, L, D], the encoders' ξ, before context; what the generators translate.
-      hidden: modality -> [R, L, D], the graph's output.
-      contrast: modality -> [R, L, Z], unit vectors.
-      generated: (source, target) -> the generator of `target` applied to the code of `source`;
-        [R, L, d_target] with feature wiring, [R, L, D] with latent wiring.
-      unimodal: modality -> [R, L, O], logits from that modality's nodes alone.
-      ratings: [R, L, K], what annotators are thought to have rated; None without.
-      extra: name -> what another head of the model gives (`nn.model.HEADS`).
-      candidates: what `contrast` is compared with; set by the train step, which knows the other devices.
-      fake_logits: (source, target) -> [R, L], what D_target says of `generated`.
-      attention: modality -> attention weights [layers, N, W, H] over the window's slots.
-      attention_entropy: modality -> [layers, R, L], entropy of α averaged over heads, over that of uniform weights.
-    """
-
-    logits: Array
-    codes: dict[Modality, Array]
-    hidden: dict[Modality, Array]
-    contrast: dict[Modality, Array] = flax.struct.field(default_factory=dict)
-    generated: dict[tuple[Modality, Modality], Array] = flax.struct.field(default_factory=dict)
-    unimodal: dict[Modality, Array] = flax.struct.field(default_factory=dict)
-    ratings: Array | None = None
-    extra: dict[str, Any] = flax.struct.field(default_factory=dict)
-    candidates: ContrastSet | None = None
-    fake_logits: dict[tuple[Modality, Modality], Array] = flax.struct.field(default_factory=dict)
-    attention: dict[Modality, Array] = flax.struct.field(default_factory=dict)
-    attention_entropy: dict[Modality, Array] = flax.struct.field(default_factory=dict)
+    logits: Array  # [R, L, O]
+    codes: dict[Modality, Array]  # modality -> [R, L, D], the encoders' ξ, before context; input of the generators
+    hidden: dict[Modality, Array]  # modality -> [R, L, D], the graph's output
+    contrast: dict[Modality, Array] = field(default_factory=dict)  # modality -> [R, L, Z], unit vectors
+    # (source, target) -> the generator of `target` applied to the code of `source`; [R, L, d_target] with feature
+    # wiring, [R, L, D] with latent wiring
+    generated: dict[tuple[Modality, Modality], Array] = field(default_factory=dict)
+    unimodal: dict[Modality, Array] = field(default_factory=dict)  # modality -> [R, L, O], logits of one modality
+    ratings: Array | None = None  # [R, L, K], predicted ratings of annotators; None without
+    extra: dict[str, Any] = field(default_factory=dict)  # name -> output of another head (`nn.model.HEADS`)
+    candidates: ContrastSet | None = None  # of `contrast`; set by the train step, which knows the other devices
+    # (source, target) -> [R, L], logits of D_target for `generated`
+    fake_logits: dict[tuple[Modality, Modality], Array] = field(default_factory=dict)
+    attention: dict[Modality, Array] = field(default_factory=dict)  # modality -> [layers, N, W, H], weights
+    # modality -> [layers, R, L], entropy of α averaged over heads, over that of uniform weights
+    attention_entropy: dict[Modality, Array] = field(default_factory=dict)
 
 
-class TrainState(flax.struct.PyTreeNode):
-    """Everything that training changes, arrays only, plus the key that it never changes.
+class TrainState(PyTreeNode):
+    """Everything that training changes, arrays only, plus the key that it never changes."""
 
-    Attributes:
-      step: [] int32, updates made.
-      key: PRNG key of the run; step t draws from fold_in(key, t), so resuming is exact.
-      params: parameters of encoders, generators, graphs, contrast heads and classifier.
-      average: exponential moving average of `params`, or {} where none is kept.
-      discriminators: parameters of the discriminators.
-      optimizer: optax state of `params`.
-      discriminator_optimizer: optax state of `discriminators`.
-      fold: [] int32, the fold that this model leaves out of training, or {} where there are no folds.
-    """
-
-    step: Array
-    key: Array
-    params: Any
-    average: Any
-    discriminators: Any
-    optimizer: Any
-    discriminator_optimizer: Any
-    fold: Any = flax.struct.field(default_factory=dict)
+    step: Array  # [] int32, updates made
+    key: Array  # PRNG key of the run; step t draws from fold_in(key, t), so resuming is exact
+    params: Any  # parameters of encoders, generators, graphs, contrast heads and classifier
+    average: Any  # exponential moving average of `params`, or {} where none is kept
+    discriminators: Any  # parameters of the discriminators
+    optimizer: Any  # optax state of `params`
+    discriminator_optimizer: Any  # optax state of `discriminators`
+    fold: Any = field(default_factory=dict)  # [] int32, the fold that this model leaves out, or {}
 
     @property
     def weights(self) -> Any:
-        """The parameters to evaluate and to keep: the average where there is one."""
+        """Return the parameters to evaluate and to keep: the average where there is one."""
         return self.average or self.params

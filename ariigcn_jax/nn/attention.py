@@ -3,10 +3,9 @@ edges.
 
     e_ij = LeakyReLU(a_r · [W h_i ‖ W h_j])     α_ij = softmax_{j ∈ N(i)} e_ij     h_i' = h_i + σ(Σ_j α_ij W_r h_j)
 
-Two kernels compute it and are tested equal edge by edge; both take edges, relations and window from the GraphsTuple.
-"edges" follows the edge list and is the reference. "band" uses that the graph is a band of packed rows: it cuts a row
-into blocks and lets each block see itself and as many neighbouring blocks as the window reaches, so time and memory
-grow linearly with a conversation and nothing is scattered.
+Two kernels compute it from the GraphsTuple and are tested equal edge by edge. "edges" follows the edge list and is the
+reference. "band" cuts each packed row into blocks and attends from a block to itself and to the neighbouring blocks
+that the window reaches: time and memory grow linearly with a conversation, without gather or scatter.
 """
 
 from __future__ import annotations
@@ -35,19 +34,13 @@ RELATIONS_PAST, SELF, RELATIONS_FUTURE = (0, 1), 2, (3, 4)  # indices into RELAT
 
 
 class Projected(NamedTuple):
-    """What the nodes contribute to their edges; slots come last, so that the kernels' inner loops are contiguous.
+    """Projections of the nodes; slots come last, so that the kernels' inner loops are contiguous."""
 
-    Attributes:
-      receiver: [K, H, R, L] additive score of the receiver under each relation; for dot scores queries [H, R, L, D/H].
-      sender: the same of the sender; for dot scores keys.
-      value: for each relation [H, R, L, D/H], W_r h_j; one where relations share W.
-      bias: [K, H], added to a relation's scores (dot).
-    """
-
+    # [K, H, R, L] additive score of the receiver under each relation; for dot scores queries [H, R, L, D/H]
     receiver: Array
-    sender: Array
-    value: tuple[Array, ...]
-    bias: Array
+    sender: Array  # the same of the sender; for dot scores keys
+    value: tuple[Array, ...]  # for each relation [H, R, L, D/H], W_r h_j; one where relations share W
+    bias: Array  # [K, H], added to a relation's scores (dot)
 
     def valued(self, relation: int) -> Array:
         """Return W_r h_j of one relation."""
@@ -55,25 +48,15 @@ class Projected(NamedTuple):
 
 
 class Attended(NamedTuple):
-    """What a kernel returns: messages [R, L, H, D/H], weights [N, W, H] and their entropy over that of uniform ones
-    [R, L].
+    """The result of a kernel; under jit unused fields cost nothing."""
 
-    Weights and entropy cost nothing where a jitted caller does not use them.
-    """
-
-    message: Array
-    weights: Array
-    entropy: Array
+    message: Array  # [R, L, H, D/H]
+    weights: Array  # [N, W, H]
+    entropy: Array  # [R, L], of the weights, over that of uniform ones
 
 
 def attend_edges(graph: GraphsTuple, projected: Projected, kind: str) -> Attended:
-    """Compute attention along the edge list, by jraph's segment softmax and segment sums: the reference.
-
-    Args:
-      graph: a modality's graph.
-      projected: per node.
-      kind: one of SCORES.
-    """
+    """Compute attention of a modality's graph along the edge list: the reference; `kind` is one of SCORES."""
     heads, rows, length, width = projected.value[0].shape
     nodes = rows * length
     slots = graph.globals.slots
@@ -105,10 +88,9 @@ def _entropy(weights: Array, degree: Array, axis: int) -> Array:
 
 
 class _Blocks(NamedTuple):
-    """How rows are cut: `blocks` blocks of `size` slots; the past reaches `before` blocks back, the future `after`
-    ahead.
+    """Rows cut into `blocks` blocks of `size` slots; the past reaches `before` blocks back, the future `after` ahead.
 
-    Its functions take arrays [..., L, ...] whose axis of slots is `axis`, from the end, and cut it in two.
+    Its functions take arrays [..., L, ...] whose axis of slots is `axis`, counted from the end.
     """
 
     size: int
@@ -116,56 +98,34 @@ class _Blocks(NamedTuple):
     before: int
     after: int
 
-    def own(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
+    def own(self, x: Array, axis: int = -1) -> Array:
         """Cut [..., L, ...] into [..., blocks, size, ...]."""
-        x = _pad(x, axis, 0, self.blocks * self.size - x.shape[axis], fill)
+        x = _pad(x, axis, 0, self.blocks * self.size - x.shape[axis])
         at = x.ndim + axis
         return x.reshape(*x.shape[:at], self.blocks, self.size, *x.shape[at + 1 :])
 
-    def past(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
-        """Return the blocks that the past may lie in, own last: [..., blocks, (before + 1) * size, ...]."""
-        x = _pad(self.own(x, fill, axis), axis - 1, self.before, 0, fill)
-        return self._joined(x, self.before + 1, axis)
-
-    def future(self, x: Array, fill: float = 0, axis: int = -1) -> Array:
-        """Return the blocks that the future may lie in, own first: [..., blocks, (1 + after) * size, ...]."""
-        x = _pad(self.own(x, fill, axis), axis - 1, 0, self.after, fill)
-        return self._joined(x, self.after + 1, axis)
-
-    def _joined(self, x: Array, count: int, axis: int) -> Array:
+    def around(self, x: Array, before: int, after: int, axis: int = -1) -> Array:
+        """Join each block with the blocks before and after it: [..., blocks, (before + 1 + after) * size, ...]."""
+        x = _pad(self.own(x, axis), axis - 1, before, after)
         at = x.ndim + axis - 1
-        shifted = [jax.lax.slice_in_dim(x, s, s + self.blocks, axis=at) for s in range(count)]
+        shifted = [jax.lax.slice_in_dim(x, s, s + self.blocks, axis=at) for s in range(before + 1 + after)]
         return jnp.concatenate(shifted, axis=axis)
 
 
-def _pad(x: Array, axis: int, before: int, after: int, fill: float) -> Array:
+def _pad(x: Array, axis: int, before: int, after: int) -> Array:
     widths = [(0, 0)] * x.ndim
     widths[axis] = (before, after)
-    return jnp.pad(x, widths, constant_values=fill)
-
-
-def _cut(length: int, past: int, future: int, size: int) -> _Blocks:
-    if size <= 0 or length <= size:
-        return _Blocks(length, 1, 0, 0)
-    return _Blocks(size, -(-length // size), -(-past // size), -(-future // size))
+    return jnp.pad(x, widths)
 
 
 class _Side(NamedTuple):
-    """The past or the future of every block's utterances: candidates k for each query q.
+    """The past or the future of every block's utterances: candidates k for each query q."""
 
-    Attributes:
-      mask: [R, c, q, k] bool, there is an edge.
-      same: [R, c, q, k] bool, sender and receiver are one speaker.
-      kinds: the relations of the same and of the other speaker.
-      place: [q, W_side] int, candidate at each slot of the window; outside the candidates where there is none.
-      take: brings [..., R, L, ...] into the candidates' blocks [..., R, c, k, ...].
-    """
-
-    mask: Array
-    same: Array
-    kinds: tuple[int, int]
-    place: np.ndarray
-    take: Callable[..., Array]
+    mask: Array  # [R, c, q, k] bool, whether there is an edge
+    same: Array  # [R, c, q, k] bool, whether sender and receiver are one speaker
+    kinds: tuple[int, int]  # the relations of the same and of the other speaker
+    place: np.ndarray  # [q, W_side] int, candidate at each slot of the window; outside [0, k) where there is none
+    take: Callable[..., Array]  # cuts [..., R, L, ...] into candidates [..., R, c, k, ...]
 
 
 def _sides(graph: GraphsTuple, blocks: _Blocks, rows: int) -> list[_Side]:
@@ -174,19 +134,19 @@ def _sides(graph: GraphsTuple, blocks: _Blocks, rows: int) -> list[_Side]:
     mask, relation = (graph.edges[k].reshape(rows, -1, slots) for k in ("mask", "relation"))
     query = np.arange(blocks.size)[:, None]
     sides = []
-    for chosen, take, far, first, kinds in (
-        (slice(0, past), blocks.past, blocks.before, blocks.before * blocks.size - past, RELATIONS_PAST),
-        (slice(past + 1, slots), blocks.future, blocks.after, 1, RELATIONS_FUTURE),
+    for chosen, reach, first, kinds in (
+        (slice(0, past), (blocks.before, 0), blocks.before * blocks.size - past, RELATIONS_PAST),
+        (slice(past + 1, slots), (0, blocks.after), 1, RELATIONS_FUTURE),
     ):
         if chosen.stop > chosen.start:
-            spread = functools.partial(_spread, first=first, width=(far + 1) * blocks.size)
+            spread = functools.partial(_spread, first=first, width=(sum(reach) + 1) * blocks.size)
             sides.append(
                 _Side(
-                    mask=spread(blocks.own(mask[..., chosen], False, axis=-2)),
-                    same=spread(blocks.own(relation[..., chosen] == kinds[0], False, axis=-2)),
+                    mask=spread(blocks.own(mask[..., chosen], axis=-2)),
+                    same=spread(blocks.own(relation[..., chosen] == kinds[0], axis=-2)),
                     kinds=kinds,
                     place=query + np.arange(chosen.stop - chosen.start) + first,
-                    take=take,
+                    take=functools.partial(blocks.around, before=reach[0], after=reach[1]),
                 )
             )
     return sides
@@ -195,31 +155,28 @@ def _sides(graph: GraphsTuple, blocks: _Blocks, rows: int) -> list[_Side]:
 def _spread(x: Array, first: int, width: int) -> Array:
     """Bring slots to their candidates: [..., q, w] bool -> [..., q, k] with w at k = q + w + first, else False.
 
-    Rows of `width` + 1 that are read as rows of `width` move one place further with each query: nothing is gathered.
-    A slot beyond the candidates, which is masked, comes into the next query's row or the one before, where no slot is.
+    Rows of `width` + 1 that are read as rows of `width` move one place further with each query, without a gather.
+    A slot beyond the candidates, which is masked, moves to a neighbouring query's row, where no slot is.
     """
     size, slots = x.shape[-2:]
-    rows = _pad(x, -1, 0, width + 1 - slots, False).reshape(*x.shape[:-2], size * (width + 1))
+    rows = _pad(x, -1, 0, width + 1 - slots).reshape(*x.shape[:-2], size * (width + 1))
     keep = [(0, 0, 0)] * (rows.ndim - 1)
     moved = jax.lax.pad(rows, jnp.zeros((), x.dtype), [*keep, (first, -size - first, 0)])
     return moved.reshape(*x.shape[:-2], size, width)
 
 
 def attend_band(graph: GraphsTuple, projected: Projected, kind: str, block: int) -> Attended:
-    """Compute what `attend_edges` does on blocks of rows, without following the edge list.
+    """Compute `attend_edges` on blocks of `block` slots (0: a row is one block), without the edge list.
 
     An utterance's neighbours are its past, itself and its future. Each side is dense over the few blocks that the
-    window reaches and knows two relations only; the softmax runs over both sides and the self-loop.
-
-    Args:
-      graph: a modality's graph; its window, and its edges' "relation" and "mask", are read.
-      projected: per node.
-      kind: one of SCORES.
-      block: slots of a block; 0 makes a row one block.
+    window reaches and has two relations only; the softmax runs over both sides and the self-loop.
     """
     heads, rows, length, width = projected.value[0].shape
-    past, slots = graph.globals.past, graph.globals.slots
-    blocks = _cut(length, past, graph.globals.future, block)
+    window, slots = graph.globals, graph.globals.slots
+    if block <= 0 or length <= block:
+        blocks = _Blocks(length, 1, 0, 0)
+    else:
+        blocks = _Blocks(block, -(-length // block), -(-window.past // block), -(-window.future // block))
     sides = _sides(graph, blocks, rows)
     scores = [_side_scores(side, blocks, projected, kind) for side in sides]
     own = blocks.own(_self_scores(projected, kind))  # [H, R, c, q]
@@ -231,7 +188,7 @@ def attend_band(graph: GraphsTuple, projected: Projected, kind: str, block: int)
     for side, part in zip(sides, parts, strict=True):
         message = message + _side_message(side, part, projected)
     message = (message * scale[..., None]).reshape(heads, rows, -1, width)[:, :, :length]
-    grid = _grid(sides, [p * scale[..., None] for p in parts], own * scale, past)
+    grid = _grid(sides, [p * scale[..., None] for p in parts], own * scale, window.past)
     grid = grid.reshape(rows, -1, slots, heads)[:, :length]
     degree = 1 + sum(side.mask.sum(axis=-1) for side in sides)
     degree = jnp.broadcast_to(degree, own.shape[1:]).reshape(rows, -1)[:, :length]
@@ -277,29 +234,22 @@ def _side_message(side: _Side, part: Array, projected: Projected) -> Array:
 
 
 def _grid(sides: Sequence[_Side], weights: Sequence[Array], own: Array, past: int) -> Array:
-    """Bring weights to the window's slots: of the sides [H, R, c, q, k] and of the self-loop [H, R, c, q] to
+    """Bring weights of the sides [H, R, c, q, k] and the self-loop [H, R, c, q] to the window's slots
     [R, c, q, W, H]."""
-    grids = [_side_grid(side, w) for side, w in zip(sides, weights, strict=True)]
+    grids = []
+    for side, weight in zip(sides, weights, strict=True):
+        last = weight.shape[-1] - 1
+        place = jnp.asarray(np.clip(side.place, 0, last))[None, None, None]
+        inside = (side.place >= 0) & (side.place <= last)
+        grids.append(jnp.take_along_axis(weight, place, axis=-1) * inside)
     grids.insert(1 if past else 0, own[..., None])
     return jnp.moveaxis(jnp.concatenate(grids, axis=-1), 0, -1)
 
 
-def _side_grid(side: _Side, weights: Array) -> Array:
-    """Bring a side's weights to its slots: [H, R, c, q, k] -> [H, R, c, q, w]."""
-    last = weights.shape[-1] - 1
-    inside = (side.place >= 0) & (side.place <= last)
-    place = jnp.asarray(np.clip(side.place, 0, last))[None, None, None]
-    return jnp.take_along_axis(weights, jnp.broadcast_to(place, (1, 1, 1, *side.place.shape)), axis=-1) * inside
-
-
 class Contribution(nn.Module):
-    """x [..., D] -> [..., a, b], with nn.DenseGeneral's parameters, as one product of two matrices: its gradient then
-    needs no transposed copy (see `layers.Dense`).
+    """Linear map x [..., D] -> [..., a, b], features = (a, b), with the parameters of nn.DenseGeneral.
 
-    Attributes:
-      features: (a, b).
-      use_bias: whether a bias [a, b] is added.
-      precision: dtype of the product.
+    It is one product of two matrices: its gradient then needs no transposed copy (see `layers.Dense`).
     """
 
     features: tuple[int, int]
@@ -322,34 +272,22 @@ class Contribution(nn.Module):
 
 
 class GraphAttention(nn.Module):
-    """One layer of relation-aware graph attention, residual and normed before (choice).
+    """One layer of relation-aware graph attention, residual and normed before (choice)."""
 
-    Attributes:
-      heads: H, a divisor of D.
-      score: "additive" (paper's equation), "dot" (scaled dot product), "uniform" (every edge alike).
-      relation_values: W_r for each relation, or one W for all.
-      kernel: "band" or "edges".
-      block: slots of a block of the band kernel; 0 for whole rows.
-      dropout: rate on the messages, in [0, 1).
-      precision: dtype of the projections; softmax, sums of messages and residual connection are float32.
-    """
-
-    heads: int
-    score: str
-    relation_values: bool
-    kernel: str
-    block: int
-    dropout: float
+    heads: int  # H, a divisor of D
+    score: str  # "additive" (paper's equation), "dot" (scaled dot product), "uniform" (every edge alike)
+    relation_values: bool  # W_r for each relation, or one W for all
+    kernel: str  # "band" or "edges"
+    block: int  # slots of a block of the band kernel; 0 for whole rows
+    dropout: float  # rate on the messages, in [0, 1)
+    # dtype of the projections; softmax, sums of messages and residual connection are float32
     precision: str = "float32"
 
     @nn.compact
     def __call__(self, graph: GraphsTuple, rows: Array, train: bool) -> GraphsTuple:
-        """Update nodes "hidden" [N, D]; adds edges "attention" [E, H] and nodes "attention_entropy" [N].
+        """Update nodes "hidden" [N, D] of a modality's graph, whose rows have the numbers `rows` [R], N = R * L.
 
-        Args:
-          graph: a modality's graph.
-          rows: [R] numbers of the rows, N = R * L.
-          train: whether dropout is on.
+        It adds edges "attention" [E, H] and nodes "attention_entropy" [N].
         """
         hidden = graph.nodes["hidden"]
         x = hidden.reshape(len(rows), -1, hidden.shape[-1])
@@ -360,17 +298,12 @@ class GraphAttention(nn.Module):
             attended = attend_band(graph, projected, self.score, self.block)
         message = nn.gelu(attended.message.reshape(x.shape))
         x = x + Dropout(self.dropout)(message, rows, train)
-        return graph._replace(
-            nodes={
-                **graph.nodes,
-                "hidden": x.reshape(hidden.shape),
-                "attention_entropy": attended.entropy.reshape(-1),
-            },
-            edges={**graph.edges, "attention": attended.weights.reshape(-1, self.heads)},
-        )
+        nodes = {"hidden": x.reshape(hidden.shape), "attention_entropy": attended.entropy.reshape(-1)}
+        edges = {"attention": attended.weights.reshape(-1, self.heads)}
+        return graph._replace(nodes={**graph.nodes, **nodes}, edges={**graph.edges, **edges})
 
     def _project(self, x: Array) -> Projected:
-        """Return what each node contributes to its edges, from x [R, L, D]."""
+        """Project nodes x [R, L, D]."""
         width = x.shape[-1] // self.heads
         count = len(RELATIONS)
         made = functools.partial(Contribution, precision=self.precision)
@@ -381,8 +314,7 @@ class GraphAttention(nn.Module):
         bias = jnp.zeros((count, self.heads))
         receiver = sender = jnp.zeros((count, self.heads, *x.shape[:2]))
         if self.score == "additive":
-            # a_r · W h is linear in h, so its product with W is learned directly: [D, K * H] instead of D x D and
-            # then H
+            # a_r · W h is linear in h: the product of a_r and W is learned directly
             receiver = jnp.transpose(made((count, self.heads), name="receiver")(x), (2, 3, 0, 1))
             sender = jnp.transpose(made((count, self.heads), False, name="sender")(x), (2, 3, 0, 1))
             receiver, sender = receiver.astype(jnp.float32), sender.astype(jnp.float32)

@@ -16,14 +16,7 @@ RULES = {"input_dropout": RATE, "context": one_of(*CONTEXTS)}
 
 
 class Encoder(nn.Module):
-    """F_m, an MLP (paper); a learned vector stands where the modality is missing (choice).
-
-    Attributes:
-      hidden: D.
-      dropout: rate inside the MLP, in [0, 1).
-      input_dropout: rate on the features, in [0, 1).
-      precision: dtype of the products.
-    """
+    """F_m, an MLP with dropout before and inside (paper: MLP); a learned vector for a missing modality (choice)."""
 
     hidden: int
     dropout: float
@@ -40,13 +33,7 @@ class Encoder(nn.Module):
 
 
 class GRU(nn.Module):
-    """One direction of a GRU over packed rows; its state starts anew with each dialogue.
-
-    Attributes:
-      hidden: width of the state.
-      reverse: read each row from its end.
-      precision: dtype of the products; state and gates are float32.
-    """
+    """One direction of a GRU over packed rows; its state restarts with each dialogue. State and gates are float32."""
 
     hidden: int
     reverse: bool = False
@@ -77,47 +64,34 @@ class GRU(nn.Module):
 
 
 def speaker_mean(codes: Array, present: Array, batch: Batch) -> Array:
-    """Return the mean code of a speaker's utterances in a dialogue that have the modality (choice).
+    """Return the mean of codes [R, L, D] over a speaker's utterances of a dialogue that are present [R, L] (choice).
 
-    Args:
-      codes: [R, L, D].
-      present: [R, L] bool, utterances that count.
-      batch: says whose utterance each is, in which dialogue.
-
-    Returns:
-      [R, L, D]; zeros where none of the speaker's utterances counts.
+    It is zero where none of the speaker's utterances is present.
     """
     order = jnp.lexsort((batch.speaker, batch.dialogue), axis=-1)
     dialogue, speaker = (jnp.take_along_axis(x, order, axis=-1) for x in (batch.dialogue, batch.speaker))
     new = [jnp.diff(x, axis=-1, prepend=x[:, :1]) != 0 for x in (dialogue, speaker)]
     number = jnp.cumsum(new[0] | new[1], axis=-1)  # of the dialogue's speaker inside the row
-    voice = jnp.take_along_axis(number, jnp.argsort(order, axis=-1), axis=-1)
+    number = jnp.take_along_axis(number, jnp.argsort(order, axis=-1), axis=-1)
 
-    def one(codes: Array, present: Array, voice: Array) -> Array:
+    def one_row(codes: Array, present: Array, number: Array) -> Array:
         kept = jnp.concatenate([codes * present[:, None], present[:, None].astype(codes.dtype)], axis=-1)
-        total = jnp.zeros_like(kept).at[voice].add(kept)
-        return (total[:, :-1] / jnp.maximum(total[:, -1:], 1))[voice]
+        total = jnp.zeros_like(kept).at[number].add(kept)
+        return (total[:, :-1] / jnp.maximum(total[:, -1:], 1))[number]
 
-    return jax.vmap(one)(codes, present, voice)
+    return jax.vmap(one_row)(codes, present, number)
 
 
 class Context(nn.Module):
-    """A context encoder behind F_m (choice; the journal version's code has an LSTM here).
+    """A context encoder behind F_m (choice; the journal version's code has an LSTM here)."""
 
-    Attributes:
-      kind: "none"; "gru", bidirectional; "attention", self-attention over the dialogue, quadratic in a row's length; or
-        "speaker", a linear map of the mean of the speaker's codes in the dialogue.
-      hidden: D, even for "gru".
-      heads: of "attention".
-      dropout: rate in [0, 1).
-      precision: dtype of the products; softmax and residual connection are float32.
-    """
-
+    # "none"; "gru", bidirectional; "attention", self-attention over the dialogue, quadratic in a row's length; or
+    # "speaker", a linear map of the mean of the speaker's codes in the dialogue
     kind: str
-    hidden: int
-    heads: int
-    dropout: float
-    precision: str = "float32"
+    hidden: int  # D, even for "gru"
+    heads: int  # of "attention"
+    dropout: float  # rate in [0, 1)
+    precision: str = "float32"  # dtype of the products; softmax and residual connection are float32
 
     @nn.compact
     def __call__(self, codes: Array, present: Array, batch: Batch, train: bool) -> Array:

@@ -2,7 +2,7 @@
 
 For each modality m the discriminator D_m sees as real the features x^m ("feature" wiring, paper's figure) or the
 codes ξ^m ("latent" wiring, as in the journal version's code), and as fakes G_m(ξ^{m'}) for each other modality m'.
-With one modality there is no pair and nothing here computes anything.
+With one modality there is no pair, and so no generator or discriminator.
 """
 
 from __future__ import annotations
@@ -28,13 +28,7 @@ def pairs(modalities: tuple[Modality, ...]) -> list[Pair]:
 
 
 class Generator(nn.Module):
-    """G_m: code [..., D] → space of modality m [..., out] (paper: a generator per modality; its make: choice).
-
-    Attributes:
-      hidden: width of its middle.
-      out: width of what it generates.
-      precision: dtype of the products; what it generates is float32.
-    """
+    """G_m: code [..., D] → space of modality m [..., out] float32 (paper: a generator per modality; layers: choice)."""
 
     hidden: int
     out: int
@@ -48,12 +42,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D_m: [..., d] → logit [...] of being real (paper: a discriminator per modality; its make: choice).
-
-    Attributes:
-      hidden: width of its layers.
-      precision: dtype of the products but the last, whose logits are float32.
-    """
+    """D_m: [..., d] → logit [...] of being real, float32 (paper: a discriminator per modality; layers: choice)."""
 
     hidden: int
     precision: str = "float32"
@@ -67,13 +56,7 @@ class Discriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """D_m of all modalities: parameters of the second player.
-
-    Attributes:
-      modalities: names; with fewer than two there is no discriminator.
-      hidden: width of the discriminators.
-      precision: dtype of the products; logits are float32.
-    """
+    """D_m of all modalities, the second player; none for one modality."""
 
     modalities: tuple[Modality, ...]
     hidden: int
@@ -83,10 +66,9 @@ class Discriminators(nn.Module):
     def __call__(
         self, real: Mapping[Modality, Array], generated: Mapping[Pair, Array]
     ) -> tuple[dict[Modality, Array], dict[Pair, Array]]:
-        """Judge real [.., d_m] for each modality and generated [.., d_target] for each pair.
+        """Return the logits [..] of real [.., d_m] for each modality and generated [.., d_target] for each pair.
 
-        Returns:
-          Logits modality -> [..] and (source, target) -> [..]. Either input may be empty.
+        Either input may be empty.
         """
         real_logits: dict[Modality, Array] = {}
         fake_logits: dict[Pair, Array] = {}

@@ -1,10 +1,8 @@
 """Packed batches → jraph.GraphsTuples with static shapes. The only module that builds graphs, and that imports jraph.
 
-jraph is no longer developed; what is used of it is tested in graph_test.py.
-
-The graph of a batch follows from the packed rows alone: every node has W = past + 1 + future incoming edge slots, one
-for each place of its window; slots that leave the dialogue are masked. Shapes therefore never depend on the data. The
-graph carries its window, and each slot its relation and its mask: both kernels of `attention.py` read them from there.
+Every node has W = past + 1 + future incoming edge slots, one for each place of its window; slots that leave the
+dialogue are masked, so shapes never depend on the data. The graph carries its window, and each slot its relation and
+mask, for both kernels of `attention.py`. jraph is no longer developed; graph_test.py tests the used functions.
 """
 
 from __future__ import annotations
@@ -18,19 +16,13 @@ from jraph import segment_sum as segment_sum
 
 from ariigcn_jax.types import Array, Batch
 
-# Relations of an edge sender -> receiver: {same, other speaker} x {past, self, future} (choice). An utterance is its
-# own speaker's, so five of the six combinations occur.
+# Relations of an edge sender -> receiver: {same, other speaker} x {past, self, future} (choice).
 RELATIONS = ("same speaker, past", "other speaker, past", "self", "same speaker, future", "other speaker, future")
 WHOLE_DIALOGUE = -1
 
 
 class Window(flax.struct.PyTreeNode):
-    """The edge slots of every node of a graph; plain integers, so that shapes stay static. A graph's `globals`.
-
-    Attributes:
-      past: slots before the self-loop.
-      future: slots behind it.
-    """
+    """The edge slots of each node before and after its self-loop; static. A graph has it as `globals`."""
 
     past: int = flax.struct.field(pytree_node=False)
     future: int = flax.struct.field(pytree_node=False)
@@ -45,32 +37,20 @@ class Window(flax.struct.PyTreeNode):
         """Return the place of each slot's sender minus that of the receiver [W]."""
         return np.arange(-self.past, self.future + 1)
 
-    def places(self, length: int) -> Array:
-        """Return the place of each slot's sender in its row [L, W]; below 0 or from L on where it leaves the row."""
-        return jnp.arange(length)[:, None] + self.offsets  # the length of an exported model's row is a symbol
-
 
 def window(past: int, future: int, length: int) -> tuple[int, int]:
     """Return the window in slots: WHOLE_DIALOGUE (complete graph) and anything longer than a row become length - 1."""
     limit = max(length - 1, 0)
-    return (
-        limit if past == WHOLE_DIALOGUE else min(past, limit),
-        limit if future == WHOLE_DIALOGUE else min(future, limit),
-    )
+    past, future = (limit if n == WHOLE_DIALOGUE else min(n, limit) for n in (past, future))
+    return past, future
 
 
 def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
-    """Build the graph over a batch's utterances that all modalities share (paper: speaker relations; window and
-    relations: choice).
+    """Build the graph of utterances that all modalities share (paper: speaker relations; window, relations: choice).
 
-    Edge j -> i for every j within `past` utterances before and `future` after i in the same dialogue, self included.
-    Edge slot i * W + w has receiver i and sender i + w - past; slots without such a sender are masked self-loops, so
-    that receivers are sorted and every index is valid.
-
-    Args:
-      batch: packed rows.
-      past: utterances before, or WHOLE_DIALOGUE.
-      future: utterances after, or WHOLE_DIALOGUE.
+    Edge j -> i for every j within `past` utterances before and `future` after i (or WHOLE_DIALOGUE) in the same
+    dialogue, self included. Edge slot i * W + w has receiver i and sender i + w - past; slots without such a sender
+    are masked self-loops, so that receivers are sorted and every index is valid.
 
     Returns:
       A GraphsTuple with nodes {"dialogue", "speaker" [N] int32, "real" [N] bool}, edges {"relation" [E] int32,
@@ -79,7 +59,7 @@ def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
     """
     rows, length = batch.dialogue.shape
     reach = Window(*window(past, future, length))
-    place = reach.places(length)
+    place = jnp.arange(length)[:, None] + reach.offsets  # [L, W] in the row; jnp: an export's length is a symbol
     inside = (place >= 0) & (place < length)
     place = jnp.clip(place, 0, length - 1)
     mask = inside & (batch.dialogue[:, place] == batch.dialogue[:, :, None])
@@ -99,32 +79,18 @@ def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
 
 
 def relations(same_speaker: Array, offset: np.ndarray) -> Array:
-    """Return indices into RELATIONS (choice).
-
-    Args:
-      same_speaker: [...] bool, sender and receiver are one speaker.
-      offset: [...] int, place of the sender minus place of the receiver; broadcast against same_speaker.
-
-    Returns:
-      [...] int32.
-    """
+    """Return indices into RELATIONS [...] int32, from same_speaker [...] bool and `Window.offsets`, broadcast."""
     other = jnp.where(same_speaker, 0, 1)
     return jnp.where(offset == 0, 2, jnp.where(offset < 0, 0, 3) + other).astype(jnp.int32)
 
 
 def modality_graph(graph: GraphsTuple, hidden: Array, present: Array) -> GraphsTuple:
-    """Return one modality's graph (paper: one graph per modality): its node vectors, no edge from a missing utterance.
+    """Return one modality's graph (paper: one graph per modality), with nodes "hidden" [N, D] and "present" [N] bool.
 
-    Args:
-      graph: from `conversation_graph`.
-      hidden: [N, D] node vectors.
-      present: [N] bool; a missing utterance receives from its neighbours, but only itself hears it.
-
-    Returns:
-      The graph with nodes "hidden" and "present" added, and its edge mask narrowed.
+    A missing utterance receives messages, but sends none except to itself.
     """
-    heard = present[graph.senders] | (graph.senders == graph.receivers)
+    sent = present[graph.senders] | (graph.senders == graph.receivers)
     return graph._replace(
         nodes={**graph.nodes, "hidden": hidden, "present": present},
-        edges={**graph.edges, "mask": graph.edges["mask"] & heard},
+        edges={**graph.edges, "mask": graph.edges["mask"] & sent},
     )

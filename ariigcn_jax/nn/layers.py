@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,30 +19,20 @@ RULES = {"dropout": RATE, "precision": one_of("float32", "bfloat16")}  # of opti
 
 
 def options_of(module: type[nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that a module has attributes for, by their names.
-
-    So a new option is named in two files: its module, as an attribute, and experiments/base.py.
-    """
+    """Return the options that a module has attributes for: a new option needs an attribute and a default in base.py."""
     return {field.name: options[field.name] for field in dataclasses.fields(module) if field.name in options}
 
 
 def dropout_mask(key: Array, rows: Array, shape: tuple[int, ...], rate: float) -> tuple[Array, float]:
-    """Compare random bytes with a threshold; they are drawn for each row from its number, the same on any device.
+    """Compare random bytes with a threshold; each row draws them by its number, the same on any device.
 
-    Four bytes come from each random word, which is what makes it cheap; the rate is therefore a multiple of 1/256.
-
-    Args:
-      key: PRNG key.
-      rows: [R] int32, numbers of the rows.
-      shape: shape of one row.
-      rate: probability of dropping, in [0, 1).
+    Each random word gives four bytes, which is cheap; so the rate of dropping, in [0, 1), is rounded to a multiple of
+    1/256. `rows` [R] int32 are numbers of rows, each of the given shape.
 
     Returns:
       [R, *shape] bool, True where kept, and the scale 1 / (1 - rate) of the rounded rate.
     """
-    size = 1
-    for n in shape:
-        size *= n
+    size = math.prod(shape)
     threshold = min(round(rate * 256), 255)
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
     words = jax.vmap(lambda k: jax.random.bits(k, (-(-size // 4),), jnp.uint32))(keys)
@@ -50,11 +41,7 @@ def dropout_mask(key: Array, rows: Array, shape: tuple[int, ...], rate: float) -
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask depends on the step's key and the row's number (see `dropout_mask`).
-
-    Attributes:
-      rate: probability of dropping, in [0, 1), in steps of 1/256.
-    """
+    """Dropout whose mask depends on the step's key and the row's number (see `dropout_mask`)."""
 
     rate: float
 
@@ -68,8 +55,7 @@ class Dropout(nn.Module):
 
 
 class Dense(nn.Dense):
-    """nn.Dense over merged leading axes: the compiler transposes and copies what a weight gradient reads if it has
-    two."""
+    """nn.Dense over merged leading axes: with two of them the compiler copies the input of the weight gradient."""
 
     def __call__(self, inputs: Array) -> Array:
         """Map inputs [..., d] to [..., features]."""
@@ -78,21 +64,13 @@ class Dense(nn.Dense):
 
 
 class MLP(nn.Module):
-    """Linear – norm – nonlinearity – dropout – linear (paper: an MLP; its make: choice).
+    """Linear – norm – nonlinearity – dropout – linear (paper: an MLP; its layers: choice)."""
 
-    Attributes:
-      hidden: width of the middle.
-      out: width of the output.
-      dropout: rate in [0, 1).
-      precision: dtype of the products; the norm is float32.
-      precision_out: dtype of the last product and of the output.
-    """
-
-    hidden: int
-    out: int
-    dropout: float = 0.0
-    precision: str = "float32"
-    precision_out: str = "float32"
+    hidden: int  # width of the middle
+    out: int  # width of the output
+    dropout: float = 0.0  # rate in [0, 1)
+    precision: str = "float32"  # dtype of the products; the norm is float32
+    precision_out: str = "float32"  # dtype of the last product and of the output
 
     @nn.compact
     def __call__(self, x: Array, rows: Array, train: bool) -> Array:

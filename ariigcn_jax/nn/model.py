@@ -1,7 +1,7 @@
 """AR-IIGCN's forward pass: encoders → graphs → classifier, and the heads that losses read in training.
 
-Options are `config.model` of experiments/base.py, where each stands with its unit and legal values. A module gets those
-that it has attributes for (`layers.options_of`).
+Options are `config.model` of experiments/base.py, with units and legal values. A module gets those that it has
+attributes for (`layers.options_of`).
 """
 
 from __future__ import annotations
@@ -42,22 +42,12 @@ RULES = {
 class Model(nn.Module):
     """The whole network but the discriminators; stateless, all arrays static in shape.
 
-    With the precision "bfloat16" the matrix products are in it; parameters, norms, softmax, residual connections,
-    logits and all other outputs are float32.
-
-    Attributes:
-      description: modalities with their widths, and outputs.
-      options: `config.model`.
-      further: names of the outputs of HEADS that are made, beside the logits.
+    With the precision "bfloat16" only the matrix products are in it.
     """
 
-    description: Description
-    options: FrozenConfigDict
-    further: frozenset[str] = frozenset()
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        return self.description.modalities
+    description: Description  # modalities with their widths, and outputs
+    options: FrozenConfigDict  # `config.model`
+    further: frozenset[str] = frozenset()  # outputs of HEADS to compute beside the logits
 
     def with_options(self, changes: Mapping[str, Any]) -> Model:
         """Return the network with other options, given by dotted keys."""
@@ -72,27 +62,19 @@ class Model(nn.Module):
             m: Encoder(**options_of(Encoder, self.options), name=f"encoder_{m}")(
                 batch.features[m], batch.present[m], batch.row, train
             )
-            for m in self.modalities
+            for m in self.description.modalities
         }
         graphs = self._graphs(codes, batch, train)
         hidden = {m: steps[-1].nodes["hidden"].reshape(codes[m].shape) for m, steps in graphs.items()}
+        weights, entropy, slots = {}, {}, (batch.dialogue.size, -1, self.options.graph.heads)
+        for m, steps in graphs.items() if self.options.graph.layers else ():
+            weights[m] = jnp.stack([g.edges["attention"].reshape(slots) for g in steps])
+            entropy[m] = jnp.stack([g.nodes["attention_entropy"].reshape(batch.dialogue.shape) for g in steps])
         inner = Inner(self, codes, hidden, batch, train)
         made = {name: head(inner) for name, head in HEADS.items() if name in self.further | {"logits"}}
         fields = {field.name for field in dataclasses.fields(Outputs)}
-        return Outputs(
-            codes=codes,
-            hidden=hidden,
-            attention={
-                m: jnp.stack([_weights(g) for g in steps]) for m, steps in graphs.items() if self.options.graph.layers
-            },
-            attention_entropy={
-                m: jnp.stack([g.nodes["attention_entropy"].reshape(batch.dialogue.shape) for g in steps])
-                for m, steps in graphs.items()
-                if self.options.graph.layers
-            },
-            extra={name: x for name, x in made.items() if name not in fields},
-            **{name: x for name, x in made.items() if name in fields},
-        )
+        extra = {name: made.pop(name) for name in [*made] if name not in fields}
+        return Outputs(codes=codes, hidden=hidden, attention=weights, attention_entropy=entropy, extra=extra, **made)
 
     def _graphs(self, codes: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[str, list[GraphsTuple]]:
         """Return each modality's graph after every layer (paper: one speaker graph per modality)."""
@@ -115,26 +97,9 @@ class Model(nn.Module):
         return graphs
 
 
-def _weights(graph: GraphsTuple) -> Array:
-    """Return attention weights [N, W, H] over the window's slots."""
-    weights = graph.edges["attention"]
-    return weights.reshape(graph.nodes["hidden"].shape[0], -1, weights.shape[-1])
-
-
-# --- Heads: the outputs, made of codes and of what the graphs give ----------------------------------------------------
-
-
 @dataclasses.dataclass(frozen=True)
 class Inner:
-    """What a head reads.
-
-    Attributes:
-      model: whose head it is; says options and widths.
-      codes: modality -> [R, L, D], the encoders' ξ.
-      hidden: modality -> [R, L, D], the graph's output.
-      batch: packed rows.
-      train: whether dropout is on.
-    """
+    """The input of a head: the model with its options, codes ξ and graph outputs (modality -> [R, L, D]), the batch."""
 
     model: Model
     codes: Mapping[Modality, Array]
@@ -144,7 +109,7 @@ class Inner:
 
     @functools.cached_property
     def joined(self) -> Array:
-        """[R, L, M D], the modalities' `hidden` side by side, normed and dropped: what the classifier reads."""
+        """Return the classifier's input [R, L, M D]: the modalities' `hidden` side by side, normed and dropped."""
         x = nn.LayerNorm(epsilon=NORM_FLOOR)(jnp.concatenate(list(self.hidden.values()), axis=-1))
         return Dropout(self.model.options.dropout)(x, self.batch.row, self.train)
 
@@ -152,11 +117,11 @@ class Inner:
 def contrast(inner: Inner) -> dict[Modality, Array]:
     """Return unit vectors in the contrast space (choice: a two-layer head)."""
     options = inner.model.options
-    heads = {
-        m: MLP(options.hidden, options.contrast_width, precision=options.precision, name=f"contrast_{m}")
-        for m in inner.hidden
-    }
-    return {m: unit(heads[m](h, inner.batch.row, inner.train)) for m, h in inner.hidden.items()}
+    made = {}
+    for m, h in inner.hidden.items():
+        head = MLP(options.hidden, options.contrast_width, precision=options.precision, name=f"contrast_{m}")
+        made[m] = unit(head(h, inner.batch.row, inner.train))
+    return made
 
 
 def logits(inner: Inner) -> Array:
@@ -167,13 +132,12 @@ def logits(inner: Inner) -> Array:
 
 
 def ratings(inner: Inner) -> Array:
-    """Return annotators' ratings as a linear function of what the classifier reads (choice)."""
+    """Return predicted ratings of annotators, a linear function of the classifier's input (choice)."""
     return Dense(inner.model.description.ratings, name="ratings")(inner.joined)
 
 
 def unimodal(inner: Inner) -> dict[Modality, Array]:
-    """Return the logits of a linear classifier for each modality (choice): it keeps a strong modality from silencing a
-    weak one. One modality alone has none: it is what the classifier reads."""
+    """Return the logits of a linear classifier for each of several modalities (choice), so that each one learns."""
     if len(inner.hidden) < 2:
         return {}
     normed = {m: nn.LayerNorm(epsilon=NORM_FLOOR, name=f"unimodal_norm_{m}")(h) for m, h in inner.hidden.items()}
@@ -186,7 +150,7 @@ def generated(inner: Inner) -> dict[gan.Pair, Array]:
     options, widths = inner.model.options, dict(inner.model.description.widths)
     made: dict[gan.Pair, Array] = {}
     for target in widths:
-        sources = [source for source, t in gan.pairs(inner.model.modalities) if t == target]
+        sources = [source for source, t in gan.pairs(tuple(widths)) if t == target]
         if sources:
             generator = Generator(
                 hidden=options.gan.generator_hidden,
@@ -200,8 +164,8 @@ def generated(inner: Inner) -> dict[gan.Pair, Array]:
     return made
 
 
-# Name of an output -> its head. The logits are always made, another output where an active loss term needs its name.
-# What `Outputs` has no field for is in `Outputs.extra`.
+# Name of an output -> its head. The logits are always computed, another output where an active loss term needs it.
+# Outputs without a field in `Outputs` are in `Outputs.extra`.
 HEADS: dict[str, Callable[[Inner], Any]] = {
     "contrast": contrast,
     "logits": logits,

@@ -22,15 +22,10 @@ Weighted = tuple[Array, Array]
 def contrast_set(
     outputs: Outputs, batch: Batch, axis: str | None, limit: int = 0, offset: Array | int = 0
 ) -> ContrastSet:
-    """Return the candidates that anchors are compared with: the nodes of the whole batch, gathered over the devices of
-    `axis`, or an even sample of them (choice).
+    """Return the candidates: all nodes of the global batch, gathered along `axis`, or an even sample (choice).
 
-    Args:
-      outputs: with "contrast".
-      batch: this device's rows.
-      axis: name of the device axis, or None.
-      limit: most candidates; each device then gives every k-th of its nodes. 0 takes all.
-      offset: where a sample begins, an integer >= 0 that is uniform over the steps, so that every node is as likely.
+    For a sample of at most `limit` (0: all) each device gives every k-th of its nodes, beginning at `offset`, an
+    integer >= 0 that is uniform over the steps.
     """
     width = batch.classes or outputs.logits.shape[-1]
     classes = jax.nn.one_hot(batch.label.reshape(-1), width)  # zeros where there is no label
@@ -69,19 +64,18 @@ def _contrast(
     mine = contrast_set(outputs, batch, None)
     candidates = outputs.candidates or mine
     nowhere = jnp.full_like(candidates.own, -1)
-    results = [
-        _in_chunks(
-            function,
-            mine.vectors[a],
-            candidates.vectors[b],
-            mine.classes[a],
-            candidates.classes[b],
-            candidates.own if a == b else nowhere,
-        )
-        for a, b in pairs
-    ]
+    results = []
+    for a, b in pairs:
+        own = candidates.own if a == b else nowhere
+        arrays = mine.vectors[a], candidates.vectors[b], mine.classes[a], candidates.classes[b], own
+        results.append(_in_chunks(function, *arrays))
+    return stacked(results)
+
+
+def stacked(results: Sequence[Weighted]) -> Weighted:
+    """Stack values and weights; of none, as of a term about several modalities with one, both are [0]."""
     if not results:
-        return jnp.zeros((0,)), jnp.zeros((0,))
+        return jnp.zeros(0), jnp.zeros(0)
     value, weight = zip(*results, strict=True)
     return jnp.stack(value), jnp.stack(weight)
 
@@ -89,7 +83,7 @@ def _contrast(
 def _in_chunks(
     function: Callable[..., Weighted], anchors: Array, candidates: Array, classes: Array, others: Array, own: Array
 ) -> Weighted:
-    """Apply a contrast to so many anchors at a time that at most MOST_SIMILARITIES lie in memory, backward too."""
+    """Apply a contrast to pieces of the anchors, so that at most MOST_SIMILARITIES are in memory, backward too."""
     count = len(anchors)
     chunks = -(-count * len(candidates) // MOST_SIMILARITIES)
     if chunks <= 1:
@@ -120,13 +114,9 @@ def cross_modal(function: Callable[..., Weighted], outputs: Outputs, batch: Batc
 def cross_modal_both_ways(
     mutual: Callable[..., tuple[Weighted, Weighted]], function: Callable[..., Weighted], outputs: Outputs, batch: Batch
 ) -> Weighted:
-    """Return IMCL by a function that compares two modalities both ways at once, where anchors are the candidates.
+    """Return IMCL by `mutual`, which compares two modalities both ways at once.
 
-    Args:
-      mutual: (left, right vectors, their classes) -> both ways' values and weights.
-      function: what compares one way, where there are other candidates, or too many.
-      outputs: with "contrast".
-      batch: this device's rows.
+    `function` compares one way; it is used where candidates are not the anchors themselves, or too many.
     """
     if outputs.candidates is not None or batch.label.size**2 > MOST_SIMILARITIES or len(outputs.contrast) < 2:
         return cross_modal(function, outputs, batch)
@@ -135,5 +125,4 @@ def cross_modal_both_ways(
         mutual(mine.vectors[a], mine.vectors[b], mine.classes[a], mine.classes[b])
         for a, b in itertools.combinations(outputs.contrast, 2)
     ]
-    value, weight = zip(*(way for ways in both for way in ways), strict=True)
-    return jnp.stack(value), jnp.stack(weight)
+    return stacked([way for ways in both for way in ways])

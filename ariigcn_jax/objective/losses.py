@@ -1,8 +1,7 @@
 """Loss functions: pure array mathematics, one function an equation.
 
-Every function returns one number per utterance (or anchor), or that and how much it counts; none reduces or draws.
-`terms.py` says which arrays feed which function. Keyword-only arguments are hyper-parameters; their annotation says
-which values are legal.
+Every function returns a value per utterance (or anchor), or value and weight; none reduces or draws. `terms.py` feeds
+them. Keyword-only arguments are hyper-parameters; their annotation says which values are legal.
 """
 
 from __future__ import annotations
@@ -25,15 +24,12 @@ CosineDistance = Annotated[float, Rule("lie in [0, 2]", lambda x: 0 <= x <= 2)]
 
 
 def cross_entropy(logits: Array, labels: Array, *, smoothing: Share = 0.0) -> Array:
-    """Return the softmax cross entropy with label smoothing (paper: classification loss; smoothing: choice).
+    """Return the softmax cross entropy [...], with label smoothing (paper: classification loss; smoothing: choice).
 
     Args:
       logits: [..., C].
       labels: [...] int in [0, C).
       smoothing: mass spread evenly over all classes, in [0, 1).
-
-    Returns:
-      [...].
     """
     log_p = jax.nn.log_softmax(logits)
     hit = jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
@@ -43,30 +39,17 @@ def cross_entropy(logits: Array, labels: Array, *, smoothing: Share = 0.0) -> Ar
 def weighted_cross_entropy(
     logits: Array, labels: Array, *, smoothing: Share, class_weights: Array
 ) -> tuple[Array, Array]:
-    """Return the cross entropy, and how much each utterance counts by its class (choice).
-
-    Args:
-      logits: [..., C].
-      labels: [...] int in [0, C).
-      smoothing: as for `cross_entropy`.
-      class_weights: [C], from the train split.
-
-    Returns:
-      [...] values and [...] weights.
-    """
+    """Return `cross_entropy` [...] and the weights [...] of the utterances' classes (choice); class_weights: [C]."""
     return cross_entropy(logits, labels, smoothing=smoothing), jnp.asarray(class_weights)[labels]
 
 
 def focal(logits: Array, labels: Array, *, gamma: NonNegative) -> Array:
-    """Return the focal loss −(1 − p)^γ log p (choice).
+    """Return the focal loss [...], −(1 − p)^γ log p (choice).
 
     Args:
       logits: [..., C].
       labels: [...] int in [0, C).
       gamma: focusing exponent, >= 0; 0 is cross entropy.
-
-    Returns:
-      [...].
 
     References:
       Lin et al., Focal Loss for Dense Object Detection, 2017.
@@ -90,15 +73,12 @@ def mse(outputs: Array, targets: Array) -> Array:
 
 
 def huber(outputs: Array, targets: Array, *, delta: Positive) -> Array:
-    """Return the Huber loss of [..., O], the mean over the outputs: ½ e² up to |e| = δ, then δ (|e| − ½ δ).
+    """Return the Huber loss of [..., O], the mean over the outputs: ½ e² up to |e| = δ, then δ (|e| − ½ δ): [...].
 
     Args:
       outputs: [..., O].
       targets: [..., O].
       delta: δ > 0, in the targets' unit.
-
-    Returns:
-      [...].
 
     References:
       Huber, Robust Estimation of a Location Parameter, 1964.
@@ -127,11 +107,7 @@ def bce_generator(logits: Array) -> Array:
 
 
 def least_squares_discriminator(logits: Array, real: bool) -> Array:
-    """Return ½ (D − target)² for logits [...], target 1 for real and 0 for fake (choice).
-
-    References:
-      Mao et al., Least Squares Generative Adversarial Networks, 2017.
-    """
+    """Return ½ (D − target)² for logits [...], target 1 for real and 0 for fake (choice: Mao et al., LSGAN, 2017)."""
     return 0.5 * jnp.square(logits - (1.0 if real else 0.0))
 
 
@@ -141,11 +117,7 @@ def least_squares_generator(logits: Array) -> Array:
 
 
 def hinge_discriminator(logits: Array, real: bool) -> Array:
-    """Return max(0, 1 − D) for real, max(0, 1 + D) for fake logits [...] (choice).
-
-    References:
-      Lim and Ye, Geometric GAN, 2017.
-    """
+    """Return max(0, 1 − D) for real, max(0, 1 + D) for fake logits [...] (choice: Lim and Ye, Geometric GAN, 2017)."""
     return jax.nn.relu(1.0 - logits if real else 1.0 + logits)
 
 
@@ -157,7 +129,7 @@ def hinge_generator(logits: Array) -> Array:
 # --- Contrast ---------------------------------------------------------------------------------------------------------
 #
 # Anchors and candidates come with one-hot rows of their classes; a row of zeros counts nowhere. Sums over classes and
-# matrix products take the place of [A, Q] arrays of booleans, which would cost more than the products.
+# matrix products replace [A, Q] arrays of booleans, which would cost more.
 
 WITHOUT_PEAK = 0.03  # temperature above which exp((s − 1)/τ) of any cosine is a float32: no maximum needs to be found
 NOWHERE = -1e9  # similarity of what does not count; finite, so that no gradient is NaN
@@ -215,20 +187,9 @@ def mutual_supervised_nce(
     temperature: Positive,
     similarity_margin: Cosine,
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Return `supervised_nce` of left anchors with right candidates, and of right anchors with left candidates.
+    """Return `supervised_nce` of left anchors [A] with right candidates [Q], and of right anchors with left candidates.
 
     No candidate is an anchor itself. The similarities are the same both ways and are computed once.
-
-    Args:
-      left: [A, Z] unit vectors.
-      right: [Q, Z] unit vectors.
-      left_class: [A, C] one-hot, or zeros.
-      right_class: [Q, C] one-hot, or zeros.
-      temperature: τ > 0.
-      similarity_margin: β in [-1, 1]; -1 is no margin.
-
-    Returns:
-      Values and weights of the left anchors [A], and of the right ones [Q].
     """
     sides = ((left, right, left_class, right_class), (right, left, right_class, left_class))
     nowhere = [jnp.full(len(anchors), -1) for anchors, *_ in sides]
@@ -275,15 +236,7 @@ def margin(
     """Return the margin form of contrast (paper: β; form: choice).
 
     It is the mean over negatives n of max(0, β + d(i, pos) − d(i, n)), d = 1 − cosine; d(i, pos) is the anchor's mean
-    distance to its positives. Positives and negatives are those of `supervised_nce`.
-
-    Args:
-      anchors: [A, Z] unit vectors.
-      candidates: [Q, Z] unit vectors.
-      anchor_class: [A, C] one-hot, or zeros.
-      candidate_class: [Q, C] one-hot, or zeros.
-      own: [A] int32, where the anchor itself is among the candidates, or -1.
-      margin: β in [0, 2].
+    distance to its positives; β in [0, 2]. Arrays, positives and negatives are those of `supervised_nce`.
 
     Returns:
       [A] values, and [A] 1 where the anchor has a positive and a negative, else 0 (the value is then 0 too).

@@ -15,13 +15,9 @@ from ariigcn_jax.types import Array
 
 
 def confusion(labels: Array, predictions: Array, weight: Array, num_classes: int) -> Array:
-    """Count how often each class was taken for each; matrices of parts of a split add up to that of the split.
+    """Count predictions [...] int of each true class, labels [...] int; matrices of parts of a split add up.
 
-    Args:
-      labels: [...] int, the truth in [0, C); any other value (UNLABELED, padding) counts nowhere.
-      predictions: [...] int in [0, C).
-      weight: [...] bool or number >= 0, how much an example counts; 0 at padding and unlabeled utterances.
-      num_classes: C.
+    Labels outside [0, C) (UNLABELED, padding) count nowhere; `weight` [...] is bool or >= 0, for each example.
 
     Returns:
       [C, C], row = truth, column = prediction; float32 for a float weight, else int32.
@@ -34,20 +30,15 @@ def confusion(labels: Array, predictions: Array, weight: Array, num_classes: int
 
 
 def scores(confusion: Array) -> dict[str, Array]:
-    """Return every score of the protocol from confusion matrices.
+    """Return every score of the protocol from confusion matrices [..., C, C], row = truth, column = prediction.
 
-    What divides by nothing is 0, never NaN: the scores of a class that does not occur, and all scores of an empty
-    split. `accuracy` is what this field's papers call weighted accuracy: per-class accuracy averaged with the class
-    frequencies as weights, which equals plain accuracy; it is given under `weighted_accuracy` too.
-
-    Args:
-      confusion: [..., C, C], row = truth, column = prediction.
+    A division by 0 gives 0, never NaN. Papers of this field call `accuracy` weighted accuracy: per-class accuracy
+    averaged with the class frequencies, which equals plain accuracy.
 
     Returns:
-      A dictionary; [...] for `accuracy`, `weighted_accuracy`, `unweighted_accuracy` (balanced: mean recall over the
-      classes that occur in the truth), `weighted_f1` (weighted with the class frequencies) and `macro_f1` (mean over
-      the classes that occur in truth or prediction); [..., C] for `class_accuracy` (recall), `class_precision`,
-      `class_f1` and `support` (examples of the class).
+      [...] `accuracy`, `weighted_accuracy` (the same), `unweighted_accuracy` (balanced: mean recall over the classes
+      that occur in the truth), `weighted_f1` (by class frequency), `macro_f1` (mean over the classes that occur in
+      truth or prediction); [..., C] `class_accuracy` (recall), `class_precision`, `class_f1`, `support` (examples).
     """
     counts = confusion.astype(jnp.float32)
     hits = jnp.diagonal(counts, axis1=-2, axis2=-1)
@@ -68,15 +59,9 @@ def scores(confusion: Array) -> dict[str, Array]:
 
 
 def confusion_by_label(targets: Array, predictions: Array, weight: Array) -> Array:
-    """Count for each label how often it was decided rightly and wrongly; counts of parts of a split add up.
+    """Count the right and wrong decisions on each label, as `confusion` does.
 
-    Args:
-      targets: [..., O] 0 or 1, whether the label applies.
-      predictions: [..., O] bool.
-      weight: [...] bool, whether an utterance counts.
-
-    Returns:
-      [O, 2, 2] int32, row = truth, column = prediction.
+    It takes targets [..., O] 0 or 1, predictions [..., O] bool and weight [...] bool, and returns [O, 2, 2] int32.
     """
     truth, guess = (jnp.stack([x < 0.5, x > 0.5], axis=-1) for x in (targets, predictions.astype(jnp.float32)))
     both = truth[..., :, None] & guess[..., None, :] & weight[..., None, None, None]
@@ -84,11 +69,10 @@ def confusion_by_label(targets: Array, predictions: Array, weight: Array) -> Arr
 
 
 def scores_of_labels(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the scores of each label from counts [O, 2, 2].
+    """Return the scores of each label from counts [O, 2, 2]; a division by 0 gives 0.
 
     Returns:
-      `class_accuracy`, the share of utterances where the label is decided rightly, `class_f1` of the label being there,
-      and `support`, how often it is; [O] each. What divides by nothing is 0.
+      `class_accuracy`, the share of right decisions, `class_f1` and `support`, how often the label applies; [O] each.
     """
     counts = np.asarray(confusion, np.float64)
     hits, support = counts[:, 1, 1], counts[:, 1].sum(axis=1)
@@ -101,16 +85,12 @@ def scores_of_labels(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def multilabel_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Return the scores of several labels at once; a label counts as predicted above a probability of one half.
-
-    Args:
-      probabilities: [n, O].
-      targets: [n, O], 0 or 1.
+    """Return the scores of several labels from probabilities [n, O], cut at one half, and targets [n, O], 0 or 1.
 
     Returns:
       `micro_f1` (over all decisions), `macro_f1` (mean over the labels that occur in truth or prediction),
-      `weighted_f1` (weighted with how often labels occur), `hamming_accuracy` (share of right decisions) and
-      `exact_accuracy` (share of utterances whose labels are all right). What divides by nothing is 0.
+      `weighted_f1` (by label frequency), `hamming_accuracy` (share of right decisions) and `exact_accuracy` (share of
+      utterances whose labels are all right). A division by 0 gives 0.
     """
     truth, guess = np.asarray(targets) > 0.5, np.asarray(probabilities) > 0.5
     hits, support, predicted = (x.sum(axis=0, dtype=np.float64) for x in (truth & guess, truth, guess))
@@ -125,24 +105,20 @@ def multilabel_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
 
 
 def sentiment_scores(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Return the scores of sentiment in [-3, 3] as this field reports them.
-
-    Args:
-      predictions: [n], any numbers.
-      targets: [n].
+    """Return the scores of sentiment, predictions [n] against targets [n] in [-3, 3], as this field reports them.
 
     Returns:
       `mae`, the mean absolute error; `correlation`, Pearson's, 0 where one side is constant; `accuracy_7` and
       `accuracy_5`, of both sides rounded after cutting them to ± 3 and ± 2; `accuracy_2` and `f1_2`, positive against
       negative on the utterances whose truth is not 0; `accuracy_2_with_zero` and `f1_2_with_zero`, negative against
-      not negative on all. Both F1 are means over the two classes weighted with their frequency. Of nothing all are 0.
+      not negative on all. Both F1 are means over the two classes, by frequency. Without utterances all are 0.
 
     References:
       Zadeh et al., Multi-attention Recurrent Network for Human Communication Comprehension, 2018 (with zero); Tsai et
       al., Multimodal Transformer for Unaligned Multimodal Language Sequences, 2019 (without).
     """
     guess, truth = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
-    spread = guess - guess.mean() if len(guess) else guess, truth - truth.mean() if len(truth) else truth
+    spread = [x - x.mean() if len(x) else x for x in (guess, truth)]
     deviation = np.sqrt((spread[0] ** 2).sum() * (spread[1] ** 2).sum())
     signed = truth != 0
     two, f1 = _binary(truth[signed] > 0, guess[signed] > 0)
@@ -160,6 +136,7 @@ def sentiment_scores(predictions: np.ndarray, targets: np.ndarray) -> dict[str, 
 
 
 def _rounded_accuracy(guess: np.ndarray, truth: np.ndarray, most: int) -> float:
+    """Return the accuracy of scores that are cut to ± most and rounded."""
     same = np.round(np.clip(guess, -most, most)) == np.round(np.clip(truth, -most, most))
     return float(_quotient(same.sum(), len(same)))
 

@@ -1,20 +1,18 @@
-"""What a model is trained to answer. A task is one object: its losses, metrics, answers and words.
+"""Tasks: what a model is trained to answer. A task is one object with its losses, metrics, answers and words.
 
     classification  one of C classes of emotion, sentiment, humor, sarcasm, …; softmax
-    regression      a sentiment in [-3, 3]; one output, as it is
+    regression      a sentiment in [-3, 3]; one output, unchanged
     multilabel      any number of O labels; a sigmoid for each
 
-The network is the same for all of them, but for the number of its outputs. What only knows classes (the contrasts,
-pictures of the classes) goes by `Corpus.label`, which `data.targets` derives for the other tasks (choice): the level
-of a score, one of seven, and the rarest of an utterance's labels.
+Only the number of outputs of the network differs. The contrasts and the pictures of classes use `Corpus.label`, which
+`data.targets` derives for the other tasks (choice): the level of a score, one of seven, or an utterance's rarest label.
 
-To add a task: a class here and an entry in TASKS; an entry of the same name in `data.targets.TARGETS` says how its
-truth is read from a file.
+To add a task: a class here, its entry in TASKS, and an entry of the same name in `data.targets.TARGETS`, which reads
+its truth from a file.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -27,48 +25,31 @@ from ariigcn_jax.data.labels import MOST
 from ariigcn_jax.data.targets import joined
 from ariigcn_jax.objective import metrics
 from ariigcn_jax.objective.terms import TERMS
+from ariigcn_jax.rules import suggestion
 from ariigcn_jax.types import Array, UserError
 
-TINY = 1e-30  # a probability below has the logarithm of this one
+TINY = 1e-30  # the least probability that a logarithm is taken of
 BY_CLASS = ("class_accuracy", "class_f1", "support")
 
 
 class Metric(NamedTuple):
-    """How a score is written.
+    """How a score is written."""
 
-    Attributes:
-      title: in tables.
-      scale: what its number is multiplied by there: 100 for a percentage, 1 for what is none.
-      lower: whether less of it is better.
-    """
-
-    title: str
-    scale: float = 100.0
-    lower: bool = False
+    title: str  # in tables
+    scale: float = 100.0  # factor of its number there: 100 for a percentage, else 1
+    lower: bool = False  # whether less of it is better
 
 
 class Task:
-    """One kind of thing to predict; a subclass for each. Answers are [..., O]: probabilities, or values.
+    """One kind of thing to predict; a subclass for each. Answers are [..., O]: probabilities, or values."""
 
-    Attributes:
-      losses: functions of `terms.TERMS` that fit, the default first.
-      metrics: name -> how it is written; `eval.select` takes one of them.
-      headline: the metrics above the table; the first is the default of `eval.select`.
-      compared: the metrics that studies of many runs compare.
-      probabilistic: whether answers are probabilities.
-      from_counts: whether all metrics follow from counts, so that those of several splits may be added up.
-      exclusive: whether one of C classes is true: counts are then a confusion matrix of them.
-      confidence: what the probability beside an answer is, in words.
-    """
-
-    losses: ClassVar[tuple[str, ...]]
-    metrics: ClassVar[Mapping[str, Metric]]
-    headline: ClassVar[tuple[str, ...]]
-    compared: ClassVar[tuple[str, ...]]
-    probabilistic: ClassVar[bool] = True
-    from_counts: ClassVar[bool] = False
-    exclusive: ClassVar[bool] = True
-    confidence: ClassVar[str]
+    losses: ClassVar[tuple[str, ...]]  # functions of `terms.TERMS` that fit, the default first
+    metrics: ClassVar[Mapping[str, Metric]]  # name -> how it is written; `eval.select` is one of them
+    headline: ClassVar[tuple[str, ...]]  # the metrics above the table; the first is the default of `eval.select`
+    compared: ClassVar[tuple[str, ...]]  # the metrics that studies of many runs compare
+    probabilistic: ClassVar[bool] = True  # whether answers are probabilities
+    exclusive: ClassVar[bool] = True  # whether one of C classes is true: counts are then a confusion matrix of them
+    confidence: ClassVar[str]  # meaning of the probability beside an answer, in words
 
     def decode(self, logits: Array) -> Array:
         """Return the answers [..., O] of logits [..., O]."""
@@ -79,13 +60,10 @@ class Task:
         raise NotImplementedError
 
     def count(self, logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
-        """Return counts of right and wrong of the labelled utterances; counts of parts of a split add up.
+        """Count right and wrong answers; counts of parts of a split add up.
 
-        Args:
-          logits: [R, L, O].
-          label: [R, L] int; UNLABELED counts nowhere.
-          target: [R, L, O], or None for classes.
-          num_classes: C.
+        It takes logits [R, L, O], label [R, L] int, of which UNLABELED counts nowhere, target [R, L, O], or None for
+        classes, and C.
         """
         raise NotImplementedError
 
@@ -107,17 +85,14 @@ class Task:
         return -1 if self.metrics[metric].lower else 1
 
     def decisions(self, answers: np.ndarray, label: np.ndarray, targets: np.ndarray | None) -> tuple[np.ndarray, ...]:
-        """Return what calibration is about: probabilities [n', C'] of exclusive cases, and which case is true [n'].
+        """Return the probabilities [n', C'] of exclusive cases and the true case [n'], which calibration reads.
 
-        Args:
-          answers: [n, O].
-          label: [n] int, negative where there is no truth.
-          targets: [n, O], or None for classes.
+        It takes answers [n, O], label [n] int, negative without truth, and targets [n, O], or None for classes.
         """
         return answers, label
 
     def calibrate(self, answers: np.ndarray, temperature: float) -> np.ndarray:
-        """Return answers [n, O] as they are with logits over a temperature."""
+        """Return answers [n, O] of logits divided by a temperature."""
         return calibration.scale(answers, temperature)
 
     def words(self, answer: np.ndarray, names: Sequence[str]) -> str:
@@ -125,15 +100,15 @@ class Task:
         raise NotImplementedError
 
     def brief(self, words: str) -> str:
-        """Return what `words` gave, shorter, for a terminal."""
+        """Shorten the result of `words` for a terminal."""
         return words
 
     def counted_names(self, label_names: Sequence[str], target_names: Sequence[str]) -> Sequence[str]:
-        """Return what BY_CLASS is about: the classes, the levels of a score, or the labels."""
+        """Return the names of BY_CLASS: the classes, the levels of a score, or the labels."""
         return label_names
 
     def describe(self, names: Sequence[str]) -> str:
-        """Return what a model answers with, given O names."""
+        """Describe the answers, given O names."""
         raise NotImplementedError
 
 
@@ -150,7 +125,6 @@ class Classification(Task):
     }
     headline = ("weighted_f1", "accuracy")
     compared = ("weighted_f1", "accuracy", "macro_f1", "unweighted_accuracy")
-    from_counts = True
     confidence = "probability of the emotion"
 
     def decode(self, logits: Array) -> Array:
@@ -160,9 +134,7 @@ class Classification(Task):
         return _log(answers)
 
     def count(self, logits: Array, label: Array, target: Array | None, num_classes: int) -> Array:
-        labelled = (label >= 0).reshape(-1)
-        predicted = jnp.argmax(logits, axis=-1).reshape(-1)
-        return metrics.confusion(label.reshape(-1), predicted, labelled, num_classes)
+        return metrics.confusion(label, jnp.argmax(logits, axis=-1), label >= 0, num_classes)
 
     def by_class(self, counts: np.ndarray) -> dict[str, Any]:
         return class_scores(counts)
@@ -282,7 +254,7 @@ def _log(probabilities: Array) -> Array:
 
 
 def _two_cases(answers: np.ndarray) -> np.ndarray:
-    """Probabilities that a label does not apply, and that it does: [..., O] -> [..., O, 2]."""
+    """Return the probabilities that a label does not apply, and that it does: [..., O] -> [..., O, 2]."""
     return np.stack([1 - answers, answers], axis=-1)
 
 
@@ -295,13 +267,7 @@ def class_scores(confusion: np.ndarray) -> dict[str, Any]:
         return {name: np.asarray(value) for name, value in _class_scores(jnp.asarray(confusion)).items()}
 
 
-# --- The table of tasks -----------------------------------------------------------------------------------------------
-
-TASKS: dict[str, Task] = {
-    "classification": Classification(),
-    "regression": Regression(),
-    "multilabel": Multilabel(),
-}
+TASKS: dict[str, Task] = {"classification": Classification(), "regression": Regression(), "multilabel": Multilabel()}
 
 
 def get(name: str) -> Task:
@@ -311,7 +277,7 @@ def get(name: str) -> Task:
       UserError: there is none of this name.
     """
     if name not in TASKS:
-        raise UserError(f"data.task={name!r} is no task. {_suggest(name, TASKS)}")
+        raise UserError(f"data.task={name!r} is no task. {suggestion(name, TASKS)}")
     return TASKS[name]
 
 
@@ -321,22 +287,17 @@ def all_metrics() -> dict[str, Metric]:
 
 
 def options(name: str) -> dict[str, Any]:
-    """Return what the name task_NAME behind a configuration's file sets: dotted key of the config -> value."""
+    """Return the options that FILE:task_NAME sets: dotted key of the config -> value."""
     task = get(name)
     functions = {f"losses.{slot}.fn": fitting[0] for slot in TERMS if (fitting := _fitting(slot, task))}
     return {"data.task": name, **functions, "eval.select": task.headline[0]}
 
 
 def check(name: str, losses: Mapping[str, Mapping[str, Any]], select: str) -> None:
-    """Hold a config's losses and metric against its task.
-
-    Args:
-      name: of the task.
-      losses: slot -> options, as for `terms.build`.
-      select: metric that chooses the epoch.
+    """Check that a task has the losses (slot -> options, as for `terms.build`) and the metric of a config.
 
     Raises:
-      UserError: there is no such task, a loss is another task's, or the metric is none of this one's.
+      UserError: the task is unknown, or a loss or the metric belongs to another task.
     """
     task = get(name)
     for slot, loss in losses.items():
@@ -344,23 +305,17 @@ def check(name: str, losses: Mapping[str, Mapping[str, Any]], select: str) -> No
         others = {function for other in TASKS.values() for function in _fitting(slot, other)}
         if loss["weight"] and loss["fn"] in others - {*fit}:
             raise UserError(
-                f"losses.{slot}.fn={loss['fn']} does not fit data.task={name}: choose {' or '.join(fit)}. The name "
-                f"task_{name} behind the configuration's file, as in experiments/own.py:task_{name}, chooses loss and "
-                "metric together."
+                f"losses.{slot}.fn={loss['fn']} does not fit data.task={name}: choose {' or '.join(fit)}. A "
+                f"configuration such as experiments/own.py:task_{name} chooses loss and metric together."
             )
     if select not in task.metrics:
-        raise UserError(f"eval.select={select!r} is no metric of data.task={name}. {_suggest(select, task.metrics)}")
+        raise UserError(f"eval.select={select!r} is no metric of data.task={name}. {suggestion(select, task.metrics)}")
 
 
 def _fitting(slot: str, task: Task) -> list[str]:
-    """Functions of a slot that learn a task's answers; none where the slot learns something else."""
+    """Return the functions of a slot that learn a task's answers."""
     answers = slot in TERMS and TERMS[slot].truth == "answer"
     return [function for function in task.losses if function in TERMS[slot].forms] if answers else []
-
-
-def _suggest(word: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    return f"{f'Did you mean {close[0]!r}? ' if close else ''}Known: {', '.join(known)}."
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------
@@ -376,11 +331,7 @@ def shown(metric: str, mean: float, std: float | None = None) -> str:
 
 
 def difference(metric: str, mean: float, low: float | None, high: float | None) -> list[str]:
-    """Return a difference of scores and its interval in words.
-
-    Both are in points, `+1.20` and `+0.40 to +2.10`, or in the unit of a metric that is no percentage; a dash stands
-    where there is no interval.
-    """
+    """Return a difference of scores, `+1.20`, and its interval, `+0.40 to +2.10` or a dash, in `difference_unit`."""
     scale = _scale(metric)
     ends = [mean if x is None else x for x in (low, high)]
     words = [f"{scale * x:+.{2 if scale == 100 else 3}f}".replace("-", "−") for x in (mean, *ends)]
@@ -394,5 +345,5 @@ def difference_unit(metric: str) -> str:
 
 
 def _scale(metric: str) -> float:
-    """100 too for a score that is no task's metric, such as that of one class."""
+    """Return the scale of a metric; 100 also for a score of one class."""
     return all_metrics().get(metric, Metric(metric)).scale

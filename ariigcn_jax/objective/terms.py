@@ -1,19 +1,17 @@
 """The hybrid loss: which arrays feed which function, the table of terms, and one total for each player.
 
-    L = L_CLS + λ_G L_G + λ_ICCL L_ICCL + λ_IMCL L_IMCL        and, for the discriminators, L_D        (paper: hybrid
-    loss)                                                       + λ_U L_U, each modality classified alone (choice)
-                                                       + λ_R L_R, annotators' ratings beside the label (choice)
+    L = L_CLS + λ_G L_G + λ_ICCL L_ICCL + λ_IMCL L_IMCL     and, for the discriminators, L_D     (paper: hybrid loss)
+        + λ_U L_U, each modality classified alone, + λ_R L_R, annotators' ratings beside the label     (choice)
 
 A term takes (outputs, batch) and keyword hyper-parameters and returns (value, weight): arrays of one shape, a number
-per utterance, anchor or pair and how much it counts. `total` forms Σ_k λ_k · Σ(w·v) / Σ w; nothing else reduces.
+per utterance, anchor or pair and its weight. `total` forms Σ_k λ_k · Σ(w·v) / Σ w; nothing else reduces.
 
-To add a loss: write the mathematics in losses.py, and enter it in TERMS, in a slot that is there or in one of its own.
-A slot that reads a new output of the model names it in `needs`.
+To add a loss: write the mathematics in losses.py, and enter it in TERMS, in a slot of the table or a new one. A slot
+that reads a new output of the model names it in `needs`.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -23,9 +21,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ariigcn_jax.objective import losses
-from ariigcn_jax.objective.contrast import Weighted, cross_modal, cross_modal_both_ways, intra_modal
+from ariigcn_jax.objective.contrast import Weighted, cross_modal, cross_modal_both_ways, intra_modal, stacked
 from ariigcn_jax.parallel import psum
-from ariigcn_jax.rules import Rule
+from ariigcn_jax.rules import Rule, suggestion
 from ariigcn_jax.types import Array, Batch, Modality, Outputs, UserError
 
 # --- Wiring: (function with its hyper-parameters bound, outputs, batch) -> (value, weight) ----------------------------
@@ -37,7 +35,7 @@ def _classified(function: Callable[[Array, Array], Array], outputs: Outputs, bat
 
 
 def _classified_weighted(function: Callable[[Array, Array], Weighted], outputs: Outputs, batch: Batch) -> Weighted:
-    """Apply a loss that also says how much each utterance counts, over labelled ones [R, L]."""
+    """Apply a loss that returns a weight for each utterance as well, over labelled ones [R, L]."""
     value, weight = function(outputs.logits, jnp.maximum(batch.label, 0))
     return value, _labelled(batch) * weight
 
@@ -48,13 +46,13 @@ def _fitted(function: Callable[[Array, Array], Array], outputs: Outputs, batch: 
     return function(outputs.logits, batch.target), _labelled(batch)
 
 
-def _alone(wire: Callable[..., Weighted], function: Callable[..., Any], outputs: Outputs, batch: Batch) -> Weighted:
-    """Apply `wire` to each modality's own head (choice): [M, R, L], where the modality is there."""
-    if len(outputs.unimodal) < 2:  # alone, a modality's classifier is the classifier
-        return jnp.zeros((0,)), jnp.zeros((0,))
-    every = [wire(function, outputs.replace(logits=logits), batch) for logits in outputs.unimodal.values()]
-    here = [batch.present[m] for m in outputs.unimodal]
-    return jnp.stack([v for v, _ in every]), jnp.stack([w * there for (_, w), there in zip(every, here, strict=True)])
+def _unimodal(wire: Callable[..., Weighted], function: Callable[..., Any], outputs: Outputs, batch: Batch) -> Weighted:
+    """Apply `wire` to the logits of each modality (choice), where it is present: [M, R, L]."""
+    results = []
+    for m, logits in outputs.unimodal.items():
+        value, weight = wire(function, outputs.replace(logits=logits), batch)
+        results.append((value, weight * batch.present[m]))
+    return stacked(results)
 
 
 def _rated(function: Callable[[Array, Array], Array], outputs: Outputs, batch: Batch) -> Weighted:
@@ -74,18 +72,14 @@ def _generator(function: Callable[[Array], Array], outputs: Outputs, batch: Batc
 def _discriminator(
     function: Callable[[Array, bool], Array], real: Mapping[Modality, Array], outputs: Outputs, batch: Batch
 ) -> Weighted:
-    """Return L_D, value and weight [M + P, R, L]; `real` are logits, as are outputs.fake_logits."""
-    value, weight = _by_pair({pair: function(logits, False) for pair, logits in outputs.fake_logits.items()}, batch)
-    own = {(m, m): function(logits, True) for m, logits in real.items()}
-    own_value, own_weight = _by_pair(own, batch)
-    return jnp.concatenate([own_value, value]), jnp.concatenate([own_weight, weight])
+    """Return L_D, value and weight [M + P, R, L], from the logits `real` and outputs.fake_logits."""
+    values = {(m, m): function(logits, True) for m, logits in real.items()}
+    return _by_pair(values | {pair: function(x, False) for pair, x in outputs.fake_logits.items()}, batch)
 
 
 def _by_pair(values: Mapping[tuple[Modality, Modality], Array], batch: Batch) -> Weighted:
-    if not values:
-        return jnp.zeros((0,)), jnp.zeros((0,))
-    present = [batch.present[a] & batch.present[b] & batch.counted for a, b in values]
-    return jnp.stack(list(values.values())), jnp.stack(present).astype(jnp.float32)
+    present = [(batch.present[a] & batch.present[b] & batch.counted).astype(jnp.float32) for a, b in values]
+    return stacked([*zip(values.values(), present, strict=True)])
 
 
 def _labelled(batch: Batch) -> Array:
@@ -96,56 +90,35 @@ def _labelled(batch: Batch) -> Array:
 
 
 class Form(NamedTuple):
-    """One function of a slot.
+    """One function of a slot."""
 
-    Attributes:
-      function: mathematics of losses.py; its keyword-only arguments are the hyper-parameters.
-      wire: (function with its hyper-parameters bound, outputs, batch) -> (value, weight).
-      discriminator: for an adversarial form what the discriminators minimise.
-      boundary: the logit above which such a discriminator takes its input for real.
-      mutual: for a contrast, both ways between two modalities for the price of one; `wire` then takes it first, with
-        the same hyper-parameters bound.
-    """
-
-    function: Callable[..., Any]
-    wire: Callable[..., Weighted]
-    discriminator: Callable[[Array, bool], Array] | None = None
-    boundary: float = 0.0
+    function: Callable[..., Any]  # mathematics of losses.py; its keyword-only arguments are the hyper-parameters
+    wire: Callable[..., Weighted]  # (function with its hyper-parameters bound, outputs, batch) -> (value, weight)
+    discriminator: Callable[[Array, bool], Array] | None = None  # loss of the discriminators, of an adversarial form
+    boundary: float = 0.0  # logit above which such a discriminator takes its input for real
+    # for a contrast, both ways between two modalities at once; `wire` then takes it, bound alike, as well
     mutual: Callable[..., tuple[Weighted, Weighted]] | None = None
 
 
 class Slot(NamedTuple):
-    """A term of the loss, which one of several functions computes.
+    """A term of the loss, which one of several functions computes."""
 
-    Attributes:
-      forms: name -> function.
-      needs: what it reads of the model beside logits: fields of `Outputs`, or entries of its `extra`.
-      across: whether it is about several modalities; of one it is 0 and needs nothing.
-      truth: what it learns from: "answer" (what the task asks for), "ratings", or "" (neither).
-    """
-
-    forms: Mapping[str, Form]
+    forms: Mapping[str, Form]  # name -> function
+    # outputs of the model that it reads beside logits: fields of `Outputs`, or entries of its `extra`
     needs: frozenset[str] = frozenset()
-    across: bool = False
-    truth: str = ""
+    across: bool = False  # whether it compares modalities; with one modality it is 0 and needs nothing
+    truth: str = ""  # "answer" where it learns the task's targets, "ratings", or "" for neither
 
 
 class Term(NamedTuple):
-    """An active slot.
+    """An active slot."""
 
-    Attributes:
-      function: (outputs, batch) -> (value, weight), hyper-parameters bound.
-      weight: its λ.
-      needs: what it reads of the model beside logits, on this corpus.
-      discriminator: the discriminators' side of an adversarial term, (real logits, outputs, batch) -> (value, weight).
-      boundary: the logit above which such a discriminator takes its input for real.
-    """
-
-    function: Callable[..., Weighted]
-    weight: float
-    needs: frozenset[str] = frozenset()
+    function: Callable[..., Weighted]  # (outputs, batch) -> (value, weight), hyper-parameters bound
+    weight: float  # its λ
+    needs: frozenset[str] = frozenset()  # as of `Slot`, on this corpus
+    # of an adversarial term, (real logits, outputs, batch) -> (value, weight) of L_D
     discriminator: Callable[..., Weighted] | None = None
-    boundary: float = 0.0
+    boundary: float = 0.0  # as of `Form`
 
 
 def _forms(wire: Callable[..., Weighted], *functions: Callable[..., Any]) -> dict[str, Form]:
@@ -165,8 +138,8 @@ TERMS: dict[str, Slot] = {
     ),
     "unimodal": Slot(
         {
-            **_forms(functools.partial(_alone, _classified), losses.cross_entropy),
-            **_forms(functools.partial(_alone, _fitted), *_FITTED, losses.bce),
+            **_forms(functools.partial(_unimodal, _classified), losses.cross_entropy),
+            **_forms(functools.partial(_unimodal, _fitted), *_FITTED, losses.bce),
         },
         needs=frozenset({"unimodal"}),
         across=True,
@@ -212,14 +185,10 @@ def hyper_parameters(slot: str, name: str) -> dict[str, Rule | None]:
 def build(
     config: Mapping[str, Mapping[str, Any]], class_weights: ArrayLike, *, modalities: int, ratings: bool
 ) -> dict[str, Term]:
-    """Return the active terms of a config's `losses`.
-
-    A slot with weight 0 is left out, and with it all that only it needs; so is one of ratings where there are none. A
-    slot may hold the hyper-parameters of several functions, so that swapping `fn` is one change; each function gets its
-    own.
+    """Return the active terms of a config's `losses`: neither a weight of 0 nor ratings that the corpus lacks.
 
     Args:
-      config: slot -> {"fn", "weight", hyper-parameters}.
+      config: slot -> {"fn", "weight", hyper-parameters of any of its functions}, so that swapping `fn` is one change.
       class_weights: [C], for functions that weigh classes.
       modalities: M.
       ratings: whether the corpus has annotators' ratings.
@@ -249,14 +218,10 @@ def build(
 
 
 def check_overrides(config: Mapping[str, Mapping[str, Any]], overrides: Iterable[str]) -> None:
-    """Refuse a hyper-parameter set by hand that the chosen function does not take: it would change nothing.
-
-    Args:
-      config: slot -> options, as for `build`.
-      overrides: dotted keys from the config's root; those outside `losses` are passed over.
+    """Refuse an override (a dotted key from the config's root) of a hyper-parameter that the function does not take.
 
     Raises:
-      UserError: names the key and what the function takes.
+      UserError: names the key and the hyper-parameters of the function.
     """
     for key in overrides:
         parts = key.split(".")
@@ -271,17 +236,17 @@ def check_overrides(config: Mapping[str, Mapping[str, Any]], overrides: Iterable
 def _check(slot: str, options: Mapping[str, Any]) -> None:
     path = f"losses.{slot}"
     if slot not in TERMS:
-        raise UserError(f"{path}: there is no such term. {_suggest(slot, TERMS)}")
+        raise UserError(f"{path}: there is no such term. {suggestion(slot, TERMS)}")
     name, weight, forms = str(options.get("fn")), options.get("weight"), TERMS[slot].forms
     if name not in forms:
-        raise UserError(f"{path}.fn={options.get('fn')!r}: there is no such function. {_suggest(name, forms)}")
+        raise UserError(f"{path}.fn={options.get('fn')!r}: there is no such function. {suggestion(name, forms)}")
     if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
         raise UserError(f"{path}.weight={weight!r}: a finite number >= 0 is needed; 0 removes the term.")
     takes = {f: hyper_parameters(slot, f) for f in forms}
     for key in set(options) - {"fn", "weight"}:
         if not any(key in names for names in takes.values()):
             known = sorted(set().union(*takes.values()))
-            raise UserError(f"{path}.{key}: no function of this term takes it. {_suggest(key, known)}")
+            raise UserError(f"{path}.{key}: no function of this term takes it. {suggestion(key, known)}")
     missing = sorted(set(takes[name]) - set(options))
     if missing:
         raise UserError(f"{path}: {name} needs {', '.join(missing)}; set it under {path} in the config.")
@@ -291,24 +256,19 @@ def _check(slot: str, options: Mapping[str, Any]) -> None:
             raise UserError(f"{path}.{key}={value!r} must {rule.words if rule else 'be a number'}.")
 
 
-def _suggest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return (f"Did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known) or 'none'}."
-
-
 # --- Totals -----------------------------------------------------------------------------------------------------------
 
 
 def total(
     terms: Mapping[str, Term], outputs: Outputs, batch: Batch, axis: str | None
 ) -> tuple[Array, dict[str, Array]]:
-    """Return what the encoders, generators, graphs and classifier minimise: Σ_k λ_k · Σ(w·v) / Σ w.
+    """Return the loss of encoders, generators, graphs and classifier: Σ_k λ_k · Σ(w·v) / Σ w.
 
     Numerators stay local and denominators are summed over devices, so the sum of all devices' totals and gradients is
     that of one device.
 
     Returns:
-      This device's share of the total, and each term's global un-weighted value under its slot's name.
+      This device's share of the total, and each slot's global value, without λ.
     """
     share, logs = jnp.zeros(()), {}
     for slot, term in terms.items():
@@ -321,15 +281,7 @@ def total(
 def discriminator_total(
     terms: Mapping[str, Term], real: Mapping[Modality, Array], outputs: Outputs, batch: Batch, axis: str | None
 ) -> Array:
-    """Return what the discriminators minimise: this device's share of L_D.
-
-    Args:
-      terms: the active ones.
-      real: modality -> [R, L], logits of real input.
-      outputs: with "fake_logits".
-      batch: this device's rows.
-      axis: name of the device axis, or None.
-    """
+    """Return this device's share of L_D, from logits of real input, modality -> [R, L], and outputs.fake_logits."""
     values = [_mean(t.discriminator(real, outputs, batch), axis) for t in terms.values() if t.discriminator]
     return sum(values, start=jnp.zeros(()))
 

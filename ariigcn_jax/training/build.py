@@ -1,7 +1,7 @@
-"""A config and a corpus → an experiment: make(config, corpus) → Experiment(init, epoch, evaluate), pure functions.
+"""From a config and a corpus to an experiment of pure functions: make(config, corpus) → Experiment.
 
-A run is: state = init(seed); for each epoch: state, logs = epoch(state); scores = evaluate(state.params, split).
-Everything random follows from the state's key and step, so a run can stop anywhere and go on to the same numbers.
+A run is: state = init(seed); for each epoch: state, logs = epoch(state, rows); scores = evaluate(state.params, split).
+All randomness follows from the state's key and step, so a run can stop anywhere and resume to the same numbers.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.training import diagnostics, options
 from ariigcn_jax.training.epoch import (
-    Head,
+    Epoch,
+    Evaluation,
     epoch_over_parts,
     evaluate_part,
     evaluation_over_parts,
-    order_as_read,
-    own_order,
     row_order,
     run_order,
     train_part,
@@ -43,71 +42,56 @@ from ariigcn_jax.types import PADDING, SPLITS, UNLABELED, Array, Batch, Corpus, 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The pure functions of a run, compiled when first called.
+    """The pure functions of a run, compiled when first called."""
 
-    Attributes:
-      init: seed -> TrainState.
-      epoch: (state, a part of the train split) -> (state, logs); donates the state. The logs of an epoch's parts sum to
-        means over its steps.
-      evaluate: split -> (params, a part of it) -> {"confusion" [C, C], "probabilities" [rows, L, C]}; in the other
-        tasks the counts and answers [rows, L, O] of `tasks.Task`.
-      score: (split, what `evaluate` gave) -> every score of the split, on the host.
-      count: (split, answers [rows, L, O]) -> their counts, as `evaluate` gives them, on the host.
-      diagnose: (state, all rows of the train split) -> failure signatures' numbers; on one device.
-      step: (state, rows of one step) -> (state, logs, gradients) of `traced_step`; on one device, not compiled.
-      data: split -> its rows.
-      layout: split -> how it is packed.
-      index: split -> which utterances lie where in its rows.
-      steps: updates per epoch.
-      num_devices: local devices that state and rows are replicated over.
-    """
-
-    init: Callable[[int], TrainState]
+    init: Callable[[int], TrainState]  # seed -> TrainState
+    # (state, a part of the train split) -> (state, logs); donates the state. The logs of an epoch's parts sum to means
+    # over its steps.
     epoch: jax.stages.Wrapped
+    # split -> (params, a part of it) -> {"confusion" [C, C], "probabilities" [rows, L, C]}; for other tasks the counts
+    # and answers [rows, L, O] of `tasks.Task`
     evaluate: Mapping[str, jax.stages.Wrapped]
+    # (split, result of `evaluate`) -> every score of the split, on the host
     score: Callable[[str, Mapping[str, Any]], dict[str, Any]]
-    count: Callable[[str, np.ndarray], np.ndarray]
+    count: Callable[[str, np.ndarray], np.ndarray]  # (split, answers [rows, L, O]) -> their counts, on the host
+    # (state, all rows of the train split) -> numbers of the failure signatures; on one device
     diagnose: jax.stages.Wrapped
+    # `traced_step` of (state, rows of one step); on one device, not compiled
     step: Callable[[TrainState, Batch], tuple[TrainState, Logs, dict[str, Any]]]
-    data: Mapping[str, Feed]
-    layout: Mapping[str, packing.Layout]
-    index: Mapping[str, packing.Index]
-    steps: int
-    num_devices: int
-    _evaluations: dict[str, Callable[[Any, Feed], dict[str, np.ndarray]]] = dataclasses.field(default_factory=dict)
+    data: Mapping[str, Feed]  # split -> its rows
+    layout: Mapping[str, packing.Layout]  # split -> how it is packed
+    index: Mapping[str, packing.Index]  # split -> the utterances in its rows
+    steps: int  # updates per epoch
+    num_devices: int  # local devices that state and rows are replicated over
+    _compiled: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def streamed(self) -> bool:
-        """Return whether the splits are read when they are needed."""
+        """Return whether the rows are read in parts."""
         return self.data["train"].streamed
 
-    def training(
-        self, state: TrainState
-    ) -> tuple[Callable[[TrainState, Feed], tuple[TrainState, dict[str, np.ndarray]]], Compiled]:
-        """Compile an epoch for states shaped like `state`.
+    def training(self, state: TrainState) -> tuple[Epoch, Compiled]:
+        """Compile (state, data["train"]) -> (state, logs), once, for states like this; return it and that of a part."""
+        if "epoch" not in self._compiled:
+            part = Compiled.of(self.epoch, state, self.data["train"])
+            self._compiled["epoch"] = epoch_over_parts(part, self.layout["train"], self.num_devices), part
+        return self._compiled["epoch"]
 
-        Returns:
-          (state, data["train"]) -> (state, logs), and the compiled function of a part.
-        """
-        part = Compiled.of(self.epoch, state, self.data["train"])
-        return epoch_over_parts(part, self.layout["train"], self.num_devices), part
-
-    def evaluation(self, split: str, params: Any) -> Callable[[Any, Feed], dict[str, np.ndarray]]:
-        """Compile (params, data[split]) -> what `evaluate[split]` gives of the whole split, once, for parameters shaped
-        like `params`."""
-        if split not in self._evaluations:
+    def evaluation(self, split: str, params: Any) -> Evaluation:
+        """Compile (params, data[split]) -> the result of `evaluate` for all of it, once, for params like these."""
+        if split not in self._compiled:
             part = Compiled.of(self.evaluate[split], params, self.data[split])
-            self._evaluations[split] = evaluation_over_parts(part, self.layout[split])
-        return self._evaluations[split]
+            self._compiled[split] = evaluation_over_parts(part, self.layout[split])
+        return self._compiled[split]
 
 
 def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experiment:
-    """Build the experiment of a config on a corpus (standardised); below this function nothing sees the config.
+    """Build the experiment of a config on a standardised corpus; no function below this one sees the config.
 
     Args:
       config: as `experiments.base.get_config`.
-      corpus: its splits "train", "valid" and "test"; the train split has labelled utterances.
-      num_devices: local devices that share a batch; None for what the config says.
+      corpus: with labelled utterances in its train split.
+      num_devices: local devices that share a batch; None for those of the config.
 
     Raises:
       UserError: an option that cannot be built.
@@ -118,30 +102,30 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
     data = _feeds(config, corpus, num_devices)
     layout = {split: feed.layout for split, feed in data.items()}
     where = {split: feed.where for split, feed in data.items()}
-    head = Head(tasks.get(corpus.task), corpus.num_classes)
+    task, axis = tasks.get(corpus.task), parallel.axis_name(num_devices)
     players = make_players(config, corpus.description, layout["train"].steps, class_weights(corpus))
 
     def order(split: str, rows: Batch, drawn: Callable[..., Array]) -> Array:
-        """Return the places in a part of the rows that each of its steps takes on this device."""
-        if data[split].streamed:
-            return order_as_read(rows, layout[split], num_devices)
-        return own_order(drawn(layout=layout[split], num_devices=num_devices), num_devices)
+        """Return the places of each step's rows on this device: [steps of the part, R' / devices]."""
+        if data[split].streamed:  # they were read in this order
+            return jnp.arange(len(rows.row)).reshape(-1, -(-layout[split].rows // parallel.world(num_devices)))
+        return parallel.own_share(drawn(layout=layout[split], num_devices=num_devices), axis, num_devices)
 
     def epoch(state: TrainState, rows: Batch) -> tuple[TrainState, Logs]:
-        drawn = functools.partial(run_order, state.key, state.step)
-        return train_part(players, layout["train"], num_devices, state, rows, order("train", rows, drawn))
+        taken = order("train", rows, functools.partial(run_order, state.key, state.step))
+        return train_part(players, layout["train"], num_devices, state, rows, taken)
 
     def evaluate(split: str, params: Any, rows: Batch) -> dict[str, Array]:
-        taken = order(split, rows, row_order)
-        return evaluate_part(players.model, head, layout[split], num_devices, params, rows, taken)
+        taken, shape = order(split, rows, row_order), layout[split]
+        return evaluate_part(players.model, task, corpus.num_classes, shape, num_devices, params, rows, taken)
 
     boundary = next((t.boundary for t in players.terms.values() if t.discriminator), 0.0)
     return Experiment(
         init=_initial(players, config.members, corpus, where["train"], num_devices),
         epoch=parallel.over_devices(epoch, num_devices, donate=(0,)),
         evaluate={s: parallel.over_devices(functools.partial(evaluate, s), num_devices) for s in SPLITS},
-        score=functools.partial(_score, head, corpus, where),
-        count=functools.partial(_count, head, corpus, where),
+        score=functools.partial(_score, task, corpus, where),
+        count=functools.partial(_count, task, corpus, where),
         diagnose=jax.jit(functools.partial(diagnostics.diagnose, players, layout["train"], boundary)),
         step=functools.partial(traced_step, players, axis=None),
         data=data,
@@ -153,7 +137,7 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
 
 
 def _feeds(config: Any, corpus: Corpus, num_devices: int) -> dict[str, Feed]:
-    """Pack each split; all lie on the devices, or none where one exceeds what the config allows there."""
+    """Pack each split; all lie on the devices, or none where one exceeds data.device_megabytes."""
     reach, limit = windowed_reach(config.model), config.data.device_megabytes * 1e6
     feeds = {}
     for split in SPLITS:
@@ -181,45 +165,37 @@ def _initial(
 
 
 def _score(
-    head: Head, corpus: Corpus, where: Mapping[str, packing.Index], split: str, outcome: Mapping[str, Any]
+    task: tasks.Task, corpus: Corpus, where: Mapping[str, packing.Index], split: str, outcome: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return every score of a split from what `evaluate` gave."""
+    """Return every score of a split from the result of `evaluate`."""
+    counts, answers = outcome["confusion"], outcome["probabilities"]
     if corpus.target is None:
-        return head.task.scores(outcome["confusion"], outcome["probabilities"], None)
+        return task.scores(counts, answers, None)
     utterance = where[split].utterance[:-1]  # the last row pads batches
     chosen = (utterance != PADDING) & (corpus.label[utterance] >= 0)
-    return head.task.scores(outcome["confusion"], outcome["probabilities"][chosen], corpus.target[utterance[chosen]])
+    return task.scores(counts, answers[chosen], corpus.target[utterance[chosen]])
 
 
 def _count(
-    head: Head, corpus: Corpus, where: Mapping[str, packing.Index], split: str, answers: np.ndarray
+    task: tasks.Task, corpus: Corpus, where: Mapping[str, packing.Index], split: str, answers: np.ndarray
 ) -> np.ndarray:
-    """Return the counts of answers [rows, L, O] of a split, as `evaluate` gives them."""
+    """Return the counts of answers [rows, L, O] of a split, like `evaluate`."""
     utterance = where[split].utterance[:-1]
     label = np.where(utterance != PADDING, corpus.label[utterance], UNLABELED)
     target = None if corpus.target is None else jnp.asarray(corpus.target[utterance])
-    logits = head.task.encode(jnp.asarray(answers))
-    return np.asarray(head.task.count(logits, jnp.asarray(label), target, head.num_classes))
+    return np.asarray(task.count(task.encode(jnp.asarray(answers)), jnp.asarray(label), target, corpus.num_classes))
 
 
 def windowed_reach(model_options: Any) -> tuple[int, int] | None:
-    """Return how many utterances before and after an utterance can hear, through all layers; None for the whole
-    dialogue."""
-    window = model_options.graph.past, model_options.graph.future
-    if model_options.context != "none" or graph.WHOLE_DIALOGUE in window:
+    """Return the numbers of utterances before and after one that all layers reach; None for the whole dialogue."""
+    past, future, layers = model_options.graph.past, model_options.graph.future, model_options.graph.layers
+    if model_options.context != "none" or graph.WHOLE_DIALOGUE in (past, future):
         return None
-    return model_options.graph.layers * window[0], model_options.graph.layers * window[1]
-
-
-# --- The players ------------------------------------------------------------------------------------------------------
+    return layers * past, layers * future
 
 
 def make_model(config: Any, description: Description) -> Model:
-    """Build the network of a config; the heads that it has in training are those that the active losses read.
-
-    Args:
-      config: as `experiments.base.get_config`.
-      description: of the corpus.
+    """Build the network of a config for the description of a corpus, with the heads of the active losses.
 
     Raises:
       UserError: an option that cannot be built.
@@ -231,13 +207,9 @@ def make_model(config: Any, description: Description) -> Model:
 
 
 def make_players(config: Any, description: Description, steps: int, class_weights: np.ndarray | None = None) -> Players:
-    """Build modules, terms and optimizers of a config.
+    """Build modules, terms and optimizers of a config, for epochs of `steps` updates.
 
-    Args:
-      config: as `experiments.base.get_config`.
-      description: of the corpus.
-      steps: updates per epoch.
-      class_weights: [C], of the corpus, for losses that weigh classes; None for ones.
+    `class_weights` [C] are for losses that weigh classes; None for ones.
 
     Raises:
       UserError: an option that cannot be built.
@@ -248,19 +220,15 @@ def make_players(config: Any, description: Description, steps: int, class_weight
     summed = config.discriminator.game == "summed"
     separate = optax.adam(config.discriminator.lr, b1=config.discriminator.b1)
     gan = config.model.gan
-    discriminators = Discriminators(
-        modalities=description.modalities,
-        hidden=gan.discriminator_hidden,
-        precision=config.model.precision,
-        **options_of(Discriminators, gan),
-    )
     return Players(
         model=make_model(config, description),
-        discriminators=discriminators,
+        discriminators=Discriminators(
+            description.modalities, gan.discriminator_hidden, config.model.precision, **options_of(Discriminators, gan)
+        ),
         terms=options.active_terms(config, description, class_weights),
         wiring=gan.wiring,
         optimizer=optimizer,
-        # AdamW works on each parameter alone, so one optimizer over both is the same one for each, but for the clipping
+        # AdamW updates each parameter alone: but for clipping, one optimizer over both equals one for each
         discriminator_optimizer=optimizer if summed else separate,
         average=config.optimizer.average,
         modality_dropout=(config.model.dialogue_dropout, config.model.modality_dropout),
@@ -272,12 +240,8 @@ def make_players(config: Any, description: Description, steps: int, class_weight
 def make_optimizer(settings: Any, num_epochs: int, steps: int) -> optax.GradientTransformation:
     """Build AdamW with linear warm-up, then cosine decay to 0 or a constant rate (choice).
 
-    Weight decay is on what has two dimensions or more: matrices, and the attention's biases of each relation and head.
-
-    Args:
-      settings: `config.optimizer`.
-      num_epochs: of the run.
-      steps: updates per epoch.
+    Parameters of two dimensions or more decay: matrices, and the attention's biases of each relation and head. `steps`
+    are updates per epoch.
     """
     warmup = round(settings.warmup_epochs * steps)
     if settings.schedule == "cosine":
@@ -293,14 +257,12 @@ def make_optimizer(settings: Any, num_epochs: int, steps: int) -> optax.Gradient
 
 
 def class_weights(corpus: Corpus) -> np.ndarray:
-    """Return the inverse frequency [C] of each class among labelled train utterances: 1 on average over them, 0 for
-    absent classes.
+    """Return the inverse frequency [C] of each class in the train split, all folds included; 0 for absent classes.
 
-    Where models leave out folds, all folds count: these weights are the one thing that a model knows of the labels that
-    it leaves out.
+    The mean over labelled utterances is 1.
     """
-    labels = corpus.label[corpus.training & (corpus.label >= 0)]
+    labels = corpus.label[corpus.labelled("train")]
     counts = np.bincount(labels, minlength=corpus.num_classes)
-    there = counts > 0
-    weights = np.where(there, len(labels) / (max(there.sum(), 1) * np.maximum(counts, 1)), 0)
+    classes = max((counts > 0).sum(), 1)
+    weights = np.where(counts > 0, len(labels) / (classes * np.maximum(counts, 1)), 0)
     return weights.astype(np.float32)

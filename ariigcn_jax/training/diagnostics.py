@@ -1,19 +1,11 @@
-"""Failure signatures (paper): mode collapse in TGAN, noisy edges, a term that dominates. Numbers, thresholds, words.
+"""Failure signatures (paper): mode collapse in TGAN, noisy edges, a term that dominates.
 
-`diagnose` computes the numbers on a few rows of a batch; the log holds them under `diagnostics`, measure ->
-subject. A signature stands once its threshold was passed in PATIENCE diagnoses in a row (all thresholds: choice):
-
-    measure                 subject            stands when     because
-    generated_variance      source→target      below 0.1       the generator gives nearly the same for everything
-    generated_distance      source→target      below 0.3       the same, robust against a few far points
-    discriminator_accuracy  target             above 0.95      real and generated are told apart: no gradient is left
-    attention_entropy       modality/layer     above 0.995     every edge weighs the same
-    self_weight             modality/layer     above 0.9       nobody listens to anybody
-    gradient_share          term, not emotion  above 0.8       the encoders learn that term and not the emotions
+`diagnose` computes numbers, measure -> subject, on a few rows; the log holds them under `diagnostics`. A signature of
+SIGNATURES holds once its threshold was passed in PATIENCE diagnoses in a row; `Watch` then warns.
 
 Also logged: real_accuracy and fake_accuracy, the two halves of discriminator_accuracy; share, a term's part of the
 total; gradient_norm, on the encoders. A share is no signature: a contrast term never falls below the logarithm of its
-number of positives, however little it pulls.
+number of positives, however small its gradient.
 """
 
 from __future__ import annotations
@@ -36,7 +28,6 @@ from ariigcn_jax.types import Array, Batch, Modality, Outputs, TrainState
 Measures = dict[str, dict[str, Array]]
 PATIENCE = 5
 EMOTION = "emotion"
-DOMINANT = 0.8
 
 
 # --- Numbers: pure functions of arrays --------------------------------------------------------------------------------
@@ -58,12 +49,7 @@ def distance(x: Array, weight: Array) -> Array:
 
 
 def generation(real: Mapping[Modality, Array], outputs: Outputs, batch: Batch) -> Measures:
-    """Measure the spread of what is generated over that of what is real, for each source→target.
-
-    Args:
-      real: modality -> [R, L, d], what the discriminators see as real.
-      outputs: with `generated`.
-      batch: packed rows.
+    """Measure the spread of generated vectors over that of real ones, modality -> [R, L, d], for each source→target.
 
     Returns:
       generated_variance and generated_distance; 1 is as varied as the real ones, 0 is one point.
@@ -81,39 +67,23 @@ def generation(real: Mapping[Modality, Array], outputs: Outputs, batch: Batch) -
 def discrimination(
     real_logits: Mapping[Modality, Array], outputs: Outputs, batch: Batch, boundary: float = 0.0
 ) -> Measures:
-    """Measure how often each discriminator is right.
-
-    Args:
-      real_logits: modality -> [R, L].
-      outputs: with `fake_logits`.
-      batch: packed rows.
-      boundary: logit above which a discriminator says "real".
+    """Measure how often each discriminator is right; `boundary` is the logit above which it predicts "real".
 
     Returns:
       real_accuracy, fake_accuracy and their mean discriminator_accuracy for each modality; 0.5 is a guess.
     """
-    found: Measures = {}
+    real, fake = {}, {}
     for target, logits in real_logits.items():
         judged = {source: x for (source, t), x in outputs.fake_logits.items() if t == target}
-        real = _mean(logits > boundary, batch.present[target])
-        there = [batch.present[target] & batch.present[source] for source in judged]
-        fake = _mean(jnp.stack([x < boundary for x in judged.values()]), jnp.stack(there))
-        for name, value in (
-            ("real_accuracy", real),
-            ("fake_accuracy", fake),
-            ("discriminator_accuracy", (real + fake) / 2),
-        ):
-            found.setdefault(name, {})[target] = value
-    return found
+        present = [batch.present[target] & batch.present[source] for source in judged]
+        real[target] = _mean(logits > boundary, batch.present[target])
+        fake[target] = _mean(jnp.stack([x < boundary for x in judged.values()]), jnp.stack(present))
+    both = {target: (real[target] + fake[target]) / 2 for target in real}
+    return {"real_accuracy": real, "fake_accuracy": fake, "discriminator_accuracy": both} if real else {}
 
 
 def attention(outputs: Outputs, batch: Batch, self_slot: int) -> Measures:
-    """Measure whom the utterances listen to, for each modality and layer; over utterances that could hear another one.
-
-    Args:
-      outputs: with `attention` and `attention_entropy`.
-      batch: packed rows.
-      self_slot: place of an utterance itself in its window.
+    """Measure attention for each modality and layer, over utterances with a neighbour.
 
     Returns:
       attention_entropy, over that of uniform weights, and self_weight, the weight of the self-loop; both in [0, 1].
@@ -123,23 +93,18 @@ def attention(outputs: Outputs, batch: Batch, self_slot: int) -> Measures:
         shared = graph.conversation_graph(batch, self_slot, weights.shape[2] - 1 - self_slot)
         present = batch.present[modality].reshape(-1)
         edges = graph.modality_graph(shared, present, present).edges  # which edges there are: any node vectors do
-        heard = edges["mask"].reshape(*batch.dialogue.shape, -1).sum(axis=-1)
-        accompanied = batch.real & (heard > 1)
+        degree = edges["mask"].reshape(*batch.dialogue.shape, -1).sum(axis=-1)
+        connected = batch.real & (degree > 1)
         own = weights[:, :, self_slot].mean(axis=-1).reshape(-1, *batch.dialogue.shape)
         for layer in range(len(weights)):
             entropy = outputs.attention_entropy[modality][layer]
-            found["attention_entropy"][f"{modality}/{layer}"] = _mean(entropy, accompanied)
-            found["self_weight"][f"{modality}/{layer}"] = _mean(own[layer], accompanied)
+            found["attention_entropy"][f"{modality}/{layer}"] = _mean(entropy, connected)
+            found["self_weight"][f"{modality}/{layer}"] = _mean(own[layer], connected)
     return found
 
 
 def balance(slots: Sequence[str], values: Array, norms: Array) -> Measures:
-    """Measure what each of K terms contributes.
-
-    Args:
-      slots: K names.
-      values: [K], λ · value.
-      norms: [K], norm of λ times the gradient on the encoders, which all terms share.
+    """Measure the part of K terms in the loss, from λ · value [K] and norms [K] of λ · gradient on the shared encoders.
 
     Returns:
       share of the sum of absolute values, gradient_norm, and gradient_share of the sum of norms.
@@ -153,22 +118,14 @@ def balance(slots: Sequence[str], values: Array, norms: Array) -> Measures:
 
 
 def diagnose(players: Players, layout: packing.Layout, boundary: float, state: TrainState, rows: Batch) -> Measures:
-    """Compute the numbers of the failure signatures, under training's dropout, on a quarter of a step's rows.
+    """Compute the numbers of the failure signatures on one device, under training's dropout.
 
-    The rows are drawn anew. A quarter is enough: the numbers are ratios that a few hundred utterances settle, and an
-    epoch is only a few steps.
-
-    Args:
-      players: modules and terms.
-      layout: of the train split.
-      boundary: logit above which a discriminator says "real".
-      state: on one device.
-      rows: of the train split, on one device.
+    It draws a quarter of a step's rows from the train split: a few hundred utterances are enough for these ratios.
     """
     key = jax.random.fold_in(jax.random.fold_in(state.key, jnp.int32(-3)), state.step)
     count = layout.steps * layout.rows
-    shown = rows.real if rows.fold is None else rows.real & (rows.fold != state.fold)
-    preference = jax.random.uniform(key, (count,)) + shown.any(axis=1)[:count]  # an empty row has nothing to show
+    seen = rows.real if rows.fold is None else rows.real & (rows.fold != state.fold)
+    preference = jax.random.uniform(key, (count,)) + seen.any(axis=1)[:count]  # empty rows come last
     chosen = jax.lax.top_k(preference, max(1, layout.rows // 4))[1]
     batch = seen_batch(players, key, jax.tree.map(lambda x: x[chosen], rows), state)
     shared = {name: x for name, x in state.params.items() if name.startswith("encoder_")}
@@ -208,21 +165,13 @@ def _mean(x: Array, mask: Array) -> Array:
 
 
 class Signature(NamedTuple):
-    """A threshold, and what to say.
+    """A threshold on a measure (choice), and the warning."""
 
-    Attributes:
-      measure: the number's name in the log.
-      above: whether it stands above the threshold, or below.
-      threshold: see the module's table.
-      words: what is wrong; {subject} and {value} are filled in.
-      remedy: what to try.
-    """
-
-    measure: str
-    above: bool
-    threshold: float
-    words: str
-    remedy: str
+    measure: str  # the number's name in the log
+    above: bool  # whether values above the threshold pass it, or below
+    threshold: float  # compared with each value
+    words: str  # the failure; {subject} and {value} are filled in
+    remedy: str  # what to change
 
     def passed(self, value: np.ndarray) -> np.ndarray:
         """Return whether values [...] lie beyond the threshold; False for NaN."""
@@ -233,21 +182,10 @@ _COLLAPSE = (
     "Try a lower losses.adversarial.weight, losses.adversarial.fn=hinge, a lower discriminator.lr, "
     "or a smaller model.gan.discriminator_hidden."
 )
+_SPREAD = "mode collapse: features generated {{subject}} {} as the real ones"
 SIGNATURES = (
-    Signature(
-        "generated_variance",
-        False,
-        0.1,
-        "mode collapse: features generated {subject} vary {value:.2g} times as much as the real ones",
-        _COLLAPSE,
-    ),
-    Signature(
-        "generated_distance",
-        False,
-        0.3,
-        "mode collapse: features generated {subject} lie {value:.2g} times as far apart as the real ones",
-        _COLLAPSE,
-    ),
+    Signature("generated_variance", False, 0.1, _SPREAD.format("vary {value:.2g} times as much"), _COLLAPSE),
+    Signature("generated_distance", False, 0.3, _SPREAD.format("lie {value:.2g} times as far apart"), _COLLAPSE),
     Signature(
         "discriminator_accuracy",
         True,
@@ -275,9 +213,9 @@ SIGNATURES = (
         "Try fewer model.graph.layers, a higher model.dropout, or optimizer.weight_decay.",
     ),
     Signature(
-        "gradient_share",
+        "gradient_share",  # of a term other than the emotion
         True,
-        DOMINANT,
+        0.8,
         "the term {subject} dominates: {value:.1%} of the gradient on the encoders comes from it",
         "Try a lower losses.{subject}.weight.",
     ),
@@ -285,15 +223,15 @@ SIGNATURES = (
 
 
 class Watch:
-    """Says of each signature once that it stands.
+    """Warns once of each signature that holds.
 
     Args:
-      history: diagnoses of the epochs before, oldest first; what they showed counts as said.
+      history: diagnoses of the epochs before, oldest first; their warnings are not repeated.
     """
 
     def __init__(self, history: Iterable[Mapping[str, Mapping[str, object]]] = ()):
         self._recent: deque[Mapping[str, Mapping[str, object]]] = deque(maxlen=PATIENCE)
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         for numbers in history:
             self.see(numbers)
 
@@ -302,29 +240,27 @@ class Watch:
         self._recent.append(numbers)
         if len(self._recent) < PATIENCE:
             return []
-        new = {s.measure: text for s in SIGNATURES if s.measure not in self._said for text in self._standing(s)[:1]}
-        self._said |= new.keys()
+        left = [signature for signature in SIGNATURES if signature.measure not in self._warned]
+        new = {signature.measure: text for signature in left if (text := self._warning(signature))}
+        self._warned |= new.keys()
         return list(new.values())
 
-    def _standing(self, signature: Signature) -> list[str]:
-        """Return a warning for each subject of a signature that stands, the worst first."""
+    def _warning(self, signature: Signature) -> str:
+        """Return the warning for the worst subject of a signature; "" where it does not hold."""
         found = []
         for subject, latest in self._recent[-1].get(signature.measure, {}).items():
-            if signature.measure == "gradient_share" and subject == EMOTION:
-                continue
             runs = [row.get(signature.measure, {}).get(subject, np.nan) for row in self._recent]
             passed = np.all([signature.passed(_array(values)) for values in runs], axis=0)
-            if passed.any():
-                values = _array(latest)
-                worst = float(values[passed].max() if signature.above else values[passed].min())
-                found.append((worst, self._say(signature, subject, worst, passed)))
-        return [text for _, text in sorted(found, reverse=signature.above)]
-
-    def _say(self, signature: Signature, subject: str, value: float, passed: np.ndarray) -> str:
-        where = f" in {passed.sum()} of {len(passed)} seeds" if len(passed) > 1 else ""
+            if passed.any() and (signature.measure, subject) != ("gradient_share", EMOTION):
+                values = _array(latest)[passed]
+                found.append((float(values.max() if signature.above else values.min()), subject, passed))
+        if not found:
+            return ""
+        worst, subject, passed = sorted(found, key=lambda x: x[0], reverse=signature.above)[0]
         side = "above" if signature.above else "below"
-        words = signature.words.format(subject=subject, value=value)
-        rule = f"{signature.measure} was {side} {signature.threshold:g} in {PATIENCE} diagnoses in a row{where}"
+        rule = f"{signature.measure} was {side} {signature.threshold:g} in {PATIENCE} diagnoses in a row"
+        rule += f" in {passed.sum()} of {len(passed)} seeds" if len(passed) > 1 else ""
+        words = signature.words.format(subject=subject, value=worst)
         return f"{words} ({rule}). {signature.remedy.format(subject=subject)}"
 
 

@@ -1,8 +1,7 @@
 """The rows of a split on the devices: all of them at once where they fit, else part after part.
 
-A part is this process's share of the rows of some steps. While one part is computed, a thread reads the next and puts
-it on the devices, so two lie there at once. The corpus may be memory-mapped (`data/readers/folder.py`): then no more of
-its features than that is ever in memory.
+A part is this process's share of the rows of some steps. While one part is computed, a thread reads the next, so two
+are on the devices. Of a memory-mapped corpus (`data/readers/folder.py`) no more features than that are in memory.
 """
 
 from __future__ import annotations
@@ -22,27 +21,18 @@ from ariigcn_jax.types import Batch, Corpus
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
-    """The rows of one split.
+    """The rows of one split."""
 
-    Attributes:
-      corpus: where the features come from.
-      where: which utterances lie where in the rows.
-      layout: of the split.
-      steps: steps of a part; the last part may have fewer.
-      num_devices: local devices.
-      rows: all rows, on the devices, where the split is one part; None where its parts are read when they are needed.
-    """
-
-    corpus: Corpus
-    where: packing.Index
-    layout: packing.Layout
-    steps: int
-    num_devices: int
-    rows: Batch | None = None
+    corpus: Corpus  # with the features
+    where: packing.Index  # the utterances of each row
+    layout: packing.Layout  # of the split
+    steps: int  # steps of a part; the last part may have fewer
+    num_devices: int  # local devices
+    rows: Batch | None = None  # all rows, on the devices; None where the split is read in parts
 
     @property
     def streamed(self) -> bool:
-        """Return whether parts are read when they are needed."""
+        """Return whether the split is read in parts."""
         return self.rows is None
 
     def on_devices(self) -> Feed:
@@ -53,11 +43,8 @@ class Feed:
     def parts(self, order: Callable[[], np.ndarray]) -> Iterator[Batch]:
         """Yield the parts, on the devices (with a leading axis of devices, where there are several).
 
-        A part that is read is [steps * rows of a device, ...]; all rows at once are in the order of the split.
-
-        Args:
-          order: gives [steps, R'], the numbers of the rows that each step takes, R' a multiple of all processes'
-            devices; called where parts are read.
+        A part that is read is [steps * rows of a device, ...]; all rows at once are in the order of the split. `order`
+        returns the rows of each step [steps, R'], R' a multiple of all processes' devices.
         """
         if self.rows is not None:
             yield self.rows
@@ -78,8 +65,7 @@ class Feed:
         return jax.block_until_ready(parallel.put(batches, self.num_devices))
 
     def shapes(self) -> list[Batch]:
-        """Return the different shapes of its parts; none where several devices read theirs, as pmap compiles nothing
-        ahead for several processes."""
+        """Return the different shapes of its parts; none for several devices, which compile at the first call."""
         if self.rows is not None:
             return [self.rows]
         if not parallel.alone(self.num_devices):
@@ -91,8 +77,7 @@ class Feed:
 
 
 def steps_of_part(part_bytes: float, corpus: Corpus, layout: packing.Layout) -> int:
-    """Return the steps of a part so that two parts take at most `part_bytes` on each device, but at least one; 0 sets
-    no limit."""
+    """Return the steps of a part, at least 1, so that two parts take at most `part_bytes` a device; 0 sets no limit."""
     slot = sum(4 * width + 1 for width in corpus.widths.values()) + 16
     slot += sum(4 * x.shape[1] + 1 for x in (corpus.target, corpus.ratings) if x is not None)
     slot += 4 * (corpus.fold is not None)
@@ -102,19 +87,14 @@ def steps_of_part(part_bytes: float, corpus: Corpus, layout: packing.Layout) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """A function of (state or parameters, part), compiled for the shapes of a feed's parts.
+    """A function of (state or parameters, part), compiled for the shapes of a feed's parts."""
 
-    Attributes:
-      function: compiles when it is called with another shape.
-      programs: number of a part's rows -> what was compiled ahead.
-    """
-
-    function: jax.stages.Wrapped
-    programs: Mapping[int, jax.stages.Compiled]
+    function: jax.stages.Wrapped  # compiles when it is called with another shape
+    programs: Mapping[int, jax.stages.Compiled]  # number of a part's rows -> the program compiled ahead
 
     @classmethod
     def of(cls, function: jax.stages.Wrapped, first: Any, feed: Feed) -> Compiled:
-        """Compile a function now, for a first argument like `first` and the parts of a feed."""
+        """Compile a function for a first argument like `first` and the parts of a feed."""
         return cls(function, {len(part.row): function.lower(first, part).compile() for part in feed.shapes()})
 
     def __call__(self, first: Any, part: Batch) -> Any:

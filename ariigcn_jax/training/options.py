@@ -38,21 +38,17 @@ RULES = {
 
 
 def check(config: Any, description: Description) -> None:
-    """Check all options of a run that decide what is built.
-
-    Args:
-      config: as `experiments.base.get_config`.
-      description: of the corpus.
+    """Check the options of a run that decide what is built, for the description of a corpus.
 
     Raises:
-      UserError: names an option that no training can have.
+      UserError: names an illegal option.
     """
     rules.check(config, RULES)
     model.check(config.model)
     if config.data.cross_validation and config.members < 2:
         raise UserError(
-            "data.cross_validation=True takes two members at least, each of which leaves out a fold of the "
-            "dialogues: set --config.members=5, or --config.data.cross_validation=false."
+            "data.cross_validation=True takes two members at least, each without a fold of the dialogues: "
+            "set --config.members=5, or --config.data.cross_validation=false."
         )
     tasks.check(config.data.task, config.losses.to_dict(), config.eval.select)
     judged = any(term.discriminator for term in active_terms(config, description).values())
@@ -64,15 +60,10 @@ def check(config: Any, description: Description) -> None:
 
 
 def active_terms(config: Any, description: Description, class_weights: ArrayLike = 1.0) -> dict[str, terms.Term]:
-    """Return the loss terms of a config that have a weight and that the corpus has the truth of.
-
-    Args:
-      config: as `experiments.base.get_config`.
-      description: of the corpus.
-      class_weights: [C], for the terms that weigh classes; 1 where they are only looked at.
+    """Return the loss terms of a config that have a weight and truth in the corpus; class_weights: [C].
 
     Raises:
-      UserError: a loss that there is not, or no loss with a weight.
+      UserError: an unknown loss, or no loss with a weight.
     """
     count, rated = len(description.modalities), description.ratings > 0
     active = terms.build(config.losses.to_dict(), class_weights, modalities=count, ratings=rated)
@@ -82,10 +73,10 @@ def active_terms(config: Any, description: Description, class_weights: ArrayLike
 
 
 def check_corpus(config: Any, corpus: Corpus) -> None:
-    """Check that a corpus has what training and validation need.
+    """Check that training and validation are possible on a corpus.
 
     Raises:
-      UserError: no training can learn from it; see the message.
+      UserError: says what is missing.
     """
     name = f"The corpus {corpus.name!r}"
     if corpus.task != config.data.task:

@@ -1,22 +1,21 @@
-"""The ways in which the seeds of a run share the hardware. Each seed does what its run alone would do.
+"""The ways in which the seeds of a run share the hardware. Each seed computes what its run alone would compute.
 
     sequence   one after another; where there are several devices they share each batch
     threads    one after another on each core of a CPU
     vmap       all in one program on one device
     devices    spread over the devices, each seed on one of them, without communication
 
-A way is a `Seeds`, which keeps the states and parameters of all seeds in a form of its own and gives them as arrays
-with a leading axis of seeds S, as checkpoints hold them: so a run may go on in another way than it began.
+A checkpoint holds states as arrays with a leading axis of seeds, whatever the way: a run may resume in another one.
 
 `python -m tools.bench --only=seeds` measures the ways that a machine offers. On a CPU one program of ten seeds took a
-quarter longer than ten programs of one, in eleven times the memory (one busy core, commit 297538b), and threads keep
-every core busy with the program of one seed. On an accelerator a model of this size leaves most of the device idle,
-which vmap fills: there the rule is a reason and not yet a measurement.
+quarter longer than ten programs of one, in eleven times the memory (one busy core, commit 297538b); threads keep every
+core busy. On an accelerator a model of this size leaves most of the device idle, which vmap fills (not yet measured).
 """
 
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,7 +27,6 @@ import numpy as np
 from ariigcn_jax import parallel, rules
 from ariigcn_jax.training import build
 from ariigcn_jax.training.build import Experiment
-from ariigcn_jax.training.feed import Compiled
 from ariigcn_jax.types import Corpus, UserError
 
 AUTO = "auto"
@@ -38,22 +36,15 @@ WAYS = ("threads", "vmap", "devices", "sequence")
 class Seeds(abc.ABC):
     """The seeds of a run, trained in one way.
 
-    States and parameters of all seeds are pytrees that only this object looks into; what it gives to the host are numpy
-    arrays with a leading axis S. With K members a seed, that of states and parameters is S K, seed after seed.
-
-    Attributes:
-      way: one of WAYS.
-      numbers: the seeds.
-      members: models of each seed.
-      experiment: what one model does.
+    Each way has its own form of the states and parameters of all seeds. What a way returns to the host is numpy with
+    a leading axis S. States and parameters of K members a seed have an axis S K, seed after seed.
     """
 
-    members = 1
+    members = 1  # models of each seed
 
     def __init__(self, way: str, numbers: Sequence[int], experiment: Experiment):
-        self.way = way
-        self.numbers = numbers
-        self.experiment = experiment
+        """Train the seeds `numbers` in one of WAYS; `experiment` has the functions of one model."""
+        self.way, self.numbers, self.experiment = way, numbers, experiment
 
     @abc.abstractmethod
     def init(self) -> Any:
@@ -61,7 +52,7 @@ class Seeds(abc.ABC):
 
     @abc.abstractmethod
     def place(self, arrays: Any) -> Any:
-        """Bring states or parameters whose arrays have a leading axis S into the form of this way."""
+        """Bring states or parameters with a leading axis S into the form of this way."""
 
     @abc.abstractmethod
     def host(self, trees: Any) -> Any:
@@ -73,11 +64,11 @@ class Seeds(abc.ABC):
 
     @abc.abstractmethod
     def keep(self, better: np.ndarray, new: Any, old: Any) -> Any:
-        """Return the parameters of `new` where `better` [S], else of `old`; a copy, because training reuses buffers."""
+        """Return a copy of the parameters of `new` where `better` [S], else of `old`; training reuses buffers."""
 
     @abc.abstractmethod
     def train(self, states: Any) -> tuple[Any, dict[str, np.ndarray]]:
-        """Train an epoch: return the states after it, and name → [S] of the logs. The states before it are used up."""
+        """Train an epoch; return the next states and the logs, name → [S]. The given states are used up."""
 
     @abc.abstractmethod
     def evaluate(self, split: str, params: Any) -> dict[str, np.ndarray]:
@@ -85,28 +76,23 @@ class Seeds(abc.ABC):
 
     @abc.abstractmethod
     def diagnose(self, states: Any) -> dict[str, dict[str, np.ndarray]]:
-        """Return the failure signatures' numbers, [S] each; not where the data are streamed."""
+        """Return the numbers of the failure signatures, [S] each; not for streamed data."""
 
     @abc.abstractmethod
     def compile(self, states: Any, splits: Sequence[str], diagnosis: bool) -> jax.stages.Compiled | None:
-        """Compile an epoch, the evaluation of splits and the diagnosis ahead of their first use.
-
-        Returns:
-          The program of an epoch, or of one of its parts; None where it is compiled when it is first called.
-        """
+        """Compile an epoch, evaluations and the diagnosis; return the program of an epoch or of a part, or None."""
 
 
 class Separate(Seeds):
     """Seeds in turns, on as many threads as asked: trees are lists of the seeds' trees.
 
-    Compiled functions let go of Python's lock, so threads keep as many cores busy, each with a seed.
+    Compiled functions release Python's lock, so each thread keeps a core busy.
     """
 
     def __init__(self, way: str, numbers: Sequence[int], experiment: Experiment, threads: int = 1):
         super().__init__(way, numbers, experiment)
         self._threads = min(threads, len(numbers))
-        self._epoch: tuple[Callable[..., Any], Compiled] | None = None
-        self._diagnosis: Callable[..., Any] | None = None
+        self._diagnose: Callable[..., Any] = experiment.diagnose
 
     def init(self) -> list[Any]:
         return [self.experiment.init(seed) for seed in self.numbers]
@@ -122,11 +108,10 @@ class Separate(Seeds):
         return [state.weights for state in states]
 
     def keep(self, better: np.ndarray, new: list[Any], old: list[Any]) -> list[Any]:
-        chosen = zip(better, new, old, strict=True)
-        return [jax.tree.map(jnp.copy, mine) if wins else before for wins, mine, before in chosen]
+        return [jax.tree.map(jnp.copy, n) if wins else o for wins, n, o in zip(better, new, old, strict=True)]
 
     def train(self, states: list[Any]) -> tuple[list[Any], dict[str, np.ndarray]]:
-        (epoch, _), data = self._training(states), self.experiment.data["train"]
+        (epoch, _), data = self.experiment.training(states[0]), self.experiment.data["train"]
         done = self._each(lambda state: epoch(state, data), states)
         return [state for state, _ in done], _stacked([logs for _, logs in done])
 
@@ -135,29 +120,19 @@ class Separate(Seeds):
         return _stacked(self._each(lambda p: evaluation(p, data), params))
 
     def diagnose(self, states: list[Any]) -> dict[str, dict[str, np.ndarray]]:
-        look, rows = self._looking(states), self._one(self.experiment.data["train"].rows)
-        return _stacked(self._each(lambda state: look(self._one(state), rows), states))
+        rows = self._one(self.experiment.data["train"].rows)
+        return _stacked(self._each(lambda state: self._diagnose(self._one(state), rows), states))
 
     def compile(self, states: list[Any], splits: Sequence[str], diagnosis: bool) -> jax.stages.Compiled | None:
-        _, part = self._training(states)
+        _, part = self.experiment.training(states[0])
         for split in splits:
             self.experiment.evaluation(split, self.weights(states)[0])
         if diagnosis:
-            self._looking(states)
+            like = self._one(states[0]), self._one(self.experiment.data["train"].rows)
+            self._diagnose = self.experiment.diagnose.lower(*like).compile()
         return next(iter(part.programs.values()), None)
 
-    def _training(self, states: list[Any]) -> tuple[Callable[..., Any], Compiled]:
-        self._epoch = self._epoch or self.experiment.training(states[0])
-        return self._epoch
-
-    def _looking(self, states: list[Any]) -> Callable[..., Any]:
-        if self._diagnosis is None:
-            like = self._one(states[0]), self._one(self.experiment.data["train"].rows)
-            self._diagnosis = self.experiment.diagnose.lower(*like).compile()
-        return self._diagnosis
-
     def _one(self, tree: Any) -> Any:
-        """Return a tree as on one device."""
         return parallel.unreplicate(tree, self.experiment.num_devices)
 
     def _each(self, function: Callable[[Any], Any], trees: list[Any]) -> list[Any]:
@@ -175,20 +150,23 @@ class Separate(Seeds):
 class Together(Seeds):
     """Seeds in one program: arrays have a leading axis [S, ...], or [devices, S', ...] where several devices share S.
 
-    Where the devices do not divide the seeds, the last seed fills the places that are left, which would be idle. A
-    device takes its seeds at once, or in as many parts as its memory asks for; one of several CPU devices takes them
-    one after another, which is faster there.
+    Where the devices do not divide the seeds, copies of the last seed fill the idle places. A device computes its seeds
+    at once, or in as many parts as its memory needs; one of several CPU devices one after another, which is faster.
     """
 
     def __init__(self, way: str, numbers: Sequence[int], experiment: Experiment, num_devices: int = 1):
-        """`experiment` is one on one device; `num_devices` are those that the seeds are spread over."""
+        """Spread the seeds over `num_devices` devices; `experiment` is for one of them."""
         super().__init__(way, numbers, experiment)
         self._rows = {split: parallel.replicate(feed.rows, num_devices) for split, feed in experiment.data.items()}
         self._devices = num_devices
         self._each = -(-len(numbers) // num_devices)
         self._at_once = 1 if num_devices > 1 and jax.default_backend() == "cpu" else self._each
         self._programs: dict[str, jax.stages.Compiled] = {}
-        self._kept = parallel.over_devices(jax.vmap(_where), num_devices)
+
+        def keep(better: jax.Array, new: Any, old: Any) -> Any:
+            return jax.tree.map(functools.partial(jnp.where, better), new, old)
+
+        self._kept = parallel.over_devices(jax.vmap(keep), num_devices)
 
     def init(self) -> Any:
         states = [self.experiment.init(seed) for seed in self.numbers]
@@ -229,8 +207,7 @@ class Together(Seeds):
         return epoch
 
     def _call(self, name: str, split: str, function: Callable[..., Any], trees: Any) -> Any:
-        program = self._program(name, split, function, trees)
-        return jax.block_until_ready(program(trees, self._rows[split]))
+        return jax.block_until_ready(self._program(name, split, function, trees)(trees, self._rows[split]))
 
     def _program(self, name: str, split: str, function: Callable[..., Any], trees: Any) -> jax.stages.Compiled:
         """Return a function of (a seed's tree, rows) for all seeds, compiled once."""
@@ -241,7 +218,7 @@ class Together(Seeds):
         return self._programs[name]
 
     def _of_a_device(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Map a function of a seed's tree and rows over the seeds of one device."""
+        """Map a function of a seed's tree and the rows over the seeds of one device."""
         if self._at_once == self._each:
             return jax.vmap(function, in_axes=(0, None))
         at_once = self._at_once if self._at_once > 1 else None
@@ -260,21 +237,18 @@ class Together(Seeds):
 
 
 class Members(Seeds):
-    """Seeds whose models are several, each trained as a seed of its own; their answers are averaged.
+    """Seeds of K models each: their answers, logs and failure signatures are means over the members.
 
-    States and parameters have the members of a seed one after the other, [S * K]. Answers and so scores are of the
-    average; logs and failure signatures are means over the members, which one of them alone hardly moves. Where each
-    member leaves out a fold of the corpus, what is answered on validation is the one member's that did.
+    Under cross-validation a validation utterance gets the answer of the member that left its fold out.
     """
 
     def __init__(self, inner: Seeds, numbers: Sequence[int], fold: np.ndarray | None = None):
-        """`inner` trains K members for each of `numbers`; `fold` [U] is `Corpus.fold`."""
+        """Average the models of `inner`, K for each of `numbers`; `fold` [U] is `Corpus.fold`."""
         super().__init__(inner.way, numbers, inner.experiment)
         self._inner = inner
         self.members = len(inner.numbers) // len(numbers)
-        self._answering: np.ndarray | None = None  # [rows, L] of the validation split, the member that answers
-        if fold is not None:
-            self._answering = np.maximum(fold[inner.experiment.index["valid"].utterance[:-1]], 0)
+        # [rows, L] of the validation split, the member that answers
+        self._answering = None if fold is None else np.maximum(fold[self.experiment.index["valid"].utterance[:-1]], 0)
 
     def init(self) -> Any:
         return self._inner.init()
@@ -296,12 +270,13 @@ class Members(Seeds):
         return states, jax.tree.map(self._mean, logs)
 
     def evaluate(self, split: str, params: Any) -> dict[str, np.ndarray]:
-        found = self._inner.evaluate(split, params)["probabilities"]
-        answers = self._mean(found) if split != "valid" or self._answering is None else self._of_one(found)
-        return {
-            "confusion": np.stack([self.experiment.count(split, mine) for mine in answers]),
-            "probabilities": answers,
-        }
+        found = self._apart(self._inner.evaluate(split, params)["probabilities"])
+        if split == "valid" and self._answering is not None:
+            answers = np.take_along_axis(found, self._answering[None, None, ..., None], axis=1)[:, 0]
+        else:
+            answers = found.mean(axis=1)
+        confusion = np.stack([self.experiment.count(split, answer) for answer in answers])
+        return {"confusion": confusion, "probabilities": answers}
 
     def diagnose(self, states: Any) -> dict[str, dict[str, np.ndarray]]:
         return jax.tree.map(self._mean, self._inner.diagnose(states))
@@ -313,39 +288,23 @@ class Members(Seeds):
         """Average members: [S * K, ...] → [S, ...]."""
         return self._apart(x).mean(axis=1)
 
-    def _of_one(self, x: np.ndarray) -> np.ndarray:
-        """Take [S * K, rows, L, O] → [S, rows, L, O] of the member that left the utterance out."""
-        assert self._answering is not None
-        return np.take_along_axis(self._apart(x), self._answering[None, None, ..., None], axis=1)[:, 0]
-
     def _apart(self, x: np.ndarray) -> np.ndarray:
         """Split members from seeds: [S * K, ...] → [S, K, ...]."""
         return x.reshape(len(self.numbers), self.members, *x.shape[1:])
 
 
-def _where(better: jax.Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda n, o: jnp.where(better, n, o), new, old)
-
-
 def _stacked(trees: Sequence[Any]) -> Any:
-    """Return trees of arrays as one whose arrays have a leading axis of the trees."""
+    """Stack trees of arrays along a new leading axis."""
     return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
 def _on_host(x: jax.Array) -> np.ndarray:
-    """Return a copy, because training reuses the buffers that numpy would look into; of a key its data."""
+    """Return a copy, because training reuses buffers; of a key its data."""
     return np.array(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
 
 
-# --- From a config ----------------------------------------------------------------------------------------------------
-
-
 def make(config: Any, corpus: Corpus) -> Seeds:
-    """Build the seeds of a config on a corpus, trained in the way it asks for.
-
-    Args:
-      config: as `experiments.base.get_config`.
-      corpus: standardised, as for `build.make`.
+    """Build the seeds of a config (`experiments.base.get_config`) on a standardised corpus.
 
     Raises:
       UserError: an option that cannot be built, or a way that this machine or this run does not offer.
@@ -366,9 +325,7 @@ def _make(config: Any, corpus: Corpus, numbers: Sequence[int]) -> Seeds:
     if experiment.streamed and way != "sequence":
         way = choose(config.seeds_by, len(numbers), devices, streamed=True)
         experiment = experiment if experiment.num_devices == devices else build.make(config, corpus, devices)
-    if way == "vmap":
-        return Together(way, numbers, experiment)
-    if way == "devices":
+    if way in ("vmap", "devices"):
         return Together(way, numbers, experiment, min(devices, len(numbers)))
     return Separate(way, numbers, experiment, threads=parallel.cores() if way == "threads" else 1)
 
@@ -387,34 +344,26 @@ def check(config: Any) -> None:
 def choose(asked: str, num_seeds: int, num_devices: int, *, streamed: bool = False) -> str:
     """Choose the way to train seeds: the one asked for, or with AUTO the one that should be fastest (see the module).
 
-    Args:
-      asked: AUTO or one of WAYS.
-      num_seeds: how many.
-      num_devices: local devices that may be used.
-      streamed: a device does not hold the data as a whole.
+    `num_devices` are local devices that may be used; `streamed` is whether rows are read in parts.
 
     Raises:
-      UserError: what is asked for is not possible here; see the message.
+      UserError: the way is not possible here; says why.
     """
-    if asked == AUTO:
-        return _fastest(num_seeds, num_devices, streamed)
-    why = _obstacle(asked, num_devices, streamed)
-    if why:
-        raise UserError(f"seeds_by={asked} is not possible here: {why}. seeds_by={AUTO} takes what is.")
-    return asked
-
-
-def possible(num_devices: int) -> list[str]:
-    """Return the ways that there are on so many local devices, for data that they hold as a whole."""
-    return [way for way in WAYS if not _obstacle(way, num_devices, streamed=False)]
-
-
-def _fastest(num_seeds: int, num_devices: int, streamed: bool) -> str:
+    if asked != AUTO:
+        why = _obstacle(asked, num_devices, streamed)
+        if why:
+            raise UserError(f"seeds_by={asked} is not possible here: {why}. seeds_by={AUTO} takes what is.")
+        return asked
     if num_seeds == 1 or streamed or parallel.processes() > 1:  # so that no more than one seed's parts are in memory
         return "sequence"
     if num_devices > 1:
         return "devices" if num_seeds >= num_devices else "sequence"
     return "threads" if jax.default_backend() == "cpu" else "vmap"
+
+
+def possible(num_devices: int) -> list[str]:
+    """Return the ways that so many local devices offer, for data that they hold as a whole."""
+    return [way for way in WAYS if not _obstacle(way, num_devices, streamed=False)]
 
 
 def _obstacle(way: str, num_devices: int, streamed: bool) -> str:
@@ -423,11 +372,8 @@ def _obstacle(way: str, num_devices: int, streamed: bool) -> str:
         return ""
     if parallel.processes() > 1:
         return "several processes share each batch, seed after seed"
-    if way == "devices":
-        if num_devices == 1:
-            return "num_devices=1; set num_devices=0 for all devices"
-    elif num_devices > 1:
+    if way == "devices" and num_devices == 1:
+        return "num_devices=1; set num_devices=0 for all devices"
+    if way != "devices" and num_devices > 1:
         return f"it uses one device, and num_devices={num_devices}; set num_devices=1"
-    if streamed and way != "sequence":
-        return "data.device_megabytes lets each seed read the rows as it needs them"
-    return ""
+    return "data.device_megabytes lets each seed read the rows as it needs them" if streamed else ""

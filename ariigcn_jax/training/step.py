@@ -23,32 +23,20 @@ Logs = dict[str, Array]
 
 @dataclasses.dataclass(frozen=True)
 class Players:
-    """The modules, terms and optimizers that a step is made of.
+    """The modules, terms and optimizers of a step."""
 
-    Attributes:
-      model: encoders, generators, graphs, heads, classifier.
-      discriminators: the second player.
-      terms: active loss terms.
-      wiring: what the discriminators see as real, "feature" or "latent".
-      optimizer: of the model.
-      discriminator_optimizer: of the discriminators.
-      average: decay of the parameters' moving average, in [0, 1); 0 for none.
-      modality_dropout: rates at which a dialogue, and an utterance, loses a modality in training, in [0, 1).
-      summed: both players minimise L_G + L_D in one step, with no stop-gradient (journal code); not adversarial, for
-        comparison.
-      contrast_candidates: most nodes that anchors are compared with; 0 for all of the batch.
-    """
-
-    model: Model
-    discriminators: Discriminators
-    terms: Mapping[str, terms.Term]
-    wiring: str
-    optimizer: optax.GradientTransformation
-    discriminator_optimizer: optax.GradientTransformation
-    average: float
+    model: Model  # the first player: encoders, generators, graphs, heads, classifier
+    discriminators: Discriminators  # the second player
+    terms: Mapping[str, terms.Term]  # active loss terms
+    wiring: str  # real input of the discriminators, "feature" or "latent"
+    optimizer: optax.GradientTransformation  # of the model
+    discriminator_optimizer: optax.GradientTransformation  # of the discriminators
+    average: float  # decay of the parameters' moving average, in [0, 1); 0 for none
+    # rates at which a dialogue, and an utterance, loses a modality in training, in [0, 1)
     modality_dropout: tuple[float, float] = (0.0, 0.0)
+    # both players minimise L_G + L_D in one step, without stop-gradient (journal code); for comparison
     summed: bool = False
-    contrast_candidates: int = 0
+    contrast_candidates: int = 0  # most nodes that anchors are compared with; 0 for all of the batch
 
     def judge(self, discriminators: Any, outputs: Outputs, batch: Batch) -> tuple[dict[str, Array], Outputs]:
         """Return real logits, and the outputs with their fake logits, under the given discriminators."""
@@ -66,12 +54,9 @@ def init_state(players: Players, sample: Batch, key: Array) -> TrainState:
     # Without the outputs the compiler leaves out the forward pass, which a long row makes expensive.
     params = jax.jit(players.model.init, static_argnums=2)(model_key, sample, False)["params"]
     outputs: Any = jax.eval_shape(functools.partial(players.model.apply, train=False), {"params": params}, sample)
-    real = {
-        m: jnp.zeros((1, 1, x.shape[-1]))
-        for m, x in (sample.features if players.wiring == "feature" else outputs.codes).items()
-    }
-    discriminators = players.discriminators.init(discriminator_key, real if outputs.generated else {}, {})
-    discriminators = discriminators.get("params", {})
+    like = sample.features if players.wiring == "feature" else outputs.codes
+    real = {m: jnp.zeros((1, 1, x.shape[-1])) for m, x in like.items()} if outputs.generated else {}
+    discriminators = players.discriminators.init(discriminator_key, real, {}).get("params", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=key,
@@ -93,31 +78,24 @@ def traced_step(
 ) -> tuple[TrainState, Logs, dict[str, Any]]:
     """Update each player once: the discriminators first, then the model against the updated discriminators.
 
-    Both use one forward pass of the model: its outputs are computed once, the discriminators learn from them as
-    constants, and the hybrid loss's gradient is pulled back through the same pass.
-
-    Args:
-      players: modules, terms, optimizers.
-      state: before the step.
-      batch: this device's rows.
-      axis: name of the device axis, or None.
+    The model runs forward once: the discriminators learn from its outputs as constants, and the gradient of the hybrid
+    loss is pulled back through the same pass. `batch` has this device's rows; `axis` names the device axis, or is None.
 
     Returns:
-      The state after it, global logs, and the gradients: "model" like its parameters, "discriminators" like theirs.
+      The next state, global logs, and the gradients: "model" like its parameters, "discriminators" like theirs.
     """
     key = jax.random.fold_in(state.key, state.step)
-    rngs = {"dropout": key}
     batch = seen_batch(players, key, batch, state)
 
     def forward(params: Any) -> Outputs:
-        outputs: Any = players.model.apply({"params": params}, batch, True, rngs=rngs)
-        return outputs.replace(attention={}, attention_entropy={})  # what no term reads needs no backward pass
+        outputs: Any = players.model.apply({"params": params}, batch, True, rngs={"dropout": key})
+        return outputs.replace(attention={}, attention_entropy={})  # no term reads them: no backward pass
 
     outputs, pullback = jax.vjp(forward, state.params)
     logs: Logs = {}
-    theirs: Any = {}
+    d_gradient: Any = {}  # of L_D
     if not players.summed:
-        state, logs, theirs = _discriminator_step(players, state, jax.lax.stop_gradient(outputs), batch, axis)
+        state, logs, d_gradient = _discriminator_step(players, state, jax.lax.stop_gradient(outputs), batch, axis)
 
     def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
         real, outputs = players.judge(discriminators, outputs, batch)
@@ -134,17 +112,16 @@ def traced_step(
     both = (0, 1) if players.summed else 0
     (share, values), cotangents = jax.value_and_grad(loss, both, has_aux=True)(outputs, state.discriminators)
     if players.summed:
-        cotangents, theirs = cotangents
-        state, norms, theirs = _update_discriminators(players, state, theirs, axis)
+        cotangents, d_gradient = cotangents
+        state, norms, d_gradient = _update_discriminators(players, state, d_gradient, axis)
         logs |= norms if outputs.generated else {}
-    (gradient,) = pullback(cotangents)
-    gradient = parallel.psum(gradient, axis)
+    gradient = parallel.psum(pullback(cotangents)[0], axis)
     updates, optimizer = players.optimizer.update(gradient, state.optimizer, state.params)
     logs = {"total": parallel.psum(share, axis), **values, **logs, "gradient_norm": optax.tree.norm(gradient)}
     params = optax.apply_updates(state.params, updates)
     average = moving_average(state.average, params, players.average, state.step) if state.average else state.average
     state = state.replace(step=state.step + 1, params=params, average=average, optimizer=optimizer)
-    return state, logs, {"model": gradient, "discriminators": theirs}
+    return state, logs, {"model": gradient, "discriminators": d_gradient}
 
 
 def _discriminator_step(
@@ -177,60 +154,37 @@ def _update_discriminators(
 
 
 def moving_average(average: Any, params: Any, decay: float, step: Array) -> Any:
-    """Return the exponential moving average of the parameters; its decay rises to `decay`, so early steps fade
-    (choice)."""
+    """Return the exponential moving average of the parameters; its decay rises to `decay` (choice)."""
     kept = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params)
 
 
-# --- What a step sees of a batch --------------------------------------------------------------------------------------
-
-
 def seen_batch(players: Players, key: Array, batch: Batch, state: TrainState) -> Batch:
-    """Return what training sees of a batch: nothing of the part that the model leaves out, and modality dropout.
-
-    Args:
-      players: says the rates.
-      key: PRNG key of the step.
-      batch: any.
-      state: says which fold is left out.
-    """
-    batch = without_fold(batch, state.fold)
+    """Return a batch without the model's fold, after modality dropout; `key` is the step's."""
+    if batch.fold is not None:
+        batch = _without(batch, batch.fold == state.fold)
     if any(players.modality_dropout):
         batch = drop_modalities(jax.random.fold_in(key, jnp.int32(-1)), batch, players.modality_dropout)
     return batch
 
 
-def without_fold(batch: Batch, fold: Any) -> Batch:
-    """Remove the dialogues of a fold of the corpus from a batch: no loss and no other dialogue sees anything of them.
-
-    What stays of the fold is in numbers of the whole corpus: the scale of features and `class_weights`.
-
-    Args:
-      batch: any.
-      fold: [] int32, what is left out; or {} for nothing.
-    """
-    if batch.fold is None:
-        return batch
-    kept = batch.fold != fold
-    present = {m: here & kept for m, here in batch.present.items()}
+def _without(batch: Batch, removed: Array) -> Batch:
+    """Remove utterances [R, L] bool, of whole dialogues, from a batch: no loss and no other dialogue reads them."""
+    present = {m: here & ~removed for m, here in batch.present.items()}
     return batch.replace(
         features={m: jnp.where(present[m][..., None], x, 0) for m, x in batch.features.items()},
         present=present,
-        label=jnp.where(kept, batch.label, UNLABELED),
-        utterance=jnp.where(kept, batch.utterance, PADDING),
-        rated=None if batch.rated is None else batch.rated & kept,
+        label=jnp.where(removed, UNLABELED, batch.label),
+        utterance=jnp.where(removed, PADDING, batch.utterance),
+        rated=None if batch.rated is None else batch.rated & ~removed,
     )
 
 
 def drop_modalities(key: Array, batch: Batch, rates: tuple[float, float]) -> Batch:
-    """Remove modalities from dialogues, then from utterances, at random; an utterance keeps its last one (choice).
+    """Remove modalities from dialogues, then from utterances, at random (choice).
 
-    Args:
-      key: PRNG key of the step.
-      batch: any.
-      rates: probabilities that a modality of a dialogue, and of an utterance, is drawn to go missing, in [0, 1), in
-        steps of 1/256. A draw that would leave an utterance without any modality does not count for it.
+    `rates` are their probabilities, in [0, 1), in steps of 1/256. A draw that would remove an utterance's last modality
+    does not count for it.
     """
     left = jnp.stack(list(batch.present.values()), axis=-1)
     whole, single = rates
@@ -244,6 +198,6 @@ def drop_modalities(key: Array, batch: Batch, rates: tuple[float, float]) -> Bat
 
 
 def _unless_last(present: Array, kept: Array) -> Array:
-    """Return what is present and kept [R, L, M] bool, or what is present where that would be nothing."""
+    """Return `present & kept` [R, L, M] bool, or `present` where no modality would remain."""
     left = present & kept
     return jnp.where(left.any(axis=-1, keepdims=True), left, present)

@@ -32,7 +32,7 @@ def run(corpus, batch, train=False, **options):
 def assert_documented(module, outputs, batch):
     """Shapes of the glossary, and nothing that is not finite."""
     R, L = batch.dialogue.shape
-    modalities, widths = module.modalities, dict(module.description.widths)
+    modalities, widths = module.description.modalities, dict(module.description.widths)
     options, graph = module.options, module.options.graph
     assert outputs.logits.shape == (R, L, module.description.outputs)
     for name, width in (("codes", options.hidden), ("hidden", options.hidden), ("contrast", options.contrast_width)):
