@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import UserError, first_line
 
 T = TypeVar("T")
 AXIS = "devices"
@@ -58,7 +58,7 @@ def join(coordinator: str, processes: int, process: int, patience: int) -> None:
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"The processes could not connect through distributed.coordinator={coordinator!r} "
-            f"({_first_line(error)}). Start all of them within {CONNECT_SECONDS} s, with the same coordinator."
+            f"({first_line(error)}). Start all of them within {CONNECT_SECONDS} s, with the same coordinator."
         ) from error
 
 
@@ -78,7 +78,7 @@ def ending_together() -> Iterator[None]:
             print(f"error: {who}: {error or 'stopped'}", file=sys.stderr)
         elif any(word in str(error) for word in LOST_PEER_ERRORS):
             print(
-                f"error: {who}: another process was lost ({_first_line(error)}). What the last checkpoint holds is "
+                f"error: {who}: another process was lost ({first_line(error)}). What the last checkpoint holds is "
                 "safe: start the run again with the same --workdir, and with any number of processes, to resume.",
                 file=sys.stderr,
             )
@@ -121,10 +121,6 @@ def barrier() -> None:
 def broadcast(tree: T) -> T:
     """Return the arrays of process 0 in all processes."""
     return tree if processes() == 1 else multihost_utils.broadcast_one_to_all(tree)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def cores() -> int:

@@ -91,7 +91,7 @@ def write(
 def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
     """Return all arrays of the export by name.
 
-    The names are "params/…", "normalisation/<modality>/mean", "…/scale" and, for ranks, "…/quantiles", and "temperature".
+    The names are "params/…", "normalisation/<modality>/mean", "…/scale", for ranks "…/quantiles", and "temperature".
     Generators and contrast heads are left out.
     """
     used = {k: v for k, v in model.params.items() if not k.startswith(("generator_", "contrast_"))}

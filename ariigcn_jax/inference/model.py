@@ -85,7 +85,7 @@ class TrainedModel:
         return normalisation.raw_widths(self.widths, self.config.data)
 
     def outputs(self, batch: Batch) -> Outputs:
-        """Run the forward pass on a batch of `batches`, compiled once for each shape; `logits` exclude the temperature."""
+        """Run the forward pass on a batch, compiled once for each shape; `logits` exclude the temperature."""
         return self._forward(self.params, batch)
 
     @functools.cached_property

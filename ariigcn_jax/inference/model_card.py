@@ -101,8 +101,8 @@ def _limits(
     model: TrainedModel, longest: int | None, results: Mapping[str, Any], corpus: Mapping[str, Any]
 ) -> list[str]:
     lines = [
-        f"It was trained on {corpus['splits']['train']['dialogues']} conversations of one setting and language. Measure "
-        "it on your own conversations before you rely on it.",
+        f"It was trained on {corpus['splits']['train']['dialogues']} conversations of one setting and language. "
+        "Measure it on your own conversations before you rely on it.",
         "Features must come from the extractors of training: other features of the same width give wrong answers "
         "without an error.",
         "Labels are what annotators perceived, not what people felt. Do not decide about people by it.",
@@ -137,6 +137,6 @@ def _provenance(model: TrainedModel, environment: Mapping[str, Any]) -> str:
     return (
         f"- Commit {commit}; {versions}; Python {environment.get('python')}\n"
         f"- {environment.get('device', {}).get('kind')}, {environment.get('date')}\n"
-        f"- Seed {model.seed}, epoch {model.epoch}; {members}hidden size {options.hidden}, {options.graph.layers} graph "
-        f"layer(s), window {options.graph.past} before and {options.graph.future} after, context {options.context}"
+        f"- Seed {model.seed}, epoch {model.epoch}; {members}hidden size {options.hidden}, {options.graph.layers} "
+        f"graph layer(s), window {options.graph.past} before and {options.graph.future} after, context {options.context}"
     )

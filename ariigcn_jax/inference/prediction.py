@@ -76,8 +76,8 @@ class Prediction:
       corpus: the conversations in the model's form (`TrainedModel.prepare`); `notes` name missing modalities.
       probabilities: [U, O], calibrated; or scores.
       contribution: modality -> [U], see `UtteranceEmotion.contribution`.
-      attention: modality -> [U, W], mean over layers and heads of the weight on utterance u + w - past; {} without graph
-        layers.
+      attention: modality -> [U, W], mean over layers and heads of the weight on utterance u + w - past; {} without a
+        graph.
       past: number of the window's W slots before the utterance.
     """
 

@@ -14,18 +14,14 @@ HIT, MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_m
 
 
 class Cache:
-    """Count the programs read from the cache and those compiled, since `enable`.
+    """Count the programs read from the cache (`hits`) and those compiled (`misses`) since `enable`.
 
-    Attributes:
-      path: the cache's folder; None if the cache is off.
-      hits: programs read from it.
-      misses: programs compiled.
+    `path` is the cache's folder; None if the cache is off.
     """
 
     def __init__(self, path: Path | None):
         self.path = path
-        self.hits = 0
-        self.misses = 0
+        self.hits = self.misses = 0
 
     def _count(self, event: str, **_: object) -> None:
         self.hits += event == HIT
@@ -43,8 +39,8 @@ class Cache:
 def enable() -> Cache:
     """Switch the cache on for this process.
 
-    The folder is the value of the environment variable ARIIGCN_CACHE ("" switches the cache off), else JAX's own
-    setting, else `ariigcn_jax` in the user's cache folder.
+    Its folder is the environment variable ARIIGCN_CACHE ("" switches it off), else JAX's own setting, else `ariigcn_jax` in
+    the user's cache folder.
 
     Raises:
       UserError: the folder that ARIIGCN_CACHE names cannot be made.

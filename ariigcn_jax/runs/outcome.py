@@ -1,4 +1,4 @@
-"""What a run leaves behind: scores, calibration, speed, predictions, pictures and the table."""
+"""Write the files of a finished run: scores, calibration, speed, predictions, pictures and the table."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ariigcn_jax.training.seeds import Seeds
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
 
 TABLE = "results.md"
-Outcome = Mapping[str, Mapping[str, np.ndarray]]  # split -> what `Seeds.evaluate` gives
+Outcome = Mapping[str, Mapping[str, np.ndarray]]  # split -> result of `Seeds.evaluate`
 
 
 class Answers(NamedTuple):
-    """What a seed's model answered, of all splits.
+    """Hold the answers of a seed's model for all splits.
 
     Attributes:
-      utterance: [n] int, number of the utterance in the corpus.
-      values: [n, O], as trained.
+      utterance: [n] int, index of the utterance in the corpus.
+      values: [n, O], not calibrated.
     """
 
     utterance: np.ndarray
@@ -41,12 +41,12 @@ class Answers(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """How long what took.
+    """Hold the times of this start of the run.
 
     Attributes:
-      started: when the run did, by time.perf_counter.
+      started: time.perf_counter at its start.
       first: epochs done by earlier starts.
-      seconds: spent compiling, training, evaluating, …, by this start.
+      seconds: spent compiling, training, evaluating, …
     """
 
     started: float
@@ -55,10 +55,10 @@ class Clock(NamedTuple):
 
 
 def write(run: Run, progress: Progress, clock: Clock) -> dict[str, Any]:
-    """Read the test split, once and if at all, from the chosen epochs; write all but results.json.
+    """Evaluate the chosen epochs, on the test split if the config asks for it, and write all files but results.json.
 
     Returns:
-      The content of results.json; {} on all but the first process.
+      The content of results.json; {} in all processes but the first.
 
     Raises:
       UserError: an answer is not finite.
@@ -87,13 +87,13 @@ def write(run: Run, progress: Progress, clock: Clock) -> dict[str, Any]:
 
 
 def unanswered(seeds: Seeds, split: str, outcome: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return where an utterance is, and the seed's answer to it is not finite: [S, rows, L] bool."""
+    """Return where a seed's answer to an utterance is not finite: [S, rows, L] bool."""
     there = seeds.experiment.index[split].utterance[:-1] != PADDING
     return there & ~np.isfinite(outcome["probabilities"]).all(axis=-1)
 
 
 def check_answers(seeds: Seeds, corpus: Corpus, outcome: Outcome) -> None:
-    """Raise a UserError where an answer that results would come from is not finite; names the dialogues."""
+    """Raise a UserError that names the dialogues if an answer is not finite."""
     for split, given in outcome.items():
         bad = unanswered(seeds, split, given)
         if bad.any():
@@ -102,8 +102,8 @@ def check_answers(seeds: Seeds, corpus: Corpus, outcome: Outcome) -> None:
             seed = seeds.numbers[int(np.flatnonzero(bad.any(axis=(1, 2)))[0])]
             raise UserError(
                 f"The trained model (seed {seed}) answers {len(names)} dialogue(s) of the split {split} with NaN or "
-                f"infinity: {divergence.listed(names)}. Look at their features (python -m tools.prepare inspect); "
-                "results are not written, checkpoints are."
+                f"infinity: {divergence.listed(names)}. Results are not written, checkpoints are. Look at the features "
+                "(python -m tools.prepare inspect)."
             )
 
 
@@ -150,7 +150,7 @@ def _scores(
 
 
 def _best_test(run: Run, rows: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, Any]]]:
-    """Each seed's best epoch on test by the same metric, and its scores."""
+    """Return each seed's best epoch on test by the selection metric, and its scores."""
     values = np.array([np.atleast_1d(r["test"][run.config.eval.select]) for r in rows])
     chosen = (run.sign * values).argmax(axis=0)
     scores = []
@@ -163,8 +163,7 @@ def _best_test(run: Run, rows: Sequence[Mapping[str, Any]]) -> tuple[list[int], 
 
 
 def _speed(run: Run, epochs: int, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Nodes (utterances x modalities) trained per second, all seeds together, and the share of the epochs' time outside
-    compiled code; both of the `epochs` that this start trained."""
+    """Return nodes (utterances x modalities) trained per second, and the share of time outside compiled code."""
     config, corpus, layout = run.config, run.corpus, run.seeds.experiment.layout["train"]
     nodes = int(corpus.training.sum()) * len(corpus.modalities)
     inside = seconds["train"] + seconds["evaluate"] + seconds["diagnose"]
@@ -180,13 +179,11 @@ def _speed(run: Run, epochs: int, seconds: Mapping[str, float]) -> dict[str, flo
 def _calibration(
     corpus: Corpus, answers: Sequence[Answers], temperatures: Sequence[float], split: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of a split as trained ("before") and with the temperature ("after"): the expected calibration error, and
-    `calibration.reliability` of all seeds together."""
-    found = [of_seed.decisions(corpus, split) for of_seed in answers]
-    labels = [label for _, label in found]
+    """Return a split's calibration error of each seed and its `reliability` over all seeds, before and after."""
+    probabilities, labels = zip(*(of_seed.decisions(corpus, split) for of_seed in answers), strict=True)
     cases = {
-        "before": [np.asarray(p) for p, _ in found],
-        "after": [calibration.scale(p, t) for (p, _), t in zip(found, temperatures, strict=True)],
+        "before": [np.asarray(p) for p in probabilities],
+        "after": [calibration.scale(p, t) for p, t in zip(probabilities, temperatures, strict=True)],
     }
     error = calibration.expected_calibration_error
     errors = [{when: error(p[s], label) for when, p in cases.items()} for s, label in enumerate(labels)]

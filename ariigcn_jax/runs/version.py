@@ -27,7 +27,7 @@ def check(folder: Path) -> None:
 
 
 def refusal(run: Path, version: Any) -> UserError:
-    """Return the error for a run that a `version` wrote; None for an unknown one, before there was a corpus.json."""
+    """Return the error for a run that a `version` wrote; None if that is unknown."""
     author = f"version {version}" if version else "an earlier version"
     commit = (_read(run / ENVIRONMENT).get("git") or {}).get("commit")
     return UserError(
