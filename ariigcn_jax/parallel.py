@@ -1,13 +1,12 @@
-"""Map functions over devices and processes; nothing else knows of more than one device.
+"""Map functions over devices and processes with `jax.pmap`; no other module knows of several devices.
 
-Code inside the mapping names the device axis, or None on one device. With None each collective is the identity, so one
-function serves one device and many. The mapping is `jax.pmap`.
+Mapped code names the device axis, or None on one device, where each collective is the identity.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import operator
 import os
 import sys
 import time
@@ -33,8 +32,8 @@ def join(coordinator: str, processes: int, process: int, patience: int) -> None:
     """Join several processes that share a run. Call it before JAX is used.
 
     Args:
-      coordinator: host:port of process 0, the same for all; "auto" asks the cluster (Slurm, Open MPI, TPU pods) for it
-        and for the numbers below.
+      coordinator: host:port of process 0, the same for all; "auto" gets it and the numbers below from the cluster
+        (Slurm, Open MPI, TPU pods).
       processes: number of processes.
       process: number of this process, in [0, processes).
       patience: seconds without a heartbeat after which a process counts as lost.
@@ -64,7 +63,7 @@ def join(coordinator: str, processes: int, process: int, patience: int) -> None:
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-    """End this process at once when it is one of several and it fails, or another one is lost.
+    """End this process at once if it is one of several and it fails, or another one is lost.
 
     JAX's own shutdown would wait for processes that no longer answer.
     """
@@ -194,7 +193,7 @@ def device_count(asked: int) -> int:
 
 
 def fits(program: jax.stages.Compiled) -> bool:
-    """Return whether the device has room for a compiled program's buffers; True where that is unknown."""
+    """Return whether the device has room for a compiled program's buffers; True if that is unknown."""
     there, needed = jax.local_devices()[0].memory_stats() or {}, program.memory_analysis()
     if "bytes_limit" not in there or needed is None:
         return True
@@ -205,8 +204,8 @@ def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[i
     """Compile a function of replicated arguments: with jit on one device, with pmap on several.
 
     Args:
-      function: takes and returns pytrees that are equal on all devices (`replicate`), or differ between them (`put`)
-        if it has no collectives.
+      function: takes and returns pytrees that are equal on all devices (`replicate`), or differ (`put`) if it has no
+        collectives.
       num_devices: local devices.
       donate: arguments whose buffers may be reused.
     """
@@ -217,10 +216,8 @@ def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[i
 
 def _devices(num_devices: int) -> list[jax.Device]:
     """Return the first `num_devices` devices of each process."""
-    own: dict[int, list[jax.Device]] = {}
-    for device in jax.devices():
-        own.setdefault(device.process_index, []).append(device)
-    return [device for index in sorted(own) for device in own[index][:num_devices]]
+    own = [[d for d in jax.devices() if d.process_index == process] for process in range(processes())]
+    return [device for devices in own for device in devices[:num_devices]]
 
 
 def replicate(tree: T, num_devices: int) -> T:
@@ -247,8 +244,4 @@ def local_shares(order: np.ndarray, num_devices: int) -> np.ndarray:
 
 def unreplicate(tree: T, num_devices: int) -> T:
     """Return the first device's copy."""
-    return tree if alone(num_devices) else jax.tree.map(functools.partial(_first), tree)
-
-
-def _first(x: jax.Array) -> jax.Array:
-    return x[0]
+    return tree if alone(num_devices) else jax.tree.map(operator.itemgetter(0), tree)

@@ -91,7 +91,7 @@ def _data(corpus: Mapping[str, Any]) -> str:
     apart = "no conversation is in two splits"
     if corpus["cross_validation"]:
         apart = (
-            "no conversation of the test split is in another. Each network left out another fold of the rest, and "
+            "no conversation of the test split is in another. Each network left out another fold of the rest; "
             "validation scores its answers on that fold"
         )
     return f"The corpus `{_line(corpus['name'])}`; {apart}.\n\n{table}"
@@ -137,6 +137,6 @@ def _provenance(model: TrainedModel, environment: Mapping[str, Any]) -> str:
     return (
         f"- Commit {commit}; {versions}; Python {environment.get('python')}\n"
         f"- {environment.get('device', {}).get('kind')}, {environment.get('date')}\n"
-        f"- Seed {model.seed}, epoch {model.epoch}; {members}hidden size {options.hidden}, {options.graph.layers} "
-        f"graph layer(s), window {options.graph.past} before and {options.graph.future} after, context {options.context}"
+        f"- Seed {model.seed}, epoch {model.epoch}; {members}hidden size {options.hidden}, {options.graph.layers} graph "
+        f"layer(s), window {options.graph.past} before, {options.graph.future} after, context {options.context}"
     )

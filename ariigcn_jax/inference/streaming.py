@@ -132,7 +132,7 @@ class Stream:
         return row
 
     def _append(self, row: Row) -> None:
-        empty = collections.deque([None] * self.length, maxlen=self.length)
+        empty: collections.deque[Row | None] = collections.deque([None] * self.length, maxlen=self.length)
         conversation = self._conversations.setdefault(row["dialogue_id"], _Conversation(empty))
         turn, speakers = conversation.count, conversation.speakers
         given = {m: row["features"].get(m) for m in self._widths}

@@ -39,8 +39,8 @@ class Cache:
 def enable() -> Cache:
     """Switch the cache on for this process.
 
-    Its folder is the environment variable ARIIGCN_CACHE ("" switches it off), else JAX's own setting, else `ariigcn_jax` in
-    the user's cache folder.
+    Its folder is the environment variable ARIIGCN_CACHE ("" switches it off), else JAX's own setting, else
+    `ariigcn_jax` in the user's cache folder.
 
     Raises:
       UserError: the folder that ARIIGCN_CACHE names cannot be made.

@@ -13,6 +13,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 # Blue, vermilion and grey stay apart for every common kind of colour blindness.
@@ -38,9 +39,9 @@ def training_curves(rows: Sequence[Mapping[str, Any]], select: str, selected_epo
     titles = {"total": "train: total loss", select: f"validation: {select}", "learning_rate": "learning rate"}
     head = [name for name in titles if name != "learning_rate" or name in found]
     height = 2.1 * math.ceil(len(terms) / MOST_COLUMNS)
-    figure = _figure(12, 3.1 + height)
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.07)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[3.1, max(height, 0.01)])
+    figure = _figure(12, 3.1 + height, ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.07))
+    halves: Any = figure.subfigures(2, 1, height_ratios=[3.1, max(height, 0.01)])
+    top, bottom = halves
     for axes, name in zip(np.atleast_1d(top.subplots(1, len(head))), head, strict=True):
         _curve(axes, rows, "valid" if name == select else "train", name, titles[name])
         if name == select:
@@ -368,9 +369,9 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _figure(width: float, height: float, dpi: int = 110) -> Figure:
+def _figure(width: float, height: float, layout: Any = "constrained", dpi: int = 110) -> Figure:
     """Return an empty figure; width and height in inches."""
-    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    return Figure(figsize=(width, height), dpi=dpi, layout=layout)
 
 
 def _frame(axes: Axes, title: str, labelsize: int = 8, grid: Literal["both", "x"] = "both") -> None:

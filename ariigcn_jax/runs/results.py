@@ -61,8 +61,8 @@ def results(
       seeds: S seeds.
       select: metric that chooses the epoch on validation, unless `epoch` is "last".
       selected_epochs: [S], the chosen ones.
-      valid: of each seed, `Task.scores` of the validation split at the chosen epoch, with `confusion` [C, C] (of several
-        labels [O, 2, 2]).
+      valid: of each seed, `Task.scores` of the validation split at the chosen epoch, with `confusion` [C, C]
+        (of several labels [O, 2, 2]).
       test: the same of the test split; None if it was not read.
       seconds: durations: total, epoch_mean, compile, …
       best_test: the same as `test` at the epoch that is best there; None leaves the block out.
