@@ -79,7 +79,7 @@ def json_safe(value: Any) -> Any:
 
 
 def flatten(nested: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
-    """Return the leaves of nested dictionaries under joined keys: `{"a": {"b": 1}}` gives `{"a.b": 1}`; {} is a leaf."""
+    """Return the leaves of nested dictionaries under joined keys: `{"a": {"b": 1}}` gives `{"a.b": 1}`. {} stays."""
     flat = {}
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:

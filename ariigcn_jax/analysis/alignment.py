@@ -44,27 +44,16 @@ FOLDS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Vectors:
-    """Hold a model's vectors of U utterances, on the host.
+    """Hold a model's vectors of U utterances by modality, on the host."""
 
-    Attributes:
-      code: modality -> [U, D].
-      generated: (source, target) -> [U, d]; {} without a TGAN.
-      real: modality -> [U, d], which `generated` imitates.
-      hidden: modality -> [U, D].
-      contrast: modality -> [U, Z]; {} without contrast.
-      present: modality -> [U] bool.
-      dialogue: [U] int.
-      label: [U] int.
-    """
-
-    code: Mapping[Modality, np.ndarray]
-    generated: Mapping[tuple[Modality, Modality], np.ndarray]
-    real: Mapping[Modality, np.ndarray]
-    hidden: Mapping[Modality, np.ndarray]
-    contrast: Mapping[Modality, np.ndarray]
-    present: Mapping[Modality, np.ndarray]
-    dialogue: np.ndarray
-    label: np.ndarray
+    code: Mapping[Modality, np.ndarray]  # [U, D]
+    generated: Mapping[tuple[Modality, Modality], np.ndarray]  # (source, target) -> [U, d]; {} without a TGAN
+    real: Mapping[Modality, np.ndarray]  # [U, d], imitated by `generated`
+    hidden: Mapping[Modality, np.ndarray]  # [U, D]
+    contrast: Mapping[Modality, np.ndarray]  # [U, Z]; {} without contrast
+    present: Mapping[Modality, np.ndarray]  # [U] bool
+    dialogue: np.ndarray  # [U] int
+    label: np.ndarray  # [U] int
 
     def pairs(self) -> Iterator[tuple[str, str, str, np.ndarray, np.ndarray, np.ndarray]]:
         """Yield each comparison: stage, names of both samples, their vectors [n, d], and the dialogues [n]."""

@@ -19,23 +19,14 @@ RESAMPLES = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Hold the difference of a setting from a reference, seed by seed.
-
-    Attributes:
-      mean: of setting - reference over the seeds.
-      low: lower end of the confidence interval; NaN with too few seeds.
-      high: upper end.
-      p: of the paired t-test, two-sided; NaN for a single seed.
-      corrected: p after Holm's correction over the settings compared together.
-      per_seed: [S] differences.
-    """
+    """Hold the difference of a setting from a reference over S seeds."""
 
     mean: float
-    low: float
+    low: float  # lower end of the confidence interval; NaN with too few seeds
     high: float
-    p: float
-    corrected: float
-    per_seed: np.ndarray
+    p: float  # of the paired t-test, two-sided; NaN for a single seed
+    corrected: float  # p after Holm's correction over the settings compared together
+    per_seed: np.ndarray  # [S] differences
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists."""

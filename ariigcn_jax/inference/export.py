@@ -136,14 +136,9 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
         features[m] = traced.standardise(raw, present[m], speaker, model.copies[m], **statistics)
     one: dict[str, Any] = jax.tree.map(lambda x: x[None], dict(features=features, present=present))
     batch = packing.one_a_row(**one, speaker=speaker[None], real=real[None], xp=jnp)
-    outputs = forward(network, model.task, model.members)(_nested(weights), batch)
+    params = unflatten_dict({tuple(k.split("/")[1:]): x for k, x in weights.items() if k.startswith("params/")})
+    outputs = forward(network, model.task, model.members)(params, batch)
     return tasks.get(model.task).decode(outputs.logits[0] / weights["temperature"])
-
-
-def _nested(weights: Mapping[str, Array]) -> dict[str, Any]:
-    """Return the tree of parameters that linen takes, of parameters by name."""
-    names = {tuple(name.split("/")[1:]): x for name, x in weights.items() if name.startswith("params/")}
-    return unflatten_dict(names)
 
 
 def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:

@@ -9,7 +9,7 @@ from typing import Any
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
 from ariigcn_jax.objective import tasks
-from ariigcn_jax.runs import runner
+from ariigcn_jax.runs import runner, version
 from ariigcn_jax.runs.results import task_of, unit
 from ariigcn_jax.runs.workdir import ENVIRONMENT
 
@@ -21,7 +21,8 @@ def text(model: TrainedModel, longest: int | None) -> str:
       model: the model, with its run.
       longest: most utterances of a conversation; None without a limit.
     """
-    corpus, environment, results = (_read(model, name) for name in (runner.CORPUS, ENVIRONMENT, runner.RESULTS))
+    files = (runner.CORPUS, ENVIRONMENT, runner.RESULTS)
+    corpus, environment, results = (version.read(model.path / name) for name in files)
     gives = tasks.get(model.task).describe([_line(name) for name in model.output_names])
     example = ", ".join(f"{json.dumps(m)}: [0.0] * {width}" for m, width in model.raw_widths.items())
     ranks = model.normalisation.quantiles
@@ -44,11 +45,6 @@ def text(model: TrainedModel, longest: int | None) -> str:
         "## Where it comes from\n\n" + _provenance(model, environment),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _read(model: TrainedModel, name: str) -> dict[str, Any]:
-    file = model.path / name
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _line(name: object) -> str:
@@ -91,7 +87,7 @@ def _data(corpus: Mapping[str, Any]) -> str:
     apart = "no conversation is in two splits"
     if corpus["cross_validation"]:
         apart = (
-            "no conversation of the test split is in another. Each network left out another fold of the rest; "
+            "no conversation of the test split is in another. Each network left out another fold of the rest, and "
             "validation scores its answers on that fold"
         )
     return f"The corpus `{_line(corpus['name'])}`; {apart}.\n\n{table}"
@@ -137,6 +133,6 @@ def _provenance(model: TrainedModel, environment: Mapping[str, Any]) -> str:
     return (
         f"- Commit {commit}; {versions}; Python {environment.get('python')}\n"
         f"- {environment.get('device', {}).get('kind')}, {environment.get('date')}\n"
-        f"- Seed {model.seed}, epoch {model.epoch}; {members}hidden size {options.hidden}, {options.graph.layers} graph "
-        f"layer(s), window {options.graph.past} before, {options.graph.future} after, context {options.context}"
+        f"- Seed {model.seed}, epoch {model.epoch}; {members}hidden size {options.hidden}, {options.graph.layers} "
+        f"graph layer(s), window {options.graph.past} before, {options.graph.future} after, context {options.context}"
     )

@@ -201,20 +201,20 @@ def explain(
     batch: Batch,
     removal: bool,
 ) -> tuple[Array, dict[Modality, Array]]:
-    """Run one forward pass over a batch as it is and, stacked on its rows, once without each modality.
+    """Run one forward pass over a batch of R rows as it is and, stacked on them, once without each modality.
 
     Args:
       network: of `forward`, without generators and contrast heads.
       modalities: in the model's order, which `jit` sorts away.
       read: of the task, logits -> probabilities or scores.
-      params: parameters of the network.
+      params: of the network.
       temperature: divides logits; positive.
-      batch: R rows.
+      batch: as packed.
       removal: whether modalities are removed too.
 
     Returns:
-      Probabilities [V, R, L, O], V = 1 or 1 + M: as it is, then without each modality in turn; and attention, modality
-      -> [R, L, W], the mean over layers and heads, of the batch as it is.
+      Probabilities [V, R, L, O], V = 1 or 1 + M, in the order of removal; and attention of the batch as it is, modality ->
+      [R, L, W], the mean over layers and heads.
     """
     count = 1 + len(modalities) if removal else 1
     rows, length = batch.dialogue.shape

@@ -28,18 +28,14 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass
 class _Conversation:
-    """Keep the last V utterances of a conversation.
+    """Keep the last V utterances of a conversation, oldest first; None at an empty slot.
 
-    Attributes:
-      utterances: oldest first, as `conversations.checked` gives them, with standardised features, `turn` and the
-        speaker's `number`; None at an empty slot.
-      speakers: name -> number, by first appearance.
-      count: utterances so far, and empty slots after the last one.
+    An utterance is that of `conversations.checked`, with standardised features, `turn` and the speaker's `number`.
     """
 
     utterances: collections.deque[Row | None]
-    speakers: dict[str, int] = dataclasses.field(default_factory=dict)
-    count: int = 0
+    speakers: dict[str, int] = dataclasses.field(default_factory=dict)  # name -> number, by first appearance
+    count: int = 0  # utterances so far, and empty slots after the last one
 
 
 class Stream:
@@ -204,16 +200,7 @@ class Stream:
 
 
 def check(path: Path, options: Any, copies: Mapping[Modality, tuple[str, ...]]) -> None:
-    """Refuse a model whose results depend on the whole conversation.
-
-    Args:
-      path: the run's folder, for the message.
-      options: of the model.
-      copies: `TrainedModel.copies`.
-
-    Raises:
-      UserError: names the options to train with instead.
-    """
+    """Raise a UserError for a model (its run's folder, options and `copies`) whose results depend on the whole dialogue."""
     window, reasons = options.graph, []
     if window.layers and window.future == WHOLE_DIALOGUE:
         reasons.append("model.graph.future=-1: each utterance attends to all later ones; train with 0 or more")

@@ -30,26 +30,15 @@ NAMED = 5  # dialogues that a message lists
 
 
 class Fault(NamedTuple):
-    """Describe the first bad step.
+    """Describe the first bad step."""
 
-    Attributes:
-      step: number of the update in the run, from 1.
-      terms: loss terms that are not finite.
-      gradients: modules whose gradient, or its norm, is not finite.
-      parameters: modules whose parameters are not finite after the step.
-      dialogues: names of the dialogues that are bad alone, too.
-      among: number of dialogues of the step.
-      state: before the step.
-      batch: of the step.
-    """
-
-    step: int
-    terms: tuple[str, ...]
-    gradients: tuple[str, ...]
-    parameters: tuple[str, ...]
-    dialogues: tuple[str, ...]
-    among: int
-    state: TrainState
+    step: int  # number of the update in the run, from 1
+    terms: tuple[str, ...]  # loss terms that are not finite
+    gradients: tuple[str, ...]  # modules whose gradient, or its norm, is not finite
+    parameters: tuple[str, ...]  # modules whose parameters are not finite after the step
+    dialogues: tuple[str, ...]  # names of those that are bad alone, too
+    among: int  # number of dialogues of the step
+    state: TrainState  # before the step
     batch: Batch
 
 

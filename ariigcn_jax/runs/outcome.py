@@ -22,15 +22,10 @@ Outcome = Mapping[str, Mapping[str, np.ndarray]]  # split -> result of `Seeds.ev
 
 
 class Answers(NamedTuple):
-    """Hold the answers of a seed's model for all splits.
+    """Hold the answers of a seed's model for all splits, not calibrated."""
 
-    Attributes:
-      utterance: [n] int, index of the utterance in the corpus.
-      values: [n, O], not calibrated.
-    """
-
-    utterance: np.ndarray
-    values: np.ndarray
+    utterance: np.ndarray  # [n] int, index in the corpus
+    values: np.ndarray  # [n, O]
 
     def decisions(self, corpus: Corpus, split: str) -> tuple[np.ndarray, ...]:
         """Return the `Task.decisions` of a split."""
@@ -40,22 +35,15 @@ class Answers(NamedTuple):
         return tasks.get(corpus.task).decisions(self.values[chosen], corpus.label[utterance], target)
 
 
-class Clock(NamedTuple):
-    """Hold the times of this start of the run.
-
-    Attributes:
-      started: time.perf_counter at its start.
-      first: epochs done by earlier starts.
-      seconds: spent compiling, training, evaluating, …
-    """
-
-    started: float
-    first: int
-    seconds: Mapping[str, float]
-
-
-def write(run: Run, progress: Progress, clock: Clock) -> dict[str, Any]:
+def write(run: Run, progress: Progress, started: float, first: int, seconds: Mapping[str, float]) -> dict[str, Any]:
     """Evaluate the chosen epochs, on the test split if the config asks for it, and write all files but results.json.
+
+    Args:
+      run: with its log.
+      progress: at its end.
+      started: time.perf_counter at this start of the run.
+      first: epochs done by earlier starts.
+      seconds: spent compiling, training, evaluating, … by this start.
 
     Returns:
       The content of results.json; {} in all processes but the first.
@@ -72,12 +60,30 @@ def write(run: Run, progress: Progress, clock: Clock) -> dict[str, Any]:
     rows = run.directory.read_metrics()
     answers = [_answers(seeds, outcome, index) for index in range(len(seeds.numbers))]
     temperatures = [temperature(corpus, of_seed) for of_seed in answers]
-    content = {**_scores(run, progress, clock, outcome, rows), "temperature": temperatures}
+    about = dict(
+        experiment=config.experiment,
+        task=corpus.task,
+        label_names=list(run.task.counted_names(corpus.label_names, corpus.target_names)),
+        seeds=list(seeds.numbers),
+        members=seeds.members,
+        cross_validation=corpus.fold is not None,
+        select=config.eval.select,
+        epoch=config.eval.epoch,
+        selected_epochs=progress.best_epoch.tolist(),
+    )
+    content = results.results(
+        about,
+        run.scores("valid", outcome["valid"]),
+        run.scores("test", outcome["test"]) if "test" in outcome and corpus.labelled("test").any() else None,
+        {**seconds, "epoch_mean": np.mean([r["seconds"] for r in rows]), "total": time.perf_counter() - started},
+        _best_test(run, rows) if config.eval.report_best_test else None,
+    )
+    content["temperature"] = temperatures
     if run.task.probabilistic:
         measured = {s: _calibration(corpus, answers, temperatures, s) for s in outcome if s != "train"}
         content["calibration_error"] = {split: error for split, (error, _) in measured.items()}
         content["reliability"] = {split: bins for split, (_, bins) in measured.items()}
-    content["speed"] = _speed(run, len(rows) - clock.first, clock.seconds)
+    content["speed"] = _speed(run, len(rows) - first, seconds)
     for number, of_seed, t in zip(seeds.numbers, answers, temperatures, strict=True):
         path = run.directory.path / "predictions" / f"seed_{number}.csv"
         results.write_predictions(path, corpus, of_seed.utterance, run.task.calibrate(of_seed.values, t))
@@ -119,34 +125,6 @@ def _answers(seeds: Seeds, outcome: Outcome, seed: int) -> Answers:
     utterance = np.concatenate([u.reshape(-1) for u, _ in parts])
     values = np.concatenate([p.reshape(-1, p.shape[-1]) for _, p in parts])
     return Answers(utterance[utterance != PADDING], values[utterance != PADDING])
-
-
-def _scores(
-    run: Run, progress: Progress, clock: Clock, outcome: Outcome, rows: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    config, corpus, seeds = run.config, run.corpus, run.seeds
-    tested = "test" in outcome and corpus.labelled("test").any()
-    best_epochs, best_test = _best_test(run, rows) if config.eval.report_best_test else (None, None)
-    return results.results(
-        experiment=config.experiment,
-        task=corpus.task,
-        label_names=run.task.counted_names(corpus.label_names, corpus.target_names),
-        seeds=list(seeds.numbers),
-        select=config.eval.select,
-        epoch=config.eval.epoch,
-        members=seeds.members,
-        cross_validation=corpus.fold is not None,
-        selected_epochs=progress.best_epoch.tolist(),
-        valid=run.scores("valid", outcome["valid"]),
-        test=run.scores("test", outcome["test"]) if tested else None,
-        seconds={
-            **clock.seconds,
-            "epoch_mean": float(np.mean([r["seconds"] for r in rows])),
-            "total": time.perf_counter() - clock.started,
-        },
-        best_test=best_test,
-        best_test_epochs=best_epochs,
-    )
 
 
 def _best_test(run: Run, rows: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, Any]]]:
@@ -194,8 +172,7 @@ def _calibration(
 
 def _write_pictures(run: Run, content: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     directory, select = run.directory, run.config.eval.select
-    curves = figures.training_curves(rows, select, selected_epochs=content["selected_epochs"])
-    directory.write_bytes("training_curves.png", curves)
+    directory.write_bytes("training_curves.png", figures.training_curves(rows, select, content["selected_epochs"]))
     split = results.reported_split(content)
     confusion = np.asarray(content[split]["confusion"])
     title = f"{run.config.experiment}, {split}, {results.which_epoch(content)}"

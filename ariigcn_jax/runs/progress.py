@@ -20,16 +20,7 @@ from ariigcn_jax.types import Corpus, UserError
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Hold the parts of a run.
-
-    Attributes:
-      config: as `experiments.base.get_config`.
-      corpus: standardised.
-      normalisation: that standardised it.
-      seeds: the models, and how they share the hardware.
-      checkpoints: of the run.
-      directory: the work directory, open.
-    """
+    """Hold the parts of a run: config, standardised corpus, its statistics, models, checkpoints and open work directory."""
 
     config: Any
     corpus: Corpus
@@ -107,21 +98,13 @@ class Run:
 
 @dataclasses.dataclass
 class Progress:
-    """Hold the progress of a run.
+    """Hold the progress of a run with S seeds."""
 
-    Attributes:
-      epoch: epochs done.
-      states: of all seeds, as `Seeds` holds them.
-      best: parameters of the epoch chosen so far, of all seeds.
-      best_epoch: [S], from 1; 0 before the first.
-      best_score: [S], on validation; negated if less is better.
-    """
-
-    epoch: int
-    states: Any
-    best: Any
-    best_epoch: np.ndarray
-    best_score: np.ndarray
+    epoch: int  # epochs done
+    states: Any  # as `Seeds` holds them
+    best: Any  # parameters of the epochs chosen so far
+    best_epoch: np.ndarray  # [S], from 1; 0 before the first
+    best_score: np.ndarray  # [S], on validation; negated if less is better
 
     def choose(self, seeds: Seeds, epoch: int, scores: np.ndarray, first: int = 0) -> None:
         """Keep the parameters of each seed whose validation score is the highest so far; of equal scores the earliest.

@@ -37,63 +37,37 @@ def summarise(per_seed_scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[st
 
 
 def results(
-    *,
-    experiment: str,
-    label_names: Sequence[str],
-    seeds: Sequence[int],
-    select: str,
-    selected_epochs: Sequence[int],
+    about: Mapping[str, Any],
     valid: Sequence[Mapping[str, Any]],
     test: Sequence[Mapping[str, Any]] | None,
     seconds: Mapping[str, float],
-    best_test: Sequence[Mapping[str, Any]] | None = None,
-    best_test_epochs: Sequence[int] | None = None,
-    task: str = "classification",
-    epoch: str = "best",
-    members: int = 1,
-    cross_validation: bool = False,
+    best_test: tuple[Sequence[int], Sequence[Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """Return the content of results.json: plain lists, numbers and text.
 
     Args:
-      experiment: its name.
-      label_names: C names; of the levels of a score; O of several labels.
-      seeds: S seeds.
-      select: metric that chooses the epoch on validation, unless `epoch` is "last".
-      selected_epochs: [S], the chosen ones.
+      about: `experiment`, `task`, `label_names` (C names; of the levels of a score; O of several labels), `seeds`,
+        `members`, `cross_validation`, `select`, `epoch` ("best" or "last") and `selected_epochs` [S].
       valid: of each seed, `Task.scores` of the validation split at the chosen epoch, with `confusion` [C, C]
         (of several labels [O, 2, 2]).
       test: the same of the test split; None if it was not read.
       seconds: durations: total, epoch_mean, compile, …
-      best_test: the same as `test` at the epoch that is best there; None leaves the block out.
-      best_test_epochs: [S], those of `best_test`.
-      task: a key of `tasks.TASKS`.
-      epoch: how the epoch was chosen, "best" or "last".
-      members: models of a seed whose answers were averaged.
-      cross_validation: whether each member left out another fold, and was validated on it.
+      best_test: [S] epochs that are best on the test split, and the same as `test` at these.
 
     Returns:
-      The arguments under their names; `test` and `valid` as metric -> mean, std, per_seed, and `confusion` [S, C, C];
-      and `best_test_epoch` if given.
+      `about`; `test` and `valid` as metric -> mean, std, per_seed, and `confusion` [S, C, C]; `seconds`; and
+      `best_test_epoch` if given.
     """
-    names = (*tasks.get(task).metrics, *BY_CLASS)
+    names = (*tasks.get(about["task"]).metrics, *BY_CLASS)
     content = {
-        "experiment": experiment,
-        "task": task,
-        "label_names": list(label_names),
-        "seeds": [int(seed) for seed in seeds],
-        "members": members,
-        "cross_validation": cross_validation,
-        "select": select,
-        "epoch": epoch,
-        "selected_epochs": [int(epoch) for epoch in selected_epochs],
+        **about,
         **({} if test is None else {"test": _split_block(test, names)}),
         "valid": _split_block(valid, names),
         "seconds": {name: float(value) for name, value in seconds.items()},
     }
     if best_test is not None:
-        epochs = [int(epoch) for epoch in best_test_epochs or ()]
-        content["best_test_epoch"] = {"note": BEST_TEST_NOTE, "epochs": epochs, "test": _split_block(best_test, names)}
+        epochs, scores = best_test
+        content["best_test_epoch"] = {"note": BEST_TEST_NOTE, "epochs": epochs, "test": _split_block(scores, names)}
     return content
 
 

@@ -17,7 +17,6 @@ from ariigcn_jax.data import identity, packing, prepare
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import divergence, outcome, workdir
 from ariigcn_jax.runs.checkpoint import FOLDER, Checkpoints
-from ariigcn_jax.runs.outcome import Clock
 from ariigcn_jax.runs.progress import Progress, Run
 from ariigcn_jax.runs.version import CORPUS, FORMAT
 from ariigcn_jax.runs.workdir import WorkDir
@@ -58,7 +57,7 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
         first = progress.epoch
         seconds = _train(this, progress)
         this.save(progress)
-        content = outcome.write(this, progress, Clock(started, first, seconds))
+        content = outcome.write(this, progress, started, first, seconds)
         checkpoints.wait()  # results.json marks a finished run, so it is written last
         if content:
             directory.write_json(RESULTS, content)
@@ -148,7 +147,7 @@ def _train(run: Run, progress: Progress) -> dict[str, float]:
         progress.states, logs = seeds.train(progress.states)
         trained = time.perf_counter()
         row: dict[str, Any] = {"train": _for_log(logs)}
-        lost = _not_finite(logs)
+        lost = ~np.all([np.isfinite(values) for values in logs.values()], axis=0)  # [S] bool
         for split in splits if not lost.any() else ():
             evaluating = time.perf_counter()
             given = seeds.evaluate(split, seeds.weights(progress.states))
@@ -203,11 +202,6 @@ def _diagnosis(seeds: Seeds, every: int, directory: WorkDir) -> Callable[[Any, i
         return {"diagnostics": numbers}
 
     return look
-
-
-def _not_finite(logs: dict[str, np.ndarray]) -> np.ndarray:
-    """Return [S] bool: a loss or a gradient's norm of the seed is NaN or infinite."""
-    return ~np.all([np.isfinite(values) for values in logs.values()], axis=0)
 
 
 def _diverged(run: Run, progress: Progress, epoch: int, lost: np.ndarray) -> str:

@@ -49,11 +49,9 @@ class WorkDir:
       resumed: whether the folder was a work directory before.
     """
 
-    def __init__(self, path: Path, resumed: bool, lock: int, tensorboard: bool = True):
-        self.path = path
-        self.resumed = resumed
-        self._lock: int | None = lock
-        self._tensorboard = tensorboard
+    def __init__(self, path: Path, resumed: bool, lock: int | None, tensorboard: bool = True):
+        self.path, self.resumed = path, resumed
+        self._lock, self._tensorboard = lock, tensorboard
         self._writer: Any = None
         self._purge_step: int | None = None
 
@@ -140,21 +138,16 @@ class ReadOnlyWorkDir(WorkDir):
     """Stand for the work directory in a process that does not write."""
 
     def __init__(self) -> None:
-        super().__init__(Path("the run's folder"), resumed=False, lock=-1)
-        self._lock = None
+        super().__init__(Path("the run's folder"), resumed=False, lock=None)
 
-    def log(self, epoch: int, row: Mapping[str, Any]) -> None:
-        """Do nothing."""
+    def log(self, epoch: int, row: Mapping[str, Any]) -> None: ...
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return no rows."""
         return []
 
-    def truncate_after(self, epoch: int) -> None:
-        """Do nothing."""
+    def truncate_after(self, epoch: int) -> None: ...
 
     def write_bytes(self, name: str, content: bytes) -> Path:
-        """Do nothing."""
         return self.path / name
 
 
