@@ -32,9 +32,8 @@ def join(coordinator: str, processes: int, process: int, patience: int) -> None:
     """Join several processes that share a run. Call it before JAX is used.
 
     Args:
-      coordinator: host:port of process 0, the same for all; "auto" gets it and the numbers below from the cluster
-        (Slurm, Open MPI, TPU pods).
-      processes: number of processes.
+      coordinator: host:port of process 0, the same for all; "auto" gets all from the cluster (Slurm, Open MPI, TPU).
+      processes: their number.
       process: number of this process, in [0, processes).
       patience: seconds without a heartbeat after which a process counts as lost.
 
@@ -90,11 +89,7 @@ def ending_together() -> Iterator[None]:
 
 
 def from_first(function: Callable[[], T], otherwise: T) -> T:
-    """Call a function in process 0 alone; the other processes get `otherwise`.
-
-    Raises:
-      UserError: the call failed; raised in every process.
-    """
+    """Call a function in process 0; the others return `otherwise`. A UserError is raised in every process."""
     if processes() == 1:
         return function()
     result, error = otherwise, None
@@ -181,11 +176,7 @@ def own_share(x: jax.Array, axis: str | None, num_devices: int) -> jax.Array:
 
 
 def device_count(asked: int) -> int:
-    """Return the number of local devices to use; 0 asks for all.
-
-    Raises:
-      UserError: more devices are asked for than there are.
-    """
+    """Return the number of local devices to use, 0 for all; raise a UserError if there are fewer."""
     there = jax.local_device_count()
     if asked < 0 or asked > there:
         raise UserError(f"num_devices={asked}, but this machine offers {there} device(s); 0 uses all of them.")
@@ -201,11 +192,10 @@ def fits(program: jax.stages.Compiled) -> bool:
 
 
 def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[int, ...] = ()) -> jax.stages.Wrapped:
-    """Compile a function of replicated arguments: with jit on one device, with pmap on several.
+    """Compile a function with jit on one device, with pmap on several.
 
     Args:
-      function: takes and returns pytrees that are equal on all devices (`replicate`), or differ (`put`) if it has no
-        collectives.
+      function: of pytrees that are equal on all devices (`replicate`), or differ (`put`) if it has no collectives.
       num_devices: local devices.
       donate: arguments whose buffers may be reused.
     """

@@ -15,6 +15,10 @@ Row u of both samples belongs to the same utterance, one with both modalities. B
 their mean variance, so that a distance does not depend on the vectors' scale (choice). Neither the samples nor the
 utterances of a dialogue are independent. Therefore the permutation test swaps the modalities of whole dialogues, and
 classifiers are tested on other dialogues than they are trained on.
+
+References: Gretton et al., A Kernel Two-Sample Test, 2012. Sun and Saenko, Deep CORAL, 2016. Dowson and Landau, The
+Fréchet Distance between Multivariate Normal Distributions, 1982. Ben-David et al., Analysis of Representations for
+Domain Adaptation, 2007.
 """
 
 from __future__ import annotations
@@ -73,11 +77,8 @@ def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus
     Args:
       outputs: of the model, batch after batch.
       utterances: of each batch, [R, L] index of the utterance in the corpus; negative at padding.
-      corpus: as given to the model, standardised.
+      corpus: as given to the model, standardised, with at least two modalities (else a UserError).
       wiring: of the generators, "feature" or "latent".
-
-    Raises:
-      UserError: fewer than two modalities.
     """
     if len(corpus.modalities) < 2:
         raise UserError(f"Alignment compares modalities, and this model has only one, {corpus.modalities[0]}.")
@@ -105,9 +106,6 @@ def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus
     )
 
 
-# --- Distances between two samples ------------------------------------------------------------------------------------
-
-
 def common_scale(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return x [n, d] and y [k, d] in float64, centred together and divided by the root of their mean variance."""
     x, y = x.astype(np.float64), y.astype(np.float64)
@@ -117,11 +115,7 @@ def common_scale(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the RBF kernel exp(−d² / 2σ²) of the rows of x and y together [2n, 2n]; σ is the median distance of rows.
-
-    References:
-      Gretton et al., A Kernel Two-Sample Test, 2012.
-    """
+    """Return the RBF kernel exp(−d² / 2σ²) of all rows of x and y [2n, 2n], σ the median distance (Gretton et al.)."""
     square = pdist(np.concatenate([x, y]), "sqeuclidean")
     return np.exp(-squareform(square) / (2 * max(np.median(square), 1e-12)))
 
@@ -129,12 +123,11 @@ def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def mmd2(k: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """Return the unbiased MMD² [B] of two samples of n rows each, for B divisions of the rows.
 
+    It is around 0, negative too, for equal distributions.
+
     Args:
       k: [2n, 2n] kernel.
       sides: [2n, B], +1 for rows of the first sample and −1 for those of the second, n each in every column.
-
-    Returns:
-      Values around 0, negative ones too, for equal distributions.
     """
     half = len(k) // 2
     off = k - np.diag(np.diag(k))
@@ -144,12 +137,7 @@ def mmd2(k: np.ndarray, sides: np.ndarray) -> np.ndarray:
 
 
 def mean_mmd2(vectors: Mapping[Modality, np.ndarray], present: Mapping[Modality, np.ndarray]) -> float:
-    """Return the mean MMD² over pairs of modalities, between the utterances that have both.
-
-    Args:
-      vectors: modality -> [U, D], of at least two modalities.
-      present: modality -> [U] bool.
-    """
+    """Return the mean MMD² over pairs of modalities of vectors [U, D], for utterances with both (`present` [U])."""
     values = []
     for a, b in itertools.combinations(vectors, 2):
         there = present[a] & present[b]
@@ -178,20 +166,12 @@ def permutation_test(
 
 
 def coral(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the squared Frobenius distance of the covariances of x [n, d] and y [k, d] over 4d².
-
-    References:
-      Sun and Saenko, Deep CORAL, 2016.
-    """
+    """Return the squared Frobenius distance of the covariances of x [n, d] and y [k, d] over 4d² (Sun and Saenko)."""
     return float(np.sum(np.square(np.cov(x.T) - np.cov(y.T))) / (4 * x.shape[1] ** 2))
 
 
 def frechet(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the squared Fréchet distance of the Gaussians of x [n, d] and y [k, d] (the "FID" of image synthesis).
-
-    References:
-      Dowson and Landau, The Fréchet Distance between Multivariate Normal Distributions, 1982.
-    """
+    """Return the squared Fréchet distance (the "FID") of the Gaussians of x [n, d] and y [k, d] (Dowson and Landau)."""
     cx, cy = np.atleast_2d(np.cov(x.T)), np.atleast_2d(np.cov(y.T))
     values, basis = linalg.eigh(cx)
     root = (basis * np.sqrt(np.maximum(values, 0))) @ basis.T  # unlike linalg.sqrtm, exact for singular covariances
@@ -200,7 +180,7 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def classifiers(x: np.ndarray, y: np.ndarray, dialogue: np.ndarray) -> tuple[float, float]:
-    """Tell the modalities apart by classifiers, tested on other dialogues than they are trained on.
+    """Tell the modalities apart by classifiers, tested on other dialogues than they are trained on (Ben-David et al.).
 
     Args:
       x: [n, d].
@@ -210,9 +190,6 @@ def classifiers(x: np.ndarray, y: np.ndarray, dialogue: np.ndarray) -> tuple[flo
     Returns:
       The proxy A-distance max(0, 2 (1 − 2ε)) of a linear classifier with error ε, in [0, 2]; and the accuracy of a
       classifier with an RBF kernel, 0.5 by chance.
-
-    References:
-      Ben-David et al., Analysis of Representations for Domain Adaptation, 2007.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.model_selection import GroupKFold, cross_val_score
@@ -226,19 +203,13 @@ def classifiers(x: np.ndarray, y: np.ndarray, dialogue: np.ndarray) -> tuple[flo
     return max(0.0, 2 * (2 * float(linear.mean()) - 1)), float(curved.mean())
 
 
-# --- A model, and two -------------------------------------------------------------------------------------------------
-
-
 def measure(vectors: Vectors, seed: int = 0, most: int = MOST_UTTERANCES) -> list[dict]:
-    """Compute every measure of every pair.
+    """Return for each pair its stage, first, second, utterances, the keys of MEASURES, and p of the permutation test.
 
     Args:
       vectors: of a model.
       seed: of the subsample and the permutations.
       most: utterances of a pair at most; of more, a random sample.
-
-    Returns:
-      A row for each pair: stage, first, second, utterances, the keys of MEASURES, and p of the permutation test.
 
     Raises:
       UserError: a pair shares fewer than two dialogues or eight utterances.

@@ -17,17 +17,13 @@ def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature with the smallest cross entropy (choice: one number, which changes no decision).
+    """Return the temperature in BOUNDS with the smallest cross entropy; 1 without labels.
+
+    Choice: one number, which changes no decision (Guo et al., On Calibration of Modern Neural Networks, 2017).
 
     Args:
       probabilities: [U, C] of a split that was not trained on.
       labels: [U] in [0, C); negative ones are ignored.
-
-    Returns:
-      A number in BOUNDS; 1 without labels.
-
-    References:
-      Guo et al., On Calibration of Modern Neural Networks, 2017.
     """
     known = np.asarray(labels) >= 0
     if not known.any():
@@ -42,15 +38,9 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
-    """Return confidence and accuracy in bins of equal width of the confidence.
+    """Return `count`, `confidence` (mean of the largest probability) and `accuracy`, [B], in equal bins of confidence.
 
-    Args:
-      probabilities: [U, C].
-      labels: [U] in [0, C); negative ones are ignored.
-      bins: B, >= 1.
-
-    Returns:
-      `count`, `confidence` (mean of the largest probability) and `accuracy`, [B]; the last two are NaN in an empty bin.
+    Probabilities [U, C] with a negative label [U] are ignored. Confidence and accuracy of an empty bin are NaN.
     """
     known = np.asarray(labels) >= 0
     chosen, target = np.asarray(probabilities, np.float64)[known], np.asarray(labels)[known]

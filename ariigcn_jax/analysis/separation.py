@@ -9,11 +9,7 @@ MEASURES = ("intra", "inter", "ratio", "silhouette")
 
 
 def measure(vectors: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Measure labelled vectors, after centring and division by their standard deviation (of all dimensions).
-
-    Args:
-      vectors: [n, d].
-      label: [n] int; at least two classes.
+    """Measure vectors [n, d] of two or more classes, label [n], centred and divided by their standard deviation.
 
     Returns:
       intra, the root mean square distance to the centre of the class; inter, that between centres of classes; ratio,

@@ -45,8 +45,7 @@ def write(
     Args:
       model: what to export.
       folder: new or empty.
-      longest: most utterances of a conversation, at least 1, for a model whose graph spans the whole dialogue; a model
-        with a window has no limit.
+      longest: most utterances of a conversation, at least 1; ignored for a model with a window.
       platforms: what the network is lowered for.
 
     Raises:

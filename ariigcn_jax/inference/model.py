@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +31,18 @@ BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more):
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """Hold the model of a run's chosen epoch; made by `load`.
+    """Hold the model of a run's chosen seed and epoch; made by `load`.
 
     Attributes:
       path: the run's work directory.
       config: every option of the run, as `experiments.base.get_config`.
       model: the network, with the generators and contrast heads that the run trained.
-      params: of the chosen epoch and seed; with several members, with a leading axis of them.
+      params: of the network; with several members, with a leading axis of them.
       normalisation: statistics that standardise features.
       widths: modality -> d_m that the network takes, in its order, `copies` included.
       label_names: C names.
       temperature: divides logits before the softmax; 1 if the run was not calibrated.
-      seed: the chosen one.
-      epoch: the chosen one.
       finished: whether the run has its results; else the epoch is the best one so far.
-      task: that it was trained for.
       target_names: O names; () for classes.
       members: networks whose answers are averaged.
     """
@@ -84,13 +81,10 @@ class TrainedModel:
         """Return modality -> number of features as extracted, without copies."""
         return normalisation.raw_widths(self.widths, self.config.data)
 
-    def outputs(self, batch: Batch) -> Outputs:
-        """Run the forward pass on a batch, compiled once for each shape; `logits` exclude the temperature."""
-        return self._forward(self.params, batch)
-
     @functools.cached_property
-    def _forward(self) -> Any:
-        return jax.jit(forward(self.model, self.task, self.members))
+    def outputs(self) -> Callable[[Batch], Outputs]:
+        """Return the forward pass on a batch, compiled once for each shape; `logits` exclude the temperature."""
+        return functools.partial(jax.jit(forward(self.model, self.task, self.members)), self.params)
 
     def __call__(self, conversation: Corpus | Iterable[conversations.Utterance]) -> Prediction:
         """Predict the emotion of every utterance, with contributions of the modalities and attention.
@@ -99,7 +93,7 @@ class TrainedModel:
           conversation: utterances in time order, as in `data.readers.conversations`; or a corpus, as read.
 
         Raises:
-          UserError: an utterance is malformed, or it has no modality that the model takes.
+          UserError: an utterance is malformed, or none has a modality that the model takes.
         """
         corpus = conversation if isinstance(conversation, Corpus) else conversations.from_utterances(conversation)
         corpus = self.prepare(corpus)
@@ -127,26 +121,23 @@ class TrainedModel:
         """Return a stream that predicts conversations while they go on.
 
         Args:
-          explain: whether to give contributions of the modalities and attended utterances too (one more forward pass
-            for each modality).
+          explain: whether to give contributions and attended utterances too (a forward pass more for each modality).
 
         Raises:
-          UserError: results of the model depend on the whole dialogue; names the option.
+          UserError: results of the model depend on the whole dialogue.
         """
         options = self.model.options
         streaming.check(self.path, options, self.copies)
         names = self.output_names
         return Stream(self.explained, options.graph, self.widths, self.normalisation, self.task, names, explain)
 
-    def explained(self, batch: Batch, removal: bool) -> tuple[Array, dict[Modality, Array]]:
-        """Run `prediction.explain`, compiled once for each shape of batch."""
-        return self._explain(self.params, self.temperature, batch, removal)
-
     @functools.cached_property
-    def _explain(self) -> Any:
+    def explained(self) -> Callable[[Batch, bool], tuple[Array, dict[Modality, Array]]]:
+        """Return `prediction.explain` of a batch, with or without removal, compiled once for each shape."""
         lean = self.model.clone(further=frozenset())
         network, read = forward(lean, self.task, self.members), tasks.get(self.task).decode
-        return jax.jit(functools.partial(explain, network, self.modalities, read), static_argnums=3)
+        compiled = jax.jit(functools.partial(explain, network, self.modalities, read), static_argnums=3)
+        return functools.partial(compiled, self.params, self.temperature)
 
     def prepare(self, corpus: Corpus) -> Corpus:
         """Bring a corpus, as read, into the model's form with `data.prepare.match`."""
@@ -161,10 +152,7 @@ class TrainedModel:
         )
 
     def batches(self, corpus: Corpus) -> Iterator[Batch]:
-        """Pack a corpus of `prepare` into batches, all splits together.
-
-        Lengths and numbers of rows are rounded up, so that few shapes compile. `Batch.utterance` locates utterances.
-        """
+        """Pack a corpus of `prepare` into batches, all splits together; shapes are rounded up, so that few compile."""
 
         def most_rows(length: int) -> int:
             window = self.model.options.graph
@@ -175,18 +163,14 @@ class TrainedModel:
 
 
 def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
-    """Load the trained model of a run, finished or not, without changing it.
+    """Load the model of a run, finished or not, at the epoch that was chosen on validation.
 
     Args:
-      run: the run's work directory.
+      run: the run's work directory; it is not changed.
       seed: one of the run's seeds; None for the one with the best validation score.
 
-    Returns:
-      The model of the epoch that was chosen on validation.
-
     Raises:
-      UserError: the folder is no run, it has no checkpoint yet, another version of the package made it, or it has no
-        such seed.
+      UserError: the folder is no run of this version, it has no checkpoint yet, or it has no such seed.
     """
     path = Path(run).expanduser()
     if not (path / CONFIG).is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,9 +50,7 @@ def text(model: TrainedModel, longest: int | None) -> str:
 
 def _line(name: object) -> str:
     """Return a name on one line, with Markdown's and HTML's signs escaped."""
-    clean = " ".join(str(name).split())
-    for sign in ("\\", "|", "`", "*", "_", "[", "]", "#"):
-        clean = clean.replace(sign, f"\\{sign}")
+    clean = re.sub(r"[\\|`*_\[\]#]", r"\\\g<0>", " ".join(str(name).split()))
     return clean.replace("&", "&amp;").replace("<", "&lt;")
 
 

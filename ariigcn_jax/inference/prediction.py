@@ -24,7 +24,6 @@ class Attended:
     """Hold an utterance that another one attended to.
 
     Attributes:
-      utterance_id: its name.
       turn: its place in the dialogue, from 0.
       weight: attention on it, in [0, 1]: the mean over layers, heads and the modalities below.
       modalities: modality -> the same in that modality's graph.
@@ -41,10 +40,7 @@ class UtteranceEmotion:
     """Hold the prediction for one utterance.
 
     Attributes:
-      dialogue_id: name of the dialogue.
-      utterance_id: name of the utterance.
       turn: its place in the dialogue, from 0.
-      speaker: its speaker.
       label: the true emotion if known; a score as text, or labels with | between.
       emotion: the most probable one; a score as text, or the labels with a probability above 0.5.
       probabilities: emotion or label -> calibrated probability; {} for a score.
@@ -70,14 +66,13 @@ class UtteranceEmotion:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """Hold the prediction for a corpus as arrays; as a sequence, it holds one record per utterance.
+    """Hold the prediction for a corpus: arrays, and as a sequence one record per utterance.
 
     Attributes:
       corpus: the conversations in the model's form (`TrainedModel.prepare`); `notes` name missing modalities.
       probabilities: [U, O], calibrated; or scores.
       contribution: modality -> [U], see `UtteranceEmotion.contribution`.
-      attention: modality -> [U, W], mean over layers and heads of the weight on utterance u + w - past; {} without a
-        graph.
+      attention: modality -> [U, W], mean over layers and heads, on utterance u + w - past; {} without a graph.
       past: number of the window's W slots before the utterance.
     """
 
@@ -213,8 +208,8 @@ def explain(
       removal: whether modalities are removed too.
 
     Returns:
-      Probabilities [V, R, L, O], V = 1 or 1 + M, in the order of removal; and attention of the batch as it is, modality ->
-      [R, L, W], the mean over layers and heads.
+      Probabilities [V, R, L, O], V = 1 or 1 + M, in the order of removal; and attention of the batch as it is,
+      modality -> [R, L, W], the mean over layers and heads.
     """
     count = 1 + len(modalities) if removal else 1
     rows, length = batch.dialogue.shape

@@ -26,10 +26,7 @@ HARMLESS = re.compile(r"shape_assertion|stablehlo\.\w+")  # operations of the pr
 
 
 def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]:
-    """Load the model.
-
-    Args:
-      folder: holds model.json, model.stablehlo and parameters.safetensors.
+    """Load the model from a folder with model.json, model.stablehlo and parameters.safetensors.
 
     Returns:
       A function from the utterances of one conversation in time order, each with `speaker` and `features`, to `emotion`

@@ -66,13 +66,7 @@ class Stream:
         self._conversations: dict[str, _Conversation] = {}
 
     def push(self, utterance: conversations.Utterance) -> list[UtteranceEmotion]:
-        """Take the next utterance of a conversation.
-
-        Args:
-          utterance: as in `data.readers.conversations`; its `dialogue_id` names the conversation.
-
-        Returns:
-          The result of the utterance `delay` places before, if there is one.
+        """Take the next utterance, of the conversation with its `dialogue_id`, and return the results it completes.
 
         Raises:
           UserError: the utterance is malformed; the stream is unchanged.
@@ -80,10 +74,7 @@ class Stream:
         return self.push_all([utterance])
 
     def push_all(self, utterances: Iterable[conversations.Utterance]) -> list[UtteranceEmotion]:
-        """Take the next utterances of several conversations, in one forward pass; else as `push`.
-
-        Several utterances of one conversation are taken one after the other.
-        """
+        """Take the next utterances of several conversations in one forward pass, those of one conversation in turn."""
         given = [self._checked(utterance) for utterance in utterances]  # all, before anything changes
         results = []
         while given:
@@ -97,11 +88,7 @@ class Stream:
         return results
 
     def finish(self, dialogue_id: str = conversations.ONLY_DIALOGUE) -> list[UtteranceEmotion]:
-        """End a conversation: return the results that were still waiting, and forget it.
-
-        Raises:
-          UserError: there is no such conversation.
-        """
+        """End a conversation and return the results that were still waiting; raise a UserError if there is none."""
         if dialogue_id not in self._conversations:
             known = ", ".join(map(repr, self._conversations)) or "there is none"
             raise UserError(f"No conversation {dialogue_id!r} goes on to be finished ({known}).")
@@ -200,7 +187,7 @@ class Stream:
 
 
 def check(path: Path, options: Any, copies: Mapping[Modality, tuple[str, ...]]) -> None:
-    """Raise a UserError for a model (its run's folder, options and `copies`) whose results depend on the whole dialogue."""
+    """Raise a UserError for a model, by its options and `copies`, whose results depend on the whole dialogue."""
     window, reasons = options.graph, []
     if window.layers and window.future == WHOLE_DIALOGUE:
         reasons.append("model.graph.future=-1: each utterance attends to all later ones; train with 0 or more")

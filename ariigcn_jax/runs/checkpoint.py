@@ -43,6 +43,7 @@ class Checkpoints:
             return
         folder = (directory / FOLDER).absolute()
         folder.mkdir(parents=True, exist_ok=True)
+        several = dict(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             create=False,
@@ -50,21 +51,14 @@ class Checkpoints:
             enable_async_checkpointing=True,
             # Called when all items are written, before the folder that holds them is moved to its place.
             async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _write_sums(folder)),
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
-            )
-            if parallel.processes() > 1
-            else ocp.options.MultiprocessingOptions(),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(**several if parallel.processes() > 1 else {}),
         )
         self._manager = ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
 
     def latest(self) -> int | None:
-        """Return the epoch of the newest intact checkpoint, or None if there is none yet.
+        """Return the epoch of the newest intact checkpoint; None without checkpoints.
 
-        Newer, damaged ones are moved aside with a warning on stderr.
-
-        Raises:
-          UserError: there are checkpoints, but none is intact.
+        Newer, damaged ones are moved aside with a warning. If none is intact, a UserError is raised.
         """
         epoch = parallel.from_first(self._newest_intact, otherwise=None)
         agreed = int(parallel.broadcast(np.int32(-1 if epoch is None else epoch)))
@@ -97,11 +91,7 @@ class Checkpoints:
         return epoch
 
     def save(self, epoch: int, items: dict[str, Any]) -> None:
-        """Start to save {"last", "best", "data"}, pytrees of arrays, and raise a failure of the save before.
-
-        Raises:
-          UserError: the disk is full or not writable.
-        """
+        """Start to save {"last", "best", "data"}, pytrees of arrays; raise a UserError if the save before failed."""
         if self._manager is None:
             return
         arguments = {name: ocp.args.StandardSave(jax.tree.map(np.asarray, items[name])) for name in ITEMS}
@@ -110,11 +100,7 @@ class Checkpoints:
                 self._manager.save(epoch, args=ocp.args.Composite(**arguments))
 
     def restore(self, epoch: int, like: dict[str, Any]) -> dict[str, Any]:
-        """Read the checkpoint of an epoch as numpy arrays.
-
-        Args:
-          epoch: of an existing checkpoint.
-          like: items to read, with pytrees of arrays of the right shapes and dtypes.
+        """Read the items of an epoch's checkpoint as numpy arrays, with the shapes and dtypes of `like`.
 
         Raises:
           UserError: it does not fit `like` or cannot be read.
@@ -142,11 +128,7 @@ class Checkpoints:
         return items
 
     def wait(self) -> None:
-        """Wait for pending saves and raise their failure.
-
-        Raises:
-          UserError: the disk is full or not writable.
-        """
+        """Wait for pending saves; raise a UserError if the disk is full or not writable."""
         if self._manager is not None:
             with _saving(self._manager.directory):
                 self._manager.wait_until_finished()

@@ -14,10 +14,7 @@ HIT, MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_m
 
 
 class Cache:
-    """Count the programs read from the cache (`hits`) and those compiled (`misses`) since `enable`.
-
-    `path` is the cache's folder; None if the cache is off.
-    """
+    """Count programs read from the cache at `path` (None: off) as `hits`, and compiled ones as `misses`."""
 
     def __init__(self, path: Path | None):
         self.path = path
@@ -37,13 +34,9 @@ class Cache:
 
 
 def enable() -> Cache:
-    """Switch the cache on for this process.
+    """Switch the cache on for this process; raise a UserError if the folder that ARIIGCN_CACHE names cannot be made.
 
-    Its folder is the environment variable ARIIGCN_CACHE ("" switches it off), else JAX's own setting, else
-    `ariigcn_jax` in the user's cache folder.
-
-    Raises:
-      UserError: the folder that ARIIGCN_CACHE names cannot be made.
+    The folder is the environment variable ARIIGCN_CACHE ("": off), else JAX's setting, else one in the user's cache.
     """
     named = os.environ.get(VARIABLE)
     if named == "":

@@ -51,7 +51,7 @@ def locate(experiment: Experiment, corpus: Corpus, state: TrainState) -> Fault |
       state: of one seed before the epoch, on one device.
 
     Returns:
-      The fault; None if all steps are finite, which may happen if the device does not repeat its numbers.
+      The fault; None if all steps are finite, as on a device that does not repeat its numbers.
     """
     look = jax.jit(functools.partial(_look, experiment.step))
     where, layout = experiment.index["train"], experiment.layout["train"]
@@ -122,9 +122,6 @@ def _only(batch: Batch, kept: np.ndarray) -> Batch:
     )
 
 
-# --- In words ---------------------------------------------------------------------------------------------------------
-
-
 def words(fault: Fault, steps: int) -> str:
     """Return a fault of an epoch of `steps` as sentences, and what to change."""
     terms = [t for t in fault.terms if t != "total"] or list(fault.terms)
@@ -160,19 +157,11 @@ def listed(names: Sequence[str]) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-# --- The operation ----------------------------------------------------------------------------------------------------
-
-
 def operation(step: Callable[..., Any], state: TrainState, batch: Batch) -> str:
-    """Find the first operation of a step that gives a NaN or infinity, and describe it with its module and line.
+    """Describe the first operation of a step, (state, batch) -> anything, that gives a NaN or infinity.
 
-    The step runs without compilation under JAX's own check for NaN and infinity, which is slow. Inside a compiled
-    function, JAX checks the result first.
-
-    Args:
-      step: (state, batch) -> anything.
-      state: before the step.
-      batch: of the step.
+    The step runs without compilation under JAX's own check, which is slow. Inside a compiled function, JAX checks the
+    result first.
     """
     if not _finite((state, batch)):
         return "No operation made it: it is in the features or parameters before the step."
@@ -190,10 +179,7 @@ def _finite(tree: Any) -> bool:
 
 
 def _described(error: FloatingPointError) -> str:
-    """Return the operation that JAX's check names, with its module and line.
-
-    In the backward pass the error's cause is that of the forward operation.
-    """
+    """Return the operation that JAX's check names, with its module and line; in the backward pass its cause's."""
     name = str(error).partition(" encountered in ")[2].split()[0].rstrip(".")
     source = error.__cause__ or error
     frames = [frame for frame, _ in traceback.walk_tb(source.__traceback__)]

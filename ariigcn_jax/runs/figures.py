@@ -54,12 +54,9 @@ def training_curves(rows: Sequence[Mapping[str, Any]], select: str, selected_epo
 
 
 def confusion_matrix(confusion: np.ndarray, label_names: Sequence[str], title: str) -> bytes:
-    """Draw a confusion matrix: shares of the true class as colours, shares and counts as text.
+    """Draw a confusion matrix [C, C], row = truth, or [S, C, C]: shares of the true class as colours, and as text.
 
-    Args:
-      confusion: [C, C], row = truth; or [S, C, C] for the shares of the sum and the mean of the counts.
-      label_names: C names.
-      title: over the picture.
+    Over S seeds shares are those of the sum, and counts the mean.
     """
     counts, shares = _shares(confusion, 2)
     size = 2.6 + 0.82 * len(counts)
@@ -72,12 +69,9 @@ def confusion_matrix(confusion: np.ndarray, label_names: Sequence[str], title: s
 
 
 def label_counts(confusion: np.ndarray, label_names: Sequence[str], title: str) -> bytes:
-    """Draw how often each of several labels was found, missed, predicted wrongly and correctly absent.
+    """Draw how often each of O labels was found, missed, predicted wrongly and correctly absent.
 
-    Args:
-      confusion: [O, 2, 2], row = truth; or [S, O, 2, 2] for the shares of the sum and the mean of the counts.
-      label_names: O names.
-      title: over the picture.
+    `confusion` is [O, 2, 2], row = truth, or [S, O, 2, 2]; over S seeds shares are those of the sum, counts the mean.
     """
     counts, shares = _shares(confusion, 3)
     place = ([1, 1, 0, 0], [1, 0, 1, 0])  # truth and prediction of the columns
@@ -192,7 +186,7 @@ def setting_dots(axes_of: Sequence[Mapping[str, Any]], scores: np.ndarray, title
     """Draw a search over several options: a panel for each option, a dot for each setting with ± one deviation.
 
     Args:
-      axes_of: of each option `label`, `places` [V], `ticks` (or None) and `log`, as for `value_curves`.
+      axes_of: of each option `label`, `places` [V], `ticks` and `log`, as for `value_curves`.
       scores: [V, S] in [0, 1].
       title: over the picture.
       selected: index of the setting to mark.

@@ -20,7 +20,7 @@ from ariigcn_jax.types import Corpus, UserError
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Hold the parts of a run: config, standardised corpus, its statistics, models, checkpoints and open work directory."""
+    """Hold a run: its config, standardised corpus with statistics, models, checkpoints and open work directory."""
 
     config: Any
     corpus: Corpus
@@ -57,11 +57,7 @@ class Run:
         self.checkpoints.save(progress.epoch, self.items(progress))
 
     def restore(self, epoch: int, like: Progress) -> Progress:
-        """Return the progress after an epoch from its checkpoint.
-
-        Raises:
-          UserError: the corpus has changed since.
-        """
+        """Return the progress after an epoch from its checkpoint; raise a UserError if the corpus has changed."""
         items = self.checkpoints.restore(epoch, self.items(like))
         for name, value in self.normalisation.to_arrays().items():
             if not np.array_equal(items["data"][name], value):
@@ -107,13 +103,9 @@ class Progress:
     best_score: np.ndarray  # [S], on validation; negated if less is better
 
     def choose(self, seeds: Seeds, epoch: int, scores: np.ndarray, first: int = 0) -> None:
-        """Keep the parameters of each seed whose validation score is the highest so far; of equal scores the earliest.
+        """Keep the parameters of each seed whose validation score, more is better, is the highest so far.
 
-        Args:
-          seeds: those of the states.
-          epoch: the one that has ended.
-          scores: [S], more is better.
-          first: the earliest epoch that may be chosen; until then the newest parameters are kept.
+        Of equal scores the earliest counts. Until the epoch `first` the newest parameters are kept.
         """
         scores = scores.astype(np.float32)  # as the best one is kept, or an equal one could seem better
         better = (scores > self.best_score) | (epoch <= first)

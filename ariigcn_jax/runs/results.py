@@ -20,10 +20,7 @@ BEST_TEST_NOTE = (
 
 
 def summarise(per_seed_scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return mean and spread over seeds, elementwise.
-
-    Args:
-      per_seed_scores: of each of the S seeds, metric -> a number or an array [...].
+    """Return mean and spread over S seeds, elementwise, of metric -> a number or an array [...].
 
     Returns:
       metric -> `mean` and `std` [...] (of the sample, ddof 1; 0 for one seed) and `per_seed` [S, ...].
@@ -87,11 +84,7 @@ def task_of(results: Mapping[str, Any]) -> Task:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Return the results as Markdown: a headline, a table of scores, one of classes, and a note on `best_test_epoch`.
-
-    Args:
-      results: the content of results.json.
-    """
+    """Return results.json as Markdown: a headline, a table of scores, one of classes, a note on `best_test_epoch`."""
     split, names, seeds = reported_split(results), results["label_names"], results["seeds"]
     reported, task = results[split], task_of(results)
     how = f"mean ± std of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
@@ -128,13 +121,7 @@ def table(results: Mapping[str, Any]) -> str:
 def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> Iterator[list[Any]]:
     """Yield the rows of a predictions file: its header, then one row an utterance in the order of the corpus.
 
-    Args:
-      corpus: of the utterances.
-      utterance: [...] int, index of the utterance in the corpus; negative at padding, which is left out.
-      probabilities: [..., O], of the classes or labels; or scores.
-
-    Yields:
-      split, dialogue_id, utterance_id, speaker, label ("" if unlabelled), prediction, and the probabilities, if any.
+    `probabilities` [..., O] are of classes or labels, or scores, for `utterance` [...], negative at padding.
     """
     names, task = corpus.output_names, tasks.get(corpus.task)
     shown = names if task.probabilistic else ()

@@ -28,15 +28,12 @@ RESULTS = workdir.RESULTS
 
 
 def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
-    """Train a run to its end, from its newest checkpoint if there is one.
+    """Train a run to its end, from its newest checkpoint if there is one, and return the content of results.json.
 
     Args:
       config: as `experiments.base.get_config`.
       corpus: as read.
       directory: the work directory, open.
-
-    Returns:
-      The content of results.json.
 
     Raises:
       UserError: training diverged, the corpus or config does not fit the run, or its folder cannot be written.
@@ -67,10 +64,7 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
-    """Return the content of corpus.json, of a corpus as read.
-
-    It holds the modalities in the model's order, labels, sizes of the splits, and checksums.
-    """
+    """Return the content of corpus.json, of a corpus as read: modalities, labels, sizes of the splits, checksums."""
     labelled = corpus.label >= 0
 
     def count(chosen: np.ndarray) -> dict[str, int]:
@@ -120,9 +114,6 @@ def _print_packing(seeds: Seeds, corpus: Corpus) -> None:
         + (f"; {count} {'models' if seeds.members > 1 else 'seeds'} by {seeds.way}" if count > 1 else ""),
         flush=True,
     )
-
-
-# --- Epochs -----------------------------------------------------------------------------------------------------------
 
 
 def _train(run: Run, progress: Progress) -> dict[str, float]:
@@ -187,10 +178,7 @@ def _merged(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _diagnosis(seeds: Seeds, every: int, directory: WorkDir) -> Callable[[Any, int, tqdm], dict[str, Any]]:
-    """Return a function of (states, epoch, bar) for the epoch's diagnostics, which prints new warnings.
-
-    It runs each `every` epochs, 0 for never, and returns {} in the others.
-    """
+    """Return a function of (states, epoch, bar): diagnostics for the log each `every` epochs (0: never), else {}."""
     watch = diagnostics.Watch(r["diagnostics"] for r in directory.read_metrics() if "diagnostics" in r)
 
     def look(states: Any, epoch: int, bar: tqdm) -> dict[str, Any]:

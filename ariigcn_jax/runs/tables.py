@@ -16,10 +16,7 @@ LATEX = {
 
 
 def markdown(header: Sequence[str], rows: Rows) -> str:
-    """Return a Markdown table with aligned source, the first column to the left, the others to the right.
-
-    The last line has no newline.
-    """
+    """Return an aligned Markdown table without a last newline; the first column is to the left, the others right."""
     cells = [[" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in (header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     first, *others = widths

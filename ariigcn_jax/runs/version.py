@@ -15,11 +15,7 @@ FORMAT = 4  # of a run's folder; corpus.json names it
 
 
 def check(folder: Path) -> None:
-    """Refuse the folder of a run, or of a study of runs, that has another format; one without corpus.json passes.
-
-    Raises:
-      UserError: names the version to use.
-    """
+    """Raise a UserError for a run, or a study of runs, of another format; a folder without corpus.json passes."""
     for file in (folder / CORPUS, *sorted(folder.glob(f"*/{CORPUS}"))):
         found = read(file)
         if found and found.get("format") != FORMAT:

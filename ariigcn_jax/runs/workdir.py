@@ -44,9 +44,7 @@ ABSENT = "(absent)"
 class WorkDir:
     """Represent an open work directory, locked until `close` or the end of the process. `open` makes it.
 
-    Attributes:
-      path: the folder.
-      resumed: whether the folder was a work directory before.
+    `resumed` says whether the folder was a work directory before.
     """
 
     def __init__(self, path: Path, resumed: bool, lock: int | None, tensorboard: bool = True):
@@ -69,10 +67,10 @@ class WorkDir:
             self._lock = None
 
     def log(self, epoch: int, row: Mapping[str, Any]) -> None:
-        """Append an epoch to the log and to TensorBoard.
+        """Append an epoch, from 1, to the log and to TensorBoard.
 
         Args:
-          epoch: from 1.
+          epoch: its number.
           row: nested dictionaries of numbers, or arrays with one number per seed. NaN and infinity become null.
             TensorBoard gets the mean over the seeds; `row["train"]["total"]` is named `train/total`.
         """
@@ -166,13 +164,12 @@ def open(
       path: the folder; None or "" makes `<root>/<experiment>-<YYYYmmdd-HHMMSS>[-k]`.
       experiment: name of the experiment.
       config: every option of the run, nested dictionaries of JSON values.
-      may_differ: dotted keys that may differ from the stored config, with all keys below them; the new value is stored.
+      may_differ: dotted keys that may differ from the stored config, with all keys below; the new value is stored.
       root: folder for new work directories without a path.
       tensorboard: whether `log` also writes for TensorBoard.
 
     Raises:
-      UserError: the path cannot hold a run, another process works there, or its run has another config or is of
-        another version.
+      UserError: the path cannot hold a run, or its run is in use, has another config, or is of another version.
     """
     if tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UserError("The TensorBoard log needs tensorboardX: install it, or switch the log off")
@@ -207,7 +204,7 @@ def environment() -> dict[str, Any]:
         "command": list(sys.argv),
         "git": _git_state(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "device": {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)},
     }
@@ -285,11 +282,7 @@ def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON file of a work directory.
-
-    Raises:
-      UserError: it is missing or damaged.
-    """
+    """Read a JSON file of a work directory; raise a UserError if it is missing or damaged."""
     try:
         value = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
@@ -322,9 +315,3 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _version(package: str) -> str | None:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
-    return None

@@ -78,13 +78,13 @@ def test_several_utterances_of_one_conversation_are_taken_in_turn(causal):
 def test_memory_and_shapes_stay_however_long_it_gets(causal):
     stream = causal.stream()
     utterances = runs.conversation(200)
-    sizes, before = set(), causal._explain._cache_size()
+    sizes, before = set(), causal.explained.func._cache_size()
     for utterance in utterances:
         stream.push(utterance)
         (kept,) = stream._conversations.values()
         sizes.add((len(kept.utterances), len(kept.speakers) <= 3))
     assert sizes == {(5, True)}
-    assert causal._explain._cache_size() <= before + 1
+    assert causal.explained.func._cache_size() <= before + 1
     stream.finish("d")
     assert stream._conversations == {}
 
