@@ -67,8 +67,7 @@ class Vectors:
             for a, b in vectors if generated else itertools.combinations(vectors, 2):
                 there = self.present[a] & self.present[b]
                 first, second = (vectors[a, b], self.real[b]) if generated else (vectors[a], vectors[b])
-                name = f"G({a})" if generated else a
-                yield stage, name, b, first[there], second[there], self.dialogue[there]
+                yield stage, f"G({a})" if generated else a, b, first[there], second[there], self.dialogue[there]
 
 
 def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus: Corpus, wiring: str) -> Vectors:

@@ -163,7 +163,8 @@ def operation(step: Callable[..., Any], state: TrainState, batch: Batch) -> str:
     The step runs without compilation under JAX's own check, which is slow. Inside a compiled function, JAX checks the
     result first.
     """
-    if not _finite((state, batch)):
+    numbers = [x for x in jax.tree.leaves((state, batch)) if jnp.issubdtype(jax.typeof(x).dtype, jnp.inexact)]
+    if not all(np.isfinite(np.asarray(x, np.float32)).all() for x in numbers):
         return "No operation made it: it is in the features or parameters before the step."
     try:
         with jax.debug_nans(True), jax.debug_infs(True), contextlib.redirect_stdout(io.StringIO()):  # JAX prints, too
@@ -171,11 +172,6 @@ def operation(step: Callable[..., Any], state: TrainState, batch: Batch) -> str:
     except FloatingPointError as error:
         return f"The first operation to give it is {_described(error)}."
     return "No operation gave it when they ran one by one: it depends on the order of the sums."
-
-
-def _finite(tree: Any) -> bool:
-    numbers = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jax.typeof(x).dtype, jnp.inexact)]
-    return all(np.isfinite(np.asarray(x, np.float32)).all() for x in numbers)
 
 
 def _described(error: FloatingPointError) -> str:

@@ -171,13 +171,12 @@ def _calibration(
 
 
 def _write_pictures(run: Run, content: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    directory, select = run.directory, run.config.eval.select
-    directory.write_bytes("training_curves.png", figures.training_curves(rows, select, content["selected_epochs"]))
-    split = results.reported_split(content)
+    write, split = run.directory.write_bytes, results.reported_split(content)
+    write("training_curves.png", figures.training_curves(rows, run.config.eval.select, content["selected_epochs"]))
     confusion = np.asarray(content[split]["confusion"])
     title = f"{run.config.experiment}, {split}, {results.which_epoch(content)}"
     draw = figures.confusion_matrix if run.task.exclusive else figures.label_counts
-    directory.write_bytes("confusion_matrix.png", draw(confusion, content["label_names"], title))
+    write("confusion_matrix.png", draw(confusion, content["label_names"], title))
     if "reliability" in content:
         errors = {when: summary["mean"] for when, summary in content["calibration_error"][split].items()}
-        directory.write_bytes("reliability.png", figures.reliability(content["reliability"][split], errors, title))
+        write("reliability.png", figures.reliability(content["reliability"][split], errors, title))

@@ -52,8 +52,7 @@ def results(
       best_test: [S] epochs that are best on the test split, and the same as `test` at these.
 
     Returns:
-      `about`; `test` and `valid` as metric -> mean, std, per_seed, and `confusion` [S, C, C]; `seconds`; and
-      `best_test_epoch` if given.
+      `about`, `test` and `valid` (metric -> mean, std, per_seed; `confusion` [S, C, C]), `seconds`, `best_test_epoch`.
     """
     names = (*tasks.get(about["task"]).metrics, *BY_CLASS)
     content = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -203,7 +204,7 @@ def _diverged(run: Run, progress: Progress, epoch: int, lost: np.ndarray) -> str
         kept = f"The last good state, after epoch {epoch - 1}, is kept in {path / FOLDER / str(epoch - 1)}."
     every, first = seeds.host(states), lost[0] * seeds.members
     for member in range(1, seeds.members + 1):
-        state = jax.tree.map(lambda x: x[first + member - 1], every)  # noqa: B023
+        state = jax.tree.map(operator.itemgetter(first + member - 1), every)
         state = state.replace(key=jax.random.wrap_key_data(state.key))
         if fault := divergence.locate(seeds.experiment, run.corpus, state):
             break
@@ -228,14 +229,13 @@ def _diverged(run: Run, progress: Progress, epoch: int, lost: np.ndarray) -> str
 
 
 def _bar(done: int, total: int) -> tqdm:
-    quiet = not sys.stderr.isatty()
     return tqdm(
         disable=not parallel.is_first(),
         total=total,
         initial=done,
         unit="epoch",
         dynamic_ncols=True,
-        mininterval=10 if quiet else 0.1,
+        mininterval=0.1 if sys.stderr.isatty() else 10,
         bar_format="{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
     )
 
