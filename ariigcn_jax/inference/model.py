@@ -24,7 +24,7 @@ from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import checkpoint, runner, version
 from ariigcn_jax.runs.workdir import CONFIG, read_json
 from ariigcn_jax.training import build
-from ariigcn_jax.types import Array, Batch, Corpus, Description, Modality, Outputs, UserError
+from ariigcn_jax.types import Array, Batch, Corpus, Description, Modality, Outputs, UserError, first_line
 
 BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more): bounds the memory of attention weights
 
@@ -219,7 +219,7 @@ def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], 
     try:
         return build.make_model(ConfigDict(config), description)
     except (AttributeError, KeyError, TypeError) as error:
-        problem = str(error).splitlines()[0].strip("\"'") if str(error) else type(error).__name__
+        problem = first_line(error).strip("\"'")
         raise UserError(
             f"{path}: the options in its {CONFIG} do not fit this version ({problem}). Copy the run's folder again."
         ) from error
