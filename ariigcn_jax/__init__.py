@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# What a user imports, and where it is; read when first asked for, so that `import ariigcn_jax` does not wait for JAX.
+# The public names and their modules, imported at first use, so that `import ariigcn_jax` does not load JAX.
 _PUBLIC = {
     "Corpus": ("types", "Corpus"),
     "Prediction": ("inference.prediction", "Prediction"),
@@ -36,21 +36,8 @@ _PUBLIC = {
     "load_corpus": ("data", "load"),
     "read_jsonl": ("data.readers.conversations", "read_jsonl"),
 }
-__all__ = [
-    "Corpus",
-    "Prediction",
-    "Stream",
-    "TrainedModel",
-    "UserError",
-    "UtteranceEmotion",
-    "__version__",
-    "export_model",
-    "from_utterances",
-    "generate",
-    "load",
-    "load_corpus",
-    "read_jsonl",
-]
+__all__ = ["Corpus", "Prediction", "Stream", "TrainedModel", "UserError", "UtteranceEmotion", "__version__"]
+__all__ += ["export_model", "from_utterances", "generate", "load", "load_corpus", "read_jsonl"]
 
 
 def __getattr__(name: str) -> Any:

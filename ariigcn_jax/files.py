@@ -15,14 +15,9 @@ from ariigcn_jax.types import UserError
 
 
 def write_atomically(path: str | Path, content: bytes) -> Path:
-    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between.
+    """Write a file so that a reader, or a crash, sees either the old content or the new one; return its path.
 
-    Args:
-      path: the file. Its folders are made.
-      content: what it will hold.
-
-    Returns:
-      The file's path.
+    Its folders are made.
 
     Raises:
       UserError: the disk is full, the place cannot be written, or it is a folder.
@@ -39,7 +34,7 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary file that replaces `path` when the block succeeds, and is deleted when it fails.
+    """Yield a temporary file that replaces `path` when the block succeeds, and is deleted when it fails.
 
     Its folder must exist. Errors of the operating system are raised as they are.
     """
@@ -56,7 +51,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def explaining(path: Path) -> Iterator[None]:
-    """Turn an OSError of writing to `path` into a UserError that says what to do."""
+    """Turn an OSError of writing to `path` into a UserError."""
     try:
         yield
     except OSError as error:
@@ -84,10 +79,7 @@ def json_safe(value: Any) -> Any:
 
 
 def flatten(nested: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
-    """Return the leaves of nested dictionaries under joined keys: `{"a": {"b": 1}}` becomes `{"a.b": 1}`.
-
-    An empty dictionary is a leaf.
-    """
+    """Return the leaves of nested dictionaries under joined keys: `{"a": {"b": 1}}` gives `{"a.b": 1}`. {} stays."""
     flat = {}
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:

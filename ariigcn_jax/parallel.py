@@ -1,13 +1,12 @@
-"""Map functions over devices and processes; nothing else knows of more than one device.
+"""Map functions over devices and processes with `jax.pmap`; no other module knows of several devices.
 
-Code inside the mapping names the device axis, or None on one device. With None each collective is the identity, so one
-function serves one device and many. The mapping is `jax.pmap`.
+Mapped code names the device axis, or None on one device, where each collective is the identity.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import operator
 import os
 import sys
 import time
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import UserError, first_line
 
 T = TypeVar("T")
 AXIS = "devices"
@@ -33,9 +32,8 @@ def join(coordinator: str, processes: int, process: int, patience: int) -> None:
     """Join several processes that share a run. Call it before JAX is used.
 
     Args:
-      coordinator: host:port of process 0, the same for all; "auto" asks the cluster (Slurm, Open MPI, TPU pods) for it
-        and for the numbers below.
-      processes: number of processes.
+      coordinator: host:port of process 0, the same for all; "auto" gets all from the cluster (Slurm, Open MPI, TPU).
+      processes: their number.
       process: number of this process, in [0, processes).
       patience: seconds without a heartbeat after which a process counts as lost.
 
@@ -58,13 +56,13 @@ def join(coordinator: str, processes: int, process: int, patience: int) -> None:
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"The processes could not connect through distributed.coordinator={coordinator!r} "
-            f"({_first_line(error)}). Start all of them within {CONNECT_SECONDS} s, with the same coordinator."
+            f"({first_line(error)}). Start all of them within {CONNECT_SECONDS} s, with the same coordinator."
         ) from error
 
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-    """End this process at once when it is one of several and it fails, or another one is lost.
+    """End this process at once if it is one of several and it fails, or another one is lost.
 
     JAX's own shutdown would wait for processes that no longer answer.
     """
@@ -78,7 +76,7 @@ def ending_together() -> Iterator[None]:
             print(f"error: {who}: {error or 'stopped'}", file=sys.stderr)
         elif any(word in str(error) for word in LOST_PEER_ERRORS):
             print(
-                f"error: {who}: another process was lost ({_first_line(error)}). What the last checkpoint holds is "
+                f"error: {who}: another process was lost ({first_line(error)}). What the last checkpoint holds is "
                 "safe: start the run again with the same --workdir, and with any number of processes, to resume.",
                 file=sys.stderr,
             )
@@ -91,11 +89,7 @@ def ending_together() -> Iterator[None]:
 
 
 def from_first(function: Callable[[], T], otherwise: T) -> T:
-    """Call a function in process 0 alone; the other processes get `otherwise`.
-
-    Raises:
-      UserError: the call failed; raised in every process.
-    """
+    """Call a function in process 0; the others return `otherwise`. A UserError is raised in every process."""
     if processes() == 1:
         return function()
     result, error = otherwise, None
@@ -121,10 +115,6 @@ def barrier() -> None:
 def broadcast(tree: T) -> T:
     """Return the arrays of process 0 in all processes."""
     return tree if processes() == 1 else multihost_utils.broadcast_one_to_all(tree)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def cores() -> int:
@@ -186,11 +176,7 @@ def own_share(x: jax.Array, axis: str | None, num_devices: int) -> jax.Array:
 
 
 def device_count(asked: int) -> int:
-    """Return the number of local devices to use; 0 asks for all.
-
-    Raises:
-      UserError: more devices are asked for than there are.
-    """
+    """Return the number of local devices to use, 0 for all; raise a UserError if there are fewer."""
     there = jax.local_device_count()
     if asked < 0 or asked > there:
         raise UserError(f"num_devices={asked}, but this machine offers {there} device(s); 0 uses all of them.")
@@ -198,7 +184,7 @@ def device_count(asked: int) -> int:
 
 
 def fits(program: jax.stages.Compiled) -> bool:
-    """Return whether the device has room for a compiled program's buffers; True where that is unknown."""
+    """Return whether the device has room for a compiled program's buffers; True if that is unknown."""
     there, needed = jax.local_devices()[0].memory_stats() or {}, program.memory_analysis()
     if "bytes_limit" not in there or needed is None:
         return True
@@ -206,11 +192,10 @@ def fits(program: jax.stages.Compiled) -> bool:
 
 
 def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[int, ...] = ()) -> jax.stages.Wrapped:
-    """Compile a function of replicated arguments: with jit on one device, with pmap on several.
+    """Compile a function with jit on one device, with pmap on several.
 
     Args:
-      function: takes and returns pytrees that are equal on all devices (`replicate`), or differ between them (`put`)
-        if it has no collectives.
+      function: of pytrees that are equal on all devices (`replicate`), or differ (`put`) if it has no collectives.
       num_devices: local devices.
       donate: arguments whose buffers may be reused.
     """
@@ -221,10 +206,8 @@ def over_devices(function: Callable[..., Any], num_devices: int, donate: tuple[i
 
 def _devices(num_devices: int) -> list[jax.Device]:
     """Return the first `num_devices` devices of each process."""
-    own: dict[int, list[jax.Device]] = {}
-    for device in jax.devices():
-        own.setdefault(device.process_index, []).append(device)
-    return [device for index in sorted(own) for device in own[index][:num_devices]]
+    own = [[d for d in jax.devices() if d.process_index == process] for process in range(processes())]
+    return [device for devices in own for device in devices[:num_devices]]
 
 
 def replicate(tree: T, num_devices: int) -> T:
@@ -251,8 +234,4 @@ def local_shares(order: np.ndarray, num_devices: int) -> np.ndarray:
 
 def unreplicate(tree: T, num_devices: int) -> T:
     """Return the first device's copy."""
-    return tree if alone(num_devices) else jax.tree.map(functools.partial(_first), tree)
-
-
-def _first(x: jax.Array) -> jax.Array:
-    return x[0]
+    return tree if alone(num_devices) else jax.tree.map(operator.itemgetter(0), tree)

@@ -37,6 +37,11 @@ class UserError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, at most 200 characters; its type if the message is empty."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
 @dataclasses.dataclass(frozen=True)
 class Description:
     """The facts of a corpus that a network depends on."""

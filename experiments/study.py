@@ -204,7 +204,7 @@ def write_tables(
     text = f"{tables.markdown(cells[0], cells[1:])}\n\n{caption}\n"
     directory.write_text(f"{name}.md", text)
     directory.write_text(f"{name}.tex", tables.latex(cells[0], cells[1:], caption))
-    directory.write_text(f"{name}.csv", tables.comma_separated(csv[0], csv[1:]))
+    directory.write_text(f"{name}.csv", tables.comma_separated(csv))
     directory.write_json(f"{name}.json", content)
     if picture:
         directory.write_bytes(f"{name}.png", picture)

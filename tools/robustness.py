@@ -234,7 +234,7 @@ def write(run: Path, content: Mapping[str, Any]) -> str:
     )
     for ending, made in (
         ("md", text.encode()),
-        ("csv", tables.comma_separated(columns, lines).encode()),
+        ("csv", tables.comma_separated([columns, *lines]).encode()),
         ("png", picture),
         ("json", (json.dumps(content, indent=1) + "\n").encode()),
     ):

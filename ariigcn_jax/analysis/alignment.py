@@ -1,4 +1,4 @@
-"""Measure how far the modalities' distributions lie apart: distances, classifiers, a permutation test, a projection.
+"""Measure the distance between the modalities' distributions: distances, classifiers, a permutation test, a projection.
 
 Only vectors of one space are compared (choice; the paper names the measures but not the spaces):
 
@@ -6,17 +6,19 @@ Only vectors of one space are compared (choice; the paper names the measures but
     code        ξ^a                         ξ^b                        D: before TGAN's generators and the graph
     generated   G_b(ξ^a)                    x^b (or ξ^b, latent)       modality b's own: after TGAN
     hidden      h^a                         h^b                        D: the graph's output
-    contrast    z^a                         z^b                        Z, unit vectors: where IMCL pulls
+    contrast    z^a                         z^b                        Z, unit vectors of IMCL
 
-Features of different modalities have different widths and are never compared. A model without a TGAN has no stage
-`generated`. TGAN's gradient also reaches the codes; that effect is the difference between two models' `code`. Spaces of
-two models are unrelated, so models are compared by their distances, never by their vectors.
+A model without a TGAN has no stage `generated`. TGAN's gradient also reaches the codes; that effect is the difference
+between two models' `code`. Two models are compared by their distances, because their spaces are unrelated.
 
-Vectors are those of the utterances that have both modalities; row u of the first and row u of the second belong to the
-same utterance. Both are divided by one scale, the root of their mean variance, so that a distance does not shrink
-because a model's vectors do (choice). The two samples are not independent, and neither are the utterances of a
-dialogue. Therefore the permutation test swaps the modalities of whole dialogues, and classifiers are tested on
-dialogues that they were not trained on.
+Row u of both samples belongs to the same utterance, one with both modalities. Both samples are divided by the root of
+their mean variance, so that a distance does not depend on the vectors' scale (choice). Neither the samples nor the
+utterances of a dialogue are independent. Therefore the permutation test swaps the modalities of whole dialogues, and
+classifiers are tested on other dialogues than they are trained on.
+
+References: Gretton et al., A Kernel Two-Sample Test, 2012. Sun and Saenko, Deep CORAL, 2016. Dowson and Landau, The
+Fréchet Distance between Multivariate Normal Distributions, 1982. Ben-David et al., Analysis of Representations for
+Domain Adaptation, 2007.
 """
 
 from __future__ import annotations
@@ -46,38 +48,26 @@ FOLDS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Vectors:
-    """Hold a model's vectors of U utterances, on the host.
+    """Hold a model's vectors of U utterances by modality, on the host."""
 
-    Attributes:
-      code: modality -> [U, D].
-      generated: (source, target) -> [U, d]; {} without a TGAN.
-      real: modality -> [U, d], what `generated` imitates.
-      hidden: modality -> [U, D].
-      contrast: modality -> [U, Z]; {} without contrast.
-      present: modality -> [U] bool.
-      dialogue: [U] int.
-      label: [U] int.
-    """
-
-    code: Mapping[Modality, np.ndarray]
-    generated: Mapping[tuple[Modality, Modality], np.ndarray]
-    real: Mapping[Modality, np.ndarray]
-    hidden: Mapping[Modality, np.ndarray]
-    contrast: Mapping[Modality, np.ndarray]
-    present: Mapping[Modality, np.ndarray]
-    dialogue: np.ndarray
-    label: np.ndarray
+    code: Mapping[Modality, np.ndarray]  # [U, D]
+    generated: Mapping[tuple[Modality, Modality], np.ndarray]  # (source, target) -> [U, d]; {} without a TGAN
+    real: Mapping[Modality, np.ndarray]  # [U, d], imitated by `generated`
+    hidden: Mapping[Modality, np.ndarray]  # [U, D]
+    contrast: Mapping[Modality, np.ndarray]  # [U, Z]; {} without contrast
+    present: Mapping[Modality, np.ndarray]  # [U] bool
+    dialogue: np.ndarray  # [U] int
+    label: np.ndarray  # [U] int
 
     def pairs(self) -> Iterator[tuple[str, str, str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield what can be compared: stage, names of both, their vectors [n, d] twice, and the dialogues [n]."""
+        """Yield each comparison: stage, names of both samples, their vectors [n, d], and the dialogues [n]."""
         for stage in STAGES:
-            held = getattr(self, stage)
-            for a, b in held if stage == "generated" else itertools.combinations(held, 2):
+            vectors = getattr(self, stage)
+            generated = stage == "generated"
+            for a, b in vectors if generated else itertools.combinations(vectors, 2):
                 there = self.present[a] & self.present[b]
-                if stage == "generated":
-                    yield stage, f"G({a})", b, held[a, b][there], self.real[b][there], self.dialogue[there]
-                else:
-                    yield stage, a, b, held[a][there], held[b][there], self.dialogue[there]
+                first, second = (vectors[a, b], self.real[b]) if generated else (vectors[a], vectors[b])
+                yield stage, f"G({a})" if generated else a, b, first[there], second[there], self.dialogue[there]
 
 
 def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus: Corpus, wiring: str) -> Vectors:
@@ -86,11 +76,8 @@ def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus
     Args:
       outputs: of the model, batch after batch.
       utterances: of each batch, [R, L] index of the utterance in the corpus; negative at padding.
-      corpus: what the model saw, standardised.
-      wiring: what the generators imitate, "feature" or "latent".
-
-    Raises:
-      UserError: fewer than two modalities.
+      corpus: as given to the model, standardised, with at least two modalities (else a UserError).
+      wiring: of the generators, "feature" or "latent".
     """
     if len(corpus.modalities) < 2:
         raise UserError(f"Alignment compares modalities, and this model has only one, {corpus.modalities[0]}.")
@@ -118,9 +105,6 @@ def collect(outputs: Sequence[Outputs], utterances: Sequence[np.ndarray], corpus
     )
 
 
-# --- Distances between two samples ------------------------------------------------------------------------------------
-
-
 def common_scale(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return x [n, d] and y [k, d] in float64, centred together and divided by the root of their mean variance."""
     x, y = x.astype(np.float64), y.astype(np.float64)
@@ -130,26 +114,19 @@ def common_scale(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the RBF kernel exp(−d² / 2σ²) of the rows of x and y together [2n, 2n].
-
-    σ is the median distance between two different rows.
-
-    References:
-      Gretton et al., A Kernel Two-Sample Test, 2012.
-    """
+    """Return the RBF kernel exp(−d² / 2σ²) of all rows of x and y [2n, 2n], σ the median distance (Gretton et al.)."""
     square = pdist(np.concatenate([x, y]), "sqeuclidean")
     return np.exp(-squareform(square) / (2 * max(np.median(square), 1e-12)))
 
 
 def mmd2(k: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """Return the unbiased MMD² of two samples of n rows each, for B divisions of the rows.
+    """Return the unbiased MMD² [B] of two samples of n rows each, for B divisions of the rows.
+
+    It is around 0, negative too, for equal distributions.
 
     Args:
       k: [2n, 2n] kernel.
       sides: [2n, B], +1 for rows of the first sample and −1 for those of the second, n each in every column.
-
-    Returns:
-      [B]; around 0, negative too, where the distributions are equal.
     """
     half = len(k) // 2
     off = k - np.diag(np.diag(k))
@@ -159,12 +136,7 @@ def mmd2(k: np.ndarray, sides: np.ndarray) -> np.ndarray:
 
 
 def mean_mmd2(vectors: Mapping[Modality, np.ndarray], present: Mapping[Modality, np.ndarray]) -> float:
-    """Return the mean MMD² over pairs of modalities, between the utterances that have both.
-
-    Args:
-      vectors: modality -> [U, D], of at least two modalities.
-      present: modality -> [U] bool.
-    """
+    """Return the mean MMD² over pairs of modalities of vectors [U, D], for utterances with both (`present` [U])."""
     values = []
     for a, b in itertools.combinations(vectors, 2):
         there = present[a] & present[b]
@@ -176,10 +148,10 @@ def mean_mmd2(vectors: Mapping[Modality, np.ndarray], present: Mapping[Modality,
 def permutation_test(
     k: np.ndarray, dialogue: np.ndarray, rng: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> tuple[float, float]:
-    """Return MMD² and p, the probability of a value at least as large if the modalities were exchangeable.
+    """Return MMD² and p, the probability of at least this value if the modalities were exchangeable.
 
     Args:
-      k: [2n, 2n] kernel; row n + u belongs to the utterance of row u.
+      k: [2n, 2n] kernel; rows u and n + u belong to one utterance.
       dialogue: [n]; the utterances of a dialogue are swapped together.
       rng: of the swaps.
       permutations: their number B; p is at least 1 / (B + 1).
@@ -193,20 +165,12 @@ def permutation_test(
 
 
 def coral(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the squared Frobenius distance of the covariances of x [n, d] and y [k, d] over 4d².
-
-    References:
-      Sun and Saenko, Deep CORAL, 2016.
-    """
+    """Return the squared Frobenius distance of the covariances of x [n, d] and y [k, d] over 4d² (Sun and Saenko)."""
     return float(np.sum(np.square(np.cov(x.T) - np.cov(y.T))) / (4 * x.shape[1] ** 2))
 
 
 def frechet(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the squared Fréchet distance of the Gaussians of x [n, d] and y [k, d] (the "FID" of image synthesis).
-
-    References:
-      Dowson and Landau, The Fréchet Distance between Multivariate Normal Distributions, 1982.
-    """
+    """Return the squared Fréchet distance (the "FID") of the Gaussians of x [n, d] and y [k, d] (Dowson and Landau)."""
     cx, cy = np.atleast_2d(np.cov(x.T)), np.atleast_2d(np.cov(y.T))
     values, basis = linalg.eigh(cx)
     root = (basis * np.sqrt(np.maximum(values, 0))) @ basis.T  # unlike linalg.sqrtm, exact for singular covariances
@@ -215,7 +179,7 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def classifiers(x: np.ndarray, y: np.ndarray, dialogue: np.ndarray) -> tuple[float, float]:
-    """Tell the modalities apart by classifiers, tested on dialogues that they were not trained on.
+    """Tell the modalities apart by classifiers, tested on other dialogues than they are trained on (Ben-David et al.).
 
     Args:
       x: [n, d].
@@ -224,10 +188,7 @@ def classifiers(x: np.ndarray, y: np.ndarray, dialogue: np.ndarray) -> tuple[flo
 
     Returns:
       The proxy A-distance max(0, 2 (1 − 2ε)) of a linear classifier with error ε, in [0, 2]; and the accuracy of a
-      classifier with an RBF kernel, 0.5 by guessing.
-
-    References:
-      Ben-David et al., Analysis of Representations for Domain Adaptation, 2007.
+      classifier with an RBF kernel, 0.5 by chance.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.model_selection import GroupKFold, cross_val_score
@@ -241,20 +202,13 @@ def classifiers(x: np.ndarray, y: np.ndarray, dialogue: np.ndarray) -> tuple[flo
     return max(0.0, 2 * (2 * float(linear.mean()) - 1)), float(curved.mean())
 
 
-# --- A model, and two -------------------------------------------------------------------------------------------------
-
-
 def measure(vectors: Vectors, seed: int = 0, most: int = MOST_UTTERANCES) -> list[dict]:
-    """Compute every measure of every pair that can be compared.
+    """Return for each pair its stage, first, second, utterances, the keys of MEASURES, and p of the permutation test.
 
     Args:
       vectors: of a model.
       seed: of the subsample and the permutations.
       most: utterances of a pair at most; of more, a random sample.
-
-    Returns:
-      A row for each pair: stage, first, second, utterances, the keys of MEASURES, and p of the permutation test on
-      MMD².
 
     Raises:
       UserError: a pair shares fewer than two dialogues or eight utterances.

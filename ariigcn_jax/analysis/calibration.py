@@ -1,4 +1,4 @@
-"""Calibration: a temperature that brings confidence to accuracy, and how far the two are apart."""
+"""Calibrate probabilities with a temperature, and measure their calibration error."""
 
 from __future__ import annotations
 
@@ -10,24 +10,20 @@ BOUNDS = (0.05, 20.0)  # of the temperature
 
 
 def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return softmax probabilities [U, C] as they are with logits over `temperature` (> 0)."""
+    """Return softmax probabilities [U, C] after division of their logits by `temperature` (> 0)."""
     logits = np.log(np.maximum(np.asarray(probabilities, np.float64), FLOOR)) / temperature
     e = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature with the smallest cross entropy (choice: one number, which changes no decision).
+    """Return the temperature in BOUNDS with the smallest cross entropy; 1 without labels.
+
+    Choice: one number, which changes no decision (Guo et al., On Calibration of Modern Neural Networks, 2017).
 
     Args:
       probabilities: [U, C] of a split that was not trained on.
-      labels: [U] in [0, C); negative ones count nowhere.
-
-    Returns:
-      A number in BOUNDS; 1 where nothing is labelled.
-
-    References:
-      Guo et al., On Calibration of Modern Neural Networks, 2017.
+      labels: [U] in [0, C); negative ones are ignored.
     """
     known = np.asarray(labels) >= 0
     if not known.any():
@@ -38,21 +34,13 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
         scaled = scale(chosen, float(np.exp(log_temperature)))
         return float(-np.log(np.maximum(scaled[np.arange(len(target)), target], FLOOR)).mean())
 
-    low, high = np.log(BOUNDS)
-    return float(np.exp(minimize_scalar(cross_entropy, bounds=(low, high), method="bounded").x))
+    return float(np.exp(minimize_scalar(cross_entropy, bounds=np.log(BOUNDS), method="bounded").x))
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
-    """Return confidence and accuracy in bins of equal width of the confidence.
+    """Return `count`, `confidence` (mean of the largest probability) and `accuracy`, [B], in equal bins of confidence.
 
-    Args:
-      probabilities: [U, C].
-      labels: [U] in [0, C); negative ones count nowhere.
-      bins: B, >= 1.
-
-    Returns:
-      `count`, `confidence` (mean of the largest probability) and `accuracy` of each bin, [B]; the last two are NaN
-      where a bin is empty.
+    Probabilities [U, C] with a negative label [U] are ignored. Confidence and accuracy of an empty bin are NaN.
     """
     known = np.asarray(labels) >= 0
     chosen, target = np.asarray(probabilities, np.float64)[known], np.asarray(labels)[known]
@@ -64,15 +52,9 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Return the mean distance of confidence and accuracy over bins of equal width, weighted by their utterances.
+    """Return the mean distance of confidence and accuracy over the bins of `reliability`, weighted by their counts.
 
-    Args:
-      probabilities: [U, C].
-      labels: [U] in [0, C); negative ones count nowhere.
-      bins: >= 1.
-
-    Returns:
-      A number in [0, 1]; 0 where nothing is labelled.
+    It lies in [0, 1], and is 0 without labels.
     """
     found = reliability(probabilities, labels, bins)
     gaps = np.abs(found["confidence"] - found["accuracy"]) * found["count"]

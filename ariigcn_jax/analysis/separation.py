@@ -9,16 +9,11 @@ MEASURES = ("intra", "inter", "ratio", "silhouette")
 
 
 def measure(vectors: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Measure labelled vectors, after centring and division by their standard deviation (of all dimensions).
-
-    Args:
-      vectors: [n, d].
-      label: [n] int; at least two classes.
+    """Measure vectors [n, d] of two or more classes, label [n], centred and divided by their standard deviation.
 
     Returns:
-      intra, the root mean square distance to the centre of the own class; inter, the root mean square distance between
-      the centres of two classes; ratio, inter over intra; silhouette, in [-1, 1], about 0 where classes lie on top of
-      each other (scikit-learn).
+      intra, the root mean square distance to the centre of the class; inter, that between centres of classes; ratio,
+      inter over intra; silhouette, in [-1, 1], about 0 for overlapping classes (scikit-learn).
     """
     from sklearn.metrics import silhouette_score
 

@@ -1,7 +1,7 @@
-"""Measures how sure a difference between two settings is, when both were run with the same seeds.
+"""Measure the uncertainty of a difference between two settings that were run with the same seeds.
 
-Seeds are the sample: an interval says how the mean over further seeds would vary on the same corpus and splits, not how
-another corpus, or another draw of its test dialogues, would turn out.
+Seeds are the sample: an interval holds for further seeds on the same corpus and splits, not for another corpus or
+another draw of its test dialogues.
 """
 
 from __future__ import annotations
@@ -19,23 +19,14 @@ RESAMPLES = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The difference of a setting from a reference, seed by seed.
-
-    Attributes:
-      mean: of setting - reference over the seeds.
-      low: lower end of the confidence interval; NaN where the seeds are too few for one.
-      high: upper end.
-      p: of the paired t-test, two-sided; NaN for a single seed.
-      corrected: p after Holm's correction over the settings that were compared together.
-      per_seed: [S] differences.
-    """
+    """Hold the difference of a setting from a reference over S seeds."""
 
     mean: float
-    low: float
+    low: float  # lower end of the confidence interval; NaN with too few seeds
     high: float
-    p: float
-    corrected: float
-    per_seed: np.ndarray
+    p: float  # of the paired t-test, two-sided; NaN for a single seed
+    corrected: float  # p after Holm's correction over the settings compared together
+    per_seed: np.ndarray  # [S] differences
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists."""
@@ -45,15 +36,7 @@ class Difference:
 def compare(
     reference: Sequence[float] | np.ndarray, settings: Mapping[str, Sequence[float] | np.ndarray]
 ) -> dict[str, Difference]:
-    """Compare every setting with one reference, with intervals and tests.
-
-    Args:
-      reference: [S] scores, one a seed.
-      settings: name -> [S] scores of the same seeds in the same order.
-
-    Returns:
-      name -> its difference.
-    """
+    """Return name -> `Difference` of each setting's scores [S] from those of a reference with the same seeds."""
     if not settings:
         return {}
     difference = np.stack([np.asarray(scores, np.float64) - np.asarray(reference) for scores in settings.values()])
@@ -69,12 +52,13 @@ def compare(
 def bootstrap_interval(
     values: np.ndarray, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the confidence interval of the mean by the studentised bootstrap (bootstrap-t).
+    """Return the ends [...] of the mean's confidence interval by the studentised bootstrap (bootstrap-t).
 
-    Chosen by simulation, because samples of seeds are small: of nominal 95 % intervals for the mean of 5 (10) normal
-    numbers this one covers the truth in 94 % (94 %) of the cases, the percentile bootstrap in 84 % (90 %) and BCa, the
-    default of scipy.stats.bootstrap, in 83 % (90 %); of skewed (exponential) ones 93 % (94 %), 78 % (86 %) and 80 %
-    (88 %). All rows see the same resamples, drawn once, so that rows compare and equal input gives equal output.
+    Choice, by simulation with small samples: a nominal 95 % interval for the mean of 5 (10) normal numbers covers the
+    truth in 94 % (94 %) of the cases, the percentile bootstrap in 84 % (90 %), and BCa, the default of
+    scipy.stats.bootstrap, in 83 % (90 %); for exponential numbers it is 93 % (94 %), 78 % (86 %) and 80 % (88 %). All
+    rows use the same resamples, so that equal input gives equal output. (Efron and Tibshirani, An Introduction to the
+    Bootstrap, 1993, section 12.5)
 
     Args:
       values: [..., S], a sample in each row.
@@ -83,10 +67,7 @@ def bootstrap_interval(
       seed: of the resamples.
 
     Returns:
-      Lower and upper ends [...]. NaN for fewer than 4 values; a row of equal values has an interval of no width.
-
-    References:
-      Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5.
+      NaN for fewer than 4 values; an interval of no width for a row of equal values.
     """
     values = np.asarray(values, np.float64)
     count = values.shape[-1]
@@ -94,18 +75,12 @@ def bootstrap_interval(
         return np.full(values.shape[:-1], np.nan), np.full(values.shape[:-1], np.nan)
     chosen = np.random.default_rng(seed).integers(0, count, (resamples, count))
     tails = ((1 - level) / 2, 1 - (1 - level) / 2)
-    ends = [_bootstrap_t(row, chosen, tails) for row in values.reshape(-1, count)]
-    low, high = np.array(ends).reshape(*values.shape[:-1], 2).transpose(-1, *range(values.ndim - 1))
-    return low, high
+    ends = np.apply_along_axis(_bootstrap_t, -1, values, chosen, tails)
+    return ends[..., 0], ends[..., 1]
 
 
 def half_interval(values: Sequence[float] | np.ndarray, *, level: float = 0.95) -> float:
-    """Return half the width of Student's confidence interval of the mean; NaN for a single value.
-
-    Args:
-      values: [S], one number a seed.
-      level: of the interval, in (0, 1).
-    """
+    """Return half the width of Student's confidence interval of the mean of [S] values; NaN for a single value."""
     if len(values) < 2:
         return float("nan")
     return float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
@@ -117,8 +92,8 @@ def _bootstrap_t(row: np.ndarray, chosen: np.ndarray, tails: tuple[float, float]
         return mean, mean
     drawn = row[chosen]
     errors = stats.sem(drawn, axis=1)
-    # A resample of one value alone is infinitely many standard errors away. Where there are so many that they reach
-    # into a tail (nearly all seeds equal), Student's distribution takes their place.
+    # A resample of equal values is infinitely many standard errors away. If nearly all seeds are equal, such resamples
+    # reach into a tail, and Student's distribution takes their place.
     away = drawn.mean(axis=1) - mean
     beyond = np.where(away > 0, np.inf, -np.inf)
     t = np.where(errors > 1e-9 * error, away / np.maximum(errors, 1e-9 * error), beyond)
@@ -128,18 +103,11 @@ def _bootstrap_t(row: np.ndarray, chosen: np.ndarray, tails: tuple[float, float]
 
 
 def paired_t_test(difference: np.ndarray) -> np.ndarray:
-    """Return the two-sided p of the paired t-test, whether the mean difference is 0.
+    """Return the two-sided p [...] of the paired t-test for differences [..., S], whether their mean is 0.
 
-    Chosen over Wilcoxon's signed-rank test because seeds are few: with 5 of them Wilcoxon's smallest p is 0.06, so that
-    it never finds anything, and with 10 corrected for 3 settings it finds a difference of one standard deviation in
-    52 % of the cases against the t-test's 59 %; under normal differences the t-test keeps its level (6 % at 5 %). A
-    score over hundreds of utterances is near enough to normal.
-
-    Args:
-      difference: [..., S], one number a seed.
-
-    Returns:
-      [...] p in [0, 1]; NaN for one seed; 1 where all differences are 0, and 0 where they are equal and not 0.
+    It is NaN for one seed, 1 if all differences are 0, and 0 if they are equal and not 0. Choice over Wilcoxon's
+    signed-rank test, because seeds are few: with 5 of them Wilcoxon's smallest p is 0.06, and with 10, corrected for 3
+    settings, it finds a difference of one standard deviation in 52 % of the cases, the t-test in 59 %.
     """
     difference = np.asarray(difference, np.float64)
     count = difference.shape[-1]
@@ -152,11 +120,7 @@ def paired_t_test(difference: np.ndarray) -> np.ndarray:
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return Holm's step-down correction of p-values [K] for having made K tests; NaN stays, and counts as no test.
-
-    References:
-      Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979.
-    """
+    """Return Holm's step-down correction (1979) of p-values [K] for K tests; NaN stays, and counts as no test."""
     p = np.asarray(p, np.float64)
     made = np.flatnonzero(~np.isnan(p))
     order = made[np.argsort(p[made], kind="stable")]

@@ -1,9 +1,9 @@
-"""Export a trained model to a folder that answers without this package.
+"""Export a trained model to a folder that predicts without this package.
 
 model.stablehlo           the network by jax.export, for conversations of any number and length, on cpu, cuda and tpu
-parameters.safetensors    parameters, mean, scale and quantiles of the features, temperature
+parameters.safetensors    parameters; mean, scale and quantiles of the features; temperature
 model.json                modalities with their widths, labels, limits
-emotions.py               reads the three and answers; `standalone.py` of this package, word for word
+emotions.py               loads the three and predicts; a copy of `standalone.py`
 README.md                 model card
 """
 
@@ -14,44 +14,39 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from ariigcn_jax.data import packing, traced
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.inference import model_card
+from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.inference.prediction import forward
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
+from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.types import Array, UserError
 
-if TYPE_CHECKING:
-    from ariigcn_jax.inference.model import TrainedModel
-    from ariigcn_jax.nn.model import Model
-
 PLATFORMS = ("cpu", "cuda", "tpu")
-LOADER = Path(__file__).with_name("standalone.py")
+
 BLOCK = 16
-LONGEST = 512  # utterances of a conversation, where each hears all others
+LONGEST = 512  # utterances of a conversation, if each attends to all others
 
 
 def write(
     model: TrainedModel, folder: str | Path, *, longest: int = LONGEST, platforms: Sequence[str] = PLATFORMS
 ) -> Path:
-    """Write the artefact.
+    """Write the exported model and return its folder.
 
     Args:
       model: what to export.
       folder: new or empty.
-      longest: most utterances of a conversation, at least 1; only for a model whose graph spans the whole dialogue.
-        A window has no limit.
+      longest: most utterances of a conversation, at least 1; ignored for a model with a window.
       platforms: what the network is lowered for.
-
-    Returns:
-      The folder.
 
     Raises:
       UserError: the folder is not empty or cannot be written, or safetensors is not installed.
@@ -79,9 +74,9 @@ def write(
     contents = {
         "model.stablehlo": bytes(exported.serialize()),
         "parameters.safetensors": save(weights),
-        "emotions.py": LOADER.read_bytes(),
+        "emotions.py": Path(__file__).with_name("standalone.py").read_bytes(),
         "README.md": model_card.text(model, limit).encode(),
-        "model.json": (json.dumps(about, indent=2) + "\n").encode(),  # last: a folder without it is no artefact
+        "model.json": (json.dumps(about, indent=2) + "\n").encode(),  # last: a folder without it is incomplete
     }
     try:
         for name, content in contents.items():
@@ -93,10 +88,10 @@ def write(
 
 
 def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
-    """Return all numbers of the artefact by name: "params/…", "normalisation/<modality>/mean", "…/scale" and, of
-    ranks, "…/quantiles", and "temperature".
+    """Return all arrays of the export by name.
 
-    Generators and contrast heads, which no answer needs, are left out.
+    The names are "params/…", "normalisation/<modality>/mean", "…/scale", for ranks "…/quantiles", and "temperature".
+    Generators and contrast heads are left out.
     """
     used = {k: v for k, v in model.params.items() if not k.startswith(("generator_", "contrast_"))}
     leaves = jax.tree.leaves_with_path({"params": used})
@@ -140,34 +135,22 @@ def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], c
         features[m] = traced.standardise(raw, present[m], speaker, model.copies[m], **statistics)
     one: dict[str, Any] = jax.tree.map(lambda x: x[None], dict(features=features, present=present))
     batch = packing.one_a_row(**one, speaker=speaker[None], real=real[None], xp=jnp)
-    outputs = forward(network, model.task, model.members)(_nested(weights), batch)
+    params = unflatten_dict({tuple(k.split("/")[1:]): x for k, x in weights.items() if k.startswith("params/")})
+    outputs = forward(network, model.task, model.members)(params, batch)
     return tasks.get(model.task).decode(outputs.logits[0] / weights["temperature"])
 
 
-def _nested(weights: Mapping[str, Array]) -> dict[str, Any]:
-    """Return the tree of parameters that linen takes, of parameters by name."""
-    tree: dict[str, Any] = {}
-    for name, x in weights.items():
-        if name.startswith("params/"):
-            *folders, leaf = name.split("/")[1:]
-            node = tree
-            for folder in folders:
-                node = node.setdefault(folder, {})
-            node[leaf] = x
-    return tree
-
-
 def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:
-    """Return the network in a form for any length, and the longest conversation where there is a limit.
+    """Return the network for rows of any length, and the longest conversation if there is a limit.
 
-    The band kernel over blocks never asks how long a row is; a whole dialogue becomes a window that reaches as far.
+    The band kernel over blocks does not depend on the row's length; a whole dialogue becomes a window of `longest`.
     """
     window = network.options.graph
     whole = window.layers > 0 and WHOLE_DIALOGUE in (window.past, window.future)
     reaches = (window.past, window.future) if window.layers else (0, 0)
     past, future = (longest - 1 if reach == WHOLE_DIALOGUE else reach for reach in reaches)
-    changes = {"past": past, "future": future, "kernel": "band", "block": window.block or BLOCK}
-    network = network.with_options({f"graph.{name}": value for name, value in changes.items()})
+    changes = {"graph.past": past, "graph.future": future, "graph.kernel": "band"}
+    network = network.with_options({**changes, "graph.block": window.block or BLOCK})
     return network.clone(further=frozenset()), longest if whole else None
 
 

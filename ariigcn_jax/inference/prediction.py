@@ -1,25 +1,20 @@
-"""Predict emotions (or scores, or labels) of conversations, with the contribution of each modality and the attention on
-other utterances."""
+"""Records of a prediction, and the forward pass that explains it: contributions of modalities and attention."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax.nn import graph
+from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs.results import truth
 from ariigcn_jax.types import Array, Batch, Corpus, Modality, Outputs
-
-if TYPE_CHECKING:
-    from ariigcn_jax.inference.model import TrainedModel
-    from ariigcn_jax.nn.model import Model
 
 MOST_ATTENDED = 3  # other utterances named for each
 
@@ -29,9 +24,8 @@ class Attended:
     """Hold an utterance that another one attended to.
 
     Attributes:
-      utterance_id: its name.
       turn: its place in the dialogue, from 0.
-      weight: attention on it, in [0, 1], the mean over layers, heads and the modalities below.
+      weight: attention on it, in [0, 1]: the mean over layers, heads and the modalities below.
       modalities: modality -> the same in that modality's graph.
     """
 
@@ -46,17 +40,14 @@ class UtteranceEmotion:
     """Hold the prediction for one utterance.
 
     Attributes:
-      dialogue_id: name of the dialogue.
-      utterance_id: name of the utterance.
       turn: its place in the dialogue, from 0.
-      speaker: who speaks.
-      label: the true emotion where it is known; a score as text, or labels with | between.
-      emotion: the most probable one; a score as text, or the labels that are more probable than not.
-      probabilities: emotion or label -> calibrated probability; {} of a score.
-      contribution: modality -> by how much the probability of `emotion` (of the most probable label; or the score)
-        falls when the modality is removed from the whole conversation; negative where it spoke against.
+      label: the true emotion if known; a score as text, or labels with | between.
+      emotion: the most probable one; a score as text, or the labels with a probability above 0.5.
+      probabilities: emotion or label -> calibrated probability; {} for a score.
+      contribution: modality -> decrease of the probability of `emotion` (of the most probable label; of the score) when
+        the modality is removed from the whole conversation.
       missing: modalities that this utterance lacks.
-      attended: the other utterances it listened to most, most first.
+      attended: the other utterances with the highest attention, highest first.
       score: of a regression; else None.
     """
 
@@ -75,15 +66,14 @@ class UtteranceEmotion:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """Hold the prediction for a corpus, as arrays and, one utterance after the other, as records.
+    """Hold the prediction for a corpus: arrays, and as a sequence one record per utterance.
 
     Attributes:
-      corpus: the conversations in the model's form (`TrainedModel.prepare`); `notes` say what is missing.
+      corpus: the conversations in the model's form (`TrainedModel.prepare`); `notes` name missing modalities.
       probabilities: [U, O], calibrated; or scores.
       contribution: modality -> [U], see `UtteranceEmotion.contribution`.
-      attention: modality -> [U, W] mean over layers and heads of the weight on utterance u + w - past; {} where the
-        model has no graph layer.
-      past: utterances before, of the window's W slots.
+      attention: modality -> [U, W], mean over layers and heads, on utterance u + w - past; {} without a graph.
+      past: number of the window's W slots before the utterance.
     """
 
     corpus: Corpus
@@ -134,9 +124,8 @@ class Prediction:
     def attended(self, u: int, count: int = MOST_ATTENDED) -> tuple[Attended, ...]:
         """Return the `count` other utterances that utterance `u` attended to most."""
         found = strongest({m: w[u] for m, w in self.attention.items()}, self.past, count)
-        turns = self.turns
         return tuple(
-            Attended(self.corpus.utterance_ids[u + offset], int(turns[u + offset]), weight, by)
+            Attended(self.corpus.utterance_ids[u + offset], int(self.turns[u + offset]), weight, by)
             for offset, weight, by in found
         )
 
@@ -154,12 +143,12 @@ def answer(task: str, names: Sequence[str], values: np.ndarray) -> dict[str, Any
 def strongest(
     weights: Mapping[Modality, np.ndarray], past: int, count: int
 ) -> list[tuple[int, float, dict[Modality, float]]]:
-    """Return offset, mean weight and weight by modality of the most attended other utterances.
+    """Return offset, mean weight and weight by modality of the `count` most attended other utterances.
 
     Args:
-      weights: modality -> [W]; a modality in whose graph the utterance hears only itself does not count.
+      weights: modality -> [W]; a modality with weight on the utterance itself alone does not count.
       past: slot of the utterance itself.
-      count: how many at most; those without any weight are left out.
+      count: at most; utterances without weight are left out.
     """
     others = {m: np.where(np.arange(len(w)) == past, 0, w) for m, w in weights.items()}
     others = {m: w for m, w in others.items() if w.any()}
@@ -175,12 +164,12 @@ def forward(model: Model, task: str, members: int) -> Callable[[Any, Batch], Out
 
     Args:
       model: the network.
-      task: what it was trained for.
+      task: that it was trained for.
       members: networks K whose answers are averaged; above 1 each parameter has a leading axis of them.
 
     Returns:
-      A pure function. Of several members `logits` are such that `tasks.Task.decode` gives the average answer, attention
-      is the average, and all else, which lies in spaces of its own, is the first member's.
+      A pure function. With several members `logits` decode to the average answer, attention is the average, and all
+      else, which lies in a space of its own for each member, is the first member's.
     """
 
     def one(params: Any, batch: Batch) -> Outputs:
@@ -207,20 +196,20 @@ def explain(
     batch: Batch,
     removal: bool,
 ) -> tuple[Array, dict[Modality, Array]]:
-    """Run one forward pass over a batch as it is and, stacked on its rows, once without each modality.
+    """Run one forward pass over a batch of R rows as it is and, stacked on them, once without each modality.
 
     Args:
       network: of `forward`, without generators and contrast heads.
-      modalities: in the model's order, which a batch that went through `jit` has lost.
+      modalities: in the model's order, which `jit` sorts away.
       read: of the task, logits -> probabilities or scores.
-      params: its parameters, and perhaps those of more.
-      temperature: what logits are divided by, positive.
-      batch: R rows.
+      params: of the network.
+      temperature: divides logits; positive.
+      batch: as packed.
       removal: whether modalities are removed too.
 
     Returns:
-      Probabilities [V, R, L, O], V = 1 or 1 + M: as it is, then without each modality in turn; and attention, modality
-      -> [R, L, W], the mean over layers and heads, of the batch as it is.
+      Probabilities [V, R, L, O], V = 1 or 1 + M, in the order of removal; and attention of the batch as it is,
+      modality -> [R, L, W], the mean over layers and heads.
     """
     count = 1 + len(modalities) if removal else 1
     rows, length = batch.dialogue.shape
@@ -242,27 +231,3 @@ def contributions(probabilities: np.ndarray) -> np.ndarray:
     predicted = probabilities[0].argmax(axis=-1)[None, ..., None]
     chosen = np.take_along_axis(probabilities, predicted, axis=-1)[..., 0]
     return chosen[0] - chosen[1:]
-
-
-def predict(model: TrainedModel, corpus: Corpus) -> Prediction:
-    """Apply a model to all splits of a corpus, as read."""
-    corpus = model.prepare(corpus)
-    window = model.model.options.graph
-    heard = model.modalities if window.layers else ()
-    count, past = len(model.modalities), 0
-    kept: list[list[np.ndarray]] = []
-    for batch in model.batches(corpus):
-        past, _ = graph.window(window.past, window.future, batch.dialogue.shape[1])
-        real = np.asarray(batch.utterance) >= 0
-        probabilities, attention = jax.tree.map(np.asarray, model.explained(batch, True))
-        arrays = [probabilities[0], *contributions(probabilities), *(attention[m] for m in heard)]
-        kept.append([np.asarray(batch.utterance)[real], *(x[real] for x in arrays)])
-    utterance, *columns = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    columns = [column[np.argsort(utterance)] for column in columns]
-    return Prediction(
-        corpus=corpus,
-        probabilities=columns[0],
-        contribution=dict(zip(model.modalities, columns[1 : 1 + count], strict=True)),
-        attention=dict(zip(heard, columns[1 + count :], strict=True)),
-        past=past,
-    )

@@ -1,13 +1,12 @@
-"""Predict emotions in a conversation by the exported model in this folder. Needs jax, numpy and safetensors alone.
+"""Predict emotions in a conversation with the exported model in this folder. Needs jax, numpy and safetensors only.
 
     from emotions import load
 
     answer = load("FOLDER")
     answer([{"speaker": "Ann", "features": {"text": [0.1, ...], "audio": [0.3, ...]}}, ...])
 
-model.json says which modalities of which widths the model takes; one that an utterance lacks, or that is None, not
-finite, or several features that are all zero, counts as missing. Features are given as they were extracted:
-standardising them is part of the model.
+model.json lists the modalities and their widths. A modality is missing in an utterance if it is left out, None, not
+finite, or several features that are all zero. Give features as extracted: the model standardises them.
 """
 
 from __future__ import annotations
@@ -23,21 +22,18 @@ import numpy as np
 from jax import export
 from safetensors.numpy import load_file
 
-HARMLESS = re.compile(r"shape_assertion|stablehlo\.\w+")  # parts of the program's own language in the form of calls
+HARMLESS = re.compile(r"shape_assertion|stablehlo\.\w+")  # operations of the program's own language
 
 
 def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]:
-    """Load the model.
-
-    Args:
-      folder: holds model.json, model.stablehlo and parameters.safetensors.
+    """Load the model from a folder with model.json, model.stablehlo and parameters.safetensors.
 
     Returns:
-      A function: the utterances of one conversation in time order, each with `speaker` and `features` -> for each its
-      `emotion` and its `probabilities`; of several labels its `labels`, of a sentiment its `score`.
+      A function from the utterances of one conversation in time order, each with `speaker` and `features`, to `emotion`
+      and `probabilities` of each; for several labels `labels`, for a sentiment `score`.
 
     Raises:
-      ValueError: the program would call something outside of itself, as no exported network does.
+      ValueError: the program would call code outside of itself, as no exported network does.
     """
     folder = Path(folder)
     about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -50,13 +46,13 @@ def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dic
         if not utterances:
             return []
         answers = np.asarray(forward(parameters, pack(about, utterances)))[0, : len(utterances)]
-        return [_said(about, values) for values in answers]
+        return [_record(about, values) for values in answers]
 
     return answer
 
 
 def _check_calls(program: str) -> None:
-    """Refuse a program, as text, that calls into this process: it could run anything that is linked in there."""
+    """Refuse a program, as text, that calls into this process, where it could run any linked code."""
     called = [name.strip('"') for name in re.findall(r'custom_call\s*@("[^"]*"|[\w.$-]+)', program)]
     foreign = sorted({name for name in called if not HARMLESS.fullmatch(name)})
     if program.count("custom_call") > len(called) or foreign:
@@ -64,7 +60,7 @@ def _check_calls(program: str) -> None:
         raise ValueError(f"model.stablehlo calls {names} outside of itself, as no exported network does; not loaded")
 
 
-def _said(about: Mapping[str, Any], values: np.ndarray) -> dict[str, Any]:
+def _record(about: Mapping[str, Any], values: np.ndarray) -> dict[str, Any]:
     names = about["label_names"]
     if about["task"] == "regression":
         return {"score": float(values[0])}
@@ -75,11 +71,11 @@ def _said(about: Mapping[str, Any], values: np.ndarray) -> dict[str, Any]:
 
 
 def pack(about: Mapping[str, Any], utterances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return one conversation as the model's input, its length rounded up so that few lengths compile.
+    """Return one conversation as the model's input; its length is rounded up so that few lengths compile.
 
     Returns:
-      {"features": modality -> [1, T, d] float32, "present": modality -> [1, T] bool, "speaker": [1, T] int32 numbers by
-      first appearance, "real": [1, T] bool, false behind the conversation's end}.
+      "features", modality -> [1, T, d] float32; "present", modality -> [1, T] bool; "speaker", [1, T] int32 by first
+      appearance; "real", [1, T] bool, False after the conversation's end.
     """
     count, longest = len(utterances), about["longest"]
     if longest and count > longest:

@@ -1,95 +1,84 @@
-"""Predict conversations while they go on: each utterance costs the same, however long the conversation is.
+"""Predict conversations while they go on, at the same cost for each utterance.
 
-With K graph layers that hear p utterances before and f after, an utterance's result depends on K · p utterances before
-and K · f after, and on no other. A stream keeps these K · (p + f) + 1 utterances of each conversation and runs the
-network on them alone, so results equal those of the whole conversation and come K · f utterances late.
+With K graph layers whose window is p utterances before and f after, the result of an utterance depends on the K · p
+utterances before it and the K · f after it. A stream keeps these K · (p + f) + 1 utterances of each conversation and
+runs the network on them. Results equal those of the whole conversation and come K · f utterances late.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from ariigcn_jax.data import packing
+from ariigcn_jax.data import Normalisation, packing
 from ariigcn_jax.data.normalisation import COPIES
-from ariigcn_jax.data.readers import conversations as conversations
+from ariigcn_jax.data.readers import conversations
 from ariigcn_jax.inference.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, answer, contributions, strongest
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
-from ariigcn_jax.types import Batch, Modality, UserError
+from ariigcn_jax.types import Array, Batch, Modality, UserError
 
-if TYPE_CHECKING:
-    from ariigcn_jax.inference.model import TrainedModel
+Row = dict[str, Any]
 
 
 @dataclasses.dataclass
-class _Heard:
-    """Keep what is needed of a conversation: its last V utterances, oldest first, empty slots before the first one.
+class _Conversation:
+    """Keep the last V utterances of a conversation, oldest first; None at an empty slot.
 
-    Attributes:
-      features: modality -> [V, d_m], standardised.
-      present: modality -> [V] bool.
-      speaker: [V] int32.
-      real: [V] bool, an utterance and no empty slot.
-      utterances: V records of `conversation.checked` without features, None at empty slots.
-      speakers: name -> number, by first appearance.
-      count: utterances that came so far, and places after the last one that stay empty.
+    An utterance is that of `conversations.checked`, with standardised features, `turn` and the speaker's `number`.
     """
 
-    features: dict[Modality, np.ndarray]
-    present: dict[Modality, np.ndarray]
-    speaker: np.ndarray
-    real: np.ndarray
-    utterances: list[dict[str, Any] | None]
-    speakers: dict[str, int]
-    count: int = 0
+    utterances: collections.deque[Row | None]
+    speakers: dict[str, int] = dataclasses.field(default_factory=dict)  # name -> number, by first appearance
+    count: int = 0  # utterances so far, and empty slots after the last one
 
 
 class Stream:
     """Follow any number of conversations at once; made by `TrainedModel.stream`.
 
-    Memory is bounded: the last V utterances of each conversation that is not finished, and its speakers' names.
+    Memory is bounded: the last V utterances of each unfinished conversation, and its speakers' names.
 
     Attributes:
-      delay: utterances that must follow an utterance before its result is there, K · f.
+      delay: K · f, utterances that must follow an utterance before its result is there.
       length: V = K · (p + f) + 1, utterances kept of each conversation.
     """
 
-    def __init__(self, model: TrainedModel, explain: bool = False):
-        _check(model)
-        self._model = model
-        self._explain = explain
-        window = model.model.options.graph
+    def __init__(
+        self,
+        explained: Callable[[Batch, bool], tuple[Array, dict[Modality, Array]]],
+        window: Any,
+        widths: Mapping[Modality, int],
+        normalisation: Normalisation,
+        task: str,
+        names: tuple[str, ...],
+        explain: bool,
+    ):
+        self._explained, self._explain = explained, explain
+        self._widths, self._normalisation = widths, normalisation
+        self._task, self._names, self._past = task, names, window.past
         self.delay = window.layers * window.future
         self.length = window.layers * (window.past + window.future) + 1
-        self._conversations: dict[str, _Heard] = {}
+        self._conversations: dict[str, _Conversation] = {}
 
     def push(self, utterance: conversations.Utterance) -> list[UtteranceEmotion]:
-        """Take the next utterance of a conversation.
-
-        Args:
-          utterance: as in `corpus.conversation`; its `dialogue_id` says which conversation goes on.
-
-        Returns:
-          The results that it completes: that of the utterance `delay` places before; none while there is no such one.
+        """Take the next utterance, of the conversation with its `dialogue_id`, and return the results it completes.
 
         Raises:
-          UserError: it is not of the right form; the conversation then stands as before.
+          UserError: the utterance is malformed; the stream is unchanged.
         """
         return self.push_all([utterance])
 
     def push_all(self, utterances: Iterable[conversations.Utterance]) -> list[UtteranceEmotion]:
-        """Take the next utterance of several conversations, in one forward pass; else as `push`.
-
-        Several utterances of one conversation are taken one after the other.
-        """
+        """Take the next utterances of several conversations in one forward pass, those of one conversation in turn."""
         given = [self._checked(utterance) for utterance in utterances]  # all, before anything changes
         results = []
         while given:
-            now: dict[str, dict[str, Any]] = {}
+            now: dict[str, Row] = {}
             for row in given:
                 now.setdefault(row["dialogue_id"], row)  # the first one of each
             given = [row for row in given if row is not now[row["dialogue_id"]]]
@@ -99,143 +88,115 @@ class Stream:
         return results
 
     def finish(self, dialogue_id: str = conversations.ONLY_DIALOGUE) -> list[UtteranceEmotion]:
-        """End a conversation: return the results that were still waiting, and forget it.
-
-        Raises:
-          UserError: no such conversation goes on.
-        """
+        """End a conversation and return the results that were still waiting; raise a UserError if there is none."""
         if dialogue_id not in self._conversations:
             known = ", ".join(map(repr, self._conversations)) or "there is none"
             raise UserError(f"No conversation {dialogue_id!r} goes on to be finished ({known}).")
-        heard, results = self._conversations[dialogue_id], []
+        conversation, results = self._conversations[dialogue_id], []
         for _ in range(self.delay):
-            self._shift(heard)
-            heard.count += 1  # a place that stays empty
-            if heard.count > self.delay:
+            conversation.utterances.append(None)
+            conversation.count += 1
+            if conversation.count > self.delay:
                 results += self._answers([dialogue_id])
         del self._conversations[dialogue_id]
         return results
 
     @property
     def dialogue_ids(self) -> tuple[str, ...]:
-        """Return the names of the conversations that go on."""
+        """Return the names of the unfinished conversations."""
         return tuple(self._conversations)
 
-    def _checked(self, utterance: conversations.Utterance) -> dict[str, Any]:
+    def _checked(self, utterance: conversations.Utterance) -> Row:
         row = conversations.checked(utterance, "the utterance")
-        for m, width in self._model.widths.items():
+        for m, width in self._widths.items():
             vector = row["features"].get(m)
             if vector is not None and len(vector) != width:
                 raise UserError(f"the utterance: {m} has {len(vector)} features, but the model takes {width}.")
         return row
 
-    def _new(self) -> _Heard:
-        length, model = self.length, self._model
-        return _Heard(
-            features={m: np.zeros((length, width), np.float32) for m, width in model.widths.items()},
-            present={m: np.zeros(length, bool) for m in model.modalities},
-            speaker=np.zeros(length, np.int32),
-            real=np.zeros(length, bool),
-            utterances=[None] * length,
-            speakers={},
+    def _append(self, row: Row) -> None:
+        empty: collections.deque[Row | None] = collections.deque([None] * self.length, maxlen=self.length)
+        conversation = self._conversations.setdefault(row["dialogue_id"], _Conversation(empty))
+        turn, speakers = conversation.count, conversation.speakers
+        given = {m: row["features"].get(m) for m in self._widths}
+        conversation.utterances.append(
+            row
+            | {
+                "turn": turn,
+                "number": speakers.setdefault(row["speaker"], len(speakers)),
+                "features": {m: self._normalisation.standardise(m, x) for m, x in given.items() if x is not None},
+                "utterance_id": row["utterance_id"] or f"{row['dialogue_id']}_{turn}",
+            }
         )
-
-    def _append(self, row: dict[str, Any]) -> None:
-        heard = self._conversations.setdefault(row["dialogue_id"], self._new())
-        self._shift(heard)
-        for m in self._model.modalities:
-            vector = row["features"].get(m)
-            if vector is not None:
-                heard.features[m][-1] = self._model.normalisation.standardise(m, vector)
-                heard.present[m][-1] = True
-        heard.speaker[-1] = heard.speakers.setdefault(row["speaker"], len(heard.speakers))
-        heard.real[-1] = True
-        turn = heard.count
-        heard.utterances[-1] = row | {
-            "turn": turn,
-            "features": None,
-            "utterance_id": row["utterance_id"] or f"{row['dialogue_id']}_{turn}",
-        }
-        heard.count += 1
-
-    def _shift(self, heard: _Heard) -> None:
-        """Forget the oldest utterance and leave the last slot empty."""
-        for x in (*heard.features.values(), *heard.present.values(), heard.speaker, heard.real):
-            x[:-1] = x[1:]
-            x[-1] = 0
-        heard.utterances = [*heard.utterances[1:], None]
+        conversation.count += 1
 
     def _answers(self, dialogue_ids: list[str]) -> list[UtteranceEmotion]:
         """Return results of the utterance `delay` places before the last slot in each conversation."""
         if not dialogue_ids:
             return []
-        chosen = [self._conversations[d] for d in dialogue_ids]
-        probabilities, attention = jax.tree.map(np.asarray, self._model.explained(self._batch(chosen), self._explain))
+        chosen = [self._conversations[d].utterances for d in dialogue_ids]
+        probabilities, attention = jax.tree.map(np.asarray, self._explained(self._batch(chosen), self._explain))
         place = self.length - 1 - self.delay
-        contribution = contributions(probabilities[:, : len(chosen), place]) if self._explain else None
-        results = []
-        for k, heard in enumerate(chosen):
-            gained = {} if contribution is None else dict(zip(self._model.modalities, contribution[:, k], strict=True))
-            weights = {m: w[k, place] for m, w in attention.items()} if self._explain else {}
-            results.append(self._result(heard, place, probabilities[0, k, place], gained, weights))
-        return results
+        contribution = contributions(probabilities[:, : len(chosen), place])  # [0, k] without an explanation
+        return [
+            self._result(
+                list(utterances),
+                place,
+                probabilities[0, k, place],
+                dict(zip(self._widths, contribution[:, k].tolist(), strict=True)) if self._explain else {},
+                {m: w[k, place] for m, w in attention.items()} if self._explain else {},
+            )
+            for k, utterances in enumerate(chosen)
+        ]
 
-    def _batch(self, chosen: list[_Heard]) -> Batch:
-        """Pack one row a conversation, their number rounded up to a power of two."""
-        rows = 1 << (len(chosen) - 1).bit_length()
-
-        def stack(arrays: Iterable[np.ndarray]) -> np.ndarray:
-            x = np.stack(list(arrays))
-            return np.concatenate([x, np.zeros((rows - len(x), *x.shape[1:]), x.dtype)])
-
-        modalities = self._model.modalities
-        return packing.one_a_row(
-            features={m: stack(heard.features[m] for heard in chosen) for m in modalities},
-            present={m: stack(heard.present[m] for heard in chosen) for m in modalities},
-            speaker=stack(heard.speaker for heard in chosen),
-            real=stack(heard.real for heard in chosen),
-        )
+    def _batch(self, chosen: list[collections.deque[Row | None]]) -> Batch:
+        """Pack one row a conversation; the number of rows is rounded up to a power of two."""
+        shape = (1 << (len(chosen) - 1).bit_length(), self.length)
+        features = {m: np.zeros((*shape, width), np.float32) for m, width in self._widths.items()}
+        present = {m: np.zeros(shape, bool) for m in self._widths}
+        speaker, real = np.zeros(shape, np.int32), np.zeros(shape, bool)
+        for k, utterances in enumerate(chosen):
+            for slot, row in enumerate(utterances):
+                if row is not None:
+                    speaker[k, slot], real[k, slot] = row["number"], True
+                    for m, vector in row["features"].items():
+                        features[m][k, slot], present[m][k, slot] = vector, True
+        return packing.one_a_row(features=features, present=present, speaker=speaker, real=real)
 
     def _result(
         self,
-        heard: _Heard,
+        utterances: list[Row | None],
         place: int,
         probabilities: np.ndarray,
-        contribution: Mapping[Modality, np.ndarray],
+        contribution: dict[Modality, float],
         weights: Mapping[Modality, np.ndarray],
     ) -> UtteranceEmotion:
-        utterance: Any = heard.utterances[place]
-        task, names = self._model.task, self._model.output_names
-        found = strongest(weights, self._model.model.options.graph.past, MOST_ATTENDED) if weights else []
-        others: list[tuple[Any, float, dict[Modality, float]]] = [
-            (heard.utterances[place + offset], weight, by) for offset, weight, by in found
+        row: Any = utterances[place]
+        found: list[tuple[Any, float, dict[Modality, float]]] = [
+            (utterances[place + offset], weight, by)
+            for offset, weight, by in strongest(weights, self._past, MOST_ATTENDED)
         ]
         return UtteranceEmotion(
-            dialogue_id=utterance["dialogue_id"],
-            utterance_id=utterance["utterance_id"],
-            turn=utterance["turn"],
-            speaker=utterance["speaker"],
-            label=utterance["label"] if task != "classification" or utterance["label"] in names else None,
-            **answer(task, names, probabilities),
-            contribution={m: float(c) for m, c in contribution.items()},
-            missing=tuple(m for m, here in heard.present.items() if not here[place]),
-            attended=tuple(Attended(o["utterance_id"], o["turn"], weight, by) for o, weight, by in others),
+            **{name: row[name] for name in ("dialogue_id", "utterance_id", "turn", "speaker")},
+            label=row["label"] if self._task != "classification" or row["label"] in self._names else None,
+            **answer(self._task, self._names, probabilities),
+            contribution=contribution,
+            missing=tuple(m for m in self._widths if m not in row["features"]),
+            attended=tuple(Attended(other["utterance_id"], other["turn"], weight, by) for other, weight, by in found),
         )
 
 
-def _check(model: TrainedModel) -> None:
-    """Refuse a model whose results would change with what is said later."""
-    window, context, reasons = model.model.options.graph, model.model.options.context, []
+def check(path: Path, options: Any, copies: Mapping[Modality, tuple[str, ...]]) -> None:
+    """Raise a UserError for a model, by its options and `copies`, whose results depend on the whole dialogue."""
+    window, reasons = options.graph, []
     if window.layers and window.future == WHOLE_DIALOGUE:
-        reasons.append(
-            "model.graph.future=-1: each utterance hears all later ones; train with 0, or a fixed look-ahead"
-        )
+        reasons.append("model.graph.future=-1: each utterance attends to all later ones; train with 0 or more")
     if window.layers and window.past == WHOLE_DIALOGUE:
-        reasons.append("model.graph.past=-1: all that was ever said would have to be kept; train with a window")
-    if context != "none":
-        reasons.append(f"model.context={context}: it reads the whole dialogue; train with none")
+        reasons.append("model.graph.past=-1: the whole conversation would have to be kept; train with a window")
+    if options.context != "none":
+        reasons.append(f"model.context={options.context}: it reads the whole dialogue; train with none")
     for option, within in COPIES.items():
-        if names := ", ".join(m for m in model.modalities if within in model.copies[m]):
+        if names := ", ".join(m for m, of_modality in copies.items() if within in of_modality):
             reasons.append(f'data.{option}: {names} is standardised over the whole dialogue; train with "()"')
     if reasons:
-        raise UserError(f"{model.path}: this model cannot stream.\n  " + "\n  ".join(reasons))
+        raise UserError(f"{path}: this model cannot stream.\n  " + "\n  ".join(reasons))

@@ -14,18 +14,11 @@ HIT, MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_m
 
 
 class Cache:
-    """Count the programs read from the cache and those compiled, since `enable`.
-
-    Attributes:
-      path: the cache's folder; None if the cache is off.
-      hits: programs read from it.
-      misses: programs compiled.
-    """
+    """Count programs read from the cache at `path` (None: off) as `hits`, and compiled ones as `misses`."""
 
     def __init__(self, path: Path | None):
         self.path = path
-        self.hits = 0
-        self.misses = 0
+        self.hits = self.misses = 0
 
     def _count(self, event: str, **_: object) -> None:
         self.hits += event == HIT
@@ -41,13 +34,9 @@ class Cache:
 
 
 def enable() -> Cache:
-    """Switch the cache on for this process.
+    """Switch the cache on for this process; raise a UserError if the folder that ARIIGCN_CACHE names cannot be made.
 
-    The folder is the value of the environment variable ARIIGCN_CACHE ("" switches the cache off), else JAX's own
-    setting, else `ariigcn_jax` in the user's cache folder.
-
-    Raises:
-      UserError: the folder that ARIIGCN_CACHE names cannot be made.
+    The folder is the environment variable ARIIGCN_CACHE ("": off), else JAX's setting, else one in the user's cache.
     """
     named = os.environ.get(VARIABLE)
     if named == "":

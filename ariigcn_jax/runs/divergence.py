@@ -1,8 +1,8 @@
-"""Find where training diverged: the step, the loss terms, the gradients and the dialogues behind a NaN or infinity.
+"""Find where training diverged: the step, loss terms, gradients and dialogues behind a NaN or infinity.
 
-An epoch is one compiled call whose logs are means over its steps: a run sees only that something in it went wrong.
-Training is a function of the state, so from the state before the epoch the steps are made again here, one after
-another, until one goes wrong; then each of that step's dialogues alone. All of it runs on one device.
+An epoch is one compiled call, whose logs are means over its steps. Training repeats itself from a state, so the steps
+of a bad epoch are run again one by one from the state before it, and then each dialogue of the bad step alone. All of
+it runs on one device.
 """
 
 from __future__ import annotations
@@ -30,31 +30,20 @@ NAMED = 5  # dialogues that a message lists
 
 
 class Fault(NamedTuple):
-    """The first step that goes wrong.
+    """Describe the first bad step."""
 
-    Attributes:
-      step: number of the update in the run, from 1.
-      terms: loss terms that are not finite.
-      gradients: modules whose gradient is not finite, or so large that its norm is not.
-      parameters: modules whose parameters are not finite, before the step or after it.
-      dialogues: those of the step's that go wrong alone as well, by name.
-      among: number of dialogues of the step.
-      state: before the step.
-      batch: of the step.
-    """
-
-    step: int
-    terms: tuple[str, ...]
-    gradients: tuple[str, ...]
-    parameters: tuple[str, ...]
-    dialogues: tuple[str, ...]
-    among: int
-    state: TrainState
+    step: int  # number of the update in the run, from 1
+    terms: tuple[str, ...]  # loss terms that are not finite
+    gradients: tuple[str, ...]  # modules whose gradient, or its norm, is not finite
+    parameters: tuple[str, ...]  # modules whose parameters are not finite after the step
+    dialogues: tuple[str, ...]  # names of those that are bad alone, too
+    among: int  # number of dialogues of the step
+    state: TrainState  # before the step
     batch: Batch
 
 
 def locate(experiment: Experiment, corpus: Corpus, state: TrainState) -> Fault | None:
-    """Make an epoch's steps again and stop at the first that goes wrong.
+    """Run an epoch's steps again and stop at the first bad one.
 
     Args:
       experiment: of the run.
@@ -62,7 +51,7 @@ def locate(experiment: Experiment, corpus: Corpus, state: TrainState) -> Fault |
       state: of one seed before the epoch, on one device.
 
     Returns:
-      What was found; None where all steps are finite, as may happen where a device does not repeat its numbers.
+      The fault; None if all steps are finite, as on a device that does not repeat its numbers.
     """
     look = jax.jit(functools.partial(_look, experiment.step))
     where, layout = experiment.index["train"], experiment.layout["train"]
@@ -70,22 +59,19 @@ def locate(experiment: Experiment, corpus: Corpus, state: TrainState) -> Fault |
         batch = packing.collect(corpus, where, rows)
         after, found = look(state, batch)
         found = jax.device_get(found)
-        if _wrong(found):
-            names, dialogues = [], set()
+        if _bad(found):
+            dialogues: dict[str, bool] = {}  # whether one of the dialogue's pieces is bad alone
             for name, alone in _dialogues(corpus, where, rows, batch):
-                dialogues.add(name)
-                if name not in names and _wrong(jax.device_get(look(state, alone)[1])):
-                    names.append(name)
-            bad = {kind: tuple(n for n, finite in values.items() if not finite) for kind, values in found.items()}
-            return Fault(
-                int(state.step) + 1, **bad, dialogues=tuple(names), among=len(dialogues), state=state, batch=batch
-            )
+                dialogues[name] = dialogues.get(name) or _bad(jax.device_get(look(state, alone)[1]))
+            kinds = {kind: tuple(n for n, finite in values.items() if not finite) for kind, values in found.items()}
+            names = tuple(name for name, bad in dialogues.items() if bad)
+            return Fault(int(state.step) + 1, **kinds, dialogues=names, among=len(dialogues), state=state, batch=batch)
         state = after
     return None
 
 
 def _look(step: Callable[..., Any], state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, dict[str, Any]]]:
-    """Return the state after a step, and for each term and module whether its numbers are finite."""
+    """Return the state after a step, and whether the numbers of each term and module are finite."""
     after, logs, gradients = step(state, batch)
     of_module = _modules(gradients["model"], gradients["discriminators"])
     parameters = _modules(after.params, after.discriminators)
@@ -104,12 +90,12 @@ def _flat(tree: Any) -> jax.Array:
     return jnp.concatenate([x.reshape(-1) for x in jax.tree.leaves(tree)])
 
 
-def _wrong(found: Mapping[str, Mapping[str, Any]]) -> bool:
+def _bad(found: Mapping[str, Mapping[str, Any]]) -> bool:
     return not all(finite for kind in found.values() for finite in kind.values())
 
 
 def _dialogues(corpus: Corpus, where: packing.Index, rows: np.ndarray, batch: Batch) -> Iterator[tuple[str, Batch]]:
-    """Yield the name of each dialogue of a step, or piece of one, and the step's batch with all others removed."""
+    """Yield the name of each dialogue of a step, or piece of one, and the batch without all others."""
     for place, row in enumerate(rows):
         for number in np.unique(where.dialogue[row][where.dialogue[row] != PADDING]):
             kept = np.zeros(batch.dialogue.shape, bool)
@@ -119,7 +105,7 @@ def _dialogues(corpus: Corpus, where: packing.Index, rows: np.ndarray, batch: Ba
 
 
 def _only(batch: Batch, kept: np.ndarray) -> Batch:
-    """Return a batch with padding in all slots that are not kept ([R, L] bool)."""
+    """Return a batch with padding in all slots but the kept ones, [R, L] bool."""
     sizes = np.zeros_like(batch.n_node)
     sizes[:, 0] = kept.sum(axis=1)
     sizes[:, -1] += kept.shape[1] - sizes[:, 0]
@@ -136,104 +122,69 @@ def _only(batch: Batch, kept: np.ndarray) -> Batch:
     )
 
 
-# --- In words ---------------------------------------------------------------------------------------------------------
-
-
 def words(fault: Fault, steps: int) -> str:
-    """Say what was found, and what to change.
-
-    Args:
-      fault: from `locate`.
-      steps: of an epoch.
-    """
+    """Return a fault of an epoch of `steps` as sentences, and what to change."""
     terms = [t for t in fault.terms if t != "total"] or list(fault.terms)
     what = [f"the loss {listed(terms)}"] if terms else []
     what += [f"the gradient of {listed(fault.gradients)}"] if fault.gradients else []
-    if not what:
-        what = [f"the parameters of {listed(fault.parameters)}, by the update"]
+    what = what or [f"the parameters of {listed(fault.parameters)}, by the update"]
     within = f"update {(fault.step - 1) % steps + 1} of its epoch's {steps}"
-    said = [f"In step {fault.step} ({within}) {' and '.join(what)} became NaN or infinite."]
+    sentences = [f"In step {fault.step} ({within}) {' and '.join(what)} became NaN or infinite."]
+    dialogues = f"the step's {fault.among} dialogues"
     if fault.dialogues and len(fault.dialogues) < fault.among:
-        said.append(f"Of the step's {fault.among} dialogues, alone as well: {listed(fault.dialogues)}.")
-        said.append("Look at them (python -m tools.prepare inspect), mend their features, or leave them out.")
-    elif fault.dialogues:
-        said.append(f"Each of the step's {fault.among} dialogues does so alone ({listed(fault.dialogues)}).")
+        return (
+            f"{sentences[0]} Of {dialogues}, alone as well: {listed(fault.dialogues)}. Look at them (python -m "
+            "tools.prepare inspect), mend their features, or leave them out."
+        )
+    if fault.dialogues:
+        sentences.append(f"Each of {dialogues} does so alone ({listed(fault.dialogues)}).")
     else:
-        said.append(f"None of the step's {fault.among} dialogues ({listed(_rows(fault))}) does so alone.")
-    if not fault.dialogues or len(fault.dialogues) == fault.among:
-        module, largest = _largest_parameter(fault.state)
-        weights = [f"losses.{t}.weight" for t in terms if t not in ("total", "discriminator")]
-        rate = "discriminator.lr" if terms == ["discriminator"] else "optimizer.lr"
-        said.append(f"The largest parameter before it is {largest:.3g} in size, in {module}.")
-        said.append(f"Lower {' or '.join([rate, *weights])}, or set optimizer.clip=1.")
-    return " ".join(said)
-
-
-def _rows(fault: Fault) -> tuple[str, ...]:
-    """Return the names of the step's rows, where no dialogue stands out."""
-    return tuple(f"row {int(row)}" for row, real in zip(fault.batch.row, fault.batch.real, strict=True) if real.any())
+        rows = [f"row {int(row)}" for row, real in zip(fault.batch.row, fault.batch.real, strict=True) if real.any()]
+        sentences.append(f"None of {dialogues} ({listed(rows)}) does so alone.")
+    modules = _modules(fault.state.params, fault.state.discriminators)
+    sizes = {name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree)) for name, tree in modules.items()}
+    module, largest = max(sizes.items(), key=lambda item: (not np.isfinite(item[1]), item[1]))
+    weights = [f"losses.{t}.weight" for t in terms if t not in ("total", "discriminator")]
+    rate = "discriminator.lr" if terms == ["discriminator"] else "optimizer.lr"
+    sentences.append(f"The largest parameter before it is {largest:.3g} in size, in {module}.")
+    sentences.append(f"Lower {' or '.join([rate, *weights])}, or set optimizer.clip=1.")
+    return " ".join(sentences)
 
 
 def listed(names: Sequence[str]) -> str:
-    """List some names, the first NAMED at most, and how many there are besides."""
+    """List the first NAMED names, and the number of the others."""
     shown = list(names[:NAMED]) + ([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def _largest_parameter(state: TrainState) -> tuple[str, float]:
-    sizes = {
-        name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree))
-        for name, tree in _modules(state.params, state.discriminators).items()
-    }
-    return max(sizes.items(), key=lambda item: (not np.isfinite(item[1]), item[1]))
-
-
-# --- The operation ----------------------------------------------------------------------------------------------------
-
-
 def operation(step: Callable[..., Any], state: TrainState, batch: Batch) -> str:
-    """Find the first operation of a step that gives a NaN or infinity, and describe it.
+    """Describe the first operation of a step, (state, batch) -> anything, that gives a NaN or infinity.
 
-    The step runs without compilation, one operation after another, under JAX's own check for NaN and infinity; of a
-    compiled function inside it, JAX checks the result, and then looks for the operation in it. This is slow.
-
-    Args:
-      step: (state, batch) -> anything.
-      state: before the step.
-      batch: of the step.
-
-    Returns:
-      The operation's name, its module and its line in this package; or that there is none.
+    The step runs without compilation under JAX's own check, which is slow. Inside a compiled function, JAX checks the
+    result first.
     """
-    if not _finite((state, batch)):
-        return "No operation made it: it is in the features or parameters that the step begins with."
+    numbers = [x for x in jax.tree.leaves((state, batch)) if jnp.issubdtype(jax.typeof(x).dtype, jnp.inexact)]
+    if not all(np.isfinite(np.asarray(x, np.float32)).all() for x in numbers):
+        return "No operation made it: it is in the features or parameters before the step."
     try:
         with jax.debug_nans(True), jax.debug_infs(True), contextlib.redirect_stdout(io.StringIO()):  # JAX prints, too
             jax.block_until_ready(step(state, batch))
     except FloatingPointError as error:
         return f"The first operation to give it is {_described(error)}."
-    return "No operation gave it when they ran one by one: it comes and goes with the order of the sums."
-
-
-def _finite(tree: Any) -> bool:
-    numbers = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jax.typeof(x).dtype, jnp.inexact)]
-    return all(np.isfinite(np.asarray(x, np.float32)).all() for x in numbers)
+    return "No operation gave it when they ran one by one: it depends on the order of the sums."
 
 
 def _described(error: FloatingPointError) -> str:
-    """Return the operation that JAX's check names, with its module and line.
-
-    In the backward pass JAX gives the forward operation that it belongs to as the error's cause.
-    """
+    """Return the operation that JAX's check names, with its module and line; in the backward pass its cause's."""
     name = str(error).partition(" encountered in ")[2].split()[0].rstrip(".")
     source = error.__cause__ or error
     frames = [frame for frame, _ in traceback.walk_tb(source.__traceback__)]
     modules = [m for m in (frame.f_locals.get("self") for frame in frames) if isinstance(m, nn.Module) and m.path]
-    where = f" in {'/'.join(modules[-1].path)}" if modules else ""
-    backward = " (backward pass)" if error.__cause__ else ""
     calls = traceback.extract_tb(source.__traceback__)
     ours = [c for c in calls if PACKAGE in Path(c.filename).parents and c.filename != __file__]
+    name += f" in {'/'.join(modules[-1].path)}" if modules else ""
+    name += " (backward pass)" if error.__cause__ else ""
     if not ours:
-        return f"{name}{where}{backward}"
+        return name
     file = Path(ours[-1].filename).relative_to(PACKAGE)
-    return f"{name}{where}{backward}, {PACKAGE.name}/{file}:{ours[-1].lineno} in {ours[-1].name}"
+    return f"{name}, {PACKAGE.name}/{file}:{ours[-1].lineno} in {ours[-1].name}"

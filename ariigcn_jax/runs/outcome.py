@@ -1,4 +1,4 @@
-"""What a run leaves behind: scores, calibration, speed, predictions, pictures and the table."""
+"""Write the files of a finished run: scores, calibration, speed, predictions, pictures and the table."""
 
 from __future__ import annotations
 
@@ -18,19 +18,14 @@ from ariigcn_jax.training.seeds import Seeds
 from ariigcn_jax.types import PADDING, SPLITS, Corpus, UserError
 
 TABLE = "results.md"
-Outcome = Mapping[str, Mapping[str, np.ndarray]]  # split -> what `Seeds.evaluate` gives
+Outcome = Mapping[str, Mapping[str, np.ndarray]]  # split -> result of `Seeds.evaluate`
 
 
 class Answers(NamedTuple):
-    """What a seed's model answered, of all splits.
+    """Hold the answers of a seed's model for all splits, not calibrated."""
 
-    Attributes:
-      utterance: [n] int, number of the utterance in the corpus.
-      values: [n, O], as trained.
-    """
-
-    utterance: np.ndarray
-    values: np.ndarray
+    utterance: np.ndarray  # [n] int, index in the corpus
+    values: np.ndarray  # [n, O]
 
     def decisions(self, corpus: Corpus, split: str) -> tuple[np.ndarray, ...]:
         """Return the `Task.decisions` of a split."""
@@ -40,25 +35,18 @@ class Answers(NamedTuple):
         return tasks.get(corpus.task).decisions(self.values[chosen], corpus.label[utterance], target)
 
 
-class Clock(NamedTuple):
-    """How long what took.
+def write(run: Run, progress: Progress, started: float, first: int, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Evaluate the chosen epochs, on the test split if the config asks for it, and write all files but results.json.
 
-    Attributes:
-      started: when the run did, by time.perf_counter.
+    Args:
+      run: with its log.
+      progress: at its end.
+      started: time.perf_counter at this start of the run.
       first: epochs done by earlier starts.
-      seconds: spent compiling, training, evaluating, …, by this start.
-    """
-
-    started: float
-    first: int
-    seconds: Mapping[str, float]
-
-
-def write(run: Run, progress: Progress, clock: Clock) -> dict[str, Any]:
-    """Read the test split, once and if at all, from the chosen epochs; write all but results.json.
+      seconds: spent compiling, training, evaluating, … by this start.
 
     Returns:
-      The content of results.json; {} on all but the first process.
+      The content of results.json; {} in all processes but the first.
 
     Raises:
       UserError: an answer is not finite.
@@ -72,12 +60,30 @@ def write(run: Run, progress: Progress, clock: Clock) -> dict[str, Any]:
     rows = run.directory.read_metrics()
     answers = [_answers(seeds, outcome, index) for index in range(len(seeds.numbers))]
     temperatures = [temperature(corpus, of_seed) for of_seed in answers]
-    content = {**_scores(run, progress, clock, outcome, rows), "temperature": temperatures}
+    about = dict(
+        experiment=config.experiment,
+        task=corpus.task,
+        label_names=list(run.task.counted_names(corpus.label_names, corpus.target_names)),
+        seeds=list(seeds.numbers),
+        members=seeds.members,
+        cross_validation=corpus.fold is not None,
+        select=config.eval.select,
+        epoch=config.eval.epoch,
+        selected_epochs=progress.best_epoch.tolist(),
+    )
+    content = results.results(
+        about,
+        run.scores("valid", outcome["valid"]),
+        run.scores("test", outcome["test"]) if "test" in outcome and corpus.labelled("test").any() else None,
+        {**seconds, "epoch_mean": np.mean([r["seconds"] for r in rows]), "total": time.perf_counter() - started},
+        _best_test(run, rows) if config.eval.report_best_test else None,
+    )
+    content["temperature"] = temperatures
     if run.task.probabilistic:
         measured = {s: _calibration(corpus, answers, temperatures, s) for s in outcome if s != "train"}
         content["calibration_error"] = {split: error for split, (error, _) in measured.items()}
         content["reliability"] = {split: bins for split, (_, bins) in measured.items()}
-    content["speed"] = _speed(run, len(rows) - clock.first, clock.seconds)
+    content["speed"] = _speed(run, len(rows) - first, seconds)
     for number, of_seed, t in zip(seeds.numbers, answers, temperatures, strict=True):
         path = run.directory.path / "predictions" / f"seed_{number}.csv"
         results.write_predictions(path, corpus, of_seed.utterance, run.task.calibrate(of_seed.values, t))
@@ -87,13 +93,13 @@ def write(run: Run, progress: Progress, clock: Clock) -> dict[str, Any]:
 
 
 def unanswered(seeds: Seeds, split: str, outcome: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return where an utterance is, and the seed's answer to it is not finite: [S, rows, L] bool."""
+    """Return where a seed's answer to an utterance is not finite: [S, rows, L] bool."""
     there = seeds.experiment.index[split].utterance[:-1] != PADDING
     return there & ~np.isfinite(outcome["probabilities"]).all(axis=-1)
 
 
 def check_answers(seeds: Seeds, corpus: Corpus, outcome: Outcome) -> None:
-    """Raise a UserError where an answer that results would come from is not finite; names the dialogues."""
+    """Raise a UserError that names the dialogues if an answer is not finite."""
     for split, given in outcome.items():
         bad = unanswered(seeds, split, given)
         if bad.any():
@@ -102,8 +108,8 @@ def check_answers(seeds: Seeds, corpus: Corpus, outcome: Outcome) -> None:
             seed = seeds.numbers[int(np.flatnonzero(bad.any(axis=(1, 2)))[0])]
             raise UserError(
                 f"The trained model (seed {seed}) answers {len(names)} dialogue(s) of the split {split} with NaN or "
-                f"infinity: {divergence.listed(names)}. Look at their features (python -m tools.prepare inspect); "
-                "results are not written, checkpoints are."
+                f"infinity: {divergence.listed(names)}. Results are not written, checkpoints are. Look at the features "
+                "(python -m tools.prepare inspect)."
             )
 
 
@@ -121,36 +127,8 @@ def _answers(seeds: Seeds, outcome: Outcome, seed: int) -> Answers:
     return Answers(utterance[utterance != PADDING], values[utterance != PADDING])
 
 
-def _scores(
-    run: Run, progress: Progress, clock: Clock, outcome: Outcome, rows: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    config, corpus, seeds = run.config, run.corpus, run.seeds
-    tested = "test" in outcome and corpus.labelled("test").any()
-    best_epochs, best_test = _best_test(run, rows) if config.eval.report_best_test else (None, None)
-    return results.results(
-        experiment=config.experiment,
-        task=corpus.task,
-        label_names=run.task.counted_names(corpus.label_names, corpus.target_names),
-        seeds=list(seeds.numbers),
-        select=config.eval.select,
-        epoch=config.eval.epoch,
-        members=seeds.members,
-        cross_validation=corpus.fold is not None,
-        selected_epochs=progress.best_epoch.tolist(),
-        valid=run.scores("valid", outcome["valid"]),
-        test=run.scores("test", outcome["test"]) if tested else None,
-        seconds={
-            **clock.seconds,
-            "epoch_mean": float(np.mean([r["seconds"] for r in rows])),
-            "total": time.perf_counter() - clock.started,
-        },
-        best_test=best_test,
-        best_test_epochs=best_epochs,
-    )
-
-
 def _best_test(run: Run, rows: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[dict[str, Any]]]:
-    """Each seed's best epoch on test by the same metric, and its scores."""
+    """Return each seed's best epoch on test by the selection metric, and its scores."""
     values = np.array([np.atleast_1d(r["test"][run.config.eval.select]) for r in rows])
     chosen = (run.sign * values).argmax(axis=0)
     scores = []
@@ -163,8 +141,7 @@ def _best_test(run: Run, rows: Sequence[Mapping[str, Any]]) -> tuple[list[int], 
 
 
 def _speed(run: Run, epochs: int, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Nodes (utterances x modalities) trained per second, all seeds together, and the share of the epochs' time outside
-    compiled code; both of the `epochs` that this start trained."""
+    """Return nodes (utterances x modalities) trained per second, and the share of time outside compiled code."""
     config, corpus, layout = run.config, run.corpus, run.seeds.experiment.layout["train"]
     nodes = int(corpus.training.sum()) * len(corpus.modalities)
     inside = seconds["train"] + seconds["evaluate"] + seconds["diagnose"]
@@ -180,13 +157,11 @@ def _speed(run: Run, epochs: int, seconds: Mapping[str, float]) -> dict[str, flo
 def _calibration(
     corpus: Corpus, answers: Sequence[Answers], temperatures: Sequence[float], split: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of a split as trained ("before") and with the temperature ("after"): the expected calibration error, and
-    `calibration.reliability` of all seeds together."""
-    found = [of_seed.decisions(corpus, split) for of_seed in answers]
-    labels = [label for _, label in found]
+    """Return a split's calibration error of each seed and its `reliability` over all seeds, before and after."""
+    probabilities, labels = zip(*(of_seed.decisions(corpus, split) for of_seed in answers), strict=True)
     cases = {
-        "before": [np.asarray(p) for p, _ in found],
-        "after": [calibration.scale(p, t) for (p, _), t in zip(found, temperatures, strict=True)],
+        "before": [np.asarray(p) for p in probabilities],
+        "after": [calibration.scale(p, t) for p, t in zip(probabilities, temperatures, strict=True)],
     }
     error = calibration.expected_calibration_error
     errors = [{when: error(p[s], label) for when, p in cases.items()} for s, label in enumerate(labels)]
@@ -196,14 +171,12 @@ def _calibration(
 
 
 def _write_pictures(run: Run, content: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    directory, select = run.directory, run.config.eval.select
-    curves = figures.training_curves(rows, select, selected_epochs=content["selected_epochs"])
-    directory.write_bytes("training_curves.png", curves)
-    split = results.reported_split(content)
+    write, split = run.directory.write_bytes, results.reported_split(content)
+    write("training_curves.png", figures.training_curves(rows, run.config.eval.select, content["selected_epochs"]))
     confusion = np.asarray(content[split]["confusion"])
     title = f"{run.config.experiment}, {split}, {results.which_epoch(content)}"
     draw = figures.confusion_matrix if run.task.exclusive else figures.label_counts
-    directory.write_bytes("confusion_matrix.png", draw(confusion, content["label_names"], title))
+    write("confusion_matrix.png", draw(confusion, content["label_names"], title))
     if "reliability" in content:
         errors = {when: summary["mean"] for when, summary in content["calibration_error"][split].items()}
-        directory.write_bytes("reliability.png", figures.reliability(content["reliability"][split], errors, title))
+        write("reliability.png", figures.reliability(content["reliability"][split], errors, title))

@@ -1,4 +1,4 @@
-"""What one run works with, where it stands, and how that is kept in checkpoints."""
+"""The parts of a run, its progress, and the checkpoints of both."""
 
 from __future__ import annotations
 
@@ -20,16 +20,7 @@ from ariigcn_jax.types import Corpus, UserError
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What one run works with.
-
-    Attributes:
-      config: as `experiments.base.get_config`.
-      corpus: standardised.
-      normalisation: what it was standardised by.
-      seeds: the models, and how they share the hardware.
-      checkpoints: of the run.
-      directory: the run's own, open.
-    """
+    """Hold a run: its config, standardised corpus with statistics, models, checkpoints and open work directory."""
 
     config: Any
     corpus: Corpus
@@ -40,59 +31,47 @@ class Run:
 
     @property
     def task(self) -> Task:
-        """What is to be predicted."""
+        """Return what is to be predicted."""
         return tasks.get(self.corpus.task)
 
     @property
     def sign(self) -> int:
-        """1 where more of the metric that chooses the epoch is better, else -1."""
+        """Return 1 if a higher value of the selection metric is better, else -1."""
         return self.task.better(self.config.eval.select)
 
     def scores(self, split: str, outcome: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-        """Return each seed's scores from what `Seeds.evaluate` gives."""
+        """Return each seed's scores from the result of `Seeds.evaluate`."""
         count = len(self.seeds.numbers)
         return [self.seeds.experiment.score(split, {k: x[s] for k, x in outcome.items()}) for s in range(count)]
 
     def items(self, progress: Progress) -> dict[str, Any]:
-        """Return what a checkpoint holds: numpy copies with a leading axis of seeds."""
+        """Return the content of a checkpoint: numpy copies with a leading axis of seeds."""
         return {
             "last": self.seeds.host(progress.states),
-            "best": {
-                "params": self.seeds.host(progress.best),
-                "epoch": progress.best_epoch,
-                "score": progress.best_score,
-            },
+            "best": dict(params=self.seeds.host(progress.best), epoch=progress.best_epoch, score=progress.best_score),
             "data": self.normalisation.to_arrays(),
         }
 
     def save(self, progress: Progress) -> None:
-        """Keep the progress as a checkpoint."""
+        """Save the progress as a checkpoint."""
         self.checkpoints.save(progress.epoch, self.items(progress))
 
     def restore(self, epoch: int, like: Progress) -> Progress:
-        """Return the progress after an epoch from its checkpoint.
-
-        Raises:
-          UserError: the corpus has changed since.
-        """
+        """Return the progress after an epoch from its checkpoint; raise a UserError if the corpus has changed."""
         items = self.checkpoints.restore(epoch, self.items(like))
         for name, value in self.normalisation.to_arrays().items():
             if not np.array_equal(items["data"][name], value):
                 raise UserError(
-                    f"The corpus has changed since this run began: {name} differs from the one kept in its checkpoint. "
+                    f"The corpus has changed since this run began: {name} differs from that in its checkpoint. "
                     "Use the same file, or another --workdir."
                 )
         last, best = items["last"], items["best"]
-        return Progress(
-            epoch,
-            self.seeds.place(last.replace(key=jax.random.wrap_key_data(last.key))),
-            self.seeds.place(best["params"]),
-            np.array(best["epoch"]),
-            np.array(best["score"]),
-        )
+        states = self.seeds.place(last.replace(key=jax.random.wrap_key_data(last.key)))
+        params = self.seeds.place(best["params"])
+        return Progress(epoch, states, params, np.array(best["epoch"]), np.array(best["score"]))
 
     def start(self) -> Progress:
-        """Return fresh states, or those of the newest checkpoint; the log is cut to the same epoch."""
+        """Return fresh states, or those of the newest checkpoint, and cut the log to the same epoch."""
         count, states = len(self.seeds.numbers), self.seeds.init()
         best = self.seeds.place(self.seeds.host(self.seeds.weights(states)))
         progress = Progress(0, states, best, np.zeros(count, np.int32), np.full(count, -np.inf, np.float32))
@@ -104,7 +83,7 @@ class Run:
         return progress
 
     def trained_until(self, epoch: int, like: Progress) -> Any:
-        """Return the states after an epoch that has gone by, from the newest checkpoint on: training repeats itself."""
+        """Return the states after an earlier epoch by training again from the newest checkpoint."""
         self.checkpoints.wait()
         done = self.checkpoints.latest()
         states = self.seeds.init() if done is None else self.restore(done, like).states
@@ -115,33 +94,18 @@ class Run:
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands.
+    """Hold the progress of a run with S seeds."""
 
-    Attributes:
-      epoch: epochs done.
-      states: of all seeds, as their `Seeds` keeps them.
-      best: of all seeds, parameters of the epoch chosen so far.
-      best_epoch: of each seed, from 1; 0 before the first.
-      best_score: of each seed, on validation; negated where less is better.
-    """
-
-    epoch: int
-    states: Any
-    best: Any
-    best_epoch: np.ndarray
-    best_score: np.ndarray
+    epoch: int  # epochs done
+    states: Any  # as `Seeds` holds them
+    best: Any  # parameters of the epochs chosen so far
+    best_epoch: np.ndarray  # [S], from 1; 0 before the first
+    best_score: np.ndarray  # [S], on validation; negated if less is better
 
     def choose(self, seeds: Seeds, epoch: int, scores: np.ndarray, first: int = 0) -> None:
-        """Keep the parameters of each seed whose validation score is the highest since an epoch.
+        """Keep the parameters of each seed whose validation score, more is better, is the highest so far.
 
-        Of equal scores the earliest counts. Until the epoch `first` the newest parameters are kept, so that a stopped
-        run has some.
-
-        Args:
-          seeds: those of the states.
-          epoch: the one that has ended.
-          scores: [S], more is better.
-          first: the earliest epoch that may be chosen.
+        Of equal scores the earliest counts. Until the epoch `first` the newest parameters are kept.
         """
         scores = scores.astype(np.float32)  # as the best one is kept, or an equal one could seem better
         better = (scores > self.best_score) | (epoch <= first)

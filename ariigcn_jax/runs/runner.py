@@ -1,8 +1,9 @@
-"""The host's side of a run: epoch after epoch, the choice of the epoch, checkpoints and the log."""
+"""Train epoch by epoch on the host: the choice of the epoch, checkpoints and the log."""
 
 from __future__ import annotations
 
 import dataclasses
+import operator
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,36 +14,30 @@ import numpy as np
 from tqdm import tqdm
 
 from ariigcn_jax import __version__, parallel
-from ariigcn_jax import data as corpora
-from ariigcn_jax.data import packing, prepare
+from ariigcn_jax.data import find, packing, prepare
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import divergence, outcome, workdir
 from ariigcn_jax.runs.checkpoint import FOLDER, Checkpoints
-from ariigcn_jax.runs.outcome import Clock
 from ariigcn_jax.runs.progress import Progress, Run
 from ariigcn_jax.runs.version import CORPUS, FORMAT
 from ariigcn_jax.runs.workdir import WorkDir
 from ariigcn_jax.training import diagnostics
-from ariigcn_jax.training import seeds as ensembles
-from ariigcn_jax.training.seeds import Seeds
+from ariigcn_jax.training.seeds import Seeds, make
 from ariigcn_jax.types import SPLITS, Corpus, UserError
 
 RESULTS = workdir.RESULTS
 
 
 def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
-    """Train, or resume, or only report what is finished.
+    """Train a run to its end, from its newest checkpoint if there is one, and return the content of results.json.
 
     Args:
       config: as `experiments.base.get_config`.
-      corpus: as read; standardised here.
-      directory: the run's own, open.
-
-    Returns:
-      The content of results.json.
+      corpus: as read.
+      directory: the work directory, open.
 
     Raises:
-      UserError: see the message.
+      UserError: training diverged, the corpus or config does not fit the run, or its folder cannot be written.
     """
     started = time.perf_counter()
     if config.eval.report_best_test and not config.eval.test:
@@ -50,8 +45,8 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     described = describe(corpus)
     parallel.from_first(lambda: check_corpus(directory, described), otherwise=None)
     corpus, normalisation = prepare.standardise(corpus)
-    seeds = ensembles.make(config, corpus)
-    _say_packing(seeds, corpus)
+    seeds = make(config, corpus)
+    _print_packing(seeds, corpus)
     checkpoints = Checkpoints(directory.path, config.checkpoint.keep)
     this = Run(config, corpus, normalisation, seeds, checkpoints, directory)
     try:
@@ -60,8 +55,8 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
         first = progress.epoch
         seconds = _train(this, progress)
         this.save(progress)
-        content = outcome.write(this, progress, Clock(started, first, seconds))
-        checkpoints.wait()  # results.json says that all is there, so it is written last
+        content = outcome.write(this, progress, started, first, seconds)
+        checkpoints.wait()  # results.json marks a finished run, so it is written last
         if content:
             directory.write_json(RESULTS, content)
     finally:
@@ -70,17 +65,13 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
-    """Return the content of corpus.json, of a corpus as read.
-
-    It holds the modalities in the model's order, labels, how much there is of each split, and what tells the corpus
-    from another one.
-    """
+    """Return the content of corpus.json, of a corpus as read: modalities, labels, sizes of the splits, checksums."""
+    labelled = corpus.label >= 0
 
     def count(chosen: np.ndarray) -> dict[str, int]:
         dialogues = len(np.unique(corpus.dialogue[chosen]))
         return {"dialogues": dialogues, "utterances": int(chosen.sum()), "labelled": int((chosen & labelled).sum())}
 
-    labelled = corpus.label >= 0
     return {
         "format": FORMAT,
         "version": __version__,
@@ -92,12 +83,12 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "ratings": 0 if corpus.ratings is None else corpus.ratings.shape[1],
         "splits": {split: count(corpus.used(split)) for split in SPLITS},
         "cross_validation": corpus.fold is not None,
-        "digest": corpora.digest(corpus),
+        "digest": find.digest(corpus),
     }
 
 
 def changed(before: Mapping[str, Any], described: Mapping[str, Any]) -> list[str]:
-    """Return the parts of the digest, and names, in which two `describe` differ; what the first lacks is the same."""
+    """Return the parts of the digest, and names, in which two results of `describe` differ; `before` may lack some."""
     stored, given = before.get("digest", {}), described["digest"]
     parts = [name for name in {**stored, **given} if stored and stored.get(name) != given.get(name)]
     names = ("label_names", "target_names")
@@ -105,7 +96,7 @@ def changed(before: Mapping[str, Any], described: Mapping[str, Any]) -> list[str
 
 
 def check_corpus(directory: WorkDir, described: dict[str, Any]) -> None:
-    """Raise a UserError where another corpus is described than the run began with."""
+    """Raise a UserError if the corpus differs from the one that the run began with."""
     file = directory.path / CORPUS
     if differing := changed(workdir.read_json(file) if file.exists() else {}, described):
         raise UserError(
@@ -114,7 +105,7 @@ def check_corpus(directory: WorkDir, described: dict[str, Any]) -> None:
         )
 
 
-def _say_packing(seeds: Seeds, corpus: Corpus) -> None:
+def _print_packing(seeds: Seeds, corpus: Corpus) -> None:
     layout = seeds.experiment.layout["train"]
     full = packing.fill(seeds.experiment.index["train"])
     count = len(seeds.numbers) * seeds.members
@@ -126,9 +117,6 @@ def _say_packing(seeds: Seeds, corpus: Corpus) -> None:
     )
 
 
-# --- Epochs -----------------------------------------------------------------------------------------------------------
-
-
 def _train(run: Run, progress: Progress) -> dict[str, float]:
     """Run the remaining epochs; return the seconds spent compiling, training, evaluating, and elsewhere."""
     seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "diagnose": 0.0, "loop": 0.0}
@@ -138,10 +126,11 @@ def _train(run: Run, progress: Progress) -> dict[str, float]:
     splits = ("valid", "test") if config.eval.report_best_test else ("valid",)
     print("Compiling …", flush=True)
     begun = time.perf_counter()
-    diagnosed = bool(config.diagnostics.every) and not seeds.experiment.streamed  # it looks at rows of the whole split
+    diagnosed = bool(config.diagnostics.every) and not seeds.experiment.streamed  # it reads the whole split
     seeds.compile(progress.states, splits, diagnosed)
-    run.scores("valid", seeds.evaluate("valid", progress.best))  # what the first use compiles
+    run.scores("valid", seeds.evaluate("valid", progress.best))  # its first use compiles, too
     diagnose = _diagnosis(seeds, config.diagnostics.every if diagnosed else 0, run.directory)
+    first = config.num_epochs if config.eval.epoch == "last" else 0
     saved = time.perf_counter()
     seconds["compile"] = saved - begun
     bar = _bar(progress.epoch, config.num_epochs)
@@ -150,20 +139,19 @@ def _train(run: Run, progress: Progress) -> dict[str, float]:
         progress.states, logs = seeds.train(progress.states)
         trained = time.perf_counter()
         row: dict[str, Any] = {"train": _for_log(logs)}
-        lost = _not_finite(logs)
+        lost = ~np.all([np.isfinite(values) for values in logs.values()], axis=0)  # [S] bool
         for split in splits if not lost.any() else ():
-            asked = time.perf_counter()
+            evaluating = time.perf_counter()
             given = seeds.evaluate(split, seeds.weights(progress.states))
-            seconds["evaluate"] += time.perf_counter() - asked
+            seconds["evaluate"] += time.perf_counter() - evaluating
             lost = lost | outcome.unanswered(seeds, split, given).any(axis=(1, 2))
-            row[split] = {} if lost.any() else _by_name([_numbers(s) for s in run.scores(split, given)])
+            row[split] = {} if lost.any() else _merged(run.scores(split, given))
         if lost.any():
             bar.close()
             raise UserError(_diverged(run, progress, epoch, np.flatnonzero(lost)))
         evaluated = time.perf_counter()
         row |= diagnose(progress.states, epoch, bar)
         seconds["diagnose"] += time.perf_counter() - evaluated
-        first = config.num_epochs if config.eval.epoch == "last" else 0
         progress.choose(seeds, epoch, run.sign * np.atleast_1d(row["valid"][config.eval.select]), first)
         progress.epoch = epoch
         run.directory.log(epoch, {**row, "seconds": evaluated - begun})
@@ -180,23 +168,18 @@ def _train(run: Run, progress: Progress) -> dict[str, float]:
 
 
 def _for_log(values: Any) -> Any:
-    """A tree of values [S] as numbers for one seed, lists for several."""
+    """Return a tree of values [S] as numbers for one seed, lists for several."""
     return jax.tree.map(lambda x: x.tolist() if len(x) > 1 else float(x[0]), values)
 
 
-def _numbers(scores: dict[str, Any]) -> dict[str, Any]:
-    """The numbers, and the matrix that all others follow from."""
-    return {k: v for k, v in scores.items() if np.ndim(v) == 0 or k == "confusion"}
-
-
-def _by_name(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Dictionaries of the seeds as one: a value for one seed, a list for several."""
-    return {k: rows[0][k] if len(rows) == 1 else [r[k] for r in rows] for k in rows[0]}
+def _merged(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the seeds' numbers and confusion matrix as one dictionary: a value for one seed, a list for several."""
+    names = [k for k, v in scores[0].items() if np.ndim(v) == 0 or k == "confusion"]
+    return {k: scores[0][k] if len(scores) == 1 else [s[k] for s in scores] for k in names}
 
 
 def _diagnosis(seeds: Seeds, every: int, directory: WorkDir) -> Callable[[Any, int, tqdm], dict[str, Any]]:
-    """A function of (states, epoch, bar) that gives the epoch's diagnostics for the log and prints new warnings; {} in
-    epochs without; `every` is the epochs between looks, 0 for none."""
+    """Return a function of (states, epoch, bar): diagnostics for the log each `every` epochs (0: never), else {}."""
     watch = diagnostics.Watch(r["diagnostics"] for r in directory.read_metrics() if "diagnostics" in r)
 
     def look(states: Any, epoch: int, bar: tqdm) -> dict[str, Any]:
@@ -210,13 +193,8 @@ def _diagnosis(seeds: Seeds, every: int, directory: WorkDir) -> Callable[[Any, i
     return look
 
 
-def _not_finite(logs: dict[str, np.ndarray]) -> np.ndarray:
-    """[S] bool: a loss or the norm of a gradient of the seed was NaN or infinite in the epoch."""
-    return ~np.all([np.isfinite(values) for values in logs.values()], axis=0)
-
-
 def _diverged(run: Run, progress: Progress, epoch: int, lost: np.ndarray) -> str:
-    """Keep the state before a bad epoch as a checkpoint; return what went wrong in it for the seeds `lost`."""
+    """Save the state before a bad epoch as a checkpoint; return the fault of the seeds `lost` in words."""
     seeds, path = run.seeds, run.directory.path
     states = run.trained_until(epoch - 1, progress)
     kept = f"No epoch was done before it, so {path} has no checkpoint."
@@ -225,44 +203,39 @@ def _diverged(run: Run, progress: Progress, epoch: int, lost: np.ndarray) -> str
         run.checkpoints.wait()
         kept = f"The last good state, after epoch {epoch - 1}, is kept in {path / FOLDER / str(epoch - 1)}."
     every, first = seeds.host(states), lost[0] * seeds.members
-    members = (_one_state(every, index) for index in range(first, first + seeds.members))
-    faults = (divergence.locate(seeds.experiment, run.corpus, state) for state in members)
-    member, fault = next(((k, fault) for k, fault in enumerate(faults, start=1) if fault), (0, None))
+    for member in range(1, seeds.members + 1):
+        state = jax.tree.map(operator.itemgetter(first + member - 1), every)
+        state = state.replace(key=jax.random.wrap_key_data(state.key))
+        if fault := divergence.locate(seeds.experiment, run.corpus, state):
+            break
+    which = ", ".join(str(seeds.numbers[index]) for index in lost)
+    of = [f"seed {seeds.numbers[lost[0]]}"] if len(lost) > 1 else []
     if fault is None:
         found = (
-            "Made again one by one, its steps are finite: this device does not repeat its numbers, or answers to the "
-            "validation split alone are not. Lower optimizer.lr."
+            "Run again one by one, its steps are finite: this device does not repeat its numbers, or only answers to "
+            "the validation split are not finite. Lower optimizer.lr."
         )
     else:
+        of += [f"model {member} of {seeds.members}"] if seeds.members > 1 else []
         found = divergence.words(fault, seeds.experiment.steps)
         if run.config.debug.nans:
             print("Looking for the operation …", flush=True)
             found += "\n" + divergence.operation(seeds.experiment.step, fault.state, fault.batch)
         else:
             found += "\nThe same command with --config.debug.nans=true names the operation, too."
-    which = ", ".join(str(seeds.numbers[index]) for index in lost)
-    of = [f"seed {seeds.numbers[lost[0]]}"] if len(lost) > 1 else []
-    of += [f"model {member} of {seeds.members}"] if seeds.members > 1 and fault else []
     others = f" (what follows is of {', '.join(of)})" if of else ""
     parallel.barrier()  # so that each of several processes reports it before one ends
     return f"Training diverged in epoch {epoch}, seed {which}{others}. {found}\n{kept}"
 
 
-def _one_state(states: Any, index: int) -> Any:
-    """One of the states that `Seeds.host` gives, on one device."""
-    state = jax.tree.map(lambda x: x[index], states)
-    return state.replace(key=jax.random.wrap_key_data(state.key))
-
-
 def _bar(done: int, total: int) -> tqdm:
-    quiet = not sys.stderr.isatty()
     return tqdm(
         disable=not parallel.is_first(),
         total=total,
         initial=done,
         unit="epoch",
         dynamic_ncols=True,
-        mininterval=10 if quiet else 0.1,
+        mininterval=0.1 if sys.stderr.isatty() else 10,
         bar_format="{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
     )
 

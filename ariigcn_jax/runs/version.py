@@ -15,21 +15,17 @@ FORMAT = 4  # of a run's folder; corpus.json names it
 
 
 def check(folder: Path) -> None:
-    """Refuse the folder of a run, or of a study of runs, that has another format; one without corpus.json passes.
-
-    Raises:
-      UserError: names the version to use.
-    """
+    """Raise a UserError for a run, or a study of runs, of another format; a folder without corpus.json passes."""
     for file in (folder / CORPUS, *sorted(folder.glob(f"*/{CORPUS}"))):
-        found = _read(file)
+        found = read(file)
         if found and found.get("format") != FORMAT:
             raise refusal(file.parent, found.get("version"))
 
 
 def refusal(run: Path, version: Any) -> UserError:
-    """Return the error for a run that a `version` wrote; None for an unknown one, before there was a corpus.json."""
+    """Return the error for a run that a `version` wrote; None if that is unknown."""
     author = f"version {version}" if version else "an earlier version"
-    commit = (_read(run / ENVIRONMENT).get("git") or {}).get("commit")
+    commit = (read(run / ENVIRONMENT).get("git") or {}).get("commit")
     return UserError(
         f"{run} was written by {author} of ariigcn_jax; this version {__version__} reads format {FORMAT}. "
         f"Use {f'version {version}' if version else 'that version'}{f' (git commit {commit})' if commit else ''}, or "
@@ -37,8 +33,8 @@ def refusal(run: Path, version: Any) -> UserError:
     )
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Return the content of a JSON file; {} where it is missing or damaged, which is found later."""
+def read(file: Path) -> dict[str, Any]:
+    """Return the content of a JSON file; {} if it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError):
         content = json.loads(file.read_bytes())
         return content if isinstance(content, dict) else {}

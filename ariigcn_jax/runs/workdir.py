@@ -7,8 +7,8 @@
     tensorboard/        the same numbers as curves
     .lock               locked while a process works here
 
-Files are written atomically. The log grows line by line; an incomplete last line is ignored, so a run that was killed
-can resume after `truncate_after`.
+Files are written atomically. Only the log grows line by line: its incomplete last line is ignored, and a run that was
+killed resumes after `truncate_after`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import datetime
 import fcntl
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -43,16 +44,12 @@ ABSENT = "(absent)"
 class WorkDir:
     """Represent an open work directory, locked until `close` or the end of the process. `open` makes it.
 
-    Attributes:
-      path: the folder.
-      resumed: whether the folder was a work directory already.
+    `resumed` says whether the folder was a work directory before.
     """
 
-    def __init__(self, path: Path, resumed: bool, lock: int, tensorboard: bool = True):
-        self.path = path
-        self.resumed = resumed
-        self._lock: int | None = lock
-        self._tensorboard = tensorboard
+    def __init__(self, path: Path, resumed: bool, lock: int | None, tensorboard: bool = True):
+        self.path, self.resumed = path, resumed
+        self._lock, self._tensorboard = lock, tensorboard
         self._writer: Any = None
         self._purge_step: int | None = None
 
@@ -70,17 +67,20 @@ class WorkDir:
             self._lock = None
 
     def log(self, epoch: int, row: Mapping[str, Any]) -> None:
-        """Append an epoch to the log and to TensorBoard.
+        """Append an epoch, from 1, to the log and to TensorBoard.
 
         Args:
-          epoch: number of the epoch, from 1.
+          epoch: its number.
           row: nested dictionaries of numbers, or arrays with one number per seed. NaN and infinity become null.
             TensorBoard gets the mean over the seeds; `row["train"]["total"]` is named `train/total`.
         """
         row = {name: value for name, value in row.items() if name != "epoch"}
         line = json.dumps(json_safe({"epoch": epoch, **row}), allow_nan=False).encode() + b"\n"
         with explaining(self.path / METRICS):
-            self._append(line)
+            with (self.path / METRICS).open("ab+") as file:
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)  # drops an incomplete line of a kill or a full disk
+                file.write(line)
             self._log_scalars(int(epoch), row)
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -88,16 +88,12 @@ class WorkDir:
         return [_parse(line, number, self.path) for number, line in enumerate(self._lines(), start=1)]
 
     def truncate_after(self, epoch: int) -> None:
-        """Drop the rows after the checkpoint from which the run resumes.
-
-        Args:
-          epoch: the checkpoint's epoch, the last one kept; 0 keeps none.
-        """
+        """Drop the rows of the log after an epoch, that of the checkpoint to resume from; 0 drops all."""
         lines = self._lines()
         kept = [line for line, row in zip(lines, self.read_metrics(), strict=True) if row["epoch"] <= epoch]
         self._close_writer()
         self._purge_step = int(epoch) + 1
-        if self._metrics_exist():
+        if (self.path / METRICS).exists():
             self.write_bytes(METRICS, b"".join(kept))
 
     def write_json(self, name: str, value: Any) -> Path:
@@ -109,32 +105,13 @@ class WorkDir:
         return self.write_bytes(name, text.encode("utf-8", errors="backslashreplace"))
 
     def write_bytes(self, name: str, content: bytes) -> Path:
-        """Write a file, atomically.
-
-        Args:
-          name: path inside the work directory. Its folders are made.
-          content: of the file.
-
-        Returns:
-          The file's path.
-        """
+        """Write a file of the work directory, atomically; make its folders and return its path."""
         return write_atomically(self.path / name, content)
-
-    def _metrics_exist(self) -> bool:
-        return (self.path / METRICS).exists()
 
     def _lines(self) -> list[bytes]:
         """Return the log's complete lines, each with its newline."""
-        if not self._metrics_exist():
-            return []
-        return re.findall(rb"[^\n]*\n", (self.path / METRICS).read_bytes())
-
-    def _append(self, line: bytes) -> None:
-        """Append a line after removing an incomplete one that a kill or a full disk left."""
-        with (self.path / METRICS).open("ab+") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(line)
+        file = self.path / METRICS
+        return re.findall(rb"[^\n]*\n", file.read_bytes()) if file.exists() else []
 
     def _log_scalars(self, epoch: int, row: Mapping[str, Any]) -> None:
         if not self._tensorboard:
@@ -159,21 +136,16 @@ class ReadOnlyWorkDir(WorkDir):
     """Stand for the work directory in a process that does not write."""
 
     def __init__(self) -> None:
-        super().__init__(Path("the run's folder"), resumed=False, lock=-1)
-        self._lock = None
+        super().__init__(Path("the run's folder"), resumed=False, lock=None)
 
-    def log(self, epoch: int, row: Mapping[str, Any]) -> None:
-        """Do nothing."""
+    def log(self, epoch: int, row: Mapping[str, Any]) -> None: ...
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return no rows."""
         return []
 
-    def truncate_after(self, epoch: int) -> None:
-        """Do nothing."""
+    def truncate_after(self, epoch: int) -> None: ...
 
     def write_bytes(self, name: str, content: bytes) -> Path:
-        """Do nothing."""
         return self.path / name
 
 
@@ -186,23 +158,18 @@ def open(
     root: str | Path = "runs",
     tensorboard: bool = True,
 ) -> WorkDir:
-    """Make a work directory, or open an existing one to resume its run.
+    """Make and lock a work directory, or open an existing one to resume its run.
 
     Args:
       path: the folder; None or "" makes `<root>/<experiment>-<YYYYmmdd-HHMMSS>[-k]`.
       experiment: name of the experiment.
       config: every option of the run, nested dictionaries of JSON values.
-      may_differ: dotted keys that may differ from the stored config, with all keys below them. The stored config
-        then takes the new value.
+      may_differ: dotted keys that may differ from the stored config, with all keys below; the new value is stored.
       root: folder for new work directories without a path.
       tensorboard: whether `log` also writes for TensorBoard.
 
-    Returns:
-      The work directory, locked.
-
     Raises:
-      UserError: the path cannot hold a run, another process works there, or its run has another config or is of
-        another version.
+      UserError: the path cannot hold a run, or its run is in use, has another config, or is of another version.
     """
     if tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UserError("The TensorBoard log needs tensorboardX: install it, or switch the log off")
@@ -210,15 +177,17 @@ def open(
         folder = _existing_or_new(Path(path).expanduser()) if path else _fresh(Path(root).expanduser(), experiment)
         lock = _acquire(folder)
     try:
-        resumed = (folder / CONFIG).exists()
         version.check(folder)
-        for pattern in (".*.tmp", "predictions/.*.tmp"):
-            for left in folder.glob(pattern):  # left by a process that was killed while writing
-                left.unlink(missing_ok=True)
-        directory = WorkDir(folder, resumed, lock, tensorboard)
+        for left in itertools.chain(folder.glob(".*.tmp"), folder.glob("predictions/.*.tmp")):
+            left.unlink(missing_ok=True)  # of a process that was killed while writing
+        directory = WorkDir(folder, (folder / CONFIG).exists(), lock, tensorboard)
         _settle_config(directory, json_safe(config), may_differ)
         if not (folder / RESULTS).exists():  # a finished run keeps its record
-            _record_environment(directory)
+            record, file = environment(), folder / ENVIRONMENT
+            if file.exists():
+                last = read_json(file)
+                record["earlier"] = [*last.pop("earlier", []), last]
+            directory.write_json(ENVIRONMENT, record)
     except BaseException:
         os.close(lock)
         raise
@@ -226,7 +195,7 @@ def open(
 
 
 def environment() -> dict[str, Any]:
-    """Return what results depend on besides the config: code, versions, device, command line, date."""
+    """Return the conditions of results besides the config: code, versions, device, command line, date."""
     import jax
 
     devices = jax.devices()
@@ -235,7 +204,7 @@ def environment() -> dict[str, Any]:
         "command": list(sys.argv),
         "git": _git_state(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "device": {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)},
     }
@@ -245,15 +214,14 @@ def _existing_or_new(folder: Path) -> Path:
     """Make the folder if it does not exist; refuse one that is neither empty nor a work directory."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"work directory {folder} is a file; choose another --workdir")
-    if folder.is_dir() and not (folder / CONFIG).exists():
-        # A process killed before it wrote its config leaves these.
-        others = [p.name for p in folder.iterdir() if p.name != LOCK and not p.name.endswith(".tmp")]
-        if others:
-            raise UserError(
-                f"{folder} is not empty and not a work directory (it has {sorted(others)[0]!r} but no {CONFIG}); "
-                "choose a new or empty folder as --workdir"
-            )
     folder.mkdir(parents=True, exist_ok=True)
+    # a process that was killed before it wrote its config leaves a lock and temporary files
+    others = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not p.name.endswith(".tmp"))
+    if others and not (folder / CONFIG).exists():
+        raise UserError(
+            f"{folder} is not empty and not a work directory (it has {others[0]!r} but no {CONFIG}); "
+            "choose a new or empty folder as --workdir"
+        )
     return folder
 
 
@@ -261,15 +229,11 @@ def _fresh(root: Path, experiment: str) -> Path:
     """Make a new folder named after the experiment and the time."""
     stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', experiment)}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     root.mkdir(parents=True, exist_ok=True)
-    attempt = 1
-    while True:
-        folder = root / (stem if attempt == 1 else f"{stem}-{attempt}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            attempt += 1
-        else:
-            return folder
+    for ending in itertools.chain([""], (f"-{k}" for k in itertools.count(2))):
+        with contextlib.suppress(FileExistsError):
+            (root / f"{stem}{ending}").mkdir()
+            break
+    return root / f"{stem}{ending}"
 
 
 def _acquire(folder: Path) -> int:
@@ -279,25 +243,23 @@ def _acquire(folder: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
-    except BlockingIOError:
+    except OSError as error:
         owner = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
         os.close(lock)
+        if not isinstance(error, BlockingIOError):
+            raise
         raise UserError(
             f"process {owner} is using {folder}; wait for it, stop it, or choose another --workdir"
         ) from None
-    except OSError:
-        os.close(lock)
-        raise
     return lock
 
 
 def _settle_config(directory: WorkDir, config: dict[str, Any], may_differ: Collection[str]) -> None:
-    """Store the config of a new run; compare that of a resumed run with the stored one."""
+    """Store the config; refuse that of a resumed run if it differs in other keys than `may_differ`."""
     if directory.resumed:
-        stored = read_json(directory.path / CONFIG)
-        changed = differences(stored, config)
-        refused = [text for key, text in changed.items() if not _covered(key, may_differ)]
-        if refused:
+        changed = differences(read_json(directory.path / CONFIG), config)
+        allowed = [key for key in changed if any(f"{key}.".startswith(f"{name}.") for name in may_differ)]
+        if refused := [text for key, text in changed.items() if key not in allowed]:
             raise UserError(
                 f"the run in {directory.path} has other options (stored → given):\n  "
                 + "\n  ".join(refused)
@@ -319,32 +281,14 @@ def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
     return texts
 
 
-def _covered(key: str, allowed: Collection[str]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in allowed)
-
-
-def _record_environment(directory: WorkDir) -> None:
-    """Write the environment of this start; those of earlier starts move to `earlier`, oldest first."""
-    file = directory.path / ENVIRONMENT
-    record = environment()
-    if file.exists():
-        last = read_json(file)
-        record["earlier"] = [*last.pop("earlier", []), last]
-    directory.write_json(ENVIRONMENT, record)
-
-
 def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON file of a work directory.
-
-    Raises:
-      UserError: it is missing or damaged.
-    """
+    """Read a JSON file of a work directory; raise a UserError if it is missing or damaged."""
     try:
         value = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {file}: {error}; choose another --workdir") from error
+        raise UserError(f"{file}: cannot be read ({error}). Copy the run's folder again, or choose another.") from error
     if not isinstance(value, dict):
-        raise UserError(f"{file} holds no JSON object; choose another --workdir")
+        raise UserError(f"{file}: holds no JSON object. Copy the run's folder again, or choose another.")
     return value
 
 
@@ -357,9 +301,8 @@ def _parse(line: bytes, number: int, folder: Path) -> dict[str, Any]:
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Return the commit of the code and whether tracked files differ from it; None if git does not track the code."""
-    tracked = _git("ls-files", "--error-unmatch", Path(__file__).name)
-    commit = _git("rev-parse", "HEAD")
+    """Return the commit of the code and whether tracked files differ; None if git does not track the code."""
+    tracked, commit = _git("ls-files", "--error-unmatch", Path(__file__).name), _git("rev-parse", "HEAD")
     if tracked is None or commit is None:
         return None
     return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
@@ -372,10 +315,3 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -111,7 +111,7 @@ def test_card_says_what_the_run_recorded(tmp_path):
     assert "| train | 3 | 15 | 15 |" in text
     assert "The run was not finished: this is epoch 7" in text
     assert "not calibrated" in text
-    assert "Each graph layer hears 1 later utterance(s)" in text
+    assert "Each graph layer attends to 1 later utterance(s)" in text
     assert "Its context encoder reads the whole conversation" in text
     assert "Copies of features are standardised over the whole conversation" in text
 

@@ -78,13 +78,13 @@ def test_several_utterances_of_one_conversation_are_taken_in_turn(causal):
 def test_memory_and_shapes_stay_however_long_it_gets(causal):
     stream = causal.stream()
     utterances = runs.conversation(200)
-    sizes, before = set(), causal._explain._cache_size()
+    sizes, before = set(), causal.explained.func._cache_size()
     for utterance in utterances:
         stream.push(utterance)
-        (heard,) = stream._conversations.values()
-        sizes.add((len(heard.utterances), *(x.shape for x in heard.features.values()), len(heard.speakers) <= 3))
-    assert sizes == {(5, (5, 3), (5, 2), True)}
-    assert causal._explain._cache_size() <= before + 1
+        (kept,) = stream._conversations.values()
+        sizes.add((len(kept.utterances), len(kept.speakers) <= 3))
+    assert sizes == {(5, True)}
+    assert causal.explained.func._cache_size() <= before + 1
     stream.finish("d")
     assert stream._conversations == {}
 
@@ -110,8 +110,8 @@ def test_finishing_what_does_not_go_on_is_refused(causal):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"graph.future": -1}, "model.graph.future=-1: each utterance hears all later ones"),
-        ({"graph.past": -1}, "model.graph.past=-1: all that was ever said"),
+        ({"graph.future": -1}, "model.graph.future=-1: each utterance attends to all later ones"),
+        ({"graph.past": -1}, "model.graph.past=-1: the whole conversation would"),
         ({"context": "gru"}, "model.context=gru: it reads the whole dialogue"),
         ({"context": "attention"}, "model.context=attention"),
         ({"context": "speaker"}, "model.context=speaker"),

@@ -23,21 +23,21 @@ def scores(accuracy, confusion=((3, 1), (2, 4))):
     return {**single, **vectors, "support": np.array([4, 6]), "confusion": np.array(confusion), "extra": 1.0}
 
 
-def content(accuracies=(0.5, 0.7, 0.6), **options):
+def content(accuracies=(0.5, 0.7, 0.6), members=1, cross_validation=False, **options):
     per_seed = [scores(a) for a in accuracies]
-    return results.results(
-        **dict(
-            experiment="toy",
-            label_names=NAMES,
-            seeds=range(len(per_seed)),
-            select="weighted_f1",
-            selected_epochs=np.arange(4, 4 + len(per_seed)),
-            valid=[scores(a + 0.1) for a in accuracies],
-            test=per_seed,
-            seconds={"total": 12.5},
-        )
-        | options
+    about = dict(
+        experiment="toy",
+        task="classification",
+        label_names=list(NAMES),
+        seeds=list(range(len(per_seed))),
+        members=members,
+        cross_validation=cross_validation,
+        select="weighted_f1",
+        epoch="best",
+        selected_epochs=list(range(4, 4 + len(per_seed))),
     )
+    valid = [scores(a + 0.1) for a in accuracies]
+    return results.results(about, **dict(valid=valid, test=per_seed, seconds={"total": 12.5}) | options)
 
 
 def test_summary_by_hand():
@@ -78,7 +78,7 @@ def test_last_epoch_is_not_called_chosen():
 
 
 def test_best_test_epoch_is_apart_and_marked():
-    best = content(best_test=[scores(0.9)] * 3, best_test_epochs=[7, 8, 9])
+    best = content(best_test=([7, 8, 9], [scores(0.9)] * 3))
     block = best.pop("best_test_epoch")
     assert best == content()
     assert block["epochs"] == [7, 8, 9]
@@ -101,7 +101,7 @@ def test_table_of_several_seeds():
 
 
 def test_table_is_aligned():
-    for block in results.table(content(best_test=[scores(0.9)] * 3)).split("\n\n"):
+    for block in results.table(content(best_test=([7] * 3, [scores(0.9)] * 3))).split("\n\n"):
         if block.startswith("|"):
             assert len({len(line) for line in block.splitlines()}) == 1
 
@@ -116,7 +116,7 @@ def test_table_of_one_seed_and_of_null():
 
 
 def test_table_shows_best_test_epoch_with_its_note():
-    found = content(best_test=[scores(0.9)] * 3)
+    found = content(best_test=([7] * 3, [scores(0.9)] * 3))
     text = results.table(json.loads(json.dumps(found)))
     assert "best test epoch (*)" in text
     assert "90.00 ± 0.00" in text

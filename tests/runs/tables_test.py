@@ -19,7 +19,7 @@ def test_markdown_is_aligned_and_escapes_its_bars():
 
 
 def test_csv_reads_back():
-    read = list(csv.reader(io.StringIO(tables.comma_separated(HEADER, [*ROWS, [1, 0.5, None]]), newline="")))
+    read = list(csv.reader(io.StringIO(tables.comma_separated([HEADER, *ROWS, [1, 0.5, None]]), newline="")))
     assert read == [HEADER, *ROWS, ["1", "0.5", ""]]
 
 

@@ -60,16 +60,10 @@ def make_run(folder, seeds=(0, 1), epochs=7, finished=True, aligned=True, **opti
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"epoch": 99, "tr')
     if finished:
-        content = results.results(
-            experiment="tiny",
-            label_names=NAMES,
-            seeds=seeds,
-            select="weighted_f1",
-            selected_epochs=[3] * len(seeds),
-            valid=[scores(s) for s in seeds],
-            test=[scores(s) for s in seeds],
-            seconds={"total": 1.0},
-        )
+        about = dict(experiment="tiny", task="classification", label_names=NAMES, seeds=list(seeds), members=1)
+        about |= dict(cross_validation=False, select="weighted_f1", epoch="best", selected_epochs=[3] * len(seeds))
+        per_seed = [scores(s) for s in seeds]
+        content = results.results(about, per_seed, per_seed, {"total": 1.0})
         bins = dict(count=[0, 24], confidence=[None, 0.75], accuracy=[None, 0.625])
         content["reliability"] = {"test": {"before": bins, "after": bins}}
         error = {"per_seed": [0.125] * len(seeds)}

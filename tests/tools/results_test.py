@@ -19,17 +19,10 @@ def scores(value):
 
 def make_run(folder, name, test=0.75, environment=None, **options):
     """Write what the table reads of a finished run: validation 60 and 61 %, test a quarter of a point apart."""
-    content = results.results(
-        experiment=name,
-        label_names=("calm", "angry"),
-        seeds=(0, 1),
-        select="weighted_f1",
-        selected_epochs=(3, 3),
-        valid=[scores(0.60), scores(0.61)],
-        test=None if test is None else [scores(test), scores(test)],
-        seconds={"total": 1234.4},
-        **options,
-    )
+    about = dict(experiment=name, task="classification", label_names=("calm", "angry"), seeds=(0, 1), members=1)
+    about |= dict(cross_validation=False, select="weighted_f1", epoch="best", selected_epochs=(3, 3)) | options
+    tested = None if test is None else [scores(test), scores(test)]
+    content = results.results(about, [scores(0.60), scores(0.61)], tested, {"total": 1234.4})
     folder.mkdir()
     (folder / "results.json").write_text(json.dumps(content))
     if environment is not None:
