@@ -82,15 +82,6 @@ def conditions(run: Path, config: ConfigDict, corpus: Corpus) -> list[str]:
     return list(found.values())
 
 
-def judge(run: Path, folder: Path, tolerance: float) -> None:
-    """Print how two finished runs compare; raise UserError where a score differs by more than the tolerance."""
-    lines, reproduced = compare(run, folder, tolerance)
-    print("\n".join([f"\n{run} against {folder}:", *lines]))
-    if not reproduced:
-        raise UserError(f"not reproduced: a score differs by more than --tolerance={tolerance:g}.")
-    print("reproduced.")
-
-
 def _again(stored: Mapping[str, Any]) -> ConfigDict:
     """Return the config of a config.json, for one process, and for devices that exist."""
 
@@ -113,14 +104,11 @@ def _conditions(environment: Mapping[str, Any], corpus: Mapping[str, Any]) -> di
     )
 
 
-def compare(run: Path, again: Path, tolerance: float) -> tuple[list[str], bool]:
-    """Compare two finished runs.
-
-    Returns:
-      Lines to print; and whether no score of a seed differs by more than the tolerance, in the score's unit.
+def judge(run: Path, again: Path, tolerance: float) -> None:
+    """Print how two finished runs compare.
 
     Raises:
-      UserError: a checkpoint cannot be read.
+      UserError: a score of a seed differs by more than the tolerance, in its unit, or a checkpoint cannot be read.
     """
     first, second = (_scores(folder) for folder in (run, again))
     gaps = {name: _gap(first.get(name), second.get(name)) for name in sorted(first.keys() | second.keys())}
@@ -131,7 +119,10 @@ def compare(run: Path, again: Path, tolerance: float) -> tuple[list[str], bool]:
         lines = [f"scores: {len(differing)} of {len(gaps)} differ, by up to {largest:.3g}"]
         lines += [f"  {name}: {first.get(name)} → {second.get(name)}" for name in differing[:SHOWN]]
         lines += [f"  … and {len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
-    return [*lines, _parameters(run, again), _log(run, again)], largest <= tolerance
+    print("\n".join([f"\n{run} against {again}:", *lines, _parameters(run, again), _log(run, again)]))
+    if largest > tolerance:
+        raise UserError(f"not reproduced: a score differs by more than --tolerance={tolerance:g}.")
+    print("reproduced.")
 
 
 def _scores(run: Path) -> dict[str, float | None]:
