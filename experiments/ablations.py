@@ -1,4 +1,4 @@
-"""Lists the ablations: options that take parts out of the model or swap them, under names for the command line.
+"""List the ablations: options that take parts out of the model or swap them, under names for the command line.
 
     python -m experiments.run --config=experiments/iemocap.py:no_tgan+no_imcl
     python -m experiments.ablate --config=experiments/iemocap.py:single --ablations=no_tgan,no_imcl,no_tgan+no_imcl
@@ -32,14 +32,11 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     "no_copies": {"data.speaker_normalised": (), "data.dialogue_normalised": ()},
     "no_modality_dropout": {"model.modality_dropout": 0.0, "model.dialogue_dropout": 0.0},
     "no_input_dropout": {"model.input_dropout": 0.0},
-    # focal loss without its exponent is cross entropy
-    "no_focal": {"losses.emotion.gamma": 0.0},
+    "no_focal": {"losses.emotion.gamma": 0.0},  # focal loss without its exponent is cross entropy
     "no_context": {"model.context": "none"},
-    # without an average, the rate has to fall to 0
-    "no_average": {"optimizer.average": 0.0, "optimizer.schedule": "cosine"},
+    "no_average": {"optimizer.average": 0.0, "optimizer.schedule": "cosine"},  # without it, the rate has to fall to 0
 }
 PAPER = SINGLE | {key: value for part in ADDITIONS.values() for key, value in part.items()}
-# Encoders, graph and classifier with the classifier's own loss
 NO_AUXILIARY = {f"losses.{slot}.weight": 0.0 for slot in TERMS if slot != "emotion"}
 # Baselines for `paper`: its encoders and classifier, with one kind of context or none
 BASELINES: dict[str, dict[str, Any]] = {
@@ -69,18 +66,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_cross_validation": {"data.cross_validation": False},
     # The graph
     "no_graph": {"model.graph.layers": 0},
-    # copies standardised by speaker depend on who speaks
     "no_speaker": {"model.speakers": 0, "model.graph.speaker_relations": False, "data.speaker_normalised": ()},
     "no_edge_attention": {"model.graph.score": "uniform"},
     "dot_attention": {"model.graph.score": "dot"},
     "complete_graph": {"model.graph.past": -1, "model.graph.future": -1},
     # a context and copies standardised over the dialogue would see later utterances
-    "causal_graph": {
-        "model.graph.future": 0,
-        "model.context": "none",
-        "data.speaker_normalised": (),
-        "data.dialogue_normalised": (),
-    },
+    "causal_graph": {"model.graph.future": 0, "model.context": "none"} | ADDITIONS["no_copies"],
     # The functions of the loss slots
     "emotion_cross_entropy": {"losses.emotion.fn": "cross_entropy"},
     "emotion_weighted_cross_entropy": {"losses.emotion.fn": "weighted_cross_entropy"},
@@ -104,8 +95,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gan_feature": {"model.gan.wiring": "feature"},
     "gan_latent": {"model.gan.wiring": "latent"},
     "gan_summed": {"discriminator.game": "summed"},
-    # As in the journal version's code: on codes, with both players' losses added up under one optimizer
-    "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},
+    "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},  # as in its code
     # IEMOCAP's other protocol: four emotions, and frustration is context without a label
     "four_way": {"data.relabel": "excited=happy,frustrated="},
 }
@@ -126,13 +116,10 @@ MEASURED = ("data.task", "data.label", "data.relabel", "data.split", "data.witho
 
 
 def options(names: str) -> dict[str, Any]:
-    """Return the options that ablations change.
+    """Return the options that ablations change: dotted key of the config -> value.
 
     Args:
-      names: names joined by `+`; "" changes nothing.
-
-    Returns:
-      Dotted key of the config -> value. Other names override a task's options.
+      names: names joined by `+`, of which others override a task's options; "" changes nothing.
 
     Raises:
       UserError: an unknown name, or two that want different values of one option.
@@ -145,24 +132,20 @@ def options(names: str) -> dict[str, Any]:
 def _joined(names: Iterable[str]) -> dict[str, Any]:
     """Return the options of names that may not contradict each other."""
     changes: dict[str, Any] = {}
-    owner: dict[str, str] = {}
+    first: dict[str, str] = {}  # option -> the first name that changes it
     for name in names:
         for key, value in _changes(name).items():
+            other = first.setdefault(key, name)
             if changes.setdefault(key, value) != value:
                 raise UserError(
-                    f"The ablations {owner[key]} and {name} do not go together: {key} would be {changes[key]!r} and "
+                    f"The ablations {other} and {name} do not go together: {key} would be {changes[key]!r} and "
                     f"{value!r}. Leave one out."
                 )
-            owner.setdefault(key, name)
     return changes
 
 
 def apply(config: Any, names: str) -> None:
-    """Change a config's options, locked or not, and add the ablations to the experiment's name.
-
-    Args:
-      config: as `experiments.base.get_config`.
-      names: names joined by `+`; "" changes nothing.
+    """Change a config by ablations joined by `+`, and add them to the experiment's name; lock it.
 
     Raises:
       UserError: as `options` and `override`.
@@ -173,11 +156,7 @@ def apply(config: Any, names: str) -> None:
 
 
 def override(config: Any, changes: Mapping[str, Any]) -> None:
-    """Change options of a config; an option that it does not have is an error, or a typo would measure nothing.
-
-    Args:
-      config: as `experiments.base.get_config`; locked from here on.
-      changes: dotted key -> value.
+    """Change options of a config, dotted key -> value, and lock it.
 
     Raises:
       UserError: there is no such option, or its value is of another type.
@@ -200,8 +179,7 @@ def expand(names: Iterable[str], modalities: Sequence[str]) -> list[str]:
 
     Args:
       names: ablations and groups.
-      modalities: names of the corpus's modalities, for the group `modalities`. The part before the first underscore is
-        a modality's kind.
+      modalities: of the corpus, for the group `modalities`; a kind is the part of a name before the first underscore.
 
     Raises:
       UserError: an unknown name.
@@ -209,19 +187,20 @@ def expand(names: Iterable[str], modalities: Sequence[str]) -> list[str]:
     kinds = list(dict.fromkeys(m.partition("_")[0] for m in modalities))
     sets = [s for size in (1, 2) if size < len(kinds) for s in itertools.combinations(kinds, size)]
     groups = GROUPS | {MODALITIES: tuple(ONLY + "_".join(s) for s in sets)}
-    found = [member for name in names for member in groups.get(name, (name,))]
+    found = dict.fromkeys(member for name in names for member in groups.get(name, (name,)))
     for name in found:
         options(name)
-    return list(dict.fromkeys(found))
+    return list(found)
 
 
 def _changes(name: str) -> dict[str, Any]:
     if name.startswith(ONLY) and name != ONLY:
         return {"data.only": tuple(filter(None, name.removeprefix(ONLY).split("_")))}
     if name in OF_FILES:
+        file = OF_FILES[name].split(",")[0]
         raise UserError(
             f"{name} is no ablation. It stands behind the file of an experiment that has it, as in "
-            f"--config=experiments/{OF_FILES[name].split(',')[0]}.py:{name}; {OF_FILES[name]} do."
+            f"--config=experiments/{file}.py:{name}; {OF_FILES[name]} do."
         )
     # task_NAME is what is learnt: the head with its losses and its metric; data.label names the field
     known = ABLATIONS | {f"{TASK}{task}": tasks.options(task) for task in tasks.TASKS}
