@@ -3,15 +3,12 @@
     python -m experiments.ablate --config=experiments/iemocap.py:single --ablations=no_tgan,no_iccl,no_imcl --seeds=10
 
 Names of ablations and of groups of them are in experiments/ablations.py; `+` joins two into one. --config.KEY=VALUE
-changes the full model, and with it every ablation.
-
-Each run is a work directory below --workdir. The same command resumes where it stopped; a longer list of ablations adds
-the new ones. The seeds of one ablation share one compilation, and all processes the compilation cache.
+changes the full model, and with it every ablation. Each run is a work directory below --workdir. The same command
+resumes where it stopped; a longer list of ablations adds the new ones. The seeds of one ablation share one compilation,
+and all processes the compilation cache.
 
 The results are ablations.md, .csv, .tex, .json and .png, with the difference from the full model seed by seed.
 """
-
-from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,15 +29,7 @@ FULL = "full"
 
 
 def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any]:
-    """Return the full model and every ablation as configs.
-
-    Args:
-      config: of the full model.
-      names: ablations and groups.
-      corpus: of the full model.
-
-    Returns:
-      name -> config, the full model first. Members of a group that change nothing here are left out.
+    """Return name -> config: the full model, then ablations of it, without a group's members that change nothing.
 
     Raises:
       UserError: an ablation is unknown, cannot be built, or changes nothing.
@@ -97,10 +86,7 @@ def _effective(config: Any, corpus: Corpus) -> dict[str, Any]:
 
 
 def rows(contents: study.Contents) -> list[dict[str, Any]]:
-    """Return every score of every run, and its difference from the full model's.
-
-    Args:
-      contents: name -> content of results.json; the full model is among them, and all have the same seeds.
+    """Return every score of every run, and its difference from the full model's; all runs have the same seeds.
 
     Returns:
       For each split, score and run a dictionary: ablation, split, score, mean, std, per_seed; and for an ablation
@@ -191,7 +177,7 @@ def command(overrides: Sequence[str]) -> None:
         raise UserError("The table is of the test split: leave eval.test=True. experiments.sweep looks at validation.")
     if not corpus.labelled("test").any():
         raise UserError(
-            f"The table is of the test split, and the corpus {corpus.name!r} has no labelled utterance in it. "
+            f"The test split of the corpus {corpus.name!r} has no labelled utterance in it. "
             "--config.data.split=fold1of5 holds a fifth of the dialogues out; experiments.sweep looks at validation."
         )
     study.carry_out("ablate", config, variants(config, flag("ablations"), corpus), write)

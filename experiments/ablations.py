@@ -10,8 +10,6 @@ Modalities depend on the corpus, so their ablations are a pattern: `only_` and t
 keep, as in `only_text` and `only_text_audio`.
 """
 
-from __future__ import annotations
-
 import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Run commands: read their flags, and turn a mistake of the user into one message."""
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import re
@@ -87,16 +85,13 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
 
 
 def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], instead: str = "") -> int:
-    """Run a command that takes an experiment's file.
+    """Run a command that takes an experiment's file; return the exit status, as `guarded`.
 
     Args:
       command: takes the keys that the user set.
       doc: printed for --help.
       argv: the program and its arguments.
       instead: name of a flag that replaces --config.
-
-    Returns:
-      The exit status, as `guarded`.
     """
     if {"--help", "-h", "--helpfull"} & set(argv[1:]):
         print(f"{doc.strip()}\n\nOptions:\n\n  --config: {CONFIG_HELP}{flags.FLAGS.main_module_help()}")

@@ -15,8 +15,6 @@ space of their projections; the gap also in the codes that TGAN works on. Each s
 and training are small and fixed (`model_config`): only differences count, not scores.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import json
@@ -39,8 +37,7 @@ from ariigcn_jax.types import Corpus, Outputs, UserError
 from experiments import base
 from experiments.command import call
 
-# All dialogues and features have the same shapes, so a model is compiled once for all corpora of a study. Each modality
-# shows all classes unless a study varies that.
+# All corpora of a study have the same shapes, so a model is compiled once. Each modality shows all classes.
 SHAPES = dict(dialogues=120, utterances=(8, 8), valid=0.05, test=0.45, widths=dict(text=16, audio=16))
 CONVERSATIONS = dict(**SHAPES, classes=4, separation=1.5, imbalance=0.0, shared=1.0)
 # Modalities are views of one space, so that they differ only by what a study varies.
@@ -48,23 +45,14 @@ ONE_SPACE = dict(common=True, warp=0.0)
 
 
 class Study(NamedTuple):
-    """Say which property of the conversations is varied, and which loss is added.
+    """The property of the conversations that is varied, and the loss that is added."""
 
-    Attributes:
-      slot: of the loss, in config.losses.
-      weight: of the loss where it is added.
-      vary: keyword of `data.generate`.
-      values: of the keyword.
-      fixed: further keywords.
-      standardised: whether features are standardised, which removes a displacement.
-    """
-
-    slot: str
-    weight: float
-    vary: str
-    values: tuple[Any, ...]
-    fixed: Mapping[str, Any] = {}
-    standardised: bool = True
+    slot: str  # of the loss, in config.losses
+    weight: float  # of the loss where it is added
+    vary: str  # keyword of `data.generate`
+    values: tuple[Any, ...]  # of the keyword
+    fixed: Mapping[str, Any] = {}  # further keywords
+    standardised: bool = True  # whether features are, which removes a displacement
 
 
 STUDIES: Mapping[str, Study] = {
@@ -118,8 +106,7 @@ def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, f
     """Compile a config once for all corpora of one shape.
 
     Returns:
-      (corpus, seed) -> what `spread` measures on the test split, and "f1". The model is trained to the last epoch, not
-      to a chosen one, so that a loss is not judged by how the epoch was chosen (choice).
+      (corpus, seed) -> what `spread` measures on the test split, and "f1", after the last epoch (choice).
     """
     import jax
     from sklearn.metrics import f1_score
@@ -127,8 +114,8 @@ def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, f
     from ariigcn_jax.data import packing
     from ariigcn_jax.training import build
 
-    experiment = build.make(config, corpus)
-    model = build.make_model(config, corpus.description)
+    experiment, model = build.make(config, corpus), build.make_model(config, corpus.description)
+    index = {split: experiment.index[split] for split in ("train", "test")}
     apply = jax.jit(lambda params, rows: model.apply({"params": params}, rows, False))
 
     def train_and_measure(corpus: Corpus, seed: int) -> dict[str, float]:
@@ -141,17 +128,13 @@ def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, f
         score = float(f1_score(rows["test"].label[labelled], answer[labelled], average="weighted"))
         return {"f1": score, **spread(outputs, index["test"].utterance, corpus)}
 
-    index = {split: experiment.index[split] for split in ("train", "test")}
     return train_and_measure
 
 
 def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str, float]:
-    """Measure the separation of classes and the distance of modalities.
+    """Measure the separation of classes and the distance of modalities in a model's outputs on packed rows.
 
-    Args:
-      outputs: of the model on packed rows.
-      utterance: [R, L] index in the corpus; negative at padding.
-      corpus: what the model was given.
+    `utterance` is [R, L], the index in the corpus; negative at padding.
 
     Returns:
       "SPACE MEASURE" -> value, for the spaces features, codes, hidden and contrast, and for `separation.MEASURES`,
@@ -176,15 +159,11 @@ def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str,
 
 
 def run(names: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
-    """Train what `folder` does not have yet; it gets each row, one line, as soon as it is measured.
-
-    Args:
-      names: of STUDIES.
-      seeds: number of seeds, from 0, for the conversations and the model.
-      folder: of the rows.
+    """Train what `folder` does not have yet; it gets each row as soon as it is measured.
 
     Returns:
-      A row for each study, value, loss ("none" or the slot) and seed: these, "vary", and the values measured.
+      A row for each of the named studies, value, loss ("none" or the slot) and seed from 0: these, "vary", and the
+      values measured.
     """
     kept = _kept(folder)
     programs: dict[Any, Callable[[Corpus, int], dict[str, float]]] = {}
@@ -192,19 +171,19 @@ def run(names: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
     jobs = [(name, value, on) for name in names for value in STUDIES[name].values for on in (False, True)]
     for name, value, on in tqdm(jobs, unit="model"):
         study = STUDIES[name]
-        config, given = model_config(study, on), keywords(study, value)
+        config = model_config(study, on)
         labels = dict(study=name, vary=study.vary, value=value, loss=study.slot if on else "none")
-        made = zlib.crc32(json.dumps([config.to_dict(), given, study.standardised], sort_keys=True).encode())
+        described = [config.to_dict(), keywords(study, value), study.standardised]
+        made = zlib.crc32(json.dumps(described, sort_keys=True).encode())
         for seed in range(seeds):
             if (made, seed) not in kept:
                 corpus = conversations(study, value, seed)
                 shapes = (config.to_json(sort_keys=True), tuple(corpus.widths.items()), corpus.dialogue.tobytes())
                 if shapes not in programs:
                     programs[shapes] = compiled(config, corpus)
-                row = {"made": made, "seed": seed, **programs[shapes](corpus, seed)}
+                kept[made, seed] = {"made": made, "seed": seed, **programs[shapes](corpus, seed)}
                 with (folder / KEPT).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                kept[made, seed] = row
+                    file.write(json.dumps(kept[made, seed]) + "\n")
             found.append({**labels, **kept[made, seed]})
     return found
 
@@ -231,8 +210,8 @@ def table(rows: pd.DataFrame) -> str:
         cells = []
         for value, group in found.groupby("value", sort=False):
             off, on = (group[group["loss"] == loss] for loss in ("none", study.slot))
-            cells.append([str(value), *(_mean(off[c]) for c in before)])
-            cells[-1] += [*(_changed(off[c], on[c]) for c in shown), *(_mean(on[c]) for c in after)]
+            changed = (_changed(off[c], on[c]) for c in shown)
+            cells.append([str(value), *(_mean(off[c]) for c in before), *changed, *(_mean(on[c]) for c in after)])
         title = f"## {name}: losses.{study.slot}.weight from 0 to {study.weight:g}"
         header = [study.vary, *before.values(), *shown.values(), *after.values()]
         parts.append(f"{title}\n\n{tables.markdown(header, cells)}")
@@ -260,17 +239,16 @@ def chart(rows: pd.DataFrame) -> bytes:
     """Return PNG: a line of panels for each study, without and with the loss."""
     lines = []
     for name, found in rows.groupby("study", sort=False):
-        study, found = STUDIES[name], found.dropna(axis=1, how="all")
-        values = list(found["value"].unique())
-        groups = {
-            loss: [found[(found["value"] == value) & (found["loss"] == loss)] for value in values]
-            for loss in ("none", study.slot)
-        }
+        vary, found = STUDIES[name].vary, found.dropna(axis=1, how="all")
+        places = list(found["value"].unique())
         panels: list[dict[str, Any]] = []
         for column, title in SHOWN.items():
             if column in found:
-                curves = {loss: [group[column] for group in of_loss] for loss, of_loss in groups.items()}
-                panels.append(dict(title=f"{name}: {title}", x=study.vary, places=values, curves=curves))
+                curves = {
+                    loss: [group.loc[group["value"] == value, column] for value in places]
+                    for loss, group in found.groupby("loss", sort=False)
+                }
+                panels.append(dict(title=f"{name}: {title}", x=vary, places=places, curves=curves))
         lines.append(panels + [{}] * (len(SHOWN) - len(panels)))
     return figures.panels(lines)
 
@@ -284,7 +262,7 @@ def command(options: argparse.Namespace) -> None:
         raise UserError(f"There is no study {unknown[0]!r}; there are {', '.join(STUDIES)}.")
     if options.seeds < 1:
         raise UserError(f"--seeds={options.seeds} must be at least 1.")
-    folder = options.workdir
+    folder: Path = options.workdir
     with explaining(folder):
         folder.mkdir(parents=True, exist_ok=True)
     compilation.enable()

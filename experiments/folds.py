@@ -6,14 +6,11 @@ it has not seen:
 
 --splits takes values of data.split (ariigcn_jax/data/splits.py): session1,session2,…, which `sessions` stands for;
 fold1of5,fold2of5,…, which `5folds` stands for; speaker=Ann,speaker=Bob. No dialogue may be tested in two of them.
-Validation dialogues come out of those that a fold trains on.
-
-Each run is a work directory below --workdir. The same command resumes where it stopped; more splits add to it.
+Validation dialogues come out of those that a fold trains on. Each run is a work directory below --workdir. The same
+command resumes where it stopped; more splits add to it.
 
 The results are folds.md, .csv, .tex and .json, with each fold, the mean of the folds, and all test utterances together.
 """
-
-from __future__ import annotations
 
 import contextlib
 import io
@@ -36,15 +33,12 @@ MEAN, POOLED = "mean of folds", "all utterances"
 
 
 def variants(config: Any, folds: Sequence[str], overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return a config for each fold, checked, so that the last fold cannot fail on what could be known before.
+    """Return fold -> checked config, and fold -> how many labelled utterances it tests.
 
     Args:
       config: of the experiment; its data.split is empty.
       folds: values of data.split.
       overrides: dotted keys that the user set by hand.
-
-    Returns:
-      fold -> config, and fold -> how many labelled utterances it tests.
 
     Raises:
       UserError: a fold cannot be run, or two test the same dialogue.
@@ -77,14 +71,12 @@ def variants(config: Any, folds: Sequence[str], overrides: Sequence[str] = ()) -
 def rows(contents: study.Contents, tested: Mapping[str, int]) -> list[dict[str, Any]]:
     """Return every test score of every fold, of their mean, and of all folds' utterances together.
 
-    Args:
-      contents: fold -> content of results.json; all have the same seeds and classes.
-      tested: fold -> labelled test utterances.
+    `tested` is fold -> labelled test utterances. The mean of the folds is taken seed by seed; a class's F1 is that of
+    the folds that test the class. The scores of all utterances follow from the sum of the confusion matrices, so they
+    are there for classes alone.
 
     Returns:
-      For each score and fold a dictionary: fold, score, utterances, mean, std and per_seed, over the seeds. The mean of
-      the folds is taken seed by seed; a class's F1 is that of the folds that test the class. The scores of all
-      utterances follow from the sum of the confusion matrices, so they are there for classes alone.
+      For each score and fold a dictionary: fold, score, utterances, mean, std and per_seed, over the seeds.
     """
     first = next(iter(contents.values()))
     by_fold = {fold: study.per_seed(content, "test") for fold, content in contents.items()}

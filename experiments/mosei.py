@@ -1,4 +1,4 @@
-"""Learns CMU-MOSEI: sentiment in [-3, 3] of the utterances of a video, from MMSA's pickle or any file of its fields.
+"""Learn CMU-MOSEI: sentiment in [-3, 3] of the utterances of a video, from MMSA's pickle or any file of its fields.
 
 python -m experiments.run --config=experiments/mosei.py --config.data.path=MOSEI/Processed/aligned_50.pkl
 python -m experiments.run --config=experiments/mosei.py:generated
@@ -29,15 +29,6 @@ def get_config(names: str = "") -> ConfigDict:
         "regression_labels, ...}, by --config.data.path=aligned_50.pkl, or any other file with numbers in [-3, 3] in "
         "the field that --config.data.label names. On generated conversations: --config=experiments/mosei.py:generated"
     )
-    generated = ConfigDict(
-        dict(
-            seed=0,
-            dialogues=150,
-            utterances=(2, 14),
-            speakers=1,
-            classes=7,
-            imbalance=0.0,
-            widths=dict(text=48, audio=37, vision=18),
-        )
-    )
+    generated = ConfigDict(dict(seed=0, dialogues=150, utterances=(2, 14), speakers=1, classes=7, imbalance=0.0))
+    generated.widths = dict(text=48, audio=37, vision=18)
     return base.finish(config, names, generated={"data.generate": generated})

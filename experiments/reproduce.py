@@ -3,8 +3,6 @@
 `python -m experiments.run --reproduce=RUN` is the command.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Mapping
@@ -25,15 +23,10 @@ SHOWN = 12  # differences that are listed, the largest first
 
 
 def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
-    """Make a finished run again and print how the two compare.
-
-    Args:
-      run: its work directory. Only config.json is used; nothing there is executed.
-      workdir: folder of the new run; None for one beside the old one.
-      tolerance: the largest difference of a score of a seed that counts as reproduced.
+    """Make a finished run again from its config.json, in `workdir` or beside it, and print how the two compare.
 
     Raises:
-      UserError: the run is not there or not finished, or a score differs by more.
+      UserError: the run is not there or not finished, or a score of a seed differs by more than the tolerance.
     """
     run = Path(run).expanduser().resolve()
     version.check(run)

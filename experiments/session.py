@@ -1,7 +1,5 @@
 """Load the corpus of a config, and run a config: what every command that trains or measures begins with."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -50,7 +48,7 @@ def read(config: Any) -> Corpus:
             f"Which conversations? --config.data.path=PATH names them. What is read:\n{data.layouts.listing()}"
         )
     path = data.locate(options.path, options.name, options.wanted)
-    fields = {"modalities": tuple(options.modalities), "ratings": tuple(options.ratings)}
+    fields: dict[str, Any] = {"modalities": tuple(options.modalities), "ratings": tuple(options.ratings)}
     name = None if options.path else options.name
     try:
         return data.load(path, name=name, **fields, **reading(options), **splitting(options))
@@ -107,31 +105,26 @@ def execute(
         corpus = load(config, overrides)  # first, so that an error in the data is shown within a second or two
     from ariigcn_jax import parallel
     from ariigcn_jax.objective import terms
+    from ariigcn_jax.runs import compilation, results, runner
+    from ariigcn_jax.runs import workdir as workdirs
     from ariigcn_jax.training import options, seeds
 
     terms.check_overrides(config.losses.to_dict(), overrides)
     options.check(config, corpus.description)  # before a folder is made
     options.check_corpus(config, corpus)
     seeds.check(config)
-    if not config.distributed.coordinator:
-        return _execute(config, corpus, workdir)
-    parallel.join(**config.distributed.to_dict())
-    with parallel.ending_together(), contextlib.ExitStack() as quiet:
-        if not parallel.is_first():
-            quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
-        return _execute(config, corpus, workdir)
-
-
-def _execute(config: Any, corpus: Corpus, workdir: str | None) -> dict[str, Any]:
-    from ariigcn_jax import parallel
-    from ariigcn_jax.runs import compilation, results, runner
-    from ariigcn_jax.runs import workdir as workdirs
 
     def begin() -> workdirs.WorkDir:
         return workdirs.open(workdir, config.experiment, config.to_dict(), may_differ=MAY_DIFFER)
 
-    otherwise: workdirs.WorkDir = workdirs.ReadOnlyWorkDir()
-    with parallel.from_first(begin, otherwise) as directory:
+    with contextlib.ExitStack() as stack:
+        if config.distributed.coordinator:
+            parallel.join(**config.distributed.to_dict())
+            stack.enter_context(parallel.ending_together())
+            if not parallel.is_first():
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        otherwise: workdirs.WorkDir = workdirs.ReadOnlyWorkDir()
+        directory = stack.enter_context(parallel.from_first(begin, otherwise))
         finished = directory.path / runner.RESULTS
         if parallel.broadcast(np.int32(finished.exists())):
             parallel.from_first(lambda: runner.check_corpus(directory, runner.describe(corpus)), otherwise=None)

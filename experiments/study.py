@@ -3,8 +3,6 @@
 experiments.ablate, experiments.sweep and experiments.folds make the mappings and the tables.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io
@@ -52,10 +50,7 @@ def config_of_flags(seeds: int, overrides: Sequence[str]) -> Any:
 def check(config: Any, corpus: Corpus, changed: Iterable[str] = ()) -> None:
     """Build what a config describes, without training, so that the last of many runs cannot fail on an option.
 
-    Args:
-      config: as `experiments.base.get_config`.
-      corpus: of the config, or of one that keeps more modalities.
-      changed: keys that distinguish this run.
+    `corpus` may have more modalities than the config keeps; `changed` are the keys that distinguish this run.
 
     Raises:
       UserError: an option is wrong, or no loss uses a changed one.
@@ -105,13 +100,10 @@ def run_all(configs: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[st
 def carry_out(
     kind: str, config: Any, configs: Mapping[str, Any], write: Callable[[Contents, workdirs.WorkDir], str]
 ) -> None:
-    """Run a study below --workdir, or in a folder named by its kind, and print what `write` makes of its results.
+    """Run a study below --workdir, or in a new folder named by its kind, and print what `write` makes of its results.
 
-    Args:
-      kind: ablate, sweep or folds.
-      config: what the runs were made from; the folder belongs to it.
-      configs: name -> config.
-      write: takes the results of the finished runs and the open folder; writes the tables and returns what to print.
+    `config` is what the configs of the runs were made from; the folder belongs to it. `write` takes the results of the
+    finished runs and the open folder; it writes the tables and returns what to print.
 
     Raises:
       UserError: a run ended early; the others are finished and in the tables.

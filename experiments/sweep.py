@@ -14,8 +14,6 @@ to it. The results are sweep.md, .csv, .tex, .json, sweep.png (the score and the
 of several options), and the command that trains with the selected setting and reads the test split.
 """
 
-from __future__ import annotations
-
 import ast
 import itertools
 import math
@@ -43,11 +41,11 @@ WEIGHTS = "0.0,0.03,0.1,0.3,1.0"
 
 
 class Sweep(NamedTuple):
-    """A ready-made sweep: what is varied, the values as for --grid, and the ablation that it is of."""
+    """A ready-made sweep."""
 
-    words: str
-    grid: str
-    ablation: str = ""
+    words: str  # what is varied
+    grid: str  # as for --grid
+    ablation: str = ""  # the config that it is of
 
 
 def _contrast(option: str, values: str) -> str:
@@ -88,17 +86,11 @@ GENERATED = "data.generate"  # and its options: they make other conversations
 
 
 class Axis(NamedTuple):
-    """One option, or several with the same value, and where the values come from.
+    """One option, or several with the same value, and where the values come from."""
 
-    Attributes:
-      label: the keys, joined by `+`.
-      values: of a grid, or to choose from; or LOW and HIGH.
-      draw: "choice" among the values, or "log", "uniform" or "int" between LOW and HIGH; "" for a grid.
-    """
-
-    label: str
-    values: tuple[Any, ...]
-    draw: str = ""
+    label: str  # the keys, joined by `+`
+    values: tuple[Any, ...]  # of a grid, or to choose from; or LOW and HIGH
+    draw: str = ""  # "choice" among the values, or "log", "uniform" or "int" between LOW and HIGH; "" for a grid
 
     def at(self, trial: int, seed: int) -> Any:
         """Return a trial's value, of its number, the seed and the label alone: more trials or options change none."""
@@ -168,12 +160,11 @@ def settings(axes: Sequence[Axis], trials: int, seed: int) -> list[tuple[Any, ..
     """Return the settings, one value for each axis: every point of the grid, in each trial of the random axes.
 
     Raises:
-      UserError: there is nothing to try, an option is on two axes, or settings could not be compared.
+      UserError: there is no axis, an option is on two, or settings could not be compared.
     """
     if not axes:
-        raise UserError(
-            f"No option is named: --sweep={'|'.join(SWEEPS)}, --grid KEY=V,V,… or --random KEY=log:LOW:HIGH"
-        )
+        ready = "|".join(SWEEPS)
+        raise UserError(f"No option is named: --sweep={ready}, --grid KEY=V,V,… or --random KEY=log:LOW:HIGH")
     keys = [key for axis in axes for key in axis.label.split("+")]
     if repeated := sorted({key for key in keys if keys.count(key) > 1}):
         raise UserError(f"{', '.join(repeated)}: swept twice. Name each option once.")
@@ -298,11 +289,10 @@ def axes_of(sweeps: Sequence[str], grids: Sequence[str], random: Sequence[str]) 
     Raises:
       UserError: an unknown sweep, two that do not go together, or an axis that is written otherwise.
     """
+    fixed: dict[str, Any] = {}
     for name in sweeps:
         if name not in SWEEPS:
             raise UserError(f"There is no sweep {name!r}.{ablations.nearest(name, SWEEPS)} Known: {', '.join(SWEEPS)}.")
-    fixed: dict[str, Any] = {}
-    for name in sweeps:
         for key, value in ablations.options(SWEEPS[name].ablation).items():
             if fixed.setdefault(key, value) != value:
                 raise UserError(f"{' and '.join(sweeps)} do not go together: {key} would be {fixed[key]} and {value}.")
@@ -310,10 +300,10 @@ def axes_of(sweeps: Sequence[str], grids: Sequence[str], random: Sequence[str]) 
     return grid + [random_axis(text) for text in random], fixed
 
 
-def final_command(file: str, config: Any, keys: Sequence[str], selected: Mapping[str, Any]) -> str:
+def final_command(file: str, config: Any, keys: Sequence[str], selected: dict[str, Any]) -> str:
     """Return the command that trains with the selected setting and reads the test split."""
     values = flatten(config.to_dict())
-    given = {key: values[key] for key in (*keys, "num_seeds") if not key.startswith("eval.test")} | dict(selected)
+    given = {key: values[key] for key in (*keys, "num_seeds") if not key.startswith("eval.test")} | selected
     parts = [f"--config={file}", *(f"--config.{key}={value}" for key, value in given.items())]
     return " ".join(["python -m experiments.run", *map(shlex.quote, parts)])
 
