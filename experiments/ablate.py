@@ -88,10 +88,9 @@ def _effective(config: Any, corpus: Corpus) -> dict[str, Any]:
 def rows(contents: study.Contents) -> list[dict[str, Any]]:
     """Return every score of every run, and its difference from the full model's; all runs have the same seeds.
 
-    Returns:
-      For each split, score and run a dictionary: ablation, split, score, mean, std, per_seed; and for an ablation
-      difference, low, high, p, corrected (over the ablations, for this score). On validation an ablation has these only
-      if it was validated as the full model was (`data.cross_validation`).
+    A row has ablation, split, score, mean, std, per_seed; and for an ablation difference, low,
+    high, p, corrected (over the ablations, for this score). On validation an ablation has these only if it was
+    validated as the full model was (`data.cross_validation`).
     """
     found = []
     for split in ("test", "valid"):
@@ -152,7 +151,7 @@ def write(contents: study.Contents, directory: Any) -> str:
     if FULL not in contents or len(contents) == 1:
         return ""
     full, found = contents[FULL], rows(contents)
-    select, seeds = full["select"], full["seeds"]
+    select, seeds, task = full["select"], full["seeds"], results.task_of(full)
     tested = [row for row in found if (row["split"], row["score"]) == ("test", select)]
     drawn = {row["ablation"]: row for row in tested if row["ablation"] != FULL}
     title = f"{full['experiment']}: test {select}, difference from the full model"
@@ -164,7 +163,7 @@ def write(contents: study.Contents, directory: Any) -> str:
         caption=caption(contents),
         csv=study.with_seeds(columns, found, seeds),
         content={"seeds": seeds, "select": select, "rows": found},
-        picture=figures.differences(drawn, full["test"][select]["per_seed"], title, scale=study.scale(full)),
+        picture=figures.differences(drawn, full["test"][select]["per_seed"], title, scale=task.metrics[select].scale),
     )
 
 
@@ -185,6 +184,5 @@ def command(overrides: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     study.define_flags(seeds=10)
-    names = "what to take out: names of experiments/ablations.py, groups of them, or name+name"
-    flags.DEFINE_list("ablations", [], names)
+    flags.DEFINE_list("ablations", [], "what to take out: names of experiments/ablations.py, groups, or name+name")
     sys.exit(main(command, __doc__, sys.argv))

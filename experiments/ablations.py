@@ -5,9 +5,7 @@
 
 A name stands for the options that it changes; `+` joins names. Other names override a task's options (`task_…`): in
 task_regression+regression_mse the loss is that of regression_mse. To add an ablation, add a line to ABLATIONS.
-
-Modalities depend on the corpus, so their ablations are a pattern: `only_` and the beginnings of the names of those to
-keep, as in `only_text` and `only_text_audio`.
+`only_` and beginnings of names keep those modalities, as in `only_text` and `only_text_audio`.
 """
 
 import difflib
@@ -114,10 +112,7 @@ MEASURED = ("data.task", "data.label", "data.relabel", "data.split", "data.witho
 
 
 def options(names: str) -> dict[str, Any]:
-    """Return the options that ablations change: dotted key of the config -> value.
-
-    Args:
-      names: names joined by `+`, of which others override a task's options; "" changes nothing.
+    """Return the options, dotted key -> value, that names joined by `+` change; others override a task's.
 
     Raises:
       UserError: an unknown name, or two that want different values of one option.
@@ -143,22 +138,14 @@ def _joined(names: Iterable[str]) -> dict[str, Any]:
 
 
 def apply(config: Any, names: str) -> None:
-    """Change a config by ablations joined by `+`, and add them to the experiment's name; lock it.
-
-    Raises:
-      UserError: as `options` and `override`.
-    """
+    """Change and lock a config by ablations joined by `+`, and add them to its name; raise UserError as `options`."""
     if names:
         override(config, options(names))
         config.experiment += ("+" if ":" in config.experiment else ":") + names
 
 
 def override(config: Any, changes: Mapping[str, Any]) -> None:
-    """Change options of a config, dotted key -> value, and lock it.
-
-    Raises:
-      UserError: there is no such option, or its value is of another type.
-    """
+    """Change options of a config, dotted key -> value, and lock it; raise UserError where a key or a type is wrong."""
     config.lock()
     for key, value in changes.items():
         try:
@@ -173,14 +160,9 @@ def override(config: Any, changes: Mapping[str, Any]) -> None:
 
 
 def expand(names: Iterable[str], modalities: Sequence[str]) -> list[str]:
-    """Return ablations with each group's members in its place, each once, in order.
+    """Return ablations with each group's members in its place, each once, in order; raise UserError for unknown names.
 
-    Args:
-      names: ablations and groups.
-      modalities: of the corpus, for the group `modalities`; a kind is the part of a name before the first underscore.
-
-    Raises:
-      UserError: an unknown name.
+    The group `modalities` has the corpus's kinds: the part of a modality's name before the first underscore.
     """
     kinds = list(dict.fromkeys(m.partition("_")[0] for m in modalities))
     sets = [s for size in (1, 2) if size < len(kinds) for s in itertools.combinations(kinds, size)]
@@ -195,11 +177,8 @@ def _changes(name: str) -> dict[str, Any]:
     if name.startswith(ONLY) and name != ONLY:
         return {"data.only": tuple(filter(None, name.removeprefix(ONLY).split("_")))}
     if name in OF_FILES:
-        file = OF_FILES[name].split(",")[0]
-        raise UserError(
-            f"{name} is no ablation. It stands behind the file of an experiment that has it, as in "
-            f"--config=experiments/{file}.py:{name}; {OF_FILES[name]} do."
-        )
+        file = f"experiments/{OF_FILES[name].split(',')[0]}.py:{name}"
+        raise UserError(f"{name} is no ablation, but a name of {OF_FILES[name]}, as in --config={file}.")
     # task_NAME is what is learnt: the head with its losses and its metric; data.label names the field
     known = ABLATIONS | {f"{TASK}{task}": tasks.options(task) for task in tasks.TASKS}
     if name not in known:

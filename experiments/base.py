@@ -5,7 +5,6 @@
 --config=FILE:no_tgan+no_imcl       takes parts out by name (ablations.py)
 """
 
-import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,13 +47,11 @@ def get_config() -> ConfigDict:
     config.data.split = ""  # test split: FIELD=PATTERN | fold1of5[:FIELD] | session1 (data/splits.py); "": the file's
     config.data.without = ""  # dialogues that are left out of the corpus, written as data.split is; "": none
     config.data.generate = ConfigDict()  # keywords of ariigcn_jax.data.generate: generated conversations, no file
-    # slots of a row, 0 for no limit; a longer dialogue is cut into overlapping pieces, where the graph is windowed and
-    # model.context is none
+    # slots of a row, 0 for no limit; a longer dialogue is cut with overlap, if windowed and without model.context
     config.data.longest_row = 1024
     config.data.device_megabytes = 0.0  # MB of rows on a device at once; what exceeds it is streamed; 0 for no limit
     config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where no validation split is named
-    # Each of the members leaves out another fold of train and validation, and alone is validated on it: no dialogue
-    # but the test split's is kept from all, and each has a validation answer
+    # each of the members leaves out another fold of train and validation, and alone is validated on it
     config.data.cross_validation = False
 
     config.model = ConfigDict()
@@ -132,12 +129,7 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def text_layers(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options, dotted key -> value, that learn from a corpus's file with the field `text_layers`.
-
-    Args:
-      name: of the corpus.
-      changes: further options of the experiment.
-    """
+    """Return `changes`, dotted key -> value, with those that read a corpus's file with the field `text_layers`."""
     wanted = (
         f"layers/{name}.npz is {name}.npz with one field more, `text_layers`: the last four layers of MiniLM over its\n"
         "transcripts (experiments/RESULTS.md). The command below makes it and needs the extra `text`. Where\n"
@@ -160,9 +152,7 @@ def finish(config: ConfigDict, names: str, **variants: Mapping[str, Any]) -> Con
     for name in [name for name in chosen if name in variants]:
         chosen.remove(name)
         config.experiment += f":{name}"
-        for key, value in variants[name].items():
-            group, _, option = key.rpartition(".")
-            operator.attrgetter(group)(config)[option] = value
+        config.update_from_flattened_dict(variants[name])
     config.lock()
     ablations.apply(config, "+".join(chosen))
     return config

@@ -28,10 +28,7 @@ def define_config() -> None:
 
 
 def parse(argv: Sequence[str], instead: str = "") -> list[str]:
-    """Read the command line into absl's flags, of which `instead` may replace --config.
-
-    Returns:
-      Dotted keys of the config that the user set.
+    """Read the command line into absl's flags, of which `instead` may replace --config; return the keys set by hand.
 
     Raises:
       UserError: an argument, an option or the experiment's file is wrong.
@@ -109,8 +106,7 @@ def call(command: Callable[[argparse.Namespace], None], parser: argparse.Argumen
 def guarded(command: Callable[[], None], resume: str = "") -> int:
     """Run a command, and report in one message why it ended early, with `resume` after an interruption.
 
-    Returns:
-      The exit status: 0, 1 after a UserError or when the output was closed by its reader, 130 after an interruption.
+    Return the exit status: 0, 1 after a UserError or when the output was closed, 130 after an interruption.
     """
     _handle_signals()
     try:

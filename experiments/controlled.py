@@ -103,10 +103,9 @@ def conversations(study: Study, value: Any, seed: int) -> Corpus:
 
 
 def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, float]]:
-    """Compile a config once for all corpora of one shape.
+    """Compile a config once for all corpora of one shape, as a function of corpus and seed.
 
-    Returns:
-      (corpus, seed) -> what `spread` measures on the test split, and "f1", after the last epoch (choice).
+    It returns what `spread` measures on the test split, and "f1", after the last epoch (choice).
     """
     import jax
     from sklearn.metrics import f1_score
@@ -134,11 +133,9 @@ def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, f
 def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str, float]:
     """Measure the separation of classes and the distance of modalities in a model's outputs on packed rows.
 
-    `utterance` is [R, L], the index in the corpus; negative at padding.
-
-    Returns:
-      "SPACE MEASURE" -> value, for the spaces features, codes, hidden and contrast, and for `separation.MEASURES`,
-      "silhouette across" and "modality gap"; the last two where all modalities have vectors of one width.
+    `utterance` is [R, L], the index in the corpus; negative at padding. The result is "SPACE MEASURE" -> value, for the
+    spaces features, codes, hidden and contrast, and for `separation.MEASURES`, "silhouette across" and "modality gap";
+    the last two where all modalities have vectors of one width.
     """
     from ariigcn_jax.analysis import alignment, separation
 
@@ -159,11 +156,9 @@ def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str,
 
 
 def run(names: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
-    """Train what `folder` does not have yet; it gets each row as soon as it is measured.
+    """Return a row for each study, value, loss ("none" or the slot) and seed: these, "vary", and what was measured.
 
-    Returns:
-      A row for each of the named studies, value, loss ("none" or the slot) and seed from 0: these, "vary", and the
-      values measured.
+    Train what `folder` does not have yet; it gets each row as soon as it is measured.
     """
     kept = _kept(folder)
     programs: dict[Any, Callable[[Corpus, int], dict[str, float]]] = {}

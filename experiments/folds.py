@@ -35,10 +35,7 @@ MEAN, POOLED = "mean of folds", "all utterances"
 def variants(config: Any, folds: Sequence[str], overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, int]]:
     """Return fold -> checked config, and fold -> how many labelled utterances it tests.
 
-    Args:
-      config: of the experiment; its data.split is empty.
-      folds: values of data.split.
-      overrides: dotted keys that the user set by hand.
+    `folds` are values of data.split, `overrides` the dotted keys that the user set by hand.
 
     Raises:
       UserError: a fold cannot be run, or two test the same dialogue.
@@ -71,12 +68,9 @@ def variants(config: Any, folds: Sequence[str], overrides: Sequence[str] = ()) -
 def rows(contents: study.Contents, tested: Mapping[str, int]) -> list[dict[str, Any]]:
     """Return every test score of every fold, of their mean, and of all folds' utterances together.
 
-    `tested` is fold -> labelled test utterances. The mean of the folds is taken seed by seed; a class's F1 is that of
-    the folds that test the class. The scores of all utterances follow from the sum of the confusion matrices, so they
-    are there for classes alone.
-
-    Returns:
-      For each score and fold a dictionary: fold, score, utterances, mean, std and per_seed, over the seeds.
+    A row is of a score and a fold: fold, score, utterances, mean, std and per_seed. The mean of the folds is taken seed
+    by seed; a class's F1 is that of the folds that test the class. The scores of all utterances follow from the sum of
+    the confusion matrices, so they are there for classes alone. `tested` is fold -> labelled test utterances.
     """
     first = next(iter(contents.values()))
     by_fold = {fold: study.per_seed(content, "test") for fold, content in contents.items()}

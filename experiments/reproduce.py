@@ -47,9 +47,8 @@ def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
 def _new_folder(run: Path, workdir: str | None) -> Path:
     """Return the folder in which the run is made again: one without results."""
     if workdir is None:
-        first = f"{run.name}-reproduced"
-        names = itertools.chain([first], (f"{first}-{n}" for n in itertools.count(2)))
-        return next(run.with_name(name) for name in names if not (run.with_name(name) / runner.RESULTS).exists())
+        folders = (run.with_name(f"{run.name}-reproduced{f'-{n}' if n > 1 else ''}") for n in itertools.count(1))
+        return next(folder for folder in folders if not (folder / runner.RESULTS).exists())
     folder = Path(workdir).expanduser().resolve()
     if folder == run:
         raise UserError(f"{run} is the run itself. Choose another --workdir.")
@@ -59,10 +58,7 @@ def _new_folder(run: Path, workdir: str | None) -> Path:
 
 
 def conditions(run: Path, config: ConfigDict, corpus: Corpus) -> list[str]:
-    """Return what results may depend on and has changed since any start of a finished run, as "name: then → now".
-
-    `config` and `corpus` are those of the run made again.
-    """
+    """Return what the run made again has changed since any start of the finished one, as "name: then → now"."""
     found = workdirs.differences(workdirs.read_json(run / workdirs.CONFIG), json_safe(config.to_dict()))
     environment, described = (workdirs.read_json(run / name) for name in (workdirs.ENVIRONMENT, runner.CORPUS))
     now = json_safe(workdirs.environment())

@@ -19,9 +19,7 @@ MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes",
 def load(config: Any, overrides: Sequence[str] = ()) -> Corpus:
     """Read or generate the corpus that a run of a config trains on, not standardised, and print its notes.
 
-    Args:
-      config: as `experiments.base.get_config`.
-      overrides: dotted keys that the user set by hand.
+    `overrides` are the dotted keys that the user set by hand.
 
     Raises:
       UserError: it cannot be read, or an option does not fit it.
@@ -33,11 +31,7 @@ def load(config: Any, overrides: Sequence[str] = ()) -> Corpus:
 
 
 def read(config: Any) -> Corpus:
-    """Read or generate the corpus of a config, with all modalities that were read, as they are in the file.
-
-    Raises:
-      UserError: there is no such file, or it does not fit the options.
-    """
+    """Return the corpus of a config as it is in the file; raise UserError where there is none, or it does not fit."""
     options = config.data
     targets.of(options.task)  # refuses an unknown one before anything is read
     if len(options.generate) and not options.path:
@@ -45,7 +39,7 @@ def read(config: Any) -> Corpus:
         return data.generate(**options.generate.to_dict(), task=options.task)
     if not options.path and not options.name:
         raise UserError(
-            f"Which conversations? --config.data.path=PATH names them. What is read:\n{data.layouts.listing()}"
+            f"--config.data.path=PATH, with the conversations, is missing. What is read:\n{data.layouts.listing()}"
         )
     path = data.locate(options.path, options.name, options.wanted)
     fields: dict[str, Any] = {"modalities": tuple(options.modalities), "ratings": tuple(options.ratings)}
@@ -80,23 +74,20 @@ def _check_generated(options: Any) -> None:
         )
     if options.relabel or options.split or options.without:
         raise UserError(
-            "data.relabel, data.split and data.without are for the labels and dialogues of a file: leave them out."
+            "data.relabel, data.split and data.without are for labels and dialogues of a file: leave them out."
         )
 
 
 def execute(
     config: Any, workdir: str | None, overrides: Sequence[str] = (), corpus: Corpus | None = None
 ) -> dict[str, Any]:
-    """Run a config.
+    """Run a config, and return the content of results.json.
 
     Args:
       config: as `experiments.base.get_config`, locked.
       workdir: the run's folder, or None for a new one.
       overrides: dotted keys that the user set by hand; one that has no effect is an error.
       corpus: of the config, where `load` was called before.
-
-    Returns:
-      The content of results.json.
 
     Raises:
       UserError: an option, the corpus or the folder is wrong, or the training ended early.

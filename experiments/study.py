@@ -48,12 +48,9 @@ def config_of_flags(seeds: int, overrides: Sequence[str]) -> Any:
 
 
 def check(config: Any, corpus: Corpus, changed: Iterable[str] = ()) -> None:
-    """Build what a config describes, without training, so that the last of many runs cannot fail on an option.
+    """Raise UserError where a config cannot be built or no loss uses a changed key, before the first of many runs.
 
-    `corpus` may have more modalities than the config keeps; `changed` are the keys that distinguish this run.
-
-    Raises:
-      UserError: an option is wrong, or no loss uses a changed one.
+    `corpus` may have more modalities than the config keeps.
     """
     terms.check_overrides(config.losses.to_dict(), changed)
     options.check(config, choose.modalities(corpus, tuple(config.data.only)).description)
@@ -70,8 +67,7 @@ def folder_name(name: str) -> str:
 def run_all(configs: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Run configs one after another, each in a folder below `folder`; print a line for each, with the time left.
 
-    Returns:
-      name -> content of results.json; and folder's name -> error, for the runs that ended early.
+    Return name -> content of results.json; and folder's name -> error, for the runs that ended early.
     """
     contents: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
@@ -147,11 +143,6 @@ def titles(content: Mapping[str, Any]) -> dict[str, str]:
     return {name: metrics[name].title for name in dict.fromkeys((content["select"], *scores(content)))}
 
 
-def scale(content: Mapping[str, Any]) -> float:
-    """Return what the selecting metric is multiplied by in tables and pictures; 100 makes a percentage of a share."""
-    return results.task_of(content).metrics[content["select"]].scale
-
-
 def p_value(p: float) -> str:
     """Return a p-value with three digits; a dash for NaN."""
     return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -172,10 +163,9 @@ def write_tables(
     content: Mapping[str, Any],
     picture: bytes = b"",
 ) -> str:
-    """Write NAME.md and .tex (`cells` with the caption), .csv, .json (`content`) and .png into a study's open folder.
+    """Write NAME.md, .tex, .csv, .json and .png into a study's open folder; return the Markdown and the files' names.
 
-    Returns:
-      The Markdown table with its caption, and the names of the files.
+    `cells` and `csv` are the header and the rows of the table for people and of the one for programs.
     """
     text = f"{tables.markdown(cells[0], cells[1:])}\n\n{caption}\n"
     directory.write_text(f"{name}.md", text)

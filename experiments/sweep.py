@@ -38,6 +38,7 @@ from experiments.session import load
 
 Settings = Mapping[tuple[Any, ...], Mapping[str, Any]]  # one value for each axis -> content of the run's results.json
 WEIGHTS = "0.0,0.03,0.1,0.3,1.0"
+MARGIN, NCE = "contrast_margin", "contrast_supervised_nce"  # forms of ICCL and IMCL
 
 
 class Sweep(NamedTuple):
@@ -48,28 +49,22 @@ class Sweep(NamedTuple):
     ablation: str = ""  # the config that it is of
 
 
-def _contrast(option: str, values: str) -> str:
-    return f"losses.iccl.{option}+losses.imcl.{option}={values}"
-
-
 SWEEPS = {
     "margin": Sweep(
-        "margin β of ICCL and IMCL in the margin form",
-        _contrast("margin", "0.1,0.2,0.3,0.5,0.7,1.0,1.5"),
-        "contrast_margin",
+        "β of ICCL and IMCL, margin form", "losses.iccl.margin+losses.imcl.margin=0.1,0.2,0.3,0.5,0.7,1.0,1.5", MARGIN
     ),
     "similarity_margin": Sweep(
-        "margin β of ICCL and IMCL in the temperature form",
-        _contrast("similarity_margin", "-1.0,-0.5,-0.25,0.0,0.25,0.5"),
-        "contrast_supervised_nce",
+        "β of ICCL and IMCL, temperature form",
+        "losses.iccl.similarity_margin+losses.imcl.similarity_margin=-1.0,-0.5,-0.25,0.0,0.25,0.5",
+        NCE,
     ),
     "temperature": Sweep(
-        "temperature τ of ICCL and IMCL", _contrast("temperature", "0.05,0.1,0.2,0.5,1.0"), "contrast_supervised_nce"
+        "τ of ICCL and IMCL", "losses.iccl.temperature+losses.imcl.temperature=0.05,0.1,0.2,0.5,1.0", NCE
     ),
     "lambda_tgan": Sweep("λ of the adversarial term", "losses.adversarial.weight=0.0,0.01,0.03,0.1,0.3,1.0"),
     "lambda_iccl": Sweep("λ of ICCL", f"losses.iccl.weight={WEIGHTS}"),
     "lambda_imcl": Sweep("λ of IMCL", f"losses.imcl.weight={WEIGHTS}"),
-    "lambda_contrast": Sweep("λ of ICCL and IMCL together", _contrast("weight", WEIGHTS)),
+    "lambda_contrast": Sweep("λ of ICCL and IMCL together", f"losses.iccl.weight+losses.imcl.weight={WEIGHTS}"),
     "window": Sweep(
         "utterances before and after in the graph; -1 is the whole dialogue",
         "model.graph.past+model.graph.future=0,1,2,5,10,20,-1",
@@ -77,8 +72,8 @@ SWEEPS = {
 }
 
 # Options whose values have other seeds, or scores of another split, classes, dialogues or noise.
-FIXED = {*ablations.MEASURED, "data.valid_fraction", "data.cross_validation", "seed", "num_seeds"}
-FIXED |= {"eval.test", "eval.report_best_test"}
+FIXED = {*ablations.MEASURED, "data.valid_fraction", "data.cross_validation", "seed", "num_seeds", "eval.test"}
+FIXED |= {"eval.report_best_test"}
 GENERATED = "data.generate"  # and its options: they make other conversations
 
 
@@ -232,14 +227,14 @@ def table(contents: Settings, found: Sequence[Mapping[str, Any]]) -> list[list[s
 def picture(axes: Sequence[Axis], contents: Settings, selected: tuple[Any, ...]) -> bytes:
     """Draw curves of the score and of each class's F1 over one option; of several options a panel each."""
     first = next(iter(contents.values()))
-    select = first["select"]
-    title = f"{first['experiment']}: validation, {len(first['seeds'])} seed(s), {results.unit(results.task_of(first))}"
+    select, task = first["select"], results.task_of(first)
+    title = f"{first['experiment']}: validation, {len(first['seeds'])} seed(s), {results.unit(task)}"
     drawn = len(axes) == 1 and axes[0].draw not in ("", "choice")
     order = sorted(contents) if drawn else list(contents)
     options = [_option(axis, values) for axis, values in zip(axes, zip(*order, strict=True), strict=True)]
     valid = [study.per_seed(contents[setting], "valid") for setting in order]
     # figures multiplies by 100; a metric that is no share is drawn as it is
-    score = study.scale(first) / 100 * np.array([v[select] for v in valid])
+    score = task.metrics[select].scale / 100 * np.array([v[select] for v in valid])
     index = order.index(selected)
     if len(axes) > 1:
         return figures.setting_dots(options, score, f"{title}: {select}", index)
@@ -284,11 +279,7 @@ def write(axes: Sequence[Axis], contents: Settings, directory: Any) -> tuple[str
 
 
 def axes_of(sweeps: Sequence[str], grids: Sequence[str], random: Sequence[str]) -> tuple[list[Axis], dict[str, Any]]:
-    """Return the axes that the flags name, and the options that the ready-made sweeps need.
-
-    Raises:
-      UserError: an unknown sweep, two that do not go together, or an axis that is written otherwise.
-    """
+    """Return the axes that the flags name, and the options of the ready-made sweeps; raise UserError for wrong ones."""
     fixed: dict[str, Any] = {}
     for name in sweeps:
         if name not in SWEEPS:

@@ -296,7 +296,7 @@ def test_message_names_the_experiments_whose_files_have_the_name(name):
         ("only_", "no ablation 'only_'"),
         ("modalities", "no ablation 'modalities'"),
         ("text_layer", r"no ablation 'text_layer'\. Did you mean text_layers"),
-        ("text_layers", r"no ablation.*experiments/iemocap\.py:text_layers; iemocap, meld and mosi do"),
+        ("text_layers", r"no ablation.*of iemocap, meld and mosi.*experiments/iemocap\.py:text_layers"),
     ],
 )
 def test_unknown_name_is_refused_with_the_known_ones(names, words):
