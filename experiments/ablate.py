@@ -31,8 +31,7 @@ FULL = "full"
 def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any]:
     """Return name -> config: the full model, then ablations of it, without a group's members that change nothing.
 
-    Raises:
-      UserError: an ablation is unknown, cannot be built, or changes nothing.
+    Raise UserError where an ablation is unknown, cannot be built, or changes nothing though it is named itself.
     """
     if repeated := [name for name in names if list(names).count(name) > 1]:
         raise UserError(f"--ablations names {repeated[0]} twice. Leave one of them out.")

@@ -91,7 +91,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gan_feature": {"model.gan.wiring": "feature"},
     "gan_latent": {"model.gan.wiring": "latent"},
     "gan_summed": {"discriminator.game": "summed"},
-    "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},  # as in its code
+    "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},  # the journal's code
     # IEMOCAP's other protocol: four emotions, and frustration is context without a label
     "four_way": {"data.relabel": "excited=happy,frustrated="},
 }
@@ -112,11 +112,7 @@ MEASURED = ("data.task", "data.label", "data.relabel", "data.split", "data.witho
 
 
 def options(names: str) -> dict[str, Any]:
-    """Return the options, dotted key -> value, that names joined by `+` change; others override a task's.
-
-    Raises:
-      UserError: an unknown name, or two that want different values of one option.
-    """
+    """Return dotted key -> value that names joined by `+` set; a task's yield. Raise UserError where names disagree."""
     listed = [name for name in names.split("+") if name]
     learnt = [name for name in listed if name.startswith(TASK)]
     return _joined(learnt) | _joined([name for name in listed if name not in learnt])

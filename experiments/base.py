@@ -141,12 +141,9 @@ def text_layers(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def finish(config: ConfigDict, names: str, **variants: Mapping[str, Any]) -> ConfigDict:
-    """Return the config with what the command line names behind the experiment's file, locked.
+    """Return the config, locked, with the names that stand behind the experiment's file, joined by `+`.
 
-    Args:
-      config: of the experiment.
-      names: of experiments/ablations.py or of `variants`, joined by `+`; "" for none.
-      **variants: names of this experiment alone, such as `generated` -> dotted key -> value.
+    They are of experiments/ablations.py or of `variants`, which this experiment alone has: name -> dotted key -> value.
     """
     chosen = list(dict.fromkeys(names.split("+")))
     for name in [name for name in chosen if name in variants]:

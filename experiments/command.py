@@ -28,11 +28,7 @@ def define_config() -> None:
 
 
 def parse(argv: Sequence[str], instead: str = "") -> list[str]:
-    """Read the command line into absl's flags, of which `instead` may replace --config; return the keys set by hand.
-
-    Raises:
-      UserError: an argument, an option or the experiment's file is wrong.
-    """
+    """Read absl's flags, of which `instead` may replace --config; return the config's keys that the user set."""
     try:
         left = flags.FLAGS(list(argv))[1:]
         config = flags.FLAGS.config

@@ -23,11 +23,7 @@ SHOWN = 12  # differences that are listed, the largest first
 
 
 def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
-    """Make a finished run again from its config.json, in `workdir` or beside it, and print how the two compare.
-
-    Raises:
-      UserError: the run is not there or not finished, or a score of a seed differs by more than the tolerance.
-    """
+    """Make a finished run again from its config.json, in `workdir` or beside it, and `judge` the two."""
     run = Path(run).expanduser().resolve()
     version.check(run)
     for name in (workdirs.CONFIG, workdirs.ENVIRONMENT, workdirs.METRICS, runner.CORPUS, runner.RESULTS):
@@ -94,11 +90,7 @@ def _conditions(environment: Mapping[str, Any], corpus: Mapping[str, Any]) -> di
 
 
 def judge(run: Path, again: Path, tolerance: float) -> None:
-    """Print how two finished runs compare.
-
-    Raises:
-      UserError: a score of a seed differs by more than the tolerance, in its unit, or a checkpoint cannot be read.
-    """
+    """Print how two finished runs compare; raise UserError where a seed's score differs by more than the tolerance."""
     first, second = (_scores(folder) for folder in (run, again))
     gaps = {name: _gap(first.get(name), second.get(name)) for name in sorted(first.keys() | second.keys())}
     largest = max(gaps.values(), default=0.0)

@@ -19,10 +19,7 @@ MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes",
 def load(config: Any, overrides: Sequence[str] = ()) -> Corpus:
     """Read or generate the corpus that a run of a config trains on, not standardised, and print its notes.
 
-    `overrides` are the dotted keys that the user set by hand.
-
-    Raises:
-      UserError: it cannot be read, or an option does not fit it.
+    `overrides` are the dotted keys that the user set by hand. Raise UserError where an option does not fit.
     """
     corpus = prepare.arrange(read(config), config.data, config.members, overrides)
     for note in corpus.notes:
@@ -35,7 +32,12 @@ def read(config: Any) -> Corpus:
     options = config.data
     targets.of(options.task)  # refuses an unknown one before anything is read
     if len(options.generate) and not options.path:
-        _check_generated(options)
+        of_files = ("modalities", *data.normalisation.OPTIONS, "ratings", "relabel", "split", "without")
+        if given := [f"data.{option}" for option in of_files if options[option]]:
+            raise UserError(
+                f"{', '.join(given)}: for files alone, and these conversations are generated. Leave it out; data.only "
+                "chooses among their modalities."
+            )
         return data.generate(**options.generate.to_dict(), task=options.task)
     if not options.path and not options.name:
         raise UserError(
@@ -62,20 +64,6 @@ def splitting(options: Any) -> dict[str, Any]:
     # Under cross-validation every model holds out a fold, so no validation split is carved.
     fraction = 0.0 if options.cross_validation else options.valid_fraction
     return {"split": options.split, "without": options.without, "valid_fraction": fraction}
-
-
-def _check_generated(options: Any) -> None:
-    chosen = ("modalities", *data.normalisation.OPTIONS, "ratings")
-    if any(len(options[option]) for option in chosen):
-        *most, last = (f"data.{option}" for option in chosen)
-        raise UserError(
-            f"{', '.join(most)} and {last} choose fields of a file, and these conversations are generated. "
-            "data.only chooses among their modalities."
-        )
-    if options.relabel or options.split or options.without:
-        raise UserError(
-            "data.relabel, data.split and data.without are for labels and dialogues of a file: leave them out."
-        )
 
 
 def execute(

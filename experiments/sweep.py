@@ -37,39 +37,18 @@ from experiments.command import flag, main
 from experiments.session import load
 
 Settings = Mapping[tuple[Any, ...], Mapping[str, Any]]  # one value for each axis -> content of the run's results.json
-WEIGHTS = "0.0,0.03,0.1,0.3,1.0"
-MARGIN, NCE = "contrast_margin", "contrast_supervised_nce"  # forms of ICCL and IMCL
-
-
-class Sweep(NamedTuple):
-    """A ready-made sweep."""
-
-    words: str  # what is varied
-    grid: str  # as for --grid
-    ablation: str = ""  # the config that it is of
-
-
+# --sweep=NAME -> a grid; FORMS has the ablation that it needs, a form of ICCL and IMCL
 SWEEPS = {
-    "margin": Sweep(
-        "β of ICCL and IMCL, margin form", "losses.iccl.margin+losses.imcl.margin=0.1,0.2,0.3,0.5,0.7,1.0,1.5", MARGIN
-    ),
-    "similarity_margin": Sweep(
-        "β of ICCL and IMCL, temperature form",
-        "losses.iccl.similarity_margin+losses.imcl.similarity_margin=-1.0,-0.5,-0.25,0.0,0.25,0.5",
-        NCE,
-    ),
-    "temperature": Sweep(
-        "τ of ICCL and IMCL", "losses.iccl.temperature+losses.imcl.temperature=0.05,0.1,0.2,0.5,1.0", NCE
-    ),
-    "lambda_tgan": Sweep("λ of the adversarial term", "losses.adversarial.weight=0.0,0.01,0.03,0.1,0.3,1.0"),
-    "lambda_iccl": Sweep("λ of ICCL", f"losses.iccl.weight={WEIGHTS}"),
-    "lambda_imcl": Sweep("λ of IMCL", f"losses.imcl.weight={WEIGHTS}"),
-    "lambda_contrast": Sweep("λ of ICCL and IMCL together", f"losses.iccl.weight+losses.imcl.weight={WEIGHTS}"),
-    "window": Sweep(
-        "utterances before and after in the graph; -1 is the whole dialogue",
-        "model.graph.past+model.graph.future=0,1,2,5,10,20,-1",
-    ),
+    "margin": "losses.iccl.margin+losses.imcl.margin=0.1,0.2,0.3,0.5,0.7,1.0,1.5",
+    "similarity_margin": "losses.iccl.similarity_margin+losses.imcl.similarity_margin=-1.0,-0.5,-0.25,0.0,0.25,0.5",
+    "temperature": "losses.iccl.temperature+losses.imcl.temperature=0.05,0.1,0.2,0.5,1.0",
+    "lambda_tgan": "losses.adversarial.weight=0.0,0.01,0.03,0.1,0.3,1.0",
+    "lambda_iccl": "losses.iccl.weight=0.0,0.03,0.1,0.3,1.0",
+    "lambda_imcl": "losses.imcl.weight=0.0,0.03,0.1,0.3,1.0",
+    "lambda_contrast": "losses.iccl.weight+losses.imcl.weight=0.0,0.03,0.1,0.3,1.0",
+    "window": "model.graph.past+model.graph.future=0,1,2,5,10,20,-1",
 }
+FORMS = {"margin": "contrast_margin"} | dict.fromkeys(("similarity_margin", "temperature"), "contrast_supervised_nce")
 
 # Options whose values have other seeds, or scores of another split, classes, dialogues or noise.
 FIXED = {*ablations.MEASURED, "data.valid_fraction", "data.cross_validation", "seed", "num_seeds", "eval.test"}
@@ -152,11 +131,7 @@ def random_axis(text: str) -> Axis:
 
 
 def settings(axes: Sequence[Axis], trials: int, seed: int) -> list[tuple[Any, ...]]:
-    """Return the settings, one value for each axis: every point of the grid, in each trial of the random axes.
-
-    Raises:
-      UserError: there is no axis, an option is on two, or settings could not be compared.
-    """
+    """Return every point of the grid, in each trial of the random axes; raise UserError where they do not compare."""
     if not axes:
         ready = "|".join(SWEEPS)
         raise UserError(f"No option is named: --sweep={ready}, --grid KEY=V,V,… or --random KEY=log:LOW:HIGH")
@@ -284,10 +259,10 @@ def axes_of(sweeps: Sequence[str], grids: Sequence[str], random: Sequence[str]) 
     for name in sweeps:
         if name not in SWEEPS:
             raise UserError(f"There is no sweep {name!r}.{ablations.nearest(name, SWEEPS)} Known: {', '.join(SWEEPS)}.")
-        for key, value in ablations.options(SWEEPS[name].ablation).items():
+        for key, value in ablations.options(FORMS.get(name, "")).items():
             if fixed.setdefault(key, value) != value:
                 raise UserError(f"{' and '.join(sweeps)} do not go together: {key} would be {fixed[key]} and {value}.")
-    grid = [grid_axis(text) for text in (*(SWEEPS[name].grid for name in sweeps), *grids)]
+    grid = [grid_axis(text) for text in (*(SWEEPS[name] for name in sweeps), *grids)]
     return grid + [random_axis(text) for text in random], fixed
 
 
@@ -322,7 +297,7 @@ def command(overrides: Sequence[str]) -> None:
     study.carry_out("sweep", config, configs, finish)
 
 
-__doc__ = __doc__.format(ready="\n".join(f"    {name:<18} {ready.words}" for name, ready in SWEEPS.items()))
+__doc__ = __doc__.format(ready="\n".join(f"    {name:<18} {grid}" for name, grid in SWEEPS.items()))
 
 if __name__ == "__main__":
     study.define_flags(seeds=3)

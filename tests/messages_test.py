@@ -115,7 +115,7 @@ WRONG = [
     ("experiments.run", "--config=syntax.py", "syntax.py: .*SyntaxError"),
     ("experiments.run", "--config=imports.py", "imports.py: .*no_such_module"),
     ("experiments.run", f"{SYNTHETIC}:no_tgann", "Did you mean no_tgan"),
-    ("experiments.run", f"{SYNTHETIC} --config.data.ranked=('text',)", "data.ranked and .*choose fields of a file"),
+    ("experiments.run", f"{SYNTHETIC} --config.data.ranked=('text',)", "data.ranked: for files alone"),
     ("experiments.run", f"{SYNTHETIC} seed=3", "'seed=3'.*begin with --"),
     ("experiments.run", f"{SYNTHETIC} --workdri=x", "workdir"),
     ("experiments.run", f"{SYNTHETIC} --config.seed=3 --config.num_epoch=3", "as --config.num_epoch: Did you mean"),
