@@ -45,7 +45,7 @@ def variants(config: Any, names: Sequence[str], corpus: Corpus) -> dict[str, Any
             terms.check_overrides(changed.losses.to_dict(), ablations.options("+".join(parts)))
         if _effective(changed, corpus) == _effective(config, corpus):
             if name in names:
-                raise UserError(f"The ablation {name} changes nothing: the full model is as it says. Leave it out.")
+                raise UserError(f"The ablation {name} changes nothing in the full model. Leave it out.")
             continue
         if set(ablations.MEASURED) & set(changes):
             raise UserError(

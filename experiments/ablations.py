@@ -112,7 +112,7 @@ MEASURED = ("data.task", "data.label", "data.relabel", "data.split", "data.witho
 
 
 def options(names: str) -> dict[str, Any]:
-    """Return dotted key -> value that names joined by `+` set; a task's yield. Raise UserError where names disagree."""
+    """Return dotted key -> value that names joined by `+` set, others over a task; raise UserError where two differ."""
     listed = [name for name in names.split("+") if name]
     learnt = [name for name in listed if name.startswith(TASK)]
     return _joined(learnt) | _joined([name for name in listed if name not in learnt])

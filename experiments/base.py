@@ -68,7 +68,7 @@ def get_config() -> ConfigDict:
     config.model.graph = ConfigDict()
     config.model.graph.layers = 2  # >= 0
     config.model.graph.heads = 4  # >= 1: H, a divisor of hidden
-    config.model.graph.past = 10  # utterances before that a node hears; -1 for the whole dialogue
+    config.model.graph.past = 10  # utterances before, for each node; -1 for the whole dialogue
     config.model.graph.future = 10  # utterances after; -1 for the whole dialogue
     config.model.graph.score = "additive"  # additive | dot | uniform
     config.model.graph.relation_values = False  # True: W_r for each relation; False: one W

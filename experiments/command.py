@@ -33,7 +33,7 @@ def parse(argv: Sequence[str], instead: str = "") -> list[str]:
         left = flags.FLAGS(list(argv))[1:]
         config = flags.FLAGS.config
         if config is not None:
-            config.keys()  # a file that could not be loaded says so here
+            config.keys()  # raises what loading the file raised
     except Exception as error:  # what importing an experiment's file raises cannot be listed
         raise UserError(_parse_message(error, argv)) from error
     if left:

@@ -1,6 +1,6 @@
 """Learn generated conversations of IEMOCAP's shape, to measure speed without the corpus.
 
-Dialogues, utterances, emotions, modalities and widths are as many. The scores say nothing about IEMOCAP.
+The numbers of dialogues, utterances, emotions and modalities and the widths are IEMOCAP's. The scores are not.
 
 python -m experiments.run --config=experiments/iemocap_shape.py
 """

@@ -131,7 +131,7 @@ def random_axis(text: str) -> Axis:
 
 
 def settings(axes: Sequence[Axis], trials: int, seed: int) -> list[tuple[Any, ...]]:
-    """Return every point of the grid, in each trial of the random axes; raise UserError where they do not compare."""
+    """Return every point of the grid, in each trial of the random axes; raise UserError where scores do not compare."""
     if not axes:
         ready = "|".join(SWEEPS)
         raise UserError(f"No option is named: --sweep={ready}, --grid KEY=V,V,… or --random KEY=log:LOW:HIGH")
