@@ -1,16 +1,12 @@
-"""Lists the ablations: options that take parts out of the model or swap them, under names for the command line.
+"""List the ablations: options that take parts out of the model or swap them, under names for the command line.
 
     python -m experiments.run --config=experiments/iemocap.py:no_tgan+no_imcl
     python -m experiments.ablate --config=experiments/iemocap.py:single --ablations=no_tgan,no_imcl,no_tgan+no_imcl
 
 A name stands for the options that it changes; `+` joins names. Other names override a task's options (`task_…`): in
 task_regression+regression_mse the loss is that of regression_mse. To add an ablation, add a line to ABLATIONS.
-
-Modalities depend on the corpus, so their ablations are a pattern: `only_` and the beginnings of the names of those to
-keep, as in `only_text` and `only_text_audio`.
+`only_` and beginnings of names keep those modalities, as in `only_text` and `only_text_audio`.
 """
-
-from __future__ import annotations
 
 import difflib
 import itertools
@@ -32,14 +28,11 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     "no_copies": {"data.speaker_normalised": (), "data.dialogue_normalised": ()},
     "no_modality_dropout": {"model.modality_dropout": 0.0, "model.dialogue_dropout": 0.0},
     "no_input_dropout": {"model.input_dropout": 0.0},
-    # focal loss without its exponent is cross entropy
-    "no_focal": {"losses.emotion.gamma": 0.0},
+    "no_focal": {"losses.emotion.gamma": 0.0},  # focal loss without its exponent is cross entropy
     "no_context": {"model.context": "none"},
-    # without an average, the rate has to fall to 0
-    "no_average": {"optimizer.average": 0.0, "optimizer.schedule": "cosine"},
+    "no_average": {"optimizer.average": 0.0, "optimizer.schedule": "cosine"},  # without it, the rate has to fall to 0
 }
 PAPER = SINGLE | {key: value for part in ADDITIONS.values() for key, value in part.items()}
-# Encoders, graph and classifier with the classifier's own loss
 NO_AUXILIARY = {f"losses.{slot}.weight": 0.0 for slot in TERMS if slot != "emotion"}
 # Baselines for `paper`: its encoders and classifier, with one kind of context or none
 BASELINES: dict[str, dict[str, Any]] = {
@@ -69,18 +62,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no_cross_validation": {"data.cross_validation": False},
     # The graph
     "no_graph": {"model.graph.layers": 0},
-    # copies standardised by speaker depend on who speaks
     "no_speaker": {"model.speakers": 0, "model.graph.speaker_relations": False, "data.speaker_normalised": ()},
     "no_edge_attention": {"model.graph.score": "uniform"},
     "dot_attention": {"model.graph.score": "dot"},
     "complete_graph": {"model.graph.past": -1, "model.graph.future": -1},
     # a context and copies standardised over the dialogue would see later utterances
-    "causal_graph": {
-        "model.graph.future": 0,
-        "model.context": "none",
-        "data.speaker_normalised": (),
-        "data.dialogue_normalised": (),
-    },
+    "causal_graph": {"model.graph.future": 0, "model.context": "none"} | ADDITIONS["no_copies"],
     # The functions of the loss slots
     "emotion_cross_entropy": {"losses.emotion.fn": "cross_entropy"},
     "emotion_weighted_cross_entropy": {"losses.emotion.fn": "weighted_cross_entropy"},
@@ -104,8 +91,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gan_feature": {"model.gan.wiring": "feature"},
     "gan_latent": {"model.gan.wiring": "latent"},
     "gan_summed": {"discriminator.game": "summed"},
-    # As in the journal version's code: on codes, with both players' losses added up under one optimizer
-    "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},
+    "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},  # the journal's code
     # IEMOCAP's other protocol: four emotions, and frustration is context without a label
     "four_way": {"data.relabel": "excited=happy,frustrated="},
 }
@@ -126,17 +112,7 @@ MEASURED = ("data.task", "data.label", "data.relabel", "data.split", "data.witho
 
 
 def options(names: str) -> dict[str, Any]:
-    """Return the options that ablations change.
-
-    Args:
-      names: names joined by `+`; "" changes nothing.
-
-    Returns:
-      Dotted key of the config -> value. Other names override a task's options.
-
-    Raises:
-      UserError: an unknown name, or two that want different values of one option.
-    """
+    """Return dotted key -> value that names joined by `+` set, others over a task; raise UserError where two differ."""
     listed = [name for name in names.split("+") if name]
     learnt = [name for name in listed if name.startswith(TASK)]
     return _joined(learnt) | _joined([name for name in listed if name not in learnt])
@@ -145,43 +121,27 @@ def options(names: str) -> dict[str, Any]:
 def _joined(names: Iterable[str]) -> dict[str, Any]:
     """Return the options of names that may not contradict each other."""
     changes: dict[str, Any] = {}
-    owner: dict[str, str] = {}
+    first: dict[str, str] = {}  # option -> the first name that changes it
     for name in names:
         for key, value in _changes(name).items():
+            other = first.setdefault(key, name)
             if changes.setdefault(key, value) != value:
                 raise UserError(
-                    f"The ablations {owner[key]} and {name} do not go together: {key} would be {changes[key]!r} and "
+                    f"The ablations {other} and {name} do not go together: {key} would be {changes[key]!r} and "
                     f"{value!r}. Leave one out."
                 )
-            owner.setdefault(key, name)
     return changes
 
 
 def apply(config: Any, names: str) -> None:
-    """Change a config's options, locked or not, and add the ablations to the experiment's name.
-
-    Args:
-      config: as `experiments.base.get_config`.
-      names: names joined by `+`; "" changes nothing.
-
-    Raises:
-      UserError: as `options` and `override`.
-    """
+    """Change and lock a config by ablations joined by `+`, and add them to its name; raise UserError as `options`."""
     if names:
         override(config, options(names))
         config.experiment += ("+" if ":" in config.experiment else ":") + names
 
 
 def override(config: Any, changes: Mapping[str, Any]) -> None:
-    """Change options of a config; an option that it does not have is an error, or a typo would measure nothing.
-
-    Args:
-      config: as `experiments.base.get_config`; locked from here on.
-      changes: dotted key -> value.
-
-    Raises:
-      UserError: there is no such option, or its value is of another type.
-    """
+    """Change options of a config, dotted key -> value, and lock it; raise UserError where a key or a type is wrong."""
     config.lock()
     for key, value in changes.items():
         try:
@@ -196,33 +156,25 @@ def override(config: Any, changes: Mapping[str, Any]) -> None:
 
 
 def expand(names: Iterable[str], modalities: Sequence[str]) -> list[str]:
-    """Return ablations with each group's members in its place, each once, in order.
+    """Return ablations with each group's members in its place, each once, in order; raise UserError for unknown names.
 
-    Args:
-      names: ablations and groups.
-      modalities: names of the corpus's modalities, for the group `modalities`. The part before the first underscore is
-        a modality's kind.
-
-    Raises:
-      UserError: an unknown name.
+    The group `modalities` has the corpus's kinds: the part of a modality's name before the first underscore.
     """
     kinds = list(dict.fromkeys(m.partition("_")[0] for m in modalities))
     sets = [s for size in (1, 2) if size < len(kinds) for s in itertools.combinations(kinds, size)]
     groups = GROUPS | {MODALITIES: tuple(ONLY + "_".join(s) for s in sets)}
-    found = [member for name in names for member in groups.get(name, (name,))]
+    found = dict.fromkeys(member for name in names for member in groups.get(name, (name,)))
     for name in found:
         options(name)
-    return list(dict.fromkeys(found))
+    return list(found)
 
 
 def _changes(name: str) -> dict[str, Any]:
     if name.startswith(ONLY) and name != ONLY:
         return {"data.only": tuple(filter(None, name.removeprefix(ONLY).split("_")))}
     if name in OF_FILES:
-        raise UserError(
-            f"{name} is no ablation. It stands behind the file of an experiment that has it, as in "
-            f"--config=experiments/{OF_FILES[name].split(',')[0]}.py:{name}; {OF_FILES[name]} do."
-        )
+        file = f"experiments/{OF_FILES[name].split(',')[0]}.py:{name}"
+        raise UserError(f"{name} is no ablation, but a name of {OF_FILES[name]}, as in --config={file}.")
     # task_NAME is what is learnt: the head with its losses and its metric; data.label names the field
     known = ABLATIONS | {f"{TASK}{task}": tasks.options(task) for task in tasks.TASKS}
     if name not in known:

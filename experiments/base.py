@@ -1,11 +1,10 @@
-"""Holds every default, once. An experiment's file changes what it needs; the command line changes the rest.
+"""Hold every default, once. An experiment's file changes what it needs; the command line changes the rest.
 
 --config.losses.iccl.weight=0       removes a term, and its compute
 --config.losses.imcl.fn=margin      swaps one
 --config=FILE:no_tgan+no_imcl       takes parts out by name (ablations.py)
 """
 
-import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,16 +46,12 @@ def get_config() -> ConfigDict:
     config.data.relabel = ""  # NAME=NEW,NAME=: classes with one new name are merged, those without one lose their label
     config.data.split = ""  # test split: FIELD=PATTERN | fold1of5[:FIELD] | session1 (data/splits.py); "": the file's
     config.data.without = ""  # dialogues that are left out of the corpus, written as data.split is; "": none
-    config.data.generate = (
-        ConfigDict()
-    )  # keywords of `ariigcn_jax.data.generate`: generated conversations instead of a file
-    # slots of a row, 0 for no limit; a longer dialogue is cut into overlapping pieces, where the graph is windowed and
-    # model.context is none
+    config.data.generate = ConfigDict()  # keywords of ariigcn_jax.data.generate: generated conversations, no file
+    # slots of a row, 0 for no limit; a longer dialogue is cut with overlap, if windowed and without model.context
     config.data.longest_row = 1024
     config.data.device_megabytes = 0.0  # MB of rows on a device at once; what exceeds it is streamed; 0 for no limit
     config.data.valid_fraction = 0.1  # of train dialogues, in (0, 1), where no validation split is named
-    # Each of the members leaves out another fold of train and validation, and alone is validated on it: no dialogue
-    # but the test split's is kept from all, and each has a validation answer
+    # each of the members leaves out another fold of train and validation, and alone is validated on it
     config.data.cross_validation = False
 
     config.model = ConfigDict()
@@ -73,7 +68,7 @@ def get_config() -> ConfigDict:
     config.model.graph = ConfigDict()
     config.model.graph.layers = 2  # >= 0
     config.model.graph.heads = 4  # >= 1: H, a divisor of hidden
-    config.model.graph.past = 10  # utterances before that a node hears; -1 for the whole dialogue
+    config.model.graph.past = 10  # utterances before, for each node; -1 for the whole dialogue
     config.model.graph.future = 10  # utterances after; -1 for the whole dialogue
     config.model.graph.score = "additive"  # additive | dot | uniform
     config.model.graph.relation_values = False  # True: W_r for each relation; False: one W
@@ -86,30 +81,18 @@ def get_config() -> ConfigDict:
     config.model.gan.discriminator_hidden = 64  # >= 1
 
     config.losses = ConfigDict()  # a slot holds the hyper-parameters of all its functions; weight 0 removes it
-    config.losses.emotion = ConfigDict(
-        dict(
-            fn="cross_entropy",  # cross_entropy | weighted_cross_entropy | focal; l1 | mse | huber; bce: by the task
-            weight=1.0,
-            smoothing=0.0,  # [0, 1); cross entropies
-            gamma=2.0,  # >= 0; focal
-            delta=1.0,  # > 0, in the score's unit; huber
-        )
-    )
-    config.losses.unimodal = ConfigDict(  # each modality alone
-        dict(fn="cross_entropy", weight=0.5, smoothing=0.0, delta=1.0)  # cross_entropy | l1 | mse | huber | bce
-    )
+    # fn, by the task: cross_entropy | weighted_cross_entropy | focal; l1 | mse | huber; bce. smoothing in [0, 1) of
+    # cross entropies; gamma >= 0 of focal; delta > 0 of huber, in the score's unit
+    config.losses.emotion = ConfigDict(dict(fn="cross_entropy", weight=1.0, smoothing=0.0, gamma=2.0, delta=1.0))
+    # each modality alone: cross_entropy | l1 | mse | huber | bce
+    config.losses.unimodal = ConfigDict(dict(fn="cross_entropy", weight=0.5, smoothing=0.0, delta=1.0))
     config.losses.ratings = ConfigDict(dict(fn="mse", weight=1.5, delta=1.0))  # mse | l1 | huber; of data.ratings
     config.losses.adversarial = ConfigDict(dict(fn="bce", weight=0.1))  # bce | least_squares | hinge; λ_G
     for slot in ("iccl", "imcl"):
-        config.losses[slot] = ConfigDict(
-            dict(
-                fn="supervised_nce",  # supervised_nce | margin
-                weight=0.1,
-                temperature=0.2,  # > 0; supervised_nce
-                similarity_margin=-1.0,  # β in [-1, 1], -1 for none; supervised_nce
-                margin=0.5,  # β in [0, 2]; margin
-            )
-        )
+        config.losses[slot] = ConfigDict(dict(fn="supervised_nce", weight=0.1))  # supervised_nce | margin
+        config.losses[slot].temperature = 0.2  # > 0; supervised_nce
+        config.losses[slot].similarity_margin = -1.0  # β in [-1, 1], -1 for none; supervised_nce
+        config.losses[slot].margin = 0.5  # β in [0, 2]; margin
 
     config.optimizer = ConfigDict()  # AdamW of encoders, generators, graphs, heads, classifier
     config.optimizer.lr = 1e-3  # peak, > 0
@@ -146,12 +129,7 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def text_layers(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that learn from a corpus's file with one field more, `text_layers`.
-
-    Args:
-      name: of the corpus.
-      changes: what else the experiment changes then, dotted key -> value.
-    """
+    """Return `changes`, dotted key -> value, with those that read a corpus's file with the field `text_layers`."""
     wanted = (
         f"layers/{name}.npz is {name}.npz with one field more, `text_layers`: the last four layers of MiniLM over its\n"
         "transcripts (experiments/RESULTS.md). The command below makes it and needs the extra `text`. Where\n"
@@ -162,21 +140,16 @@ def text_layers(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     return {"data.name": f"layers/{name}", "data.wanted": wanted, **changes}
 
 
-def finish(config: ConfigDict, names: str, **own: Mapping[str, Any]) -> ConfigDict:
-    """Return the config with what the command line names behind the experiment's file, locked.
+def finish(config: ConfigDict, names: str, **variants: Mapping[str, Any]) -> ConfigDict:
+    """Return the config, locked, with the names that stand behind the experiment's file, joined by `+`.
 
-    Args:
-      config: of the experiment.
-      names: of experiments/ablations.py or of `own`, joined by `+`; "" for none.
-      **own: names that this experiment has, such as `generated` -> dotted key -> value that they set.
+    They are of experiments/ablations.py or of `variants`, which this experiment alone has: name -> dotted key -> value.
     """
     chosen = list(dict.fromkeys(names.split("+")))
-    for name in [name for name in chosen if name in own]:
+    for name in [name for name in chosen if name in variants]:
         chosen.remove(name)
         config.experiment += f":{name}"
-        for key, value in own[name].items():
-            group, _, option = key.rpartition(".")
-            operator.attrgetter(group)(config)[option] = value
+        config.update_from_flattened_dict(variants[name])
     config.lock()
     ablations.apply(config, "+".join(chosen))
     return config

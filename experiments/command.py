@@ -1,6 +1,4 @@
-"""Runs commands: reads their flags, and turns a mistake of the user into one message."""
-
-from __future__ import annotations
+"""Run commands: read their flags, and turn a mistake of the user into one message."""
 
 import argparse
 import itertools
@@ -30,23 +28,12 @@ def define_config() -> None:
 
 
 def parse(argv: Sequence[str], instead: str = "") -> list[str]:
-    """Read the command line into absl's flags.
-
-    Args:
-      argv: the program and its arguments.
-      instead: name of a flag that replaces --config.
-
-    Returns:
-      Dotted keys of the config that the user set.
-
-    Raises:
-      UserError: an argument, an option or the experiment's file is wrong.
-    """
+    """Read absl's flags, of which `instead` may replace --config; return the config's keys that the user set."""
     try:
         left = flags.FLAGS(list(argv))[1:]
         config = flags.FLAGS.config
         if config is not None:
-            config.keys()  # a file that could not be loaded says so here
+            config.keys()  # raises what loading the file raised
     except Exception as error:  # what importing an experiment's file raises cannot be listed
         raise UserError(_parse_message(error, argv)) from error
     if left:
@@ -71,16 +58,15 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
         return f"--config={file}: there is no such file, or it cannot be read. experiments/ holds those of the project."
     if "no attribute 'get_config" in words:
         return f"--config={file}: not usable as an experiment's file: it has no function get_config()."
+    if "get_config() takes" in last:
+        return f"--config={file}: this experiment takes nothing behind a colon."
     if isinstance(error, AttributeError | KeyError):
         given = [a.partition("=")[0] for a in argv if a.startswith("--config.")]
         name = re.findall(r"\w+", last)[-1:]  # the message ends with it
         meant = ", ".join([key for key in given if name and name[0] in key.split(".")] or given)
         return f"{file} has no such option as {meant or 'one of those given'}: {last}"
-    if "get_config() takes" in last:
-        return f"--config={file}: this experiment takes nothing behind a colon."
-    if isinstance(error, flags.IllegalFlagValueError) and (
-        wrong := re.match(r"flag --config\.([\w.]+)=(.*?): ", words)
-    ):
+    wrong = re.match(r"flag --config\.([\w.]+)=(.*?): ", words)
+    if wrong and isinstance(error, flags.IllegalFlagValueError):
         key, value = wrong.groups()
         if "is not a dict" in last:
             return f"{key} is a group of options: set one of them, as in --config.{key}.KEY=VALUE."
@@ -92,16 +78,13 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
 
 
 def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], instead: str = "") -> int:
-    """Run a command that takes an experiment's file.
+    """Run a command that takes an experiment's file; return the exit status, as `guarded`.
 
     Args:
       command: takes the keys that the user set.
       doc: printed for --help.
       argv: the program and its arguments.
       instead: name of a flag that replaces --config.
-
-    Returns:
-      The exit status, as `guarded`.
     """
     if {"--help", "-h", "--helpfull"} & set(argv[1:]):
         print(f"{doc.strip()}\n\nOptions:\n\n  --config: {CONFIG_HELP}{flags.FLAGS.main_module_help()}")
@@ -111,29 +94,15 @@ def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], in
 
 
 def call(command: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
-    """Run a command that takes no experiment's file.
-
-    Args:
-      command: takes the options.
-      parser: of the options; ends the program with status 2 where they are wrong.
-      argv: the arguments, without the program.
-
-    Returns:
-      The exit status, as `guarded`.
-    """
+    """Run a command with the options that a parser reads from arguments; return the exit status, as `guarded`."""
     options = parser.parse_args(argv)
     return guarded(lambda: command(options))
 
 
 def guarded(command: Callable[[], None], resume: str = "") -> int:
-    """Run a command, and say in one message why it ended early.
+    """Run a command, and report in one message why it ended early, with `resume` after an interruption.
 
-    Args:
-      command: raises UserError for a mistake of the user.
-      resume: what to do after an interruption.
-
-    Returns:
-      The exit status: 0, 1 after a UserError or when the output was closed by its reader, 130 after an interruption.
+    Return the exit status: 0, 1 after a UserError or when the output was closed, 130 after an interruption.
     """
     _handle_signals()
     try:
@@ -142,9 +111,9 @@ def guarded(command: Callable[[], None], resume: str = "") -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         print(f"Stopped: the output was closed. {resume}".strip(), file=sys.stderr)
-        sys.stdout = None  # or Python complains once more when it ends
+        sys.stdout = None  # or Python reports it once more at its end
         return 1
     except KeyboardInterrupt:
         print(f"\nStopped. {resume}".rstrip(), file=sys.stderr)

@@ -11,22 +11,18 @@ The work directory gets controlled.md, .csv and .png; what is in its controlled.
 measured on the test split: the weighted F1; how far classes lie apart (silhouette and inter- over intra-class
 distance) inside each modality and, "across", with the vectors of all modalities in one space; and the gap between
 modalities (MMD²). All are measured in the features as given, in the graph's output and, with ICCL or IMCL, in the
-space of their projections; the gap also in the codes that TGAN works on. Each seed draws its own conversations, so
-intervals cover other conversations too. Model and training are small and fixed (`model_config`): only differences
-count here, not scores.
+space of their projections; the gap also in the codes that TGAN works on. Each seed draws its own conversations. Model
+and training are small and fixed (`model_config`): only differences count, not scores.
 """
 
-from __future__ import annotations
-
 import argparse
-import dataclasses
 import importlib.util
 import json
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,39 +31,28 @@ from tqdm import tqdm
 from ariigcn_jax import data
 from ariigcn_jax.analysis import statistics
 from ariigcn_jax.data import normalisation
-from ariigcn_jax.files import write_atomically
+from ariigcn_jax.files import explaining, write_atomically
 from ariigcn_jax.runs import compilation, figures, tables
 from ariigcn_jax.types import Corpus, Outputs, UserError
 from experiments import base
 from experiments.command import call
 
-# All dialogues and features have the same shapes, so a model is compiled once for all corpora of a study. Each modality
-# shows all classes unless a study varies that.
+# All corpora of a study have the same shapes, so a model is compiled once. Each modality shows all classes.
 SHAPES = dict(dialogues=120, utterances=(8, 8), valid=0.05, test=0.45, widths=dict(text=16, audio=16))
 CONVERSATIONS = dict(**SHAPES, classes=4, separation=1.5, imbalance=0.0, shared=1.0)
 # Modalities are views of one space, so that they differ only by what a study varies.
 ONE_SPACE = dict(common=True, warp=0.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """Say which property of the conversations is varied, and which loss is added.
+class Study(NamedTuple):
+    """The property of the conversations that is varied, and the loss that is added."""
 
-    Attributes:
-      slot: of the loss, in config.losses.
-      weight: of the loss where it is added.
-      vary: keyword of `data.generate`.
-      values: of the keyword.
-      fixed: further keywords.
-      standardised: whether features are standardised, as in every run; that removes a displacement.
-    """
-
-    slot: str
-    weight: float
-    vary: str
-    values: tuple[Any, ...]
-    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    standardised: bool = True
+    slot: str  # of the loss, in config.losses
+    weight: float  # of the loss where it is added
+    vary: str  # keyword of `data.generate`
+    values: tuple[Any, ...]  # of the keyword
+    fixed: Mapping[str, Any] = {}  # further keywords
+    standardised: bool = True  # whether features are, which removes a displacement
 
 
 STUDIES: Mapping[str, Study] = {
@@ -96,27 +81,13 @@ KEPT = "controlled.jsonl"
 def model_config(study: Study, on: bool) -> Any:
     """Return the small model's config: one graph layer, the emotion loss and, where it is `on`, the study's loss."""
     config = base.get_config()
-    config.update_from_flattened_dict(
-        {
-            "experiment": "controlled",
-            "num_epochs": 15,
-            "batch_size": 10,
-            "model.hidden": 32,
-            "model.dropout": 0.1,
-            "model.contrast_width": 16,
-            "model.graph.layers": 1,
-            "model.graph.heads": 2,
-            "model.graph.past": 2,
-            "model.graph.future": 2,
-            "model.graph.block": 0,
-            "model.gan.generator_hidden": 32,
-            "model.gan.discriminator_hidden": 32,
-            "optimizer.lr": 3e-3,
-            "discriminator.lr": 3e-3,
-            **{f"losses.{slot}.weight": 0.0 for slot in config.losses if slot != "emotion"},
-            **({f"losses.{study.slot}.weight": study.weight} if on else {}),
-        }
-    )
+    config.update(experiment="controlled", num_epochs=15, batch_size=10)
+    config.model.update(hidden=32, dropout=0.1, contrast_width=16)
+    config.model.graph.update(layers=1, heads=2, past=2, future=2, block=0)
+    config.model.gan.update(generator_hidden=32, discriminator_hidden=32)
+    config.optimizer.lr = config.discriminator.lr = 3e-3
+    for slot, loss in config.losses.items():
+        loss.weight = 1.0 if slot == "emotion" else study.weight if on and slot == study.slot else 0.0
     return config.lock()
 
 
@@ -132,11 +103,9 @@ def conversations(study: Study, value: Any, seed: int) -> Corpus:
 
 
 def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, float]]:
-    """Compile a config once for all corpora of one shape.
+    """Compile a config once for all corpora of one shape, as a function of corpus and seed.
 
-    Returns:
-      (corpus, seed) -> what `spread` measures on the test split, and "f1". The model is trained to the last epoch, not
-      to a chosen one, so that a loss is not judged by how the epoch was chosen (choice).
+    It returns what `spread` measures on the test split, and "f1", after the last epoch (choice).
     """
     import jax
     from sklearn.metrics import f1_score
@@ -144,8 +113,8 @@ def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, f
     from ariigcn_jax.data import packing
     from ariigcn_jax.training import build
 
-    experiment = build.make(config, corpus)
-    model = build.make_model(config, corpus.description)
+    experiment, model = build.make(config, corpus), build.make_model(config, corpus.description)
+    index = {split: experiment.index[split] for split in ("train", "test")}
     apply = jax.jit(lambda params, rows: model.apply({"params": params}, rows, False))
 
     def train_and_measure(corpus: Corpus, seed: int) -> dict[str, float]:
@@ -158,21 +127,15 @@ def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, f
         score = float(f1_score(rows["test"].label[labelled], answer[labelled], average="weighted"))
         return {"f1": score, **spread(outputs, index["test"].utterance, corpus)}
 
-    index = {split: experiment.index[split] for split in ("train", "test")}
     return train_and_measure
 
 
 def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str, float]:
-    """Measure the separation of classes and the distance of modalities.
+    """Measure the separation of classes and the distance of modalities in a model's outputs on packed rows.
 
-    Args:
-      outputs: of the model on packed rows.
-      utterance: [R, L] index in the corpus; negative at padding.
-      corpus: what the model saw.
-
-    Returns:
-      "SPACE MEASURE" -> value, for the spaces features, codes, hidden and contrast, and for `separation.MEASURES`,
-      "silhouette across" and "modality gap"; the last two where all modalities have vectors of one width.
+    `utterance` is [R, L], the index in the corpus; negative at padding. The result is "SPACE MEASURE" -> value, for the
+    spaces features, codes, hidden and contrast, and for `separation.MEASURES`, "silhouette across" and "modality gap";
+    the last two where all modalities have vectors of one width.
     """
     from ariigcn_jax.analysis import alignment, separation
 
@@ -184,8 +147,7 @@ def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str,
             continue  # a model without contrast
         kept = [(x[vectors.present[m]], vectors.label[vectors.present[m]]) for m, x in by_modality.items()]
         inside = [separation.measure(x, label) for x, label in kept]
-        for name in separation.MEASURES:
-            numbers[f"{space} {name}"] = float(np.mean([row[name] for row in inside]))
+        numbers |= {f"{space} {name}": float(np.mean([row[name] for row in inside])) for name in separation.MEASURES}
         if len({x.shape[1] for x, _ in kept}) == 1 and len(kept) > 1:
             rows, labels = (np.concatenate(part) for part in zip(*kept, strict=True))
             numbers[f"{space} silhouette across"] = separation.measure(rows, labels)["silhouette"]
@@ -194,15 +156,9 @@ def spread(outputs: Outputs, utterance: np.ndarray, corpus: Corpus) -> dict[str,
 
 
 def run(names: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
-    """Train what `folder` does not have yet.
+    """Return a row for each study, value, loss ("none" or the slot) and seed: these, "vary", and what was measured.
 
-    Args:
-      names: of STUDIES.
-      seeds: number of seeds, from 0, for the conversations and the model.
-      folder: where each row is kept, one line, as soon as it is measured.
-
-    Returns:
-      A row for each study, value, loss ("none" or the slot) and seed: these, "vary", and the values measured.
+    Train what `folder` does not have yet; it gets each row as soon as it is measured.
     """
     kept = _kept(folder)
     programs: dict[Any, Callable[[Corpus, int], dict[str, float]]] = {}
@@ -210,19 +166,19 @@ def run(names: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
     jobs = [(name, value, on) for name in names for value in STUDIES[name].values for on in (False, True)]
     for name, value, on in tqdm(jobs, unit="model"):
         study = STUDIES[name]
-        config, given = model_config(study, on), keywords(study, value)
+        config = model_config(study, on)
         labels = dict(study=name, vary=study.vary, value=value, loss=study.slot if on else "none")
-        made = zlib.crc32(json.dumps([config.to_dict(), given, study.standardised], sort_keys=True).encode())
+        described = [config.to_dict(), keywords(study, value), study.standardised]
+        made = zlib.crc32(json.dumps(described, sort_keys=True).encode())
         for seed in range(seeds):
             if (made, seed) not in kept:
                 corpus = conversations(study, value, seed)
                 shapes = (config.to_json(sort_keys=True), tuple(corpus.widths.items()), corpus.dialogue.tobytes())
                 if shapes not in programs:
                     programs[shapes] = compiled(config, corpus)
-                row = {"made": made, "seed": seed, **programs[shapes](corpus, seed)}
+                kept[made, seed] = {"made": made, "seed": seed, **programs[shapes](corpus, seed)}
                 with (folder / KEPT).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                kept[made, seed] = row
+                    file.write(json.dumps(kept[made, seed]) + "\n")
             found.append({**labels, **kept[made, seed]})
     return found
 
@@ -241,11 +197,7 @@ def _kept(folder: Path) -> dict[tuple[int, int], dict[str, Any]]:
 
 
 def table(rows: pd.DataFrame) -> str:
-    """Return Markdown: for each study, a line a value with means over seeds without the loss and what the loss changes.
-
-    Args:
-      rows: of `run`.
-    """
+    """Return rows of `run` as Markdown: for each study and value the means over seeds, and what the loss changes."""
     parts = []
     for name, found in rows.groupby("study", sort=False):
         study, found = STUDIES[name], found.dropna(axis=1, how="all")
@@ -253,8 +205,8 @@ def table(rows: pd.DataFrame) -> str:
         cells = []
         for value, group in found.groupby("value", sort=False):
             off, on = (group[group["loss"] == loss] for loss in ("none", study.slot))
-            cells.append([str(value), *(_mean(off[c]) for c in before)])
-            cells[-1] += [*(_changed(off[c], on[c]) for c in shown), *(_mean(on[c]) for c in after)]
+            changed = (_changed(off[c], on[c]) for c in shown)
+            cells.append([str(value), *(_mean(off[c]) for c in before), *changed, *(_mean(on[c]) for c in after)])
         title = f"## {name}: losses.{study.slot}.weight from 0 to {study.weight:g}"
         header = [study.vary, *before.values(), *shown.values(), *after.values()]
         parts.append(f"{title}\n\n{tables.markdown(header, cells)}")
@@ -282,22 +234,16 @@ def chart(rows: pd.DataFrame) -> bytes:
     """Return PNG: a line of panels for each study, without and with the loss."""
     lines = []
     for name, found in rows.groupby("study", sort=False):
-        study, found = STUDIES[name], found.dropna(axis=1, how="all")
-        values = list(found["value"].unique())
-        groups = {
-            loss: [found[(found["value"] == value) & (found["loss"] == loss)] for value in values]
-            for loss in ("none", study.slot)
-        }
-        panels: list[dict[str, Any]] = [
-            dict(
-                title=f"{name}: {title}",
-                x=study.vary,
-                places=values,
-                curves={loss: [group[column] for group in of_loss] for loss, of_loss in groups.items()},
-            )
-            for column, title in SHOWN.items()
-            if column in found
-        ]
+        vary, found = STUDIES[name].vary, found.dropna(axis=1, how="all")
+        places = list(found["value"].unique())
+        panels: list[dict[str, Any]] = []
+        for column, title in SHOWN.items():
+            if column in found:
+                curves = {
+                    loss: [group.loc[group["value"] == value, column] for value in places]
+                    for loss, group in found.groupby("loss", sort=False)
+                }
+                panels.append(dict(title=f"{name}: {title}", x=vary, places=places, curves=curves))
         lines.append(panels + [{}] * (len(SHOWN) - len(panels)))
     return figures.panels(lines)
 
@@ -311,18 +257,17 @@ def command(options: argparse.Namespace) -> None:
         raise UserError(f"There is no study {unknown[0]!r}; there are {', '.join(STUDIES)}.")
     if options.seeds < 1:
         raise UserError(f"--seeds={options.seeds} must be at least 1.")
-    try:
-        options.workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir={options.workdir}: cannot be made ({error.strerror}).") from error
+    folder: Path = options.workdir
+    with explaining(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     compilation.enable()
-    rows = pd.DataFrame(run(names, options.seeds, options.workdir))
+    rows = pd.DataFrame(run(names, options.seeds, folder))
     text = table(rows)
-    write_atomically(options.workdir / "controlled.md", text.encode())
     columns = rows.columns.difference(["made"], sort=False)
-    write_atomically(options.workdir / "controlled.csv", rows.to_csv(columns=columns, index=False).encode())
-    write_atomically(options.workdir / "controlled.png", chart(rows))
-    print(f"\n{text}\n{options.workdir}: wrote controlled.md, .csv and .png.")
+    write_atomically(folder / "controlled.md", text.encode())
+    write_atomically(folder / "controlled.csv", rows.to_csv(columns=columns, index=False).encode())
+    write_atomically(folder / "controlled.png", chart(rows))
+    print(f"\n{text}\n{folder}: wrote controlled.md, .csv and .png.")
 
 
 def options() -> argparse.ArgumentParser:
@@ -331,9 +276,8 @@ def options() -> argparse.ArgumentParser:
         f"    {name:18} {s.vary} in {', '.join(map(str, s.values))}, without and with {s.slot}"
         for name, s in STUDIES.items()
     )
-    made = argparse.ArgumentParser(
-        description=(__doc__ or "").format(studies=listed), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    description = (__doc__ or "").format(studies=listed)
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--studies", default="", help="names joined by commas (default: all)")
     made.add_argument("--seeds", type=int, default=3, help="seeds of each model (default: 3)")
     made.add_argument("--workdir", type=Path, default=Path("runs/controlled"), help="default: runs/controlled")

@@ -1,4 +1,4 @@
-"""Holds out one fold of a corpus after the other, with the same seeds, and scores the model on people or dialogues that
+"""Hold out one fold of a corpus after the other, with the same seeds, and score the model on people or dialogues that
 it has not seen:
 
     python -m experiments.folds --config=experiments/iemocap.py:four_way+single --splits=sessions --seeds=10
@@ -6,14 +6,11 @@ it has not seen:
 
 --splits takes values of data.split (ariigcn_jax/data/splits.py): session1,session2,…, which `sessions` stands for;
 fold1of5,fold2of5,…, which `5folds` stands for; speaker=Ann,speaker=Bob. No dialogue may be tested in two of them.
-Validation dialogues come out of those that a fold trains on.
-
-Each run is a work directory below --workdir. The same command resumes where it stopped; more splits add to it.
+Validation dialogues come out of those that a fold trains on. Each run is a work directory below --workdir. The same
+command resumes where it stopped; more splits add to it.
 
 The results are folds.md, .csv, .tex and .json, with each fold, the mean of the folds, and all test utterances together.
 """
-
-from __future__ import annotations
 
 import contextlib
 import io
@@ -24,9 +21,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ariigcn_jax import data as corpora
-from ariigcn_jax.objective import tasks
-from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.data import splits
+from ariigcn_jax.objective import tasks, terms
 from ariigcn_jax.runs import results
 from ariigcn_jax.types import UserError
 from experiments import ablations, study
@@ -36,79 +32,63 @@ from experiments.session import load
 MEAN, POOLED = "mean of folds", "all utterances"
 
 
-def variants(
-    config: Any, splits: Sequence[str], overrides: Sequence[str] = ()
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return a config for each fold, checked, so that the last fold cannot fail on what could be known before.
+def variants(config: Any, folds: Sequence[str], overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return fold -> checked config, and fold -> how many labelled utterances it tests.
 
-    Args:
-      config: of the experiment; its data.split is empty.
-      splits: values of data.split.
-      overrides: dotted keys that the user set by hand.
-
-    Returns:
-      split -> config, and split -> how many labelled utterances it tests.
+    `folds` are values of data.split, `overrides` the dotted keys that the user set by hand.
 
     Raises:
       UserError: a fold cannot be run, or two test the same dialogue.
     """
     configs, tested = {}, {}
-    owner: dict[str, str] = {}
-    said: dict[str, None] = {}
-    for split in splits:
+    fold_of: dict[str, str] = {}  # dialogue -> the fold that tests it
+    notes: dict[str, None] = {}  # most are the same for every fold
+    for fold in folds:
         changed = config.copy_and_resolve_references()
-        ablations.override(changed, {"data.split": split})
-        changed.experiment += ("+" if ":" in config.experiment else ":") + split
-        with contextlib.redirect_stdout(io.StringIO()) as notes:  # most are the same for every fold
+        ablations.override(changed, {"data.split": fold})
+        changed.experiment += ("+" if ":" in config.experiment else ":") + fold
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
             corpus = load(changed, overrides)
-        said |= dict.fromkeys(notes.getvalue().splitlines())
-        study.check(changed, corpus, ())
+        notes |= dict.fromkeys(printed.getvalue().splitlines())
+        study.check(changed, corpus)
         for name in ("valid", "test"):
             if not corpus.labelled(name).any():
-                raise UserError(f"The fold {split} has no labelled utterance in its {name} split. Leave it out.")
+                raise UserError(f"The fold {fold} has no labelled utterance in its {name} split. Leave it out.")
         for d in np.unique(corpus.dialogue[corpus.split == "test"]):
             name = corpus.dialogue_ids[d]
-            if owner.setdefault(name, split) != split:
+            if fold_of.setdefault(name, fold) != fold:
                 raise UserError(
-                    f"{owner[name]} and {split} both test the dialogue {name!r}, which would count twice. Name splits "
-                    "that do not overlap."
+                    f"{fold_of[name]} and {fold} both test the dialogue {name!r}. Name splits that do not overlap."
                 )
-        configs[split], tested[split] = changed, int(corpus.labelled("test").sum())
-    print("\n".join(said), flush=True)
+        configs[fold], tested[fold] = changed, int(corpus.labelled("test").sum())
+    print("\n".join(notes), flush=True)
     return configs, tested
 
 
 def rows(contents: study.Contents, tested: Mapping[str, int]) -> list[dict[str, Any]]:
     """Return every test score of every fold, of their mean, and of all folds' utterances together.
 
-    Args:
-      contents: split -> content of results.json; all have the same seeds and classes.
-      tested: split -> labelled test utterances.
-
-    Returns:
-      For each score and fold a dictionary: fold, score, utterances, mean, std and per_seed, over the seeds. The mean of
-      the folds is taken seed by seed; a class's F1 is that of the folds that test the class. The scores of all
-      utterances follow from the sum of the confusion matrices, so they are there for classes alone.
+    A row is of a score and a fold: fold, score, utterances, mean, std and per_seed. The mean of the folds is taken seed
+    by seed; a class's F1 is that of the folds that test the class. The scores of all utterances follow from the sum of
+    the confusion matrices, so they are there for classes alone. `tested` is fold -> labelled test utterances.
     """
     first = next(iter(contents.values()))
-    task, names = results.task_of(first), first["label_names"]
-    by_fold = {split: study.per_seed(content, "test") for split, content in contents.items()}
+    by_fold = {fold: study.per_seed(content, "test") for fold, content in contents.items()}
     support = np.array([content["test"]["support"]["per_seed"] for content in contents.values()])  # [folds, S, C]
-    weights = {f"f1 of {name}": support[:, :, k] > 0 for k, name in enumerate(names)}
+    weights = {f"f1 of {name}": support[:, :, k] > 0 for k, name in enumerate(first["label_names"])}
     mean = {}
     for score in next(iter(by_fold.values())):
         values = np.array([scores[score] for scores in by_fold.values()])
         weight = weights.get(score, np.ones_like(values))
         mean[score] = (values * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
-    counted = {split: tested[split] for split in contents}
     by_fold[MEAN] = mean
     counts = np.sum([content["test"]["confusion"] for content in contents.values()], axis=0)
-    pooled = results.summarise([task.by_class(of_seed) for of_seed in counts])
+    pooled = results.summarise([results.task_of(first).by_class(of_seed) for of_seed in counts])
     if pooled.keys() >= set(study.scores(first)):
         by_fold[POOLED] = study.per_seed({**first, "test": pooled}, "test")
-    total = sum(counted.values())
+    total = sum(tested[fold] for fold in contents)
     return [
-        {"fold": fold, "score": score, "utterances": counted.get(fold, total), **summary}
+        {"fold": fold, "score": score, "utterances": tested[fold] if fold in contents else total, **summary}
         for fold, scores in by_fold.items()
         for score, summary in study.summarise(scores).items()
     ]
@@ -117,16 +97,11 @@ def rows(contents: study.Contents, tested: Mapping[str, int]) -> list[dict[str, 
 def table(contents: study.Contents, found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Return the header and the rows for people."""
     titles = study.titles(next(iter(contents.values())))
-    by_fold: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for row in found:
-        by_fold.setdefault(row["fold"], {})[row["score"]] = row
-    return [
-        ["test split", "utterances", *titles.values()],
-        *(
-            [fold, f"{next(iter(row.values()))['utterances']:,}", *(results.number(row[s], s) for s in titles)]
-            for fold, row in by_fold.items()
-        ),
-    ]
+    lines: dict[str, list[str]] = {row["fold"]: [row["fold"], f"{row['utterances']:,}"] for row in found}
+    by_fold = {(row["fold"], row["score"]): row for row in found}
+    for fold, line in lines.items():
+        line += [results.number(by_fold[fold, score], score) for score in titles]
+    return [["test split", "utterances", *titles.values()], *lines.values()]
 
 
 def caption(contents: study.Contents, found: Sequence[Mapping[str, Any]]) -> str:
@@ -148,14 +123,12 @@ def write(contents: study.Contents, tested: Mapping[str, int], directory: Any) -
     """Write the tables into an open work directory; return what to print."""
     found = rows(contents, tested)
     first = next(iter(contents.values()))
-    columns = ["fold", "score", "utterances", "mean", "std"]
     return study.write_tables(
         directory,
         "folds",
         cells=table(contents, found),
         caption=caption(contents, found),
-        csv=[[*columns, *(f"seed_{seed}" for seed in first["seeds"])]]
-        + [[*(row[column] for column in columns), *row["per_seed"]] for row in found],
+        csv=study.with_seeds(["fold", "score", "utterances", "mean", "std"], found, first["seeds"]),
         content={"seeds": first["seeds"], "select": first["select"], "rows": found},
     )
 
@@ -163,13 +136,13 @@ def write(contents: study.Contents, tested: Mapping[str, int], directory: Any) -
 def command(overrides: Sequence[str]) -> None:
     """Run what the flags say."""
     config = study.config_of_flags(10, overrides)
-    splits = corpora.splits.expand(flag("splits"))
-    if not splits or config.data.split:
+    folds = splits.expand(flag("splits"))
+    if not folds or config.data.split:
         raise UserError("--splits names the folds, as in --splits=sessions; data.split stays empty.")
     if not config.eval.test:
         raise UserError("The table is of the folds' test splits: leave eval.test=True.")
-    objective.check_overrides(config.losses.to_dict(), overrides)
-    configs, tested = variants(config, splits, overrides)
+    terms.check_overrides(config.losses.to_dict(), overrides)
+    configs, tested = variants(config, folds, overrides)
     study.carry_out("folds", config, configs, lambda contents, directory: write(contents, tested, directory))
 
 

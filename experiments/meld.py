@@ -1,4 +1,4 @@
-"""Learns the seven emotions of MELD, or with --config.data.label=sentiment its three sentiments.
+"""Learn the seven emotions of MELD, or with --config.data.label=sentiment its three sentiments.
 
 python -m experiments.run --config=experiments/meld.py --config.num_seeds=10
 
@@ -10,8 +10,8 @@ Names behind this file, and test weighted F1 from frozen MiniLM text alone; 10 s
     sentiments                  66.67 ± 0.28           commit 931d901
     sentiments, text_layers     68.46 ± 0.44   241 s   commit 944ff36
 
-text_layers takes the last four layers of MiniLM in the place of its sentence embedding. Modalities that a file lacks
-are left out.
+text_layers takes the last four layers of MiniLM in the place of its sentence embedding (experiments/RESULTS.md, "Four
+layers of the text encoder"). Modalities that a file lacks are left out.
 """
 
 from ml_collections import ConfigDict

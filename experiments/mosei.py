@@ -1,4 +1,4 @@
-"""Learns CMU-MOSEI: sentiment in [-3, 3] of the utterances of a video, from MMSA's pickle or any file of its fields.
+"""Learn CMU-MOSEI: sentiment in [-3, 3] of the utterances of a video, from MMSA's pickle or any file of its fields.
 
 python -m experiments.run --config=experiments/mosei.py --config.data.path=MOSEI/Processed/aligned_50.pkl
 python -m experiments.run --config=experiments/mosei.py:generated
@@ -7,7 +7,7 @@ python -m experiments.run --config=experiments/mosei.py:generated
 =binary (two). CMU-MOSI's pickle of the same layout is read as well.
 
 On the generated conversations MAE 1.101, correlation 0.681, accuracy of 7 levels 27.5 (seed 0, commit b35980b), which
-says nothing about the corpus.
+is no result for the corpus.
 """
 
 from ml_collections import ConfigDict
@@ -29,15 +29,6 @@ def get_config(names: str = "") -> ConfigDict:
         "regression_labels, ...}, by --config.data.path=aligned_50.pkl, or any other file with numbers in [-3, 3] in "
         "the field that --config.data.label names. On generated conversations: --config=experiments/mosei.py:generated"
     )
-    generated = ConfigDict(
-        dict(
-            seed=0,
-            dialogues=150,
-            utterances=(2, 14),
-            speakers=1,
-            classes=7,
-            imbalance=0.0,
-            widths=dict(text=48, audio=37, vision=18),
-        )
-    )
+    generated = ConfigDict(dict(seed=0, dialogues=150, utterances=(2, 14), speakers=1, classes=7, imbalance=0.0))
+    generated.widths = dict(text=48, audio=37, vision=18)
     return base.finish(config, names, generated={"data.generate": generated})

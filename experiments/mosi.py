@@ -1,10 +1,12 @@
-"""CMU-MOSI, negative or positive, one video a monologue: text alone.
+"""Learn CMU-MOSI: negative or positive, one video a monologue, from text alone.
 
 python -m experiments.run --config=experiments/mosi.py --config.num_seeds=10
 
 The published text and video features were made with the train labels (python -m tools.prepare inspect measures it), so
 scores on train and validation say little about new videos, and the epoch is not chosen by them. text_layers behind this
-file learns from the last four layers of MiniLM, which never saw a label, beside the published text features.
+file learns from the last four layers of MiniLM, which never saw a label, beside the published text features
+(experiments/RESULTS.md, "Four layers of the text encoder"). Test accuracy with those layers alone,
+--config.data.modalities="('text_layers',)": 79.73 ± 0.39, 10 seeds, two shared CPU cores, commit 944ff36.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +21,7 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.batch_size = 8
     config.data.name = "mosi"
     config.eval.select = "accuracy"
-    # Audio says nothing about new speakers, and video knows the train labels as text does. All modalities:
+    # Audio does not help on new speakers, and video was made with the train labels as text was. All modalities:
     # --config.data.only="()" --config.model.modality_dropout=0.2
     config.data.only = ("text_cnn",)
     config.data.cross_validation = True
@@ -29,9 +31,5 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.model.context = "speaker"
     config.model.input_dropout = 0.1
     config.model.dropout = 0.5
-    layered = {
-        "data.modalities": ("text_layers", "text_cnn"),
-        "data.only": (),
-        "model.modality_dropout": 0.2,
-    }
+    layered = {"data.modalities": ("text_layers", "text_cnn"), "data.only": (), "model.modality_dropout": 0.2}
     return base.finish(config, ablations, text_layers=base.text_layers("mosi", layered))

@@ -1,4 +1,4 @@
-"""Learns MUStARD: whether an utterance of a sitcom is sarcastic. The turns before it are its context.
+"""Learn MUStARD: whether an utterance of a sitcom is sarcastic. The turns before it are its context.
 
 python -m experiments.run --config=experiments/mustard.py --config.data.path=mustard/dialogues.npz
 python -m experiments.run --config=experiments/mustard.py:generated
@@ -22,19 +22,7 @@ def get_config(names: str = "") -> ConfigDict:
         "tools.features extract --manifest TABLE.csv` (tools/README.md: tools.features) makes dialogues.npz, to be "
         "given by --config.data.path. On generated conversations: --config=experiments/mustard.py:generated"
     )
-    generated = ConfigDict(
-        dict(
-            seed=0,
-            dialogues=240,
-            utterances=(2, 8),
-            speakers=3,
-            classes=2,
-            inertia=0.5,
-            contagion=0.5,  # a new speaker takes over the emotion before, so that the context is worth hearing
-            imbalance=0.0,
-            separation=1.0,
-            label_names=("literal", "sarcastic"),
-            last_only=True,
-        )
-    )
+    generated = ConfigDict(dict(seed=0, dialogues=240, utterances=(2, 8), speakers=3, classes=2, last_only=True))
+    generated.update(label_names=("literal", "sarcastic"), imbalance=0.0, separation=1.0)
+    generated.update(inertia=0.5, contagion=0.5)  # a new speaker takes over the emotion, so that the context matters
     return base.finish(config, names, generated={"data.generate": generated})

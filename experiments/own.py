@@ -1,4 +1,4 @@
-"""Learns your own conversations, or a published corpus as it comes: any file or folder that tools.prepare can read.
+"""Learn your own conversations, or a published corpus as it comes: any file or folder that tools.prepare can read.
 
 python -m experiments.run --config=experiments/own.py --config.data.path=PATH
 """

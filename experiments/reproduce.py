@@ -1,9 +1,7 @@
-"""Makes a finished run again from its work directory, and tells what is the same and what differs by how much.
+"""Make a finished run again from its work directory, and report what is the same and what differs by how much.
 
 `python -m experiments.run --reproduce=RUN` is the command.
 """
-
-from __future__ import annotations
 
 import itertools
 import json
@@ -25,16 +23,7 @@ SHOWN = 12  # differences that are listed, the largest first
 
 
 def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
-    """Make a finished run again from its work directory, and print what is the same and what is not.
-
-    Args:
-      run: its work directory. config.json there is all that is used; nothing there is executed.
-      workdir: folder of the new run; None for one beside the old one.
-      tolerance: the largest difference of a score of a seed that counts as reproduced.
-
-    Raises:
-      UserError: the run is not there or not finished, or a score differs by more.
-    """
+    """Make a finished run again from its config.json, in `workdir` or beside it, and `judge` the two."""
     run = Path(run).expanduser().resolve()
     version.check(run)
     for name in (workdirs.CONFIG, workdirs.ENVIRONMENT, workdirs.METRICS, runner.CORPUS, runner.RESULTS):
@@ -45,8 +34,8 @@ def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
     config = _again(workdirs.read_json(run / workdirs.CONFIG))
     corpus = session.load(config)
     different = conditions(run, config, corpus)
-    what = "other conditions (then → now):" if different else "the same options, code, versions, device and corpus."
-    print("\n  ".join([f"{run} was made with {what}", *different]), flush=True)
+    how = "other conditions (then → now):" if different else "the same options, code, versions, device and corpus."
+    print("\n  ".join([f"{run} was made with {how}", *different]), flush=True)
     session.execute(config, str(folder), corpus=corpus)
     judge(run, folder, tolerance)
 
@@ -54,9 +43,8 @@ def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
 def _new_folder(run: Path, workdir: str | None) -> Path:
     """Return the folder in which the run is made again: one without results."""
     if workdir is None:
-        first = f"{run.name}-reproduced"
-        names = itertools.chain([first], (f"{first}-{n}" for n in itertools.count(2)))
-        return next(run.with_name(name) for name in names if not (run.with_name(name) / runner.RESULTS).exists())
+        folders = (run.with_name(f"{run.name}-reproduced{f'-{n}' if n > 1 else ''}") for n in itertools.count(1))
+        return next(folder for folder in folders if not (folder / runner.RESULTS).exists())
     folder = Path(workdir).expanduser().resolve()
     if folder == run:
         raise UserError(f"{run} is the run itself. Choose another --workdir.")
@@ -66,38 +54,17 @@ def _new_folder(run: Path, workdir: str | None) -> Path:
 
 
 def conditions(run: Path, config: ConfigDict, corpus: Corpus) -> list[str]:
-    """Return what results may depend on and has changed since any start of the run, as "name: then → now".
-
-    Args:
-      run: work directory of a finished run.
-      config: of the run made again.
-      corpus: of the run made again, as read.
-    """
-    stored = workdirs.read_json(run / workdirs.CONFIG)
-    found = dict(workdirs.differences(stored, json_safe(config.to_dict())))
-    environment = workdirs.read_json(run / workdirs.ENVIRONMENT)
+    """Return what the run made again has changed since any start of the finished one, as "name: then → now"."""
+    found = workdirs.differences(workdirs.read_json(run / workdirs.CONFIG), json_safe(config.to_dict()))
+    environment, described = (workdirs.read_json(run / name) for name in (workdirs.ENVIRONMENT, runner.CORPUS))
     now = json_safe(workdirs.environment())
-    described = json_safe(runner.describe(corpus))
+    again = _conditions(now, json_safe(runner.describe(corpus)))
     for start in (*environment.get("earlier", []), environment):
-        was = _conditions(start, workdirs.read_json(run / runner.CORPUS))
-        found |= workdirs.differences(was, _conditions(now, described))
+        found |= workdirs.differences(_conditions(start, described), again)
     git = now.get("git")
     if git is None or git.get("dirty"):
         found["git"] = "git: the code's commit is not known" if git is None else "git: files differ from the commit"
     return list(found.values())
-
-
-def judge(run: Path, folder: Path, tolerance: float) -> None:
-    """Print how two finished runs compare.
-
-    Raises:
-      UserError: a score differs by more than the tolerance.
-    """
-    lines, reproduced = compare(run, folder, tolerance)
-    print("\n".join([f"\n{run} against {folder}:", *lines]))
-    if not reproduced:
-        raise UserError(f"not reproduced: a score differs by more than --tolerance={tolerance:g}.")
-    print("reproduced.")
 
 
 def _again(stored: Mapping[str, Any]) -> ConfigDict:
@@ -116,37 +83,27 @@ def _again(stored: Mapping[str, Any]) -> ConfigDict:
 
 def _conditions(environment: Mapping[str, Any], corpus: Mapping[str, Any]) -> dict[str, Any]:
     """Return what results may depend on besides the config: dotted keys of an environment.json and a corpus.json."""
-    kept = ("git", "python", "versions", "platform", "device")
-    return flatten({name: environment.get(name) for name in kept}) | flatten(
-        {"corpus": {name: corpus.get(name) for name in ("version", "label_names", "splits", "digest")}}
+    kept = {name: environment.get(name) for name in ("git", "python", "versions", "platform", "device")}
+    return flatten(
+        kept | {"corpus": {name: corpus.get(name) for name in ("version", "label_names", "splits", "digest")}}
     )
 
 
-def compare(run: Path, again: Path, tolerance: float) -> tuple[list[str], bool]:
-    """Compare two finished runs.
-
-    Args:
-      run: work directory of the first.
-      again: of the second.
-      tolerance: the largest difference of a score of a seed, in the score's unit, that counts as reproduced.
-
-    Returns:
-      Lines for a person; and whether no score differs by more.
-
-    Raises:
-      UserError: a checkpoint cannot be read.
-    """
+def judge(run: Path, again: Path, tolerance: float) -> None:
+    """Print how two finished runs compare; raise UserError where a seed's score differs by more than the tolerance."""
     first, second = (_scores(folder) for folder in (run, again))
     gaps = {name: _gap(first.get(name), second.get(name)) for name in sorted(first.keys() | second.keys())}
+    largest = max(gaps.values(), default=0.0)
     differing = sorted((name for name, gap in gaps.items() if gap), key=lambda name: -gaps[name])
+    lines = [f"scores: all {len(gaps)} are the same to the last bit"]
     if differing:
-        lines = [f"scores: {len(differing)} of {len(gaps)} differ, by up to {gaps[differing[0]]:.3g}"]
+        lines = [f"scores: {len(differing)} of {len(gaps)} differ, by up to {largest:.3g}"]
         lines += [f"  {name}: {first.get(name)} → {second.get(name)}" for name in differing[:SHOWN]]
         lines += [f"  … and {len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
-    else:
-        lines = [f"scores: all {len(gaps)} are the same to the last bit"]
-    lines += [_parameters(run, again), _log(run, again)]
-    return lines, not differing or gaps[differing[0]] <= tolerance
+    print("\n".join([f"\n{run} against {again}:", *lines, _parameters(run, again), _log(run, again)]))
+    if largest > tolerance:
+        raise UserError(f"not reproduced: a score differs by more than --tolerance={tolerance:g}.")
+    print("reproduced.")
 
 
 def _scores(run: Path) -> dict[str, float | None]:
@@ -154,12 +111,11 @@ def _scores(run: Path) -> dict[str, float | None]:
     content = json.loads((run / runner.RESULTS).read_text())
     found = {}
     for split in (s for s in SPLITS if content.get(s)):
-        for name, summary in content[split].items():
-            if isinstance(summary, dict):
-                for seed, value in zip(content["seeds"], summary["per_seed"], strict=True):
-                    for place, number in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                        index = "" if place is None else f"[{place}]"
-                        found[f"{split}.{name}{index} of seed {seed}"] = number
+        summaries = {name: summary for name, summary in content[split].items() if isinstance(summary, dict)}
+        for name, summary in summaries.items():
+            for seed, value in zip(content["seeds"], summary["per_seed"], strict=True):
+                for place, number in np.ndenumerate(np.array(value, object)):
+                    found[f"{split}.{name}{[*place] or ''} of seed {seed}"] = number
     return found
 
 
@@ -176,22 +132,17 @@ def _parameters(run: Path, again: Path) -> str:
     same = sum(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
     if same == len(a):
         return f"parameters of the chosen epoch: all {len(a)} arrays are the same to the last bit"
-    gap = max(float(np.abs(x - y).max(initial=0.0)) for x, y in zip(a, b, strict=True))
-    large = max(float(np.abs(x).max(initial=0.0)) for x in a)
-    return (
-        f"parameters of the chosen epoch: {len(a) - same} of {len(a)} arrays differ, by up to {gap:.3g} where the "
-        f"largest parameter is {large:.3g}"
-    )
+    gap, large = (max(np.abs(x).max(initial=0.0) for x in xs) for xs in (map(np.subtract, a, b), a))
+    differing = f"{len(a) - same} of {len(a)} arrays differ, by up to {gap:.3g}"
+    return f"parameters of the chosen epoch: {differing} where the largest parameter is {large:.3g}"
 
 
 def _log(run: Path, again: Path) -> str:
-    logs = []
-    for folder in (run, again):
-        rows = [json.loads(line) for line in (folder / workdirs.METRICS).read_text().splitlines()]
-        logs.append([{name: value for name, value in row.items() if name != "seconds"} for row in rows])
-    differing = [a["epoch"] for a, b in zip(*logs, strict=False) if a != b]
+    texts = [(folder / workdirs.METRICS).read_text() for folder in (run, again)]
+    logs = [[json.loads(line) | {"seconds": None} for line in text.splitlines()] for text in texts]
     if len(logs[0]) != len(logs[1]):
         return f"log: {len(logs[0])} epochs, and now {len(logs[1])}"
+    differing = [a["epoch"] for a, b in zip(*logs, strict=True) if a != b]
     if differing:
         return f"log: differs from epoch {differing[0]} on"
     return f"log: all {len(logs[0])} epochs are the same to the last bit"

@@ -8,8 +8,6 @@ finished run is made again, in a new folder, and compared with what it was:
     python -m experiments.run --reproduce=runs/seed3
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

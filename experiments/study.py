@@ -1,10 +1,7 @@
-"""Runs studies: a study is a mapping name -> config, whose runs lie below one folder, and a table of their results.
+"""Run studies: a study is a mapping name -> config, whose runs lie below one folder, and a table of their results.
 
-experiments.ablate, experiments.sweep and experiments.folds make the mappings and the tables. Each run is a work
-directory of its own; a finished one is not run again.
+experiments.ablate, experiments.sweep and experiments.folds make the mappings and the tables.
 """
-
-from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -20,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from ariigcn_jax.data import prepare
-from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.objective import terms
 from ariigcn_jax.runs import results, runner, tables
 from ariigcn_jax.runs import workdir as workdirs
 from ariigcn_jax.training import options
@@ -35,11 +32,7 @@ Contents = Mapping[str, Mapping[str, Any]]  # name of a run -> content of its re
 
 
 def define_flags(seeds: int) -> None:
-    """Define --config, --seeds and --workdir.
-
-    Args:
-      seeds: how many there are by default.
-    """
+    """Define --config, --seeds, whose default is `seeds`, and --workdir."""
     define_config()
     words = f"seeds of each run, config.seed and those after it; {seeds} by default"
     flags.DEFINE_integer("seeds", None, words, lower_bound=1)
@@ -47,30 +40,24 @@ def define_flags(seeds: int) -> None:
 
 
 def config_of_flags(seeds: int, overrides: Sequence[str]) -> Any:
-    """Return the config of --config, with the number of seeds that the flags say, or `seeds` where they do not."""
+    """Return the config of --config, with as many seeds as the flags ask for, or `seeds` by default."""
     config = flag("config")
     if flag("seeds") or "num_seeds" not in overrides:
         config.num_seeds = flag("seeds") or seeds
     return config
 
 
-def check(config: Any, corpus: Corpus, changed: Iterable[str]) -> None:
-    """Build what a config describes, without training, so that the last of many runs cannot fail on an option.
+def check(config: Any, corpus: Corpus, changed: Iterable[str] = ()) -> None:
+    """Raise UserError where a config cannot be built or no loss uses a changed key, before the first of many runs.
 
-    Args:
-      config: as `experiments.base.get_config`.
-      corpus: of the config, or of one that keeps more modalities.
-      changed: keys that distinguish this run; a loss's hyper-parameter that nothing would use is an error.
-
-    Raises:
-      UserError: see the message.
+    `corpus` may have more modalities than the config keeps.
     """
-    objective.check_overrides(config.losses.to_dict(), changed)
+    terms.check_overrides(config.losses.to_dict(), changed)
     options.check(config, prepare.modalities(corpus, tuple(config.data.only)).description)
 
 
 def folder_name(name: str) -> str:
-    """Return a run's folder: its name, or with a digest where that is too long or has characters that do not fit."""
+    """Return a run's folder: its name, or with a digest where that is too long or has other characters."""
     safe = re.sub(r"[^\w.+=,-]", "_", name)
     if safe == name and len(name) <= LONGEST_FOLDER:
         return name
@@ -78,50 +65,41 @@ def folder_name(name: str) -> str:
 
 
 def run_all(configs: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Run configs one after another, and print one line for each with the time that is left.
+    """Run configs one after another, each in a folder below `folder`; print a line for each, with the time left.
 
-    Args:
-      configs: name -> config. A run's folder below `folder` has the run's name.
-      folder: of them all.
-
-    Returns:
-      name -> content of results.json; and folder's name -> what went wrong, for the runs that ended early.
+    Return name -> content of results.json; and folder's name -> error, for the runs that ended early.
     """
     contents: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
-    folders = {name: folder_name(name) for name in configs}
-    waiting = [name for name in configs if not (folder / folders[name] / runner.RESULTS).exists()]
     spent: list[float] = []
+    places = {name: folder / folder_name(name) for name in configs}
+    waiting = [name for name, place in places.items() if not (place / runner.RESULTS).exists()]
     for number, (name, config) in enumerate(configs.items(), start=1):
-        begun, new = time.perf_counter(), name in waiting
+        begun, place = time.perf_counter(), places[name]
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # what a run says of itself is in its folder
-                contents[name] = session.execute(config, str(folder / folders[name]))
+            with contextlib.redirect_stdout(io.StringIO()):  # a run's messages are in its folder
+                contents[name] = session.execute(config, str(place))
             words = _score(contents[name])
         except UserError as error:
-            failures[folders[name]] = words = str(error)
-        if new:
+            failures[place.name] = words = str(error)
+        if name in waiting:
             waiting.remove(name)
             spent.append(time.perf_counter() - begun)
             words += f", {spent[-1]:.0f} s"
         else:
             words += ", finished before"
         left = f"; about {_time(len(waiting) * sum(spent) / len(spent))} left" if waiting and spent else ""
-        print(f"[{number}/{len(configs)}] {folders[name]}: {words}{left}", flush=True)
+        print(f"[{number}/{len(configs)}] {place.name}: {words}{left}", flush=True)
     return contents, failures
 
 
 def carry_out(
     kind: str, config: Any, configs: Mapping[str, Any], write: Callable[[Contents, workdirs.WorkDir], str]
 ) -> None:
-    """Run a study below --workdir, and print what `write` makes of its results.
+    """Run a study below --workdir, or in a new folder named by its kind, and print what `write` makes of its results.
 
-    Args:
-      kind: of the study, for the folder's name where --workdir gives none.
-      config: what the runs were made from; the folder belongs to it.
-      configs: name -> config.
-      write: takes the results of the finished runs and the open folder; writes the tables and returns what to print,
-        "" for nothing.
+    `config` is what the configs of the runs were made from; the folder belongs to it. `write` takes the results of the
+    finished runs and the open folder; it writes the tables and returns what to print.
 
     Raises:
       UserError: a run ended early; the others are finished and in the tables.
@@ -135,8 +113,7 @@ def carry_out(
         if failures:
             names = "\n".join(f"  {name}: {words}" for name, words in failures.items())
             raise UserError(
-                f"{len(failures)} of the runs in {directory.path} ended early and are in no table; the others are:\n"
-                f"{names}"
+                f"{len(failures)} of the runs in {directory.path} ended early and are in no table:\n{names}"
             )
 
 
@@ -157,9 +134,7 @@ def per_seed(content: Mapping[str, Any], split: str) -> dict[str, np.ndarray]:
 
 def summarise(values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     """Return name -> mean, std and per_seed of its values [S], one a seed."""
-    return results.summarise(
-        [dict(zip(values, of_seed, strict=True)) for of_seed in zip(*values.values(), strict=True)]
-    )
+    return results.summarise([dict(zip(values, seed, strict=True)) for seed in zip(*values.values(), strict=True)])
 
 
 def titles(content: Mapping[str, Any]) -> dict[str, str]:
@@ -168,14 +143,15 @@ def titles(content: Mapping[str, Any]) -> dict[str, str]:
     return {name: metrics[name].title for name in dict.fromkeys((content["select"], *scores(content)))}
 
 
-def scale(content: Mapping[str, Any]) -> float:
-    """Return what the selecting metric is multiplied by in tables and pictures; 100 makes a percentage of a share."""
-    return results.task_of(content).metrics[content["select"]].scale
-
-
 def p_value(p: float) -> str:
     """Return a p-value with three digits; a dash for NaN."""
     return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def with_seeds(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[list[object]]:
+    """Return header and rows of a table with columns of `rows`, "" where one lacks it, and a score for each seed."""
+    cells = [[*(row.get(column, "") for column in columns), *row["per_seed"]] for row in rows]
+    return [[*columns, *(f"seed_{seed}" for seed in seeds)], *cells]
 
 
 def write_tables(
@@ -187,19 +163,9 @@ def write_tables(
     content: Mapping[str, Any],
     picture: bytes = b"",
 ) -> str:
-    """Write NAME.md, .tex, .csv, .json and, where there is a picture, .png.
+    """Write NAME.md, .tex, .csv, .json and .png into a study's open folder; return the Markdown and the files' names.
 
-    Args:
-      directory: the open folder of the study.
-      name: of the files.
-      cells: header and rows of the table for people.
-      caption: what the table's numbers are.
-      csv: header and rows of the table for programs.
-      content: of the JSON file.
-      picture: PNG.
-
-    Returns:
-      The table as Markdown with its caption, and the names of the files.
+    `cells` and `csv` are the header and the rows of the table for people and of the one for programs.
     """
     text = f"{tables.markdown(cells[0], cells[1:])}\n\n{caption}\n"
     directory.write_text(f"{name}.md", text)
@@ -213,7 +179,7 @@ def write_tables(
 
 def _score(content: Mapping[str, Any]) -> str:
     split, select = results.reported_split(content), content["select"]
-    return f"{split} {results.task_of(content).metrics[select].title} {results.number(content[split][select], select)}"
+    return f"{split} {titles(content)[select]} {results.number(content[split][select], select)}"
 
 
 def _time(seconds: float) -> str:

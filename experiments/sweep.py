@@ -1,4 +1,4 @@
-"""Tries values of options and chooses by the validation split; the test split is not read:
+"""Try values of options and choose by the validation split; the test split is not read:
 
     python -m experiments.sweep --config=experiments/iemocap.py:single --sweep=margin
     python -m experiments.sweep --config=experiments/mosi.py --grid losses.iccl.weight=0,0.1 --grid model.hidden=64,128
@@ -14,10 +14,7 @@ to it. The results are sweep.md, .csv, .tex, .json, sweep.png (the score and the
 of several options), and the command that trains with the selected setting and reads the test split.
 """
 
-from __future__ import annotations
-
 import ast
-import dataclasses
 import itertools
 import math
 import shlex
@@ -32,8 +29,7 @@ from ml_collections import config_flags
 
 from ariigcn_jax.analysis import statistics
 from ariigcn_jax.files import flatten
-from ariigcn_jax.objective import tasks
-from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.objective import tasks, terms
 from ariigcn_jax.runs import figures, results
 from ariigcn_jax.types import UserError
 from experiments import ablations, study
@@ -41,96 +37,51 @@ from experiments.command import flag, main
 from experiments.session import load
 
 Settings = Mapping[tuple[Any, ...], Mapping[str, Any]]  # one value for each axis -> content of the run's results.json
-
-
-class Ready(NamedTuple):
-    """A ready-made sweep: what is varied, the values as for --grid, and options that it needs."""
-
-    words: str
-    grid: str
-    fixed: Mapping[str, Any] = {}
-
-
-def _contrast(option: str, values: str) -> str:
-    return f"losses.iccl.{option}+losses.imcl.{option}={values}"
-
-
+# --sweep=NAME -> a grid; FORMS has the ablation that it needs, a form of ICCL and IMCL
 SWEEPS = {
-    "margin": Ready(
-        "margin β of ICCL and IMCL in the margin form",
-        _contrast("margin", "0.1,0.2,0.3,0.5,0.7,1.0,1.5"),
-        {"losses.iccl.fn": "margin", "losses.imcl.fn": "margin"},
-    ),
-    "similarity_margin": Ready(
-        "margin β of ICCL and IMCL in the temperature form",
-        _contrast("similarity_margin", "-1.0,-0.5,-0.25,0.0,0.25,0.5"),
-        {"losses.iccl.fn": "supervised_nce", "losses.imcl.fn": "supervised_nce"},
-    ),
-    "temperature": Ready(
-        "temperature τ of ICCL and IMCL",
-        _contrast("temperature", "0.05,0.1,0.2,0.5,1.0"),
-        {"losses.iccl.fn": "supervised_nce", "losses.imcl.fn": "supervised_nce"},
-    ),
-    "lambda_tgan": Ready("λ of the adversarial term", "losses.adversarial.weight=0.0,0.01,0.03,0.1,0.3,1.0"),
-    "lambda_iccl": Ready("λ of ICCL", "losses.iccl.weight=0.0,0.03,0.1,0.3,1.0"),
-    "lambda_imcl": Ready("λ of IMCL", "losses.imcl.weight=0.0,0.03,0.1,0.3,1.0"),
-    "lambda_contrast": Ready("λ of ICCL and IMCL together", _contrast("weight", "0.0,0.03,0.1,0.3,1.0")),
-    "window": Ready(
-        "utterances before and after that a node hears; -1 is the whole dialogue",
-        "model.graph.past+model.graph.future=0,1,2,5,10,20,-1",
-    ),
+    "margin": "losses.iccl.margin+losses.imcl.margin=0.1,0.2,0.3,0.5,0.7,1.0,1.5",
+    "similarity_margin": "losses.iccl.similarity_margin+losses.imcl.similarity_margin=-1.0,-0.5,-0.25,0.0,0.25,0.5",
+    "temperature": "losses.iccl.temperature+losses.imcl.temperature=0.05,0.1,0.2,0.5,1.0",
+    "lambda_tgan": "losses.adversarial.weight=0.0,0.01,0.03,0.1,0.3,1.0",
+    "lambda_iccl": "losses.iccl.weight=0.0,0.03,0.1,0.3,1.0",
+    "lambda_imcl": "losses.imcl.weight=0.0,0.03,0.1,0.3,1.0",
+    "lambda_contrast": "losses.iccl.weight+losses.imcl.weight=0.0,0.03,0.1,0.3,1.0",
+    "window": "model.graph.past+model.graph.future=0,1,2,5,10,20,-1",
 }
+FORMS = {"margin": "contrast_margin"} | dict.fromkeys(("similarity_margin", "temperature"), "contrast_supervised_nce")
 
 # Options whose values have other seeds, or scores of another split, classes, dialogues or noise.
-FIXED = (
-    *ablations.MEASURED,
-    *("data.valid_fraction", "data.cross_validation"),
-    *("seed", "num_seeds", "eval.test", "eval.report_best_test"),
-)
+FIXED = {*ablations.MEASURED, "data.valid_fraction", "data.cross_validation", "seed", "num_seeds", "eval.test"}
+FIXED |= {"eval.report_best_test"}
 GENERATED = "data.generate"  # and its options: they make other conversations
 
 
 # --- Options and their values -----------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Axis:
-    """One option, or several that go together, and where its values come from.
+class Axis(NamedTuple):
+    """One option, or several with the same value, and where the values come from."""
 
-    Attributes:
-      label: the keys, joined by `+`.
-      values: of a grid, or to choose from.
-      draw: "choice" among the values, or "log", "uniform" or "int" between the two; "" for a grid.
-    """
-
-    label: str
-    values: tuple[Any, ...]
-    draw: str = ""
-
-    @property
-    def keys(self) -> list[str]:
-        return self.label.split("+")
+    label: str  # the keys, joined by `+`
+    values: tuple[Any, ...]  # of a grid, or to choose from; or LOW and HIGH
+    draw: str = ""  # "choice" among the values, or "log", "uniform" or "int" between LOW and HIGH; "" for a grid
 
     def at(self, trial: int, seed: int) -> Any:
-        """Return the value of a trial.
-
-        It depends on its number, the seed and the option alone, so that adding trials or options changes no value.
-        """
+        """Return a trial's value, of its number, the seed and the label alone: more trials or options change none."""
         random = np.random.default_rng([seed, trial, zlib.crc32(self.label.encode())])
         if self.draw == "choice":
             return self.values[random.integers(len(self.values))]
         low, high = self.values
         if self.draw == "int":
             return int(random.integers(low, high, endpoint=True))
-        value = (
-            math.exp(random.uniform(math.log(low), math.log(high))) if self.draw == "log" else random.uniform(low, high)
-        )
-        return min(max(float(f"{value:.3g}"), low), high)  # digits that a person reads, and that name a folder
+        log = self.draw == "log"
+        value = math.exp(random.uniform(math.log(low), math.log(high))) if log else random.uniform(low, high)
+        return min(max(float(f"{value:.3g}"), low), high)  # few digits, as it names a folder
 
 
 def _split(text: str, what: str) -> tuple[str, str]:
-    label, equals, values = (part.strip() for part in text.partition("="))
-    if not label or not equals or not values:
+    label, _, values = (part.strip() for part in text.partition("="))
+    if not label or not values:
         raise UserError(f"{what} {text}: write it as KEY=VALUES, for example {what} losses.iccl.weight=0,0.1,0.3")
     return label, values
 
@@ -151,11 +102,7 @@ def _literal(word: str) -> Any:
 
 
 def grid_axis(text: str) -> Axis:
-    """Read `KEY=V,V,…` as an axis.
-
-    Raises:
-      UserError: it is written otherwise, or has a value twice.
-    """
+    """Read `KEY=V,V,…`; raise UserError where it is written otherwise or has a value twice."""
     label, words = _split(text, "--grid")
     values = _literals(words)
     if len(set(map(repr, values))) < len(values):
@@ -164,11 +111,7 @@ def grid_axis(text: str) -> Axis:
 
 
 def random_axis(text: str) -> Axis:
-    """Read `KEY=log:LOW:HIGH`, `uniform:`, `int:` or `V,V,…` as an axis.
-
-    Raises:
-      UserError: it is written otherwise, or its range is empty.
-    """
+    """Read `KEY=log:LOW:HIGH`, `uniform:`, `int:` or `V,V,…`; raise UserError for another form or an empty range."""
     label, words = _split(text, "--random")
     draw, *ends = words.split(":")
     if not ends:
@@ -188,33 +131,26 @@ def random_axis(text: str) -> Axis:
 
 
 def settings(axes: Sequence[Axis], trials: int, seed: int) -> list[tuple[Any, ...]]:
-    """Return the settings, one value for each axis: every point of the grid, in each trial of the random axes.
-
-    Raises:
-      UserError: there is nothing to try, an option is on two axes, or settings could not be compared.
-    """
+    """Return every point of the grid, in each trial of the random axes; raise UserError where scores do not compare."""
     if not axes:
-        raise UserError(
-            f"No option is named: --sweep={'|'.join(SWEEPS)}, --grid KEY=V,V,… or --random KEY=log:LOW:HIGH"
-        )
-    keys = [key for axis in axes for key in axis.keys]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise UserError(f"{', '.join(twice)}: swept twice. Name each option once.")
+        ready = "|".join(SWEEPS)
+        raise UserError(f"No option is named: --sweep={ready}, --grid KEY=V,V,… or --random KEY=log:LOW:HIGH")
+    keys = [key for axis in axes for key in axis.label.split("+")]
+    if repeated := sorted({key for key in keys if keys.count(key) > 1}):
+        raise UserError(f"{', '.join(repeated)}: swept twice. Name each option once.")
     if groups := [axis.label for axis in axes if any(isinstance(value, dict | set) for value in axis.values)]:
         raise UserError(f"{groups[0]} takes no value in braces. Sweep its options one by one: KEY.OPTION=V,V.")
     if fixed := [key for key in keys if key in FIXED or key.startswith(GENERATED)]:
         raise UserError(f"{fixed[0]} changes what is measured, so its values have no scores to compare. Leave it out.")
-    found = []
+    found: list[tuple[Any, ...]] = []
     for trial in range(trials if any(axis.draw for axis in axes) else 1):
-        drawn = [(axis.at(trial, seed),) if axis.draw else axis.values for axis in axes]
-        found += list(itertools.product(*drawn))
+        found += itertools.product(*([axis.at(trial, seed)] if axis.draw else axis.values for axis in axes))
     return list(dict.fromkeys(found))
 
 
 def changes(axes: Sequence[Axis], setting: Sequence[Any]) -> dict[str, Any]:
     """Return the dotted key -> value of one setting."""
-    return {key: value for axis, value in zip(axes, setting, strict=True) for key in axis.keys}
+    return {key: value for axis, value in zip(axes, setting, strict=True) for key in axis.label.split("+")}
 
 
 def run_name(axes: Sequence[Axis], setting: Sequence[Any]) -> str:
@@ -233,8 +169,7 @@ def rows(axes: Sequence[Axis], contents: Settings) -> tuple[list[dict[str, Any]]
     """
     first = next(iter(contents.values()))
     select, sign = first["select"], results.task_of(first).better(first["select"])
-    means = {setting: sign * content["valid"][select]["mean"] for setting, content in contents.items()}
-    selected = max(means, key=lambda setting: means[setting])
+    selected = max(contents, key=lambda setting: sign * contents[setting]["valid"][select]["mean"])
     per_seed = {str(setting): content["valid"][select]["per_seed"] for setting, content in contents.items()}
     behind = statistics.compare(per_seed.pop(str(selected)), per_seed)
     found = []
@@ -251,40 +186,37 @@ def rows(axes: Sequence[Axis], contents: Settings) -> tuple[list[dict[str, Any]]
 def table(contents: Settings, found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Return the header and the rows for people: scores in percent, or in the unit of a metric that is no share."""
     first = next(iter(contents.values()))
-    titles, classes = study.titles(first), first["label_names"]
+    titles = study.titles(first) | {f"f1 of {name}": f"F1 {name}" for name in first["label_names"]}
     select, *others = titles
-    header = [*found[0]["values"], titles[select], "Δ", "95 % interval"]
-    header += [*(titles[score] for score in others), *(f"F1 {name}" for name in classes)]
-    lines = [header]
+    lines = [[*found[0]["values"], titles[select], "Δ", "95 % interval", *(titles[score] for score in others)]]
     for row, content in zip(found, contents.values(), strict=True):
         behind = ["selected", ""]
         if not row["selected"]:
             behind = tasks.difference(select, *(row["behind"][key] for key in ("mean", "low", "high")))
         valid = study.summarise(study.per_seed(content, "valid"))
-        scores = [results.number(valid[score], score) for score in (*others, *(f"f1 of {name}" for name in classes))]
-        lines.append([*map(str, row["values"].values()), results.number(valid[select], select), *behind, *scores])
+        score, *scores = (results.number(valid[name], name) for name in titles)
+        lines.append([*map(str, row["values"].values()), score, *behind, *scores])
     return lines
 
 
 def picture(axes: Sequence[Axis], contents: Settings, selected: tuple[Any, ...]) -> bytes:
     """Draw curves of the score and of each class's F1 over one option; of several options a panel each."""
     first = next(iter(contents.values()))
-    select = first["select"]
-    titles = study.titles(first)
-    title = f"{first['experiment']}: validation, {len(first['seeds'])} seed(s), {results.unit(results.task_of(first))}"
+    select, task = first["select"], results.task_of(first)
+    title = f"{first['experiment']}: validation, {len(first['seeds'])} seed(s), {results.unit(task)}"
     drawn = len(axes) == 1 and axes[0].draw not in ("", "choice")
     order = sorted(contents) if drawn else list(contents)
-    options = [_option(axis, [setting[k] for setting in order]) for k, axis in enumerate(axes)]
+    options = [_option(axis, values) for axis, values in zip(axes, zip(*order, strict=True), strict=True)]
     valid = [study.per_seed(contents[setting], "valid") for setting in order]
     # figures multiplies by 100; a metric that is no share is drawn as it is
-    score = study.scale(first) / 100 * np.array([v[select] for v in valid])
-    if len(axes) > 1:
-        return figures.setting_dots(options, score, f"{title}: {select}", order.index(selected))
-    panels = {titles[select]: score}
-    panels |= {f"F1 {name}": np.array([v[f"f1 of {name}"] for v in valid]) for name in first["label_names"]}
-    places, ticks, log = (options[0][key] for key in ("places", "ticks", "log"))
+    score = task.metrics[select].scale / 100 * np.array([v[select] for v in valid])
     index = order.index(selected)
-    return figures.value_curves(places, panels, axes[0].label, title, ticks=ticks, log=log, selected=index)
+    if len(axes) > 1:
+        return figures.setting_dots(options, score, f"{title}: {select}", index)
+    panels = {study.titles(first)[select]: score}
+    panels |= {f"F1 {name}": np.array([v[f"f1 of {name}"] for v in valid]) for name in first["label_names"]}
+    option = options[0]
+    return figures.value_curves(option.pop("places"), panels, title=title, selected=index, **option)
 
 
 def _option(axis: Axis, values: Sequence[Any]) -> dict[str, Any]:
@@ -292,8 +224,8 @@ def _option(axis: Axis, values: Sequence[Any]) -> dict[str, Any]:
     if axis.draw in ("log", "uniform", "int"):
         return {"label": axis.label, "places": list(values), "ticks": None, "log": axis.draw == "log"}
     known = list(dict.fromkeys(axis.values))
-    whole = all(key.endswith((".past", ".future")) for key in axis.keys)
-    ticks = ["all" if whole and value == -1 else str(value) for value in known]
+    window = all(key.endswith((".past", ".future")) for key in axis.label.split("+"))
+    ticks = ["all" if window and value == -1 else str(value) for value in known]
     return {"label": axis.label, "places": [known.index(v) for v in values], "ticks": ticks, "log": False}
 
 
@@ -302,53 +234,42 @@ def write(axes: Sequence[Axis], contents: Settings, directory: Any) -> tuple[str
     first = next(iter(contents.values()))
     select, seeds = first["select"], first["seeds"]
     found, selected = rows(axes, contents)
-    words = (
+    caption = (
         f"{first['experiment']}: validation split, {results.which_epoch(first)}; mean ± std of {len(seeds)} seed(s), "
         f"{results.unit(results.task_of(first))}. Δ: behind the selected setting, seed by seed, in "
         f"{tasks.difference_unit(select)}; interval: studentised bootstrap over seeds. "
         "The selected score is the best of many on this split and so flatters; the test split has not been read."
     )
-    lines: list[list[object]] = [[*(axis.label for axis in axes), "selected", "score", "seed", "value"]]
+    csv: list[list[object]] = [[*(axis.label for axis in axes), "selected", "score", "seed", "value"]]
     for row, content in zip(found, contents.values(), strict=True):
         for score, values in study.per_seed(content, "valid").items():
             for seed, value in zip(seeds, values, strict=True):
-                lines.append([*row["values"].values(), row["selected"], score, seed, float(value)])
-    text = study.write_tables(
-        directory,
-        "sweep",
-        cells=table(contents, found),
-        caption=words,
-        csv=lines,
-        content={"split": "valid", "select": select, "seeds": seeds, "rows": found},
-        picture=picture(axes, contents, selected),
-    )
-    return text, selected
+                csv.append([*row["values"].values(), row["selected"], score, seed, float(value)])
+    cells, drawn = table(contents, found), picture(axes, contents, selected)
+    content = {"split": "valid", "select": select, "seeds": seeds, "rows": found}
+    return study.write_tables(directory, "sweep", cells, caption, csv, content, drawn), selected
 
 
 # --- The command ------------------------------------------------------------------------------------------------------
 
 
 def axes_of(sweeps: Sequence[str], grids: Sequence[str], random: Sequence[str]) -> tuple[list[Axis], dict[str, Any]]:
-    """Return the axes that the flags name, and the options that the ready-made sweeps need.
-
-    Raises:
-      UserError: an unknown sweep, two that do not go together, or an axis that is written otherwise.
-    """
+    """Return the axes that the flags name, and the options of the ready-made sweeps; raise UserError for wrong ones."""
     fixed: dict[str, Any] = {}
     for name in sweeps:
         if name not in SWEEPS:
             raise UserError(f"There is no sweep {name!r}.{ablations.nearest(name, SWEEPS)} Known: {', '.join(SWEEPS)}.")
-        for key, value in SWEEPS[name].fixed.items():
+        for key, value in ablations.options(FORMS.get(name, "")).items():
             if fixed.setdefault(key, value) != value:
                 raise UserError(f"{' and '.join(sweeps)} do not go together: {key} would be {fixed[key]} and {value}.")
-    named = [grid_axis(SWEEPS[name].grid) for name in sweeps]
-    return named + [grid_axis(text) for text in grids] + [random_axis(text) for text in random], fixed
+    grid = [grid_axis(text) for text in (*(SWEEPS[name] for name in sweeps), *grids)]
+    return grid + [random_axis(text) for text in random], fixed
 
 
-def final_command(file: str, config: Any, keys: Sequence[str], selected: Mapping[str, Any]) -> str:
+def final_command(file: str, config: Any, keys: Sequence[str], selected: dict[str, Any]) -> str:
     """Return the command that trains with the selected setting and reads the test split."""
     values = flatten(config.to_dict())
-    given = {key: values[key] for key in (*keys, "num_seeds") if not key.startswith("eval.test")} | dict(selected)
+    given = {key: values[key] for key in (*keys, "num_seeds") if not key.startswith("eval.test")} | selected
     parts = [f"--config={file}", *(f"--config.{key}={value}" for key, value in given.items())]
     return " ".join(["python -m experiments.run", *map(shlex.quote, parts)])
 
@@ -360,7 +281,7 @@ def command(overrides: Sequence[str]) -> None:
     ablations.override(config, fixed | {"eval.test": False, "eval.report_best_test": False})
     names = {run_name(axes, setting): setting for setting in settings(axes, flag("trials"), config.seed)}
     corpus = load(config, overrides)
-    objective.check_overrides(config.losses.to_dict(), overrides)
+    terms.check_overrides(config.losses.to_dict(), overrides)
     configs = {}
     for name, setting in names.items():
         configs[name] = config.copy_and_resolve_references()
@@ -376,7 +297,7 @@ def command(overrides: Sequence[str]) -> None:
     study.carry_out("sweep", config, configs, finish)
 
 
-__doc__ = __doc__.format(ready="\n".join(f"    {name:<18} {sweep.words}" for name, sweep in SWEEPS.items()))
+__doc__ = __doc__.format(ready="\n".join(f"    {name:<18} {grid}" for name, grid in SWEEPS.items()))
 
 if __name__ == "__main__":
     study.define_flags(seeds=3)

@@ -1,4 +1,4 @@
-"""Learns generated conversations: four emotions, three modalities, no data needed.
+"""Learn generated conversations: four emotions, three modalities, no data needed.
 
 python -m experiments.run --config=experiments/synthetic.py
 """

@@ -1,4 +1,4 @@
-"""Learns UR-FUNNY: whether a punchline is humorous. The sentences before it are its context.
+"""Learn UR-FUNNY: whether a punchline is humorous. The sentences before it are its context.
 
 python -m tools.features manifest --release urfunny urfunny2 --out punchlines.csv
 python -m tools.features extract --manifest punchlines.csv --out urfunny/ --audio eGeMAPSv02
@@ -25,19 +25,7 @@ def get_config(names: str = "") -> ConfigDict:
         "--config.data.path. Any other file will do in which the punchline alone has a label and the sentences before "
         "it, of the same dialogue_id, have none. On generated conversations: --config=experiments/urfunny.py:generated"
     )
-    generated = ConfigDict(
-        dict(
-            seed=0,
-            dialogues=240,
-            utterances=(2, 6),
-            speakers=1,
-            classes=2,
-            inertia=1.0,  # the context is of the punchline's class and as noisy, so that it is worth hearing
-            contagion=0.0,
-            imbalance=0.0,
-            separation=1.0,
-            label_names=("not_humorous", "humorous"),
-            last_only=True,
-        )
-    )
+    generated = ConfigDict(dict(seed=0, dialogues=240, utterances=(2, 6), speakers=1, classes=2, last_only=True))
+    generated.update(label_names=("not_humorous", "humorous"), imbalance=0.0, separation=1.0)
+    generated.update(inertia=1.0, contagion=0.0)  # the context is of the punchline's class, so that it matters
     return base.finish(config, names, generated={"data.generate": generated})

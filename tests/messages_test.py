@@ -1,4 +1,4 @@
-"""What a user's mistake says: one message each, through the command line itself, and nothing half-made is left."""
+"""A user's mistakes: one message each, through the command line itself, and nothing half-made is left."""
 
 import json
 import re
@@ -21,7 +21,7 @@ PATH = f"{OWN} --config.data.path="
 
 
 def npz(path, **changes):
-    """Six dialogues of two utterances; a field that is None is left out."""
+    """Write six dialogues of two utterances; a field that is None is left out."""
     random = np.random.default_rng(0)
     fields = {
         "dialogue_id": np.repeat([f"d{k}" for k in range(6)], 2),
@@ -36,7 +36,7 @@ def npz(path, **changes):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with what users bring."""
+    """Make a folder of users' files."""
     folder = tmp_path_factory.mktemp("messages")
     npz(folder / "good.npz")
     npz(folder / "wide.npz", text=np.ones((12, 5), np.float32) * np.arange(12)[:, None])
@@ -59,7 +59,7 @@ def place(tmp_path_factory):
     (folder / "latin.csv").write_bytes("dialogue_id,label,text\nd\xe9,0,1\n".encode("latin-1"))
     (folder / "broken.json").write_text('{"dialogue_id": [')
     (folder / "broken.jsonl").write_text('{"speaker": "A", "features": {"text": [1, 2\n')
-    (folder / "nobody.jsonl").write_text("")
+    (folder / "no_turn.jsonl").write_text("")
     (folder / "narrow.jsonl").write_text('{"speaker": "A", "features": {"text": [1.0, 2.0]}}\n')
     (folder / "nan.jsonl").write_text('{"speaker": "A", "features": {"text": [1.0, "x", 2.0]}}\n')
     (folder / "smell.jsonl").write_text('{"speaker": "A", "features": {"smell": [1.0, 2.0]}}\n')
@@ -85,7 +85,7 @@ def place(tmp_path_factory):
 
 
 def run(module, arguments, place, monkeypatch, capsys):
-    """Status and what was said, of `python -m module arguments` in the folder, in this process."""
+    """Return status and standard error of `python -m module arguments` in the folder, in this process."""
     monkeypatch.chdir(place)
     monkeypatch.delenv("ARIIGCN_DATA", raising=False)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
@@ -115,7 +115,7 @@ WRONG = [
     ("experiments.run", "--config=syntax.py", "syntax.py: .*SyntaxError"),
     ("experiments.run", "--config=imports.py", "imports.py: .*no_such_module"),
     ("experiments.run", f"{SYNTHETIC}:no_tgann", "Did you mean no_tgan"),
-    ("experiments.run", f"{SYNTHETIC} --config.data.ranked=('text',)", "data.ranked and .*choose fields of a file"),
+    ("experiments.run", f"{SYNTHETIC} --config.data.ranked=('text',)", "data.ranked: for files alone"),
     ("experiments.run", f"{SYNTHETIC} seed=3", "'seed=3'.*begin with --"),
     ("experiments.run", f"{SYNTHETIC} --workdri=x", "workdir"),
     ("experiments.run", f"{SYNTHETIC} --config.seed=3 --config.num_epoch=3", "as --config.num_epoch: Did you mean"),
@@ -231,7 +231,7 @@ WRONG = [
     ("tools.predict", "--run run nowhere.jsonl", "nowhere.jsonl"),
     ("tools.predict", "--run run empty_folder", "empty_folder"),
     ("tools.predict", "--run run broken.jsonl", "broken.jsonl.*1"),
-    ("tools.predict", "--run run nobody.jsonl", "nobody.jsonl"),
+    ("tools.predict", "--run run no_turn.jsonl", "no_turn.jsonl"),
     ("tools.predict", "--run run narrow.jsonl", "text.*3.*2|text.*2.*3"),
     ("tools.predict", "--run run nan.jsonl", "text"),
     ("tools.predict", "--run run smell.jsonl", "smell.*text"),
@@ -265,7 +265,7 @@ WRONG = [
 
 
 def contents(place):
-    """What is there, and when files were written."""
+    """Return the paths of a folder, and when files were written."""
     paths = [p for p in place.rglob("*") if p.name != ".lock" and "pycache" not in str(p)]
     return {path: path.stat().st_mtime_ns if path.is_file() else None for path in paths}
 
@@ -273,10 +273,10 @@ def contents(place):
 @pytest.mark.parametrize(("module", "arguments", "words"), WRONG, ids=[f"{m} {a}".split("/")[-1] for m, a, _ in WRONG])
 def test_mistake_is_one_message(place, monkeypatch, capsys, module, arguments, words):
     before = contents(place)
-    status, said = run(module, arguments.split(), place, monkeypatch, capsys)
+    status, error = run(module, arguments.split(), place, monkeypatch, capsys)
     assert status in (1, 2)
-    assert "Traceback" not in said and "error" in said.splitlines()[-1] + said.splitlines()[0]
-    assert re.search(words, said), said
+    assert "Traceback" not in error and "error" in error.splitlines()[-1] + error.splitlines()[0]
+    assert re.search(words, error), error
     assert contents(place) == before, "something was changed or left behind"
 
 
@@ -294,6 +294,6 @@ def test_mistake_is_one_message(place, monkeypatch, capsys, module, arguments, w
 )
 def test_missing_extra_is_named(place, monkeypatch, capsys, module, arguments, package, extra):
     monkeypatch.setitem(sys.modules, package, None)  # to Python it is not there
-    status, said = run(module, arguments.split(), place, monkeypatch, capsys)
-    assert status == 1 and "Traceback" not in said
-    assert package.replace("sklearn", "scikit-learn") in said and extra in said
+    status, error = run(module, arguments.split(), place, monkeypatch, capsys)
+    assert status == 1 and "Traceback" not in error
+    assert package.replace("sklearn", "scikit-learn") in error and extra in error

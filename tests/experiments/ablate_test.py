@@ -26,7 +26,7 @@ def summary(values):
 
 
 def content(f1, joy=(0.5, 0.5, 0.5, 0.5)):
-    """Results of four seeds, two classes; the other scores are 0.1 and 0.2 below; validation is at 0.9."""
+    """Return results of four seeds and two classes; the other scores are 0.1 and 0.2 below; validation is at 0.9."""
     block = {
         "weighted_f1": summary(f1),
         "accuracy": summary(np.asarray(f1) - 0.1),
@@ -64,7 +64,7 @@ def test_variants_are_the_full_model_and_each_ablation_of_it():
     assert configs["no_graph"].losses.iccl.fn == "margin"
 
 
-def test_validation_of_another_kind_has_no_difference():
+def test_other_cross_validation_has_no_difference():
     parts = {"members": 10, "cross_validation": True}
     contents = {
         "full": CONTENTS["full"] | parts,
@@ -77,7 +77,7 @@ def test_validation_of_another_kind_has_no_difference():
     assert "differ in what" not in ablate.caption(CONTENTS)
 
 
-def test_copies_that_the_corpus_does_not_have_are_no_difference():
+def test_copies_that_the_corpus_lacks_change_nothing():
     config = tiny({"model.modality_dropout": 0.5})
     corpus = session.load(config)
     config.data.speaker_normalised = config.data.ranked = ("vocal",)
@@ -87,7 +87,7 @@ def test_copies_that_the_corpus_does_not_have_are_no_difference():
     assert {"no_copies", "no_ranked"} <= ablate.variants(config, ["additions"], corpus).keys()
 
 
-def test_what_takes_two_modalities_is_no_difference_for_one():
+def test_terms_across_modalities_change_nothing_for_one_modality():
     config = tiny({"data.only": ("text",), "model.modality_dropout": 0.5})
     corpus = session.load(config)
     found = list(ablate.variants(config, ["components", "gan", "no_modality_dropout+no_graph"], corpus))
@@ -96,7 +96,7 @@ def test_what_takes_two_modalities_is_no_difference_for_one():
         ablate.variants(config, ["no_tgan"], corpus)
 
 
-def test_hyper_parameters_that_the_loss_does_not_take_are_no_difference():
+def test_hyper_parameters_that_no_loss_takes_change_nothing():
     config = tiny()
     corpus = session.load(config)
     assert config.losses.emotion.fn == "cross_entropy" and config.losses.emotion.gamma > 0
@@ -154,13 +154,13 @@ def test_table_by_hand():
     assert no_tgan["accuracy"].startswith("52.00") and no_tgan["valid weighted F1"] == "90.00 ± 0.00"
 
 
-def test_caption_says_the_unit_of_differences():
+def test_caption_has_the_unit_of_differences():
     assert "seed by seed, in points; interval" in ablate.caption(CONTENTS)
     scores = {name: content | {"task": "regression", "select": "mae"} for name, content in CONTENTS.items()}
     assert "seed by seed, in the metric's unit; interval" in ablate.caption(scores)
 
 
-def test_caption_says_where_seeds_are_not_the_same():
+def test_caption_warns_where_seeds_differ():
     assert "in name only" not in ablate.caption(CONTENTS)
     assert "in name only" in ablate.caption(CONTENTS | {"no_graph": CONTENTS["no_graph"] | {"members": 10}})
 
@@ -208,7 +208,7 @@ def test_command_trains_writes_and_does_not_train_twice(monkeypatch, capsys, tmp
         start(monkeypatch, tmp_path, tiny(ONE_EPOCH), ablations=["only_text"])
 
 
-def test_test_split_that_may_not_be_read_is_no_place_for_ablations(monkeypatch, tmp_path):
+def test_ablations_need_a_test_split_that_may_be_read(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"eval\.test=True"):
         start(monkeypatch, tmp_path, tiny(ONE_EPOCH | {"eval.test": False}), ablations=["only_text"])
     made = session.load(tiny())

@@ -86,7 +86,7 @@ def test_network_differs_in_what_the_name_says_alone(name, fields):
 @pytest.mark.parametrize(
     ("name", "left"), [("no_speaker", [(), ("audio",)]), ("causal_graph", [(), ()]), ("dot_attention", None)]
 )
-def test_no_copy_says_what_the_graph_may_not_know(name, left):
+def test_copies_go_where_they_would_leak_past_the_graph(name, left):
     copies = {"data.speaker_normalised": ("text",), "data.dialogue_normalised": ("audio",)}
     changed = copies | ablations.ABLATIONS[name]
     assert [changed[key] for key in copies] == (left or list(copies.values()))
@@ -126,8 +126,8 @@ def test_paper_leaves_the_papers_terms_and_no_addition():
 @pytest.mark.parametrize(
     ("name", "farthest"), [("utterance_mlp", 0), ("contextual_gru", 29), ("windowed_attention", 20)]
 )
-def test_baseline_has_the_classifiers_loss_alone_and_hears_what_it_says(name, farthest):
-    """`farthest` is the last of 30 utterances whose answer changes with the first one."""
+def test_baseline_has_the_classifiers_loss_alone_and_its_context(name, farthest):
+    """Check the last of 30 utterances whose answer changes with the first one, `farthest`."""
     corpus = builders.corpus([30])
     made = build.make_players(config(name, "iemocap"), dataclasses.replace(corpus.description, ratings=3), 1)
     assert made.terms.keys() == {"emotion"} and made.average == 0 and made.modality_dropout == (0, 0)
@@ -214,7 +214,7 @@ LAYERED = {
 
 @pytest.fixture
 def corpora_folder(tmp_path, monkeypatch):
-    """A working directory whose data/ holds what IEMOCAP, MELD and MOSI have, and a function that adds the layers."""
+    """Make data/ with the fields of IEMOCAP, MELD and MOSI; return a function that adds the layers."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ARIIGCN_DATA", raising=False)
     random = np.random.default_rng(0)
@@ -296,7 +296,7 @@ def test_message_names_the_experiments_whose_files_have_the_name(name):
         ("only_", "no ablation 'only_'"),
         ("modalities", "no ablation 'modalities'"),
         ("text_layer", r"no ablation 'text_layer'\. Did you mean text_layers"),
-        ("text_layers", r"no ablation.*experiments/iemocap\.py:text_layers; iemocap, meld and mosi do"),
+        ("text_layers", r"no ablation.*of iemocap, meld and mosi.*experiments/iemocap\.py:text_layers"),
     ],
 )
 def test_unknown_name_is_refused_with_the_known_ones(names, words):

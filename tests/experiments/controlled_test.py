@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 @pytest.fixture(scope="module")
 def measured():
-    """(study, value) -> means over three seeds without the loss, and with it; compiled when first asked for."""
+    """Return a function (study, value) -> means over three seeds without the loss, and with it."""
     programs = {}
 
     def look(name, value):
@@ -42,7 +42,7 @@ def test_iccl_draws_classes_apart_where_there_are_classes(measured):
 
 
 @pytest.mark.slow
-def test_iccl_finds_nothing_where_there_is_nothing_but_drives_the_modalities_apart(measured):
+def test_iccl_without_classes_separates_only_the_modalities(measured):
     off, on = measured("iccl_separation", 0.0)
     assert max(off["f1"], on["f1"]) < 0.3  # of four classes
     assert abs(on["hidden silhouette"] - off["hidden silhouette"]) < 0.01 and on["contrast silhouette"] < 0.01
@@ -114,7 +114,7 @@ def test_contrast_space_is_shown_where_a_study_has_it():
 
 @pytest.fixture
 def trained(monkeypatch):
-    """(weights of ICCL, IMCL and TGAN; seed) of every model that is trained; "compiled" where one is compiled."""
+    """List (weights of ICCL, IMCL and TGAN; seed) of every model trained; "compiled" where one is compiled."""
     asked = []
 
     def compiled(config, corpus):
@@ -147,7 +147,7 @@ def test_only_what_is_missing_is_trained(tmp_path, trained):
 
 
 def test_what_the_studies_share_is_compiled_and_trained_once(tmp_path, trained):
-    """Without its loss, a study's model is that of any other study on the same conversations."""
+    """Check that models without the loss are shared by studies on the same conversations."""
     controlled.run(["imcl_rotation", "tgan_rotation"], 1, tmp_path)
     assert trained.count("compiled") == 3 and len(trained) == 3 + 3 * 2
 
@@ -164,7 +164,7 @@ def test_a_study_that_is_named_twice_counts_once(tmp_path, monkeypatch):
     assert lines[0].startswith("study,vary,value,loss,seed,f1") and len(lines) == 1 + len(rows("tgan_warp"))
 
 
-def test_every_study_generates_what_it_says_in_one_shape():
+def test_corpora_of_every_study_have_one_shape():
     first = controlled.conversations(controlled.STUDIES["iccl_inertia"], 0.0, 0)
     for name, study in controlled.STUDIES.items():
         for value in study.values:

@@ -17,7 +17,7 @@ NAMES = ("joy", "anger")
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """Three sessions of three dialogues; the last one of the third has no label."""
+    """Write three sessions of three dialogues; the last one of the third has no label."""
     path = tmp_path_factory.mktemp("corpus") / "acted.npz"
     dialogues = [f"Ses0{s}_{d}" for s in (1, 2, 3) for d in range(3)]
     label = np.where(np.arange(36) < 32, np.arange(36) % 2, -1)
@@ -27,7 +27,7 @@ def file(tmp_path_factory):
 
 
 def block(confusions):
-    """The test scores of seeds with these confusion matrices."""
+    """Return the test scores of seeds with these confusion matrices."""
     scores = [tasks.get("classification").by_class(np.array(counts)) for counts in confusions]
     found = {name: {"per_seed": [np.asarray(s[name]).tolist() for s in scores]} for name in scores[0]}
     return {
@@ -83,7 +83,7 @@ def start(monkeypatch, folder, file, splits, changes=(), **flags):
 
 @pytest.fixture
 def started(monkeypatch):
-    """Runs that write a result at once, and their configs."""
+    """Let runs write a result at once; return the list of their configs."""
     configs = []
 
     def execute(config, workdir):

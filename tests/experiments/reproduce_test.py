@@ -1,4 +1,4 @@
-"""A run made again from its folder: the same bits, and what is said where something differs."""
+"""A run made again from its folder: the same bits, and messages where something differs."""
 
 import contextlib
 import io
@@ -24,19 +24,19 @@ COMMIT = {"commit": "c", "dirty": False}
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory):
-    """A run and the same made again; and what making it again said."""
+    """Make a run, and make it again; keep what was printed in printed.txt."""
     folder = tmp_path_factory.mktemp("twice")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
         patch.setattr(workdir, "_git_state", lambda: COMMIT)
         session.execute(tiny(LIGHT | {"num_epochs": 2, "num_seeds": 2}), str(folder / "run"))
         out.truncate(0)
         reproduce.reproduce(folder / "run", None, 0.0)
-    (folder / "said.txt").write_text(out.getvalue())
+    (folder / "printed.txt").write_text(out.getvalue())
     return folder
 
 
 def change(file, key, value):
-    """Sets a dotted key of a JSON file."""
+    """Set a dotted key of a JSON file."""
     content = json.loads(file.read_text())
     *path, last = key.split(".")
     place = content
@@ -52,14 +52,14 @@ def conditions(folder):
 
 
 def judged(twice, folder, capsys, tolerance=0.0):
-    """What comparing a run with the one that was made again prints."""
+    """Return what comparing a run with the one that was made again prints."""
     capsys.readouterr()
     reproduce.judge(folder, twice / "run-reproduced", tolerance)
     return capsys.readouterr().out
 
 
 def test_same_bits(twice):
-    out = (twice / "said.txt").read_text()
+    out = (twice / "printed.txt").read_text()
     assert "run was made with the same options, code, versions, device and corpus.\n" in out
     assert "are the same to the last bit\nparameters of the chosen epoch: all " in out
     assert out.endswith("log: all 2 epochs are the same to the last bit\nreproduced.\n")
@@ -73,7 +73,7 @@ def test_a_folder_with_results_is_not_taken_for_the_run_made_again(twice):
         reproduce._new_folder(twice / "run", str(twice / "run" / ".." / "run-reproduced"))
 
 
-def test_code_that_is_not_known_is_no_same_code(twice, monkeypatch):
+def test_unknown_code_is_reported(twice, monkeypatch):
     monkeypatch.setattr(workdir, "_git_state", lambda: COMMIT)
     assert conditions(twice / "run") == []
     monkeypatch.setattr(workdir, "_git_state", lambda: COMMIT | {"dirty": True})
@@ -99,7 +99,7 @@ def test_what_differs_is_listed_and_judged_by_the_tolerance(twice, tmp_path, cap
     assert "log: differs from epoch 2 on\nreproduced.\n" in out
 
 
-def test_other_parameters_are_said(twice, capsys, monkeypatch):
+def test_other_parameters_are_reported(twice, capsys, monkeypatch):
     read_best = reproduce.checkpoint.read_best
 
     def shifted(folder):
@@ -117,7 +117,7 @@ def test_other_parameters_are_said(twice, capsys, monkeypatch):
     ("broken", "words"),
     [("results.json", "has no results.json.*finished run"), ("config.json", "config.json"), ("", "is the run itself")],
 )
-def test_what_cannot_be_made_again(twice, tmp_path, broken, words):
+def test_run_that_cannot_be_made_again(twice, tmp_path, broken, words):
     other = shutil.copytree(twice / "run", tmp_path / "other")
     if broken == "config.json":
         (other / broken).write_text("__import__('os')")

@@ -1,4 +1,4 @@
-"""The command line: killed and resumed, finished, and what it says when something is wrong."""
+"""The command line: killed and resumed, finished, and its messages when something is wrong."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ runpy.run_module("experiments.run", run_name="__main__", alter_sys=True)
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """A function that runs the program in a folder; what it compiles it shares with the tests of the runner."""
+    """Return a function that runs the program in a folder, with the compilation cache of the runner's tests."""
     environment = os.environ | {
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
@@ -61,7 +61,7 @@ def start(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory, start):
-    """The folder of three starts: of a whole run, of one that is killed, and of that one again."""
+    """Return the folder and the last of three starts: of a whole run, of one that is killed, and of that one again."""
     folder = tmp_path_factory.mktemp("starts")
     config = config_file(folder, tiny(BOTH))
     whole = start(folder, PROGRAM, config, "--workdir=whole")
@@ -81,7 +81,7 @@ def test_resuming_starts_at_a_checkpoint(starts):
 
 
 def test_resumed_run_is_as_one_never_killed(starts):
-    """At a moment that is chosen here; kill_test.py does it at random ones."""
+    """Kill at a chosen moment; kill_test.py does it at random ones."""
     folder, _ = starts
     assert len(log_of(folder / "whole")) == EPOCHS
     assert_same_run(folder / "whole", folder / "cut")
@@ -105,7 +105,7 @@ def test_start_of_a_finished_run_shows_its_result(starts, start):
     assert (folder / "cut" / "results.json").read_bytes() == before
 
 
-def test_second_run_of_the_same_config_compiles_nothing_and_says_so(starts, start):
+def test_second_run_of_the_same_config_compiles_nothing(starts, start):
     folder, _ = starts
     again = start(folder, PROGRAM, "--config=tiny.py", "--workdir=again")
     assert again.returncode == 0, again.stderr[-4000:]
@@ -115,7 +115,7 @@ def test_second_run_of_the_same_config_compiles_nothing_and_says_so(starts, star
 # --- What goes wrong --------------------------------------------------------------------------------------------------
 
 
-def test_an_interruption_that_python_drops_comes_again(monkeypatch):
+def test_interruption_that_python_drops_is_sent_again(monkeypatch):
     class Garbage:
         def __del__(self):
             raise KeyboardInterrupt
@@ -133,7 +133,7 @@ def test_an_interruption_that_python_drops_comes_again(monkeypatch):
         signal.signal(signal.SIGTERM, before)
 
 
-def test_missing_data_is_said_at_once_and_leaves_nothing(tmp_path, start):
+def test_missing_data_is_reported_at_once_and_leaves_nothing(tmp_path, start):
     config = base.get_config()
     config.data.name = "nowhere"
     begun = time.perf_counter()

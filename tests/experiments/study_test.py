@@ -19,7 +19,7 @@ def content(name, value):
 
 @pytest.fixture
 def started(monkeypatch):
-    """Runs that write their result at once, and the names of those that were started."""
+    """Let runs write their result at once; return the list of their names."""
     names = []
 
     def execute(config, workdir):
@@ -123,7 +123,7 @@ def test_numbers_for_people():
         ({"losses.imcl.fn": "cosine"}, r"losses\.imcl\.fn='cosine'"),
     ],
 )
-def test_what_cannot_be_built_is_refused_before_anything_runs(changes, words):
+def test_config_that_cannot_be_built_is_refused_before_anything_runs(changes, words):
     config = synthetic.get_config()
     study.check(config, CORPUS, ())
     ablations.override(config, changes)

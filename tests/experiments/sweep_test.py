@@ -18,7 +18,7 @@ GRID = sweep.grid_axis("optimizer.lr=0.01,0.1")
 
 
 def validated(f1, **options):
-    """Results without a test split."""
+    """Return results without a test split."""
     made = content(f1, **options)
     made["valid"] = made.pop("test")
     return made | {"selected_epochs": [1, 2, 3, 4]}
@@ -145,7 +145,7 @@ def test_table_by_hand():
 
 @pytest.fixture
 def start(monkeypatch, tmp_path):
-    """A function that runs the command; runs write results that favour a learning rate of 0.05."""
+    """Return a function that runs the command; results favour a learning rate of 0.05."""
     trained = []
 
     def execute(config, workdir):
@@ -171,7 +171,7 @@ def start(monkeypatch, tmp_path):
     return call
 
 
-def test_command_selects_on_validation_and_says_how_to_go_on(start, tmp_path, capsys):
+def test_command_selects_on_validation_and_prints_the_final_command(start, tmp_path, capsys):
     trained = start(tiny(), grid=["optimizer.lr=0.01,0.06,0.3"])
     assert trained == [0.01, 0.06, 0.3]
     out, folder = capsys.readouterr().out, tmp_path / "out"
@@ -225,7 +225,7 @@ def test_every_kind_of_search_is_drawn(start, tmp_path, given):
         (dict(random=["optimizer.lr=log:1e-6:1e-5"], trials=2), r"discriminator\.lr"),
     ],
 )
-def test_what_cannot_run_is_refused_before_anything_does(start, tmp_path, given, words):
+def test_setting_that_cannot_run_is_refused_before_anything_does(start, tmp_path, given, words):
     with pytest.raises(UserError, match=words):
         start(tiny(), **given)
     assert not (tmp_path / "out").exists()
