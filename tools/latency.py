@@ -20,16 +20,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.inference import export
+from ariigcn_jax.inference import model as inference
+from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.types import UserError
 from experiments.command import call
-from tools.bench import clock
-
-if TYPE_CHECKING:
-    from ariigcn_jax.inference.model import TrainedModel
+from tools.bench import machine
+from tools.command import parser
 
 CONVERSATIONS = (10, 50, 200)  # utterances
 STREAMED = (10, 100, 1000, 10000)  # utterances before the one that is timed
@@ -59,23 +60,21 @@ print(json.dumps([[b - a for a, b in zip(*pair)] for pair in zip(clock, clock[1:
 
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, help="work directory of the run")
-    parser.add_argument("--repeats", type=int, default=200, help="calls of which p50 and p99 are taken; default 200")
-    return parser
+    made = parser(__doc__)
+    made.add_argument("--run", required=True, help="work directory of the run")
+    made.add_argument("--repeats", type=int, default=200, help="calls of which p50 and p99 are taken; default 200")
+    return made
 
 
 def execute(options: argparse.Namespace) -> None:
     """Measure, and print each row once it is measured."""
-    from ariigcn_jax.inference import model as inference
-
     if options.repeats < 1:
         raise UserError(f"--repeats={options.repeats} must be at least 1.")
     begun = time.perf_counter()
     model = inference.load(options.run)
     loaded = time.perf_counter()
     list(model(take(model, CONVERSATIONS[0])))
-    _say("the run", f"loaded in {loaded - begun:.1f} s, first answer after {time.perf_counter() - loaded:.1f} s more")
+    _print("the run", f"loaded in {loaded - begun:.1f} s, first answer after {time.perf_counter() - loaded:.1f} s more")
     print(f"\n{'':46}{'p50':>11} {'p99':>11} {'CPU':>11} {'calls':>6}")
     for length in CONVERSATIONS:
         _row(f"a conversation of {length} utterances", _whole(model, length, options.repeats))
@@ -89,10 +88,7 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def utterances(model: TrainedModel) -> Iterator[dict[str, Any]]:
-    """Yield random utterances of two speakers without end, the same ones each time.
-
-    Features, ranks among them, have the mean and scale of those that the model was trained on.
-    """
+    """Yield random utterances of two speakers without end, the same ones each time, as in the training data."""
     random = np.random.default_rng(0)
     scale = {m: (model.normalisation.mean[m], model.normalisation.scale[m]) for m in model.modalities}
     for turn in itertools.count():
@@ -101,13 +97,13 @@ def utterances(model: TrainedModel) -> Iterator[dict[str, Any]]:
 
 
 def take(model: TrainedModel, length: int) -> list[dict[str, Any]]:
-    """Return the first ones of `utterances`."""
+    """Return the first `length` of `utterances`."""
     return list(itertools.islice(utterances(model), length))
 
 
 def timed(call: Callable[[], Any], repeats: int) -> np.ndarray:
     """Return wall and CPU seconds [N, 2] of N = `repeats` calls, or of as many as `LONGEST_S` allows."""
-    return clock.samples(call, most=repeats, budget=LONGEST_S, least=FEWEST)
+    return machine.samples(call, most=repeats, budget=LONGEST_S, least=FEWEST)
 
 
 def _whole(model: TrainedModel, length: int, repeats: int) -> np.ndarray:
@@ -118,13 +114,13 @@ def _whole(model: TrainedModel, length: int, repeats: int) -> np.ndarray:
 
 def _streaming(model: TrainedModel, repeats: int) -> None:
     for length in STREAMED:
-        grown = _resident()
+        before = _resident()
         _row(f"streamed after {length:,} utterances", _pushed(model, length, repeats, False))
-        grown = _resident() - grown
+        grown = _resident() - before
         _row("  with contributions and attention", _pushed(model, length, repeats, True))
         _row("  the whole computed again", _whole(model, length + 1, repeats))
     kept = f"a stream keeps {model.stream().length} utterances"
-    _say("memory", f"{kept}; the process grew by {grown / 2**20:.1f} MiB while {STREAMED[-1]:,} were streamed")
+    _print("memory", f"{kept}; the process grew by {grown / 2**20:.1f} MiB while {STREAMED[-1]:,} were streamed")
 
 
 def _pushed(model: TrainedModel, length: int, repeats: int, explain: bool) -> np.ndarray:
@@ -145,9 +141,7 @@ def _resident() -> int:
 
 
 def _export(model: TrainedModel, repeats: int) -> None:
-    """Write the export, and time a process of its own that loads it and answers."""
-    from ariigcn_jax.inference import export
-
+    """Write the export, and time a process that loads it and answers."""
     given = [{**u, "features": {m: x.tolist() for m, x in u["features"].items()}} for u in take(model, EXPORTED)]
     with tempfile.TemporaryDirectory() as parent:
         begun = time.perf_counter()
@@ -162,8 +156,8 @@ def _export(model: TrainedModel, repeats: int) -> None:
     times = np.array(json.loads(done.stdout))
     imported, loaded, first = times[:3, 0]
     _row(f"the export, a conversation of {EXPORTED} utterances", times[3:])
-    _say("the export", f"{size / 1e6:.2f} MB, written in {written:.1f} s")
-    _say("in a new process", f"import {imported:.1f} s, load {loaded:.2f} s, first answer {first:.1f} s (compiles)")
+    _print("the export", f"{size / 1e6:.2f} MB, written in {written:.1f} s")
+    _print("in a new process", f"import {imported:.1f} s, load {loaded:.2f} s, first answer {first:.1f} s (compiles)")
 
 
 def _row(name: str, seconds: np.ndarray) -> None:
@@ -172,7 +166,7 @@ def _row(name: str, seconds: np.ndarray) -> None:
     print(f"{name:<46}{''.join(f'{1000 * x:>8.2f} ms ' for x in shown)}{len(seconds):>6}", flush=True)
 
 
-def _say(name: str, what: str) -> None:
+def _print(name: str, what: str) -> None:
     print(f"{name:<18}{what}", flush=True)
 
 

@@ -29,7 +29,7 @@ from ariigcn_jax.inference import prediction
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, figures, results, tables
-from ariigcn_jax.types import Batch, Corpus, Modality, UserError
+from ariigcn_jax.types import Corpus, Modality, UserError
 from experiments.command import call
 from tools.command import as_read, parser, seeds
 
@@ -40,12 +40,12 @@ Masks = dict[Modality, np.ndarray]
 
 
 def missing(present: Mapping[Modality, np.ndarray], share: float, draw: int) -> Masks:
-    """Remove entries at random.
+    """Remove entries at random; with the same `draw`, a larger share removes all that a smaller one removes.
 
     Args:
       present: modality -> [U] bool.
-      share: share of the present entries to remove, in [0, 1]; fewer are removed where utterances would have none left.
-      draw: number of the mask. With the same number, a larger share removes all that a smaller one removes.
+      share: of the present entries, in [0, 1]; fewer are removed where utterances would have none left.
+      draw: number of the mask.
 
     Returns:
       modality -> [U] bool, what is left. Each utterance keeps one of its modalities, each with the same probability;
@@ -53,22 +53,21 @@ def missing(present: Mapping[Modality, np.ndarray], share: float, draw: int) -> 
     """
     there = np.stack([*present.values()], axis=1)
     random = np.random.default_rng(draw)
-    rank = random.random(there.shape)
-    kept = np.where(there, rank, np.inf).argmin(axis=1)
-    loose = there.copy()
-    loose[np.arange(len(there)), kept] = False
-    candidates = random.permutation(np.flatnonzero(loose))
-    left = there.copy()
+    kept = np.where(there, random.random(there.shape), np.inf).argmin(axis=1)
+    left, removable = there.copy(), there.copy()
+    removable[np.arange(len(there)), kept] = False
+    candidates = random.permutation(np.flatnonzero(removable))
     left.reshape(-1)[candidates[: round(share * there.sum())]] = False
     return dict(zip(present, left.T, strict=True))
 
 
+def count(present: Mapping[Modality, np.ndarray]) -> int:
+    """Return the number of (utterance, modality) entries that are there."""
+    return sum(int(x.sum()) for x in present.values())
+
+
 def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, list[Masks]]:
     """Return name -> masks: the shares that can be reached, without each modality, and with each one alone.
-
-    Args:
-      present: modality -> [U] bool.
-      draws: masks for each share.
 
     Raises:
       UserError: there is only one modality.
@@ -77,12 +76,11 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
     if len(names) < 2:
         raise UserError(f"The run has one modality, {names[0]}: without it, nothing is left to predict from.")
     found: dict[str, list[Masks]] = {}
-    least = np.inf
+    entries, least = count(present), np.inf
     for share in SHARES:
         masks = [missing(present, share, draw) for draw in range(draws if share else 1)]
-        left = sum(int(x.sum()) for x in masks[0].values())
+        left = count(masks[0])
         if left < least:  # a share that cannot be reached leaves as many as the one before
-            entries = sum(int(x.sum()) for x in present.values())
             reached = abs(entries * (1 - share) - left) <= 1  # otherwise each utterance is down to one modality
             found[f"{share if reached else 1 - left / entries:.0%} missing"] = masks
         least = left
@@ -95,20 +93,15 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
 def answers(model: TrainedModel) -> Callable[[Any, Any], jax.Array]:
     """Return a compiled function (parameters of any seed of the run, batch) -> probabilities or scores [R, L, O]."""
     lean = model.model.clone(further=frozenset())
-    network, read = prediction.forward(lean, model.task, model.members), tasks.get(model.task).decode
-
-    def answer(params: Any, batch: Batch) -> jax.Array:
-        return read(network(params, batch).logits)
-
-    return jax.jit(answer)
+    network, decode = prediction.forward(lean, model.task, model.members), tasks.get(model.task).decode
+    return jax.jit(lambda params, batch: decode(network(params, batch).logits))
 
 
 def scores(corpus: Corpus, found: np.ndarray) -> dict[str, float]:
     """Return the task's metrics of answers [U, O] on a prepared corpus; utterances without a label do not count."""
     task, known = tasks.get(corpus.task), corpus.label >= 0
-    if task.overall is not None and corpus.target is not None:
-        every: Mapping[str, Any] = task.overall(found[known], corpus.target[known])
-    else:
+    every = {} if corpus.target is None else task.overall(found[known], corpus.target[known])
+    if not every:
         counts = np.zeros((corpus.num_classes, corpus.num_classes), np.int32)
         np.add.at(counts, (corpus.label[known], found[known].argmax(axis=1)), 1)
         every = task.by_class(counts)
@@ -116,12 +109,7 @@ def scores(corpus: Corpus, found: np.ndarray) -> dict[str, float]:
 
 
 def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
-    """Evaluate every seed of a run under every condition.
-
-    Args:
-      run: the work directory.
-      split: "train", "valid" or "test".
-      draws: masks for each share.
+    """Evaluate every seed of a run under every condition, with `draws` masks for each share.
 
     Returns:
       The content of robustness.json: run, experiment, split, task, modalities, seeds, draws, select, and rows with
@@ -141,13 +129,12 @@ def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
     )
     if not (first.prepare(corpus).label >= 0).any():
         raise UserError(f"{run}: no utterance of the {split} split has a label of the model. Choose another --split.")
-    answer, entries, rows = answers(first), sum(int(x.sum()) for x in corpus.present.values()), []
+    answer, entries, rows = answers(first), count(corpus.present), []
     for name, masks in tqdm(conditions(corpus.present, draws).items(), desc=str(run), unit="condition"):
         by_mask = [_over_seeds(models, answer, corpus, mask) for mask in masks]
         by_seed = [{m: float(np.mean([d[s][m] for d in by_mask])) for m in by_mask[0][s]} for s in range(len(models))]
         spread = {m: np.mean([np.std([d[s][m] for d in by_mask]) for s in range(len(models))]) for m in by_seed[0]}
-        left = sum(int(x.sum()) for x in masks[0].values())
-        row = {"condition": name, "missing": 1 - left / entries, "masks": len(masks)}
+        row = {"condition": name, "missing": 1 - count(masks[0]) / entries, "masks": len(masks)}
         rows.append(row | {"scores": results.summarise(by_seed), "between_masks": spread})
     return json_safe(
         {
@@ -168,7 +155,8 @@ def _over_seeds(
     models: Sequence[TrainedModel], answer: Callable[[Any, Any], jax.Array], corpus: Corpus, mask: Masks
 ) -> list[dict[str, float]]:
     """Return each seed's scores on what a mask leaves of a corpus as read; all masks share one compiled program."""
-    prepared = models[0].prepare(dataclasses.replace(corpus, present=mask, features=_masked(corpus, mask)))
+    features = {m: np.where(mask[m][:, None], x, np.float32(0)) for m, x in corpus.features.items()}
+    prepared = models[0].prepare(dataclasses.replace(corpus, present=mask, features=features))
     batches = list(models[0].batches(prepared))
     found = []
     for model in models:
@@ -178,10 +166,6 @@ def _over_seeds(
             values[batch.utterance[real]] = np.asarray(answer(model.params, batch))[real]
         found.append(scores(prepared, values))
     return found
-
-
-def _masked(corpus: Corpus, mask: Masks) -> dict[Modality, np.ndarray]:
-    return {m: np.where(mask[m][:, None], x, np.float32(0)) for m, x in corpus.features.items()}
 
 
 def table(content: Mapping[str, Any]) -> str:

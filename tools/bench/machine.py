@@ -1,33 +1,32 @@
-"""Describe the machine: what it is, and its memory."""
+"""Describe the machine and its memory; measure the wall and CPU seconds of a function."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from ariigcn_jax import parallel
 
 
 def describe() -> dict[str, Any]:
     """Return device, processor and load as plain values."""
+    lines = _lines("/proc/cpuinfo", "model name")
     return {
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
         "devices": jax.local_device_count(),
-        "processor": _processor(),
+        "processor": lines[0].partition(":")[2].strip() if lines else platform.processor() or platform.machine(),
         "cores": parallel.cores(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     }
-
-
-def _processor() -> str:
-    lines = _lines("/proc/cpuinfo", "model name")
-    return lines[0].partition(":")[2].strip() if lines else platform.processor() or platform.machine()
 
 
 def peak_memory() -> int:
@@ -56,8 +55,31 @@ def _device_memory() -> dict[str, int]:
 
 
 def _lines(path: str, start: str) -> list[str]:
-    """Return the lines of a file that begin so; none where the system has no such file."""
+    """Return the lines of a file that begin with `start`; none where the system has no such file."""
     try:
         return [line for line in Path(path).read_text().splitlines() if line.startswith(start)]
     except OSError:
         return []
+
+
+def once(function: Callable[[], Any]) -> tuple[np.ndarray, Any]:
+    """Time one call of a function that waits for what it starts on a device.
+
+    Returns:
+      Wall seconds and CPU seconds over all threads [2], and what the function returned.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = function()
+    return np.array([time.perf_counter() - wall, time.process_time() - cpu]), result
+
+
+def samples(function: Callable[[], Any], *, most: int, budget: float, least: int = 1) -> np.ndarray:
+    """Return wall and CPU seconds [N, 2] of N calls of a function, as `once`.
+
+    At least `least` and at most `most` calls are made; in between, none begins after `budget` seconds.
+    """
+    taken: list[np.ndarray] = []
+    begun = time.perf_counter()
+    while len(taken) < most and (len(taken) < least or time.perf_counter() - begun < budget):
+        taken.append(once(function)[0])
+    return np.array(taken)

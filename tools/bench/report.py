@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ariigcn_jax.files import flatten
 from ariigcn_jax.runs import tables
 
-Row = Mapping[str, Any]
 TITLES = {  # section -> title
     "epoch": "An epoch of one seed, with validation and diagnosis",
     "start": "From the command to the end of the first epoch, in a process of its own",
@@ -21,10 +21,6 @@ TITLES = {  # section -> title
 def number(value: float) -> str:
     """Return three digits, thousands apart."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _scaled(scale: float) -> Callable[[float], str]:
-    return lambda value: number(scale * value)
 
 
 # What a row may hold -> title and form of its column; a table has those that its rows have.
@@ -43,11 +39,11 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "times_first": ("times the first row", "{:.2f} ×".format),
     "auto": ("chosen by auto", lambda value: "yes" if value else ""),
     "utterances_per_second": ("utterances/s", number),
-    "median": ("median ms", _scaled(1e3)),
-    "p95": ("95 % ms", _scaled(1e3)),
+    "median": ("median ms", lambda value: number(1e3 * value)),
+    "p95": ("95 % ms", lambda value: number(1e3 * value)),
     "calls": ("calls", number),
-    "peak_memory": ("peak memory GiB", _scaled(2**-30)),
-    "program_memory": ("compiled epoch MiB", _scaled(2**-20)),
+    "peak_memory": ("peak memory GiB", lambda value: number(2**-30 * value)),
+    "program_memory": ("compiled epoch MiB", lambda value: number(2**-20 * value)),
     "failed": ("not measured", str),
 }
 
@@ -63,25 +59,14 @@ def table(content: Mapping[str, Any]) -> str:
     ]
     if content["quick"]:
         parts.append("**A quick check with a small model and little optimisation: do not quote these numbers.**")
-    for name, rows in content["sections"].items():
-        if rows:
-            parts += [f"## {TITLES[name]}", _section([dict(_flat(row)) for row in rows])]
+    for name, measured in content["sections"].items():
+        rows = list(map(flatten, measured))
+        columns = {key: column for key, column in COLUMNS.items() if any(row.get(key) is not None for row in rows)}
+        cells = [
+            [row["point"], *("–" if row.get(key) is None else form(row[key]) for key, (_, form) in columns.items())]
+            for row in rows
+        ]
+        if cells:
+            titles = ["", *(title for title, _ in columns.values())]
+            parts += [f"## {TITLES[name]}", tables.markdown(titles, cells)]
     return "\n\n".join(parts) + "\n"
-
-
-def _section(rows: Sequence[Row]) -> str:
-    columns = {key: column for key, column in COLUMNS.items() if any(row.get(key) is not None for row in rows)}
-    cells = [
-        [row["point"], *("–" if row.get(key) is None else form(row[key]) for key, (_, form) in columns.items())]
-        for row in rows
-    ]
-    return tables.markdown(["", *(title for title, _ in columns.values())], cells)
-
-
-def _flat(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested dictionaries with dotted keys."""
-    for key, value in row.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

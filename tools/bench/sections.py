@@ -18,14 +18,14 @@ from ariigcn_jax.data import prepare
 from ariigcn_jax.runs import compilation
 from ariigcn_jax.training import seeds as ensembles
 from ariigcn_jax.types import Corpus
-from tools.bench import clock, corpora, epochs, machine, probe
+from tools.bench import corpora, epochs, machine
 
 Row = dict[str, Any]
 KERNELS = ("band", "edges")
 
 
 class Point(NamedTuple):
-    """A row of a section's table, before it is measured."""
+    """Hold a row of a section's table, before it is measured."""
 
     name: str
     measure: Callable[[], Row]
@@ -38,7 +38,7 @@ class Bench:
     Attributes:
       config: as `experiments.base.get_config`.
       corpus: as read.
-      quick: measure the fewest points and repetitions, to check that everything works.
+      quick: whether to measure the fewest points and repetitions, to check that everything works.
       rows: section -> rows measured so far.
     """
 
@@ -49,17 +49,17 @@ class Bench:
 
     @property
     def effort(self) -> dict[str, Any]:
-        """How often and how long an epoch is timed."""
+        """Return how often and how long an epoch is timed."""
         return {"most": 1, "budget": 0.1} if self.quick else {"most": 15, "budget": 20.0}
 
     @property
     def utterances(self) -> int:
-        """Number of train utterances."""
+        """Return the number of train utterances."""
         return int((self.corpus.split == "train").sum())
 
     def probe(self, config: Any, resize: Any = None, environment: Any = None) -> Row:
-        """Train in a process of its own; see `probe.run`."""
-        return probe.run({"config": config.to_dict(), "resize": resize, **self.effort}, environment)
+        """Train in a process of its own; see `epochs.probe`."""
+        return epochs.probe({"config": config.to_dict(), "resize": resize, **self.effort}, environment)
 
 
 def epoch(bench: Bench) -> list[Point]:
@@ -117,7 +117,7 @@ def latency(bench: Bench) -> list[Point]:
         params = model.weights(model.init())
         model.evaluate("valid", params)  # compiles
         most = 5 if bench.quick else 200
-        walls = clock.samples(lambda: model.evaluate("valid", params), most=most, budget=5.0)[:, 0]
+        walls = machine.samples(lambda: model.evaluate("valid", params), most=most, budget=5.0)[:, 0]
         return {"median": float(np.median(walls)), "p95": float(np.percentile(walls, 95)), "calls": len(walls)}
 
     sizes = (usual,) if bench.quick else (10, usual, 1_000)
