@@ -1,4 +1,4 @@
-"""Assembles the page: templates/page.html has the frame, and a template beside it each section."""
+"""Assemble the page: templates/page.html has the frame, and a template beside it each section."""
 
 from __future__ import annotations
 
@@ -39,14 +39,7 @@ Drawn = tuple[str, Sequence[go.Figure], str]  # a run's name, its conversations,
 
 
 def render(runs: Sequence[Run], studies: Sequence[Study], attention: Sequence[Drawn], split: str) -> str:
-    """Return the whole page.
-
-    Args:
-      runs: at least one, or no section of runs is there.
-      studies: of the kinds OF_STUDIES.
-      attention: of each run that was asked for.
-      split: whose conversations `attention` shows.
-    """
+    """Return the whole page; `split` says whose conversations `attention` shows, and no runs have no sections."""
     kinds = {study.kind for study in studies}
     sections = (OF_RUNS if runs else {}) | {kind: words for kind, words in OF_STUDIES.items() if kind in kinds}
     sections |= {"attention": "Attention"} if attention else {}
@@ -63,6 +56,7 @@ def render(runs: Sequence[Run], studies: Sequence[Study], attention: Sequence[Dr
         split=split,
         charts=charts,
         compared=compared,
+        origin=origin,
         diagnostics=diagnostics,
         results=results,
     )
@@ -100,12 +94,19 @@ def _escaped(value: Any) -> Any:
 def different_options(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the options in which runs differ, or a single one differs from base.py: dotted key -> JSON of each."""
     columns = [flatten(base.get_config().to_dict())] if len(runs) == 1 else []
-    columns += [run.options for run in runs]
+    columns += [flatten(run.config) for run in runs]
     found = {
         key: [json.dumps(column[key], ensure_ascii=False) if key in column else "(absent)" for column in columns]
         for key in sorted({key for column in columns for key in column})
     }
     return {key: values for key, values in found.items() if len(set(values)) > 1}
+
+
+def origin(environment: Mapping[str, Any]) -> list[str]:
+    """Return commit, version of JAX, device and start of a run; a dash for what is not known."""
+    git, versions, device = (environment.get(name) or {} for name in ("git", "versions", "device"))
+    commit = (git.get("commit") or "–")[:10]
+    return [commit, versions.get("jax", "–"), device.get("kind", "–"), environment.get("date", "–")]
 
 
 def compared(row: Mapping[str, Any], select: str) -> list[str]:
