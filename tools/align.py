@@ -61,20 +61,12 @@ def align(run: Path, split: str) -> dict[str, Any]:
         by_seed.append(alignment.measure(vectors))
         if not projections:
             projections = {stage: alignment.project(vectors, stage) for stage in PROJECTED}
-    content = json_safe(
-        {
-            "run": str(run),
-            "split": split,
-            "modalities": first.modalities,
-            "label_names": first.label_names,
-            "seeds": list(seeds(first)),
-            "rows": [
-                {k: v if k in PAIR else [row[k] for row in rows] for k, v in rows[0].items()}
-                for rows in zip(*by_seed, strict=True)
-            ],
-            "projections": projections,
-        }
-    )
+    rows = [
+        {k: v if k in PAIR else [row[k] for row in same] for k, v in same[0].items()}
+        for same in zip(*by_seed, strict=True)
+    ]
+    content = {"run": str(run), "split": split, "modalities": first.modalities, "label_names": first.label_names}
+    content = json_safe(content | {"seeds": list(seeds(first)), "rows": rows, "projections": projections})
     write_atomically(run / FILE, (json.dumps(content, indent=1) + "\n").encode())
     picture = figures.projections(projections, first.modalities, first.label_names, STAGE_TITLES)
     write_atomically(run / PICTURE, picture)

@@ -11,6 +11,7 @@ cannot stream, the reason is printed and the rest is measured.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from tools.command import parser
 CONVERSATIONS = (10, 50, 200)  # utterances
 STREAMED = (10, 100, 1000, 10000)  # utterances before the one that is timed
 EXPORTED = 50
-LONGEST_S, FEWEST = 5, 5  # the calls of a row end after so many seconds, but not before so many calls
+timed = functools.partial(machine.samples, budget=5, least=5)  # seconds, calls
 
 # Run in the folder of the export by a process that cannot import this package; reads utterances from standard input.
 FRESH = """
@@ -101,15 +102,10 @@ def take(model: TrainedModel, length: int) -> list[dict[str, Any]]:
     return list(itertools.islice(utterances(model), length))
 
 
-def timed(call: Callable[[], Any], repeats: int) -> np.ndarray:
-    """Return wall and CPU seconds [N, 2] of N = `repeats` calls, or of as many as `LONGEST_S` allows."""
-    return machine.samples(call, most=repeats, budget=LONGEST_S, least=FEWEST)
-
-
 def _whole(model: TrainedModel, length: int, repeats: int) -> np.ndarray:
     given = take(model, length)
     list(model(given))  # compiles
-    return timed(lambda: list(model(given)), repeats)
+    return timed(lambda: list(model(given)), most=repeats)
 
 
 def _streaming(model: TrainedModel, repeats: int) -> None:
@@ -129,7 +125,7 @@ def _pushed(model: TrainedModel, length: int, repeats: int, explain: bool) -> np
     for utterance in itertools.islice(given, length):
         stream.push(utterance)
     following = iter(list(itertools.islice(given, repeats)))
-    return timed(lambda: stream.push(next(following)), repeats)
+    return timed(lambda: stream.push(next(following)), most=repeats)
 
 
 def _resident() -> int:

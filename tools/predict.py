@@ -128,7 +128,6 @@ def _with_what_is_there(load: Callable[..., Corpus], wanted: Sequence[str]) -> C
 
 
 def _mentions(path: str, field: str) -> bool:
-    """Return whether a file's first lines name a field."""
     with Path(path).open("rb") as file:
         return f'"{field}"'.encode() in file.read(2**16)
 

@@ -36,20 +36,20 @@ from tools.command import as_read, parser, seeds
 STEM = "robustness"
 SHARES = tuple(k / 10 for k in range(8))  # of the entries, as is usual in this field
 DRAWS = 5
-Masks = dict[Modality, np.ndarray]
+Masks = Mapping[Modality, np.ndarray]  # modality -> [U] bool, whether it is there
 
 
-def missing(present: Mapping[Modality, np.ndarray], share: float, draw: int) -> Masks:
+def missing(present: Masks, share: float, draw: int) -> Masks:
     """Remove entries at random; with the same `draw`, a larger share removes all that a smaller one removes.
 
     Args:
-      present: modality -> [U] bool.
-      share: of the present entries, in [0, 1]; fewer are removed where utterances would have none left.
+      present: what is there.
+      share: of the entries, in [0, 1]; fewer are removed where utterances would have none left.
       draw: number of the mask.
 
     Returns:
-      modality -> [U] bool, what is left. Each utterance keeps one of its modalities, each with the same probability;
-      the removed entries are drawn from the others without replacement, exactly as many as asked for.
+      What is left. Each utterance keeps one of its modalities, each with the same probability; the removed entries are
+      drawn from the others without replacement, exactly as many as asked for.
     """
     there = np.stack([*present.values()], axis=1)
     random = np.random.default_rng(draw)
@@ -61,12 +61,11 @@ def missing(present: Mapping[Modality, np.ndarray], share: float, draw: int) -> 
     return dict(zip(present, left.T, strict=True))
 
 
-def count(present: Mapping[Modality, np.ndarray]) -> int:
-    """Return the number of (utterance, modality) entries that are there."""
+def _count(present: Masks) -> int:
     return sum(int(x.sum()) for x in present.values())
 
 
-def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, list[Masks]]:
+def conditions(present: Masks, draws: int) -> dict[str, list[Masks]]:
     """Return name -> masks: the shares that can be reached, without each modality, and with each one alone.
 
     Raises:
@@ -76,10 +75,10 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
     if len(names) < 2:
         raise UserError(f"The run has one modality, {names[0]}: without it, nothing is left to predict from.")
     found: dict[str, list[Masks]] = {}
-    entries, least = count(present), np.inf
+    entries, least = _count(present), np.inf
     for share in SHARES:
         masks = [missing(present, share, draw) for draw in range(draws if share else 1)]
-        left = count(masks[0])
+        left = _count(masks[0])
         if left < least:  # a share that cannot be reached leaves as many as the one before
             reached = abs(entries * (1 - share) - left) <= 1  # otherwise each utterance is down to one modality
             found[f"{share if reached else 1 - left / entries:.0%} missing"] = masks
@@ -122,33 +121,21 @@ def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
     models = [inference.load(run, seed=seed) for seed in seeds(inference.load(run))]
     first = models[0]
     corpus = as_read(first, split)
-    corpus = dataclasses.replace(  # without modalities that the model does not have
-        corpus,
-        features={m: corpus.features[m] for m in first.modalities if m in corpus.features},
-        present={m: corpus.present[m] for m in first.modalities if m in corpus.features},
-    )
+    kept = [m for m in first.modalities if m in corpus.features]
+    features, present = {m: corpus.features[m] for m in kept}, {m: corpus.present[m] for m in kept}
+    corpus = dataclasses.replace(corpus, features=features, present=present)
     if not (first.prepare(corpus).label >= 0).any():
         raise UserError(f"{run}: no utterance of the {split} split has a label of the model. Choose another --split.")
-    answer, entries, rows = answers(first), count(corpus.present), []
-    for name, masks in tqdm(conditions(corpus.present, draws).items(), desc=str(run), unit="condition"):
+    answer, rows = answers(first), []
+    for name, masks in tqdm(conditions(present, draws).items(), desc=str(run), unit="condition"):
         by_mask = [_over_seeds(models, answer, corpus, mask) for mask in masks]
         by_seed = [{m: float(np.mean([d[s][m] for d in by_mask])) for m in by_mask[0][s]} for s in range(len(models))]
         spread = {m: np.mean([np.std([d[s][m] for d in by_mask]) for s in range(len(models))]) for m in by_seed[0]}
-        row = {"condition": name, "missing": 1 - count(masks[0]) / entries, "masks": len(masks)}
+        row = {"condition": name, "missing": 1 - _count(masks[0]) / _count(present), "masks": len(masks)}
         rows.append(row | {"scores": results.summarise(by_seed), "between_masks": spread})
-    return json_safe(
-        {
-            "run": str(run),
-            "experiment": first.config.experiment,
-            "split": split,
-            "task": first.task,
-            "modalities": list(corpus.present),
-            "seeds": [model.seed for model in models],
-            "draws": draws,
-            "select": first.config.eval.select,
-            "rows": rows,
-        }
-    )
+    content = {"run": str(run), "experiment": first.config.experiment, "split": split, "task": first.task}
+    content |= {"modalities": kept, "seeds": [model.seed for model in models], "draws": draws}
+    return json_safe(content | {"select": first.config.eval.select, "rows": rows})
 
 
 def _over_seeds(
@@ -170,21 +157,15 @@ def _over_seeds(
 
 def table(content: Mapping[str, Any]) -> str:
     """Return the conditions as Markdown, with a note on the numbers."""
-    select, task = content["select"], tasks.get(content["task"])
-    names = [select, *(name for name in task.compared if name != select)]
+    select, task, cells = content["select"], tasks.get(content["task"]), []
+    others = [name for name in task.compared if name != select]
     whole = content["rows"][0]["scores"][select]["mean"]
-    cells = [
-        [
-            row["condition"],
-            f"{100 * row['missing']:.1f}",
-            results.number(row["scores"][select], select),
-            tasks.difference(select, row["scores"][select]["mean"] - whole, None, None)[0],
-            *(results.number(row["scores"][name], name) for name in names[1:]),
-        ]
-        for row in content["rows"]
-    ]
-    titles = [task.metrics[name].title for name in names]
-    header = [content["split"], "entries missing, %", titles[0], "Δ", *titles[1:]]
+    for row in content["rows"]:
+        score, *further = (results.number(row["scores"][name], name) for name in (select, *others))
+        change, _ = tasks.difference(select, row["scores"][select]["mean"] - whole, None, None)
+        cells.append([row["condition"], f"{100 * row['missing']:.1f}", score, change, *further])
+    title, *titles = (task.metrics[name].title for name in (select, *others))
+    header = [content["split"], "entries missing, %", title, "Δ", *titles]
     return (
         f"{tables.markdown(header, cells)}\n\n{content['experiment']}: mean ± std of {len(content['seeds'])} seed(s), "
         f"{results.unit(task)}, of {content['draws']} mask(s) for each share. Δ: difference from nothing missing, in "
@@ -202,26 +183,21 @@ def write(run: Path, content: Mapping[str, Any]) -> str:
         for name, summary in row["scores"].items()
         for seed, value in zip(content["seeds"], summary["per_seed"], strict=True)
     ]
-    columns = ["condition", "missing", "masks", "score", "seed", "value"]
     at_random = [row for row in content["rows"] if row["condition"].endswith(" missing")]
-    names = dict.fromkeys((content["select"], *task.headline))
-    picture = figures.value_curves(
-        [100 * row["missing"] for row in at_random],
-        {  # the chart multiplies by 100, which is undone for a metric that is not in percent
-            task.metrics[name].title: task.metrics[name].scale
-            / 100
-            * np.array([row["scores"][name]["per_seed"] for row in at_random])
-            for name in names
-        },
-        "entries missing at random, %",
-        f"{content['experiment']}: {content['split']}, {len(content['seeds'])} seed(s), {results.unit(task)}",
-    )
-    for ending, made in (
-        ("md", text.encode()),
-        ("csv", tables.comma_separated(columns, lines).encode()),
-        ("png", picture),
-        ("json", (json.dumps(content, indent=1) + "\n").encode()),
-    ):
+    curves = {}
+    for name in (content["select"], *task.headline):
+        # the chart multiplies by 100, which is undone for a metric that is not in percent
+        scale, values = task.metrics[name].scale / 100, [row["scores"][name]["per_seed"] for row in at_random]
+        curves[task.metrics[name].title] = scale * np.array(values)
+    title = f"{content['experiment']}: {content['split']}, {len(content['seeds'])} seed(s), {results.unit(task)}"
+    shares = [100 * row["missing"] for row in at_random]
+    files = {
+        "md": text.encode(),
+        "csv": tables.comma_separated(["condition", "missing", "masks", "score", "seed", "value"], lines).encode(),
+        "png": figures.value_curves(shares, curves, "entries missing at random, %", title),
+        "json": (json.dumps(content, indent=1) + "\n").encode(),
+    }
+    for ending, made in files.items():
         write_atomically(run / f"{STEM}.{ending}", made)
     return text
 

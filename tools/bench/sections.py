@@ -33,19 +33,12 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass
 class Bench:
-    """Hold what the sections share.
+    """Hold what the sections share."""
 
-    Attributes:
-      config: as `experiments.base.get_config`.
-      corpus: as read.
-      quick: whether to measure the fewest points and repetitions, to check that everything works.
-      rows: section -> rows measured so far.
-    """
-
-    config: Any
-    corpus: Corpus
-    quick: bool
-    rows: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
+    config: Any  # as `experiments.base.get_config`
+    corpus: Corpus  # as read
+    quick: bool  # whether to measure the fewest points and repetitions, to check that everything works
+    rows: dict[str, list[Row]] = dataclasses.field(default_factory=dict)  # section -> rows measured so far
 
     @property
     def effort(self) -> dict[str, Any]:

@@ -23,31 +23,15 @@ from tools.report import charts
 from tools.report.runs import Run, Study
 
 TEMPLATE = Path(__file__).parent / "templates" / "page.html"
-OF_RUNS = {
-    "configuration": "Configuration",
-    "results": "Results",
-    "classes": "Classes",
-    "confusion": "Confusion matrices",
-    "calibration": "Calibration",
-    "curves": "Learning curves",
-    "failures": "Failure signatures",
-    "alignment": "Alignment",
-}
-OF_STUDIES = {"folds": "Folds", "ablations": "Ablations", "sweep": "Swept options"}
-
 Drawn = tuple[str, Sequence[go.Figure], str]  # a run's name, its conversations, and why they could not be drawn, or ""
 
 
 def render(runs: Sequence[Run], studies: Sequence[Study], attention: Sequence[Drawn], split: str) -> str:
     """Return the whole page; `split` says whose conversations `attention` shows, and no runs have no sections."""
-    kinds = {study.kind for study in studies}
-    sections = (OF_RUNS if runs else {}) | {kind: words for kind, words in OF_STUDIES.items() if kind in kinds}
-    sections |= {"attention": "Attention"} if attention else {}
     return html_page.render(
         TEMPLATE,
         filters={"draw": html, "which_epoch": results.which_epoch},
         title="ARIIGCN-JAX: " + ", ".join([*(run.name for run in runs), *(study.name for study in studies)]),
-        sections=sections,
         runs=runs,
         finished=[run for run in runs if run.results],
         studies=studies,
@@ -56,7 +40,6 @@ def render(runs: Sequence[Run], studies: Sequence[Study], attention: Sequence[Dr
         split=split,
         charts=charts,
         compared=compared,
-        origin=origin,
         diagnostics=diagnostics,
         results=results,
     )
@@ -100,13 +83,6 @@ def different_options(runs: Sequence[Run]) -> dict[str, list[str]]:
         for key in sorted({key for column in columns for key in column})
     }
     return {key: values for key, values in found.items() if len(set(values)) > 1}
-
-
-def origin(environment: Mapping[str, Any]) -> list[str]:
-    """Return commit, version of JAX, device and start of a run; a dash for what is not known."""
-    git, versions, device = (environment.get(name) or {} for name in ("git", "versions", "device"))
-    commit = (git.get("commit") or "–")[:10]
-    return [commit, versions.get("jax", "–"), device.get("kind", "–"), environment.get("date", "–")]
 
 
 def compared(row: Mapping[str, Any], select: str) -> list[str]:

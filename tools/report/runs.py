@@ -23,25 +23,15 @@ STUDIES = ("folds", "ablations", "sweep")  # a study's folder holds the file <ki
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Hold the files of a run.
+    """Hold the files of a run; {} stands for a file that is not there."""
 
-    Attributes:
-      name: what the report calls it.
-      path: its work directory.
-      config: every option.
-      rows: of the log, one an epoch.
-      environment: code, versions, device; {} where the file is missing, as below.
-      results: content of results.json; {} while the run is under way.
-      alignment: content of alignment.json.
-    """
-
-    name: str
-    path: Path
-    config: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
-    environment: Mapping[str, Any]
-    results: Mapping[str, Any]
-    alignment: Mapping[str, Any]
+    name: str  # what the report calls it
+    path: Path  # its work directory
+    config: Mapping[str, Any]  # every option
+    rows: Sequence[Mapping[str, Any]]  # of the log, one an epoch
+    environment: Mapping[str, Any]  # code, versions, device
+    results: Mapping[str, Any]  # content of results.json, which a finished run has
+    alignment: Mapping[str, Any]  # content of alignment.json
 
     @property
     def split(self) -> str:
@@ -101,19 +91,12 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Hold a folder of many runs.
+    """Hold a folder of many runs."""
 
-    Attributes:
-      kind: one of STUDIES.
-      name: what the report calls it.
-      content: of its file.
-      label_names: of the runs; () where none is finished.
-    """
-
-    kind: str
-    name: str
-    content: Mapping[str, Any]
-    label_names: tuple[str, ...]
+    kind: str  # one of STUDIES
+    name: str  # what the report calls it
+    content: Mapping[str, Any]  # of its file
+    label_names: tuple[str, ...]  # of the runs; () where none is finished
 
     def folds(self) -> dict[str, dict[str, Mapping[str, Any]]]:
         """Return fold -> score -> row, of folds."""
