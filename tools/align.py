@@ -27,7 +27,7 @@ from ariigcn_jax.inference import model as inference
 from ariigcn_jax.runs import compilation, figures, tables
 from ariigcn_jax.types import UserError
 from experiments.command import call
-from tools.command import as_read, parser, seeds
+from tools.command import as_read, models, parser
 
 FILE, PICTURE = "alignment.json", "alignment.png"
 PROJECTED = ("code", "hidden")
@@ -48,14 +48,14 @@ def align(run: Path, split: str) -> dict[str, Any]:
       utterances; each measure and p as a list over seeds), and projections (stage -> point, modality, label) of the
       first seed.
     """
-    first = inference.load(run)
+    of_seeds = models(run)
+    first = of_seeds[0]
     corpus = first.prepare(as_read(first, split))
     batches = list(first.batches(corpus))
     utterances = [np.asarray(batch.utterance) for batch in batches]
     by_seed: list[list[dict[str, Any]]] = []
     projections: dict[str, Any] = {}
-    for seed in tqdm(seeds(first), unit="seed", desc=f"{run}"):
-        model = inference.load(run, seed=seed)
+    for model in tqdm(of_seeds, unit="seed", desc=f"{run}"):
         outputs = [model.outputs(batch) for batch in batches]
         vectors = alignment.collect(outputs, utterances, corpus, model.model.options.gan.wiring)
         by_seed.append(alignment.measure(vectors))
@@ -66,7 +66,9 @@ def align(run: Path, split: str) -> dict[str, Any]:
         for same in zip(*by_seed, strict=True)
     ]
     content = {"run": str(run), "split": split, "modalities": first.modalities, "label_names": first.label_names}
-    content = json_safe(content | {"seeds": list(seeds(first)), "rows": rows, "projections": projections})
+    content = json_safe(
+        content | {"seeds": [model.seed for model in of_seeds], "rows": rows, "projections": projections}
+    )
     write_atomically(run / FILE, (json.dumps(content, indent=1) + "\n").encode())
     picture = figures.projections(projections, first.modalities, first.label_names, STAGE_TITLES)
     write_atomically(run / PICTURE, picture)
@@ -97,7 +99,7 @@ def comparison(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
         cells.append([*_names(row), *(f"{d:+.3g}" + "*" * (p is not None and p < 0.05) for d, p in found)])
     title = f"{ours['run']} minus {theirs['run']}: where it is negative, modalities lie closer in the first run"
     note = (
-        "* p < 0.05, permutation of seeds, uncorrected" if tested else "not tested: a test takes four seeds of each run"
+        "* p < 0.05, permutation of seeds, uncorrected" if tested else "not tested: that takes four seeds of each run"
     )
     return f"{title}\n\n{tables.markdown(['stage', 'pair', *MEASURES.values()], cells)}\n\n{note}\n"
 

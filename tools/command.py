@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ariigcn_jax.data import choose, prepare
+from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.runs import runner, workdir
 from ariigcn_jax.types import SPLITS, Corpus, UserError
@@ -58,6 +59,7 @@ def splits_of(model: TrainedModel, split: str) -> tuple[str, ...]:
     return ("train", "valid")
 
 
-def seeds(model: TrainedModel) -> range:
-    """Return the seeds of a model's run."""
-    return range(model.config.seed, model.config.seed + model.config.num_seeds)
+def models(run: Path) -> list[TrainedModel]:
+    """Return the model of every seed of a run."""
+    config = inference.load(run).config
+    return [inference.load(run, seed=seed) for seed in range(config.seed, config.seed + config.num_seeds)]

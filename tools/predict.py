@@ -60,9 +60,7 @@ def arguments() -> argparse.ArgumentParser:
 def execute(options: argparse.Namespace) -> None:
     """Predict and write."""
     if not Path(options.input).exists():
-        raise UserError(
-            f"{options.input}: there is no such file. Give a corpus, or a .jsonl file with one utterance a line."
-        )
+        raise UserError(f"{options.input}: there is no such file. Give a corpus, or a .jsonl file of utterances.")
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)
     splits = splits_of(model, options.split) if options.split else ()

@@ -31,7 +31,7 @@ from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, figures, results, tables
 from ariigcn_jax.types import Corpus, Modality, UserError
 from experiments.command import call
-from tools.command import as_read, parser, seeds
+from tools.command import as_read, models, parser
 
 STEM = "robustness"
 SHARES = tuple(k / 10 for k in range(8))  # of the entries, as is usual in this field
@@ -118,8 +118,8 @@ def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
     Raises:
       UserError: the run or its corpus cannot be read, or the split has no label that the model knows.
     """
-    models = [inference.load(run, seed=seed) for seed in seeds(inference.load(run))]
-    first = models[0]
+    of_seeds = models(run)
+    first = of_seeds[0]
     corpus = as_read(first, split)
     kept = [m for m in first.modalities if m in corpus.features]
     features, present = {m: corpus.features[m] for m in kept}, {m: corpus.present[m] for m in kept}
@@ -128,13 +128,14 @@ def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
         raise UserError(f"{run}: no utterance of the {split} split has a label of the model. Choose another --split.")
     answer, rows = answers(first), []
     for name, masks in tqdm(conditions(present, draws).items(), desc=str(run), unit="condition"):
-        by_mask = [_over_seeds(models, answer, corpus, mask) for mask in masks]
-        by_seed = [{m: float(np.mean([d[s][m] for d in by_mask])) for m in by_mask[0][s]} for s in range(len(models))]
-        spread = {m: np.mean([np.std([d[s][m] for d in by_mask]) for s in range(len(models))]) for m in by_seed[0]}
+        by_mask = [_over_seeds(of_seeds, answer, corpus, mask) for mask in masks]
+        by_seed = list(zip(*by_mask, strict=True))
+        means = [{m: float(np.mean([d[m] for d in of_seed])) for m in of_seed[0]} for of_seed in by_seed]
+        spread = {m: np.mean([np.std([d[m] for d in of_seed]) for of_seed in by_seed]) for m in means[0]}
         row = {"condition": name, "missing": 1 - _count(masks[0]) / _count(present), "masks": len(masks)}
-        rows.append(row | {"scores": results.summarise(by_seed), "between_masks": spread})
+        rows.append(row | {"scores": results.summarise(means), "between_masks": spread})
     content = {"run": str(run), "experiment": first.config.experiment, "split": split, "task": first.task}
-    content |= {"modalities": kept, "seeds": [model.seed for model in models], "draws": draws}
+    content |= {"modalities": kept, "seeds": [model.seed for model in of_seeds], "draws": draws}
     return json_safe(content | {"select": first.config.eval.select, "rows": rows})
 
 

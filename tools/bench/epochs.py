@@ -28,6 +28,13 @@ from tools.bench import corpora, machine
 MARGIN = 1.2  # a program is started only if so many times the memory that it needs is free
 
 
+def single(config: Any, num_seeds: int = 1, way: str = seeds.AUTO) -> Any:
+    """Return a copy of a config for seeds of one model each."""
+    config = config.copy_and_resolve_references()
+    config.update(num_seeds=num_seeds, members=1, seeds_by=way)
+    return config
+
+
 def measure(
     config: Any, corpus: Corpus, num_seeds: int = 1, way: str = seeds.AUTO, *, most: int, budget: float
 ) -> dict[str, Any]:
@@ -38,17 +45,14 @@ def measure(
       corpus: as read.
       num_seeds: number of seeds.
       way: how they share the hardware.
-      most: calls at most of each part of an epoch.
-      budget: seconds of calls at most of each part.
+      most: calls of each part of an epoch, at most.
+      budget: seconds of these calls, at most.
 
     Returns:
       Median wall and CPU seconds of "train", "validate", "diagnose" (the share of one epoch, if a run diagnoses every
       few epochs) and "epoch", their sum; "utterances_per_second" of all seeds; seconds of "prepare" (standardising and
       packing), "compile" and "first" (the first epoch); "program_memory", the bytes that the program of an epoch takes
       beside its arguments (0: unknown). Only "failed", a message, where the free memory does not suffice.
-
-    Raises:
-      UserError: the config cannot be built on this corpus.
     """
     config = single(config, num_seeds, way)
     prepared, model = machine.once(lambda: seeds.make(config, prepare.standardise(corpus)[0]))
@@ -84,13 +88,6 @@ def measure(
         "first": first,
         "program_memory": needs,
     }
-
-
-def single(config: Any, num_seeds: int = 1, way: str = seeds.AUTO) -> Any:
-    """Return a copy of a config for seeds of one model each."""
-    config = config.copy_and_resolve_references()
-    config.update(num_seeds=num_seeds, members=1, seeds_by=way)
-    return config
 
 
 def probe(task: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -45,18 +45,11 @@ def _axis(score: str) -> tuple[float, dict[str, Any]]:
 def chart(title: str, height: int = 300, **layout: Any) -> go.Figure:
     """Return an empty chart of a height in pixels; further layout as plotly takes it."""
     legend = dict(orientation="h", yref="container", yanchor="bottom", y=0, x=0, itemsizing="constant")
+    look = dict(font=dict(size=12), hoverlabel=dict(namelength=-1), legend=legend | dict(font=dict(size=11)))
+    look |= dict(title=dict(text=title, font=dict(size=14), x=0, xanchor="left", xref="paper"))
     figure = go.Figure()
-    figure.update_layout(
-        template="plotly_white",
-        title=dict(text=title, font=dict(size=14), x=0, xanchor="left", xref="paper"),
-        height=height,
-        margin=dict(l=55, r=15, t=42, b=75),
-        font=dict(size=12),
-        hoverlabel=dict(namelength=-1),
-        legend=legend | dict(font=dict(size=11)),
-    )
-    figure.update_xaxes(title_standoff=6)
-    return figure.update_layout(**layout)
+    figure.update_layout(template="plotly_white", height=height, margin=dict(l=55, r=15, t=42, b=75), **look)
+    return figure.update_xaxes(title_standoff=6).update_layout(**layout)
 
 
 def colour(index: int) -> str:
@@ -122,18 +115,10 @@ def confusion(run: Run) -> go.Figure:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     places = list(range(len(counts)))  # of two classes whose names look alike, too
     figure = chart(f"{run.name} ({run.split})", height=max(170 + 42 * len(counts), 300))
-    figure.add_heatmap(
-        z=shares,
-        x=places,
-        y=places,
-        zmin=0,
-        zmax=1,
-        colorscale="Cividis",
-        text=[[f"{shares[i, j]:.0%}\n{counts[i, j].round(1):g}" for j in places] for i in places],
-        texttemplate="%{text}",
-        hoverinfo="skip",
-        colorbar=dict(tickformat=".0%"),
-    )
+    cells = dict(z=shares, x=places, y=places, zmin=0, zmax=1, hoverinfo="skip")
+    text = [[f"{shares[i, j]:.0%}\n{counts[i, j].round(1):g}" for j in places] for i in places]
+    look = dict(colorscale="Cividis", texttemplate="%{text}", colorbar=dict(tickformat=".0%"))
+    figure.add_heatmap(text=text, **cells, **look)
     ticks = dict(tickvals=places, ticktext=run.results["label_names"], automargin=True)
     figure.update_xaxes(title="predicted", **ticks)
     return figure.update_yaxes(title="true", autorange="reversed", **ticks)
@@ -151,14 +136,10 @@ def calibration(runs: Sequence[Run]) -> go.Figure:
         for when, dash in (("before", "dash"), ("after", "solid")) if run.calibrated else ():
             bins = run.results["reliability"][run.split][when]
             error = mean(run.results["calibration_error"][run.split][when]["per_seed"])
-            figure.add_scatter(
-                x=bins["confidence"],
-                y=bins["accuracy"],
-                mode="lines+markers",
-                line=dict(color=colour(k), dash=dash),
-                name=f"{run.name}, {when}: calibration error {error} %",
-                hovertext=[f"{count:g} answers" for count in bins["count"]],
-            )
+            words = dict(name=f"{run.name}, {when}: calibration error {error} %")
+            words |= dict(hovertext=[f"{count:g} answers" for count in bins["count"]])
+            line = dict(color=colour(k), dash=dash)
+            figure.add_scatter(x=bins["confidence"], y=bins["accuracy"], mode="lines+markers", line=line, **words)
     return figure
 
 
@@ -196,19 +177,13 @@ def alignment(runs: Sequence[Run], pairs: Sequence[str]) -> go.Figure:
         place = dict(row=1, col=column)
         for k, run in enumerate(runs):
             values = {pair: np.asarray(row[name], float) for pair, row in run.pairs.items()}
+            heights = [pairs.index(pair) + 0.2 * (k - (len(runs) - 1) / 2) for pair in values]
             errors = [v.std(ddof=1) if len(v) > 1 else 0 for v in values.values()]
-            figure.add_scatter(
-                x=[v.mean() for v in values.values()],
-                y=[pairs.index(pair) + 0.2 * (k - (len(runs) - 1) / 2) for pair in values],
-                error_x=dict(array=errors, thickness=1.2, width=3),
-                marker=dict(color=colour(k), size=8),
-                name=run.name,
-                legendgroup=run.name,
-                showlegend=column == 1,
-                hovertext=[f"{pair}, {run.name}: {v.mean():.3g}" for pair, v in values.items()],
-                **DOTS,
-                **place,
-            )
+            points = dict(x=[v.mean() for v in values.values()], y=heights, marker=dict(color=colour(k), size=8))
+            legend = dict(name=run.name, legendgroup=run.name, showlegend=column == 1)
+            words = [f"{pair}, {run.name}: {v.mean():.3g}" for pair, v in values.items()]
+            bars = dict(array=errors, thickness=1.2, width=3)
+            figure.add_scatter(error_x=bars, hovertext=words, **points, **legend, **DOTS, **place)
         ends = {"a_distance": [-0.1, 2.1], "accuracy": [0.45, 1.03]}.get(name)  # with the value of chance
         limits: dict[str, Any] = dict(range=ends) if ends else dict(rangemode="tozero")
         figure.update_xaxes(title=dict(text=title), side="top", nticks=5, tickangle=0, **limits, **place)

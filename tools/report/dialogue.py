@@ -22,26 +22,16 @@ BEND = 0.32  # of a line, in lanes
 
 @dataclasses.dataclass(frozen=True)
 class Conversation:
-    """Hold a dialogue of T utterances and what a model says of it.
-
-    Attributes:
-      name: of the dialogue.
-      speaker: T names.
-      utterance: T names.
-      transcript: T texts, or None.
-      label: [T] int, negative where unlabelled.
-      probability: [T, C].
-      label_names: C names.
-      attention: (modality, layer) -> [T, T], weight of sender (column) for receiver (row), mean over heads.
-    """
+    """Hold a dialogue of T utterances and what a model says of it."""
 
     name: str
-    speaker: Sequence[str]
-    utterance: Sequence[str]
-    transcript: Sequence[str] | None
-    label: np.ndarray
-    probability: np.ndarray
-    label_names: Sequence[str]
+    speaker: Sequence[str]  # T names
+    utterance: Sequence[str]  # T names
+    transcript: Sequence[str] | None  # T texts
+    label: np.ndarray  # [T] int, negative where unlabelled
+    probability: np.ndarray  # [T, C]
+    label_names: Sequence[str]  # C names
+    # (modality, layer) -> [T, T], weight of sender (column) for receiver (row), mean over heads
     attention: dict[tuple[Modality, int], np.ndarray]
 
 
@@ -112,11 +102,8 @@ def draw(conversation: Conversation, transcripts: bool) -> go.Figure:
     """Draw the conversation as a graph; a menu chooses modality and layer."""
     lanes = {name: k for k, name in enumerate(dict.fromkeys(conversation.speaker))}
     place = np.array([lanes[s] for s in conversation.speaker], float)
-    figure = charts.chart(
-        f"{conversation.name}: lines are attention above {ABOVE_UNIFORM:g} × uniform, wider is more",
-        height=270 + 110 * len(lanes),
-        margin=dict(l=20, r=20, t=95, b=85),
-    )
+    title = f"{conversation.name}: lines are attention above {ABOVE_UNIFORM:g} × uniform, wider is more"
+    figure = charts.chart(title, height=270 + 110 * len(lanes), margin=dict(l=20, r=20, t=95, b=85))
     for k, weights in enumerate(conversation.attention.values()):
         figure.add_traces([trace.update(visible=k == 0) for trace in _edges(weights, place)])
     edges = len(figure.data)

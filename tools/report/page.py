@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ Drawn = tuple[str, Sequence[go.Figure], str]  # a run's name, its conversations,
 
 
 def render(runs: Sequence[Run], studies: Sequence[Study], attention: Sequence[Drawn], split: str) -> str:
-    """Return the whole page; `split` says whose conversations `attention` shows, and no runs have no sections."""
+    """Return the whole page; `split` says whose conversations `attention` shows."""
     return html_page.render(
         TEMPLATE,
         filters={"draw": html, "which_epoch": results.which_epoch},
@@ -39,7 +39,7 @@ def render(runs: Sequence[Run], studies: Sequence[Study], attention: Sequence[Dr
         attention=attention,
         split=split,
         charts=charts,
-        compared=compared,
+        tasks=tasks,
         diagnostics=diagnostics,
         results=results,
     )
@@ -53,16 +53,9 @@ def html(figure: go.Figure) -> Markup:
 
     Plotly reads a little HTML in its labels, so every string of the figure is escaped; a line break becomes `<br>`.
     """
-    return Markup(
-        plotly.io.to_html(
-            _escaped(json.loads(figure.to_json())),
-            include_plotlyjs=False,
-            full_html=False,
-            div_id=f"chart-{next(_numbers)}",
-            config=dict(displayModeBar=False, responsive=True),
-            validate=False,
-        )
-    )
+    content, name = _escaped(json.loads(figure.to_json())), f"chart-{next(_numbers)}"
+    options = dict(include_plotlyjs=False, full_html=False, config=dict(displayModeBar=False, responsive=True))
+    return Markup(plotly.io.to_html(content, div_id=name, validate=False, **options))
 
 
 def _escaped(value: Any) -> Any:
@@ -83,11 +76,3 @@ def different_options(runs: Sequence[Run]) -> dict[str, list[str]]:
         for key in sorted({key for column in columns for key in column})
     }
     return {key: values for key, values in found.items() if len(set(values)) > 1}
-
-
-def compared(row: Mapping[str, Any], select: str) -> list[str]:
-    """Return the cells of an ablation's difference from the full model: the mean, its interval, p, and p corrected."""
-    if row.get("difference") is None:
-        return [""] * 4
-    values = ["–" if row.get(k) is None else f"{row[k]:.3f}" for k in ("p", "corrected")]
-    return [*tasks.difference(select, row["difference"], row.get("low"), row.get("high")), *values]
