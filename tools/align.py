@@ -30,7 +30,6 @@ from experiments.command import call
 from tools.command import as_read, models, parser
 
 FILE, PICTURE = "alignment.json", "alignment.png"
-PROJECTED = ("code", "hidden")
 PAIR = ("stage", "first", "second", "utterances")
 STAGE_TITLES = {
     "code": "codes ξ, before TGAN",
@@ -44,9 +43,8 @@ def align(run: Path, split: str) -> dict[str, Any]:
     """Measure every seed of a run, and write alignment.json and alignment.png into its folder.
 
     Returns:
-      The content of alignment.json: run, split, modalities, label_names, seeds, rows (stage, first, second,
-      utterances; each measure and p as a list over seeds), and projections (stage -> point, modality, label) of the
-      first seed.
+      The content of alignment.json: run, split, modalities, label_names, seeds, rows (PAIR; each measure and p as a
+      list over seeds), and projections (stage -> point, modality, label) of the first seed.
     """
     of_seeds = models(run)
     first = of_seeds[0]
@@ -60,15 +58,14 @@ def align(run: Path, split: str) -> dict[str, Any]:
         vectors = alignment.collect(outputs, utterances, corpus, model.model.options.gan.wiring)
         by_seed.append(alignment.measure(vectors))
         if not projections:
-            projections = {stage: alignment.project(vectors, stage) for stage in PROJECTED}
+            projections = {stage: alignment.project(vectors, stage) for stage in ("code", "hidden")}
     rows = [
         {k: v if k in PAIR else [row[k] for row in same] for k, v in same[0].items()}
         for same in zip(*by_seed, strict=True)
     ]
-    content = {"run": str(run), "split": split, "modalities": first.modalities, "label_names": first.label_names}
-    content = json_safe(
-        content | {"seeds": [model.seed for model in of_seeds], "rows": rows, "projections": projections}
-    )
+    content: Any = {"run": str(run), "split": split, "modalities": first.modalities, "label_names": first.label_names}
+    content |= {"seeds": [model.seed for model in of_seeds], "rows": rows, "projections": projections}
+    content = json_safe(content)
     write_atomically(run / FILE, (json.dumps(content, indent=1) + "\n").encode())
     picture = figures.projections(projections, first.modalities, first.label_names, STAGE_TITLES)
     write_atomically(run / PICTURE, picture)

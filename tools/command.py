@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ariigcn_jax.data import choose, prepare
 from ariigcn_jax.inference import model as inference
-from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.runs import runner, workdir
 from ariigcn_jax.types import SPLITS, Corpus, UserError
 from experiments import session
@@ -22,7 +21,7 @@ def parser(doc: str | None, split: str = "") -> argparse.ArgumentParser:
     return made
 
 
-def as_read(model: TrainedModel, split: str) -> Corpus:
+def as_read(model: inference.TrainedModel, split: str) -> Corpus:
     """Read a split of the corpus that a run was trained on, as `TrainedModel.prepare` takes it.
 
     Raises:
@@ -42,7 +41,7 @@ def as_read(model: TrainedModel, split: str) -> Corpus:
     return choose.dialogues(corpus, chosen)
 
 
-def splits_of(model: TrainedModel, split: str) -> tuple[str, ...]:
+def splits_of(model: inference.TrainedModel, split: str) -> tuple[str, ...]:
     """Return the splits of the file that hold what a model calls a split; cross-validation trains on two.
 
     Raises:
@@ -59,7 +58,7 @@ def splits_of(model: TrainedModel, split: str) -> tuple[str, ...]:
     return ("train", "valid")
 
 
-def models(run: Path) -> list[TrainedModel]:
+def models(run: Path) -> list[inference.TrainedModel]:
     """Return the model of every seed of a run."""
     config = inference.load(run).config
     return [inference.load(run, seed=seed) for seed in range(config.seed, config.seed + config.num_seeds)]

@@ -27,9 +27,7 @@ def html(prediction: Prediction, title: str, *, transcripts: bool = False) -> st
     """
     corpus = prediction.corpus
     if corpus.task != "classification":
-        raise UserError(
-            f"The page shows classes, and this model was trained with data.task={corpus.task}. Use --format csv."
-        )
+        raise UserError(f"The page shows classes, and this model has data.task={corpus.task}. Use --format csv.")
     dialogues: list[dict[str, Any]] = [{"id": name, "utterances": []} for name in corpus.dialogue_ids]
     for u, record in enumerate(prediction):
         utterance = {
@@ -45,14 +43,8 @@ def html(prediction: Prediction, title: str, *, transcripts: bool = False) -> st
         if transcripts and corpus.transcript is not None:
             utterance["transcript"] = str(corpus.transcript[u])
         dialogues[corpus.dialogue[u]]["utterances"].append(utterance)
-    content = {
-        "title": title,
-        "emotions": list(corpus.label_names),
-        "modalities": list(corpus.modalities),
-        "transcripts": transcripts,
-        "notes": list(corpus.notes),
-        "dialogues": dialogues,
-    }
+    content: dict[str, Any] = {"title": title, "emotions": corpus.label_names, "modalities": corpus.modalities}
+    content |= {"transcripts": transcripts, "notes": corpus.notes, "dialogues": dialogues}
     return html_page.render(TEMPLATE, content=content)
 
 

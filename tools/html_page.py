@@ -32,13 +32,8 @@ def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = No
     import jinja2
     from plotly.offline import get_plotlyjs
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    loader = jinja2.FileSystemLoader(template.parent)
+    options: dict[str, Any] = dict(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, **options)
     environment.filters.update(filters or {})
     return environment.get_template(template.name).render(policy=POLICY, plotly=get_plotlyjs(), **content)

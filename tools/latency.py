@@ -14,7 +14,6 @@ import argparse
 import functools
 import itertools
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,6 @@ import numpy as np
 
 from ariigcn_jax.inference import export
 from ariigcn_jax.inference import model as inference
-from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.types import UserError
 from experiments.command import call
 from tools.bench import machine
@@ -36,7 +34,7 @@ from tools.command import parser
 CONVERSATIONS = (10, 50, 200)  # utterances
 STREAMED = (10, 100, 1000, 10000)  # utterances before the one that is timed
 EXPORTED = 50
-timed = functools.partial(machine.samples, budget=5, least=5)  # seconds, calls
+timed = functools.partial(machine.samples, budget=5, least=5)  # ends after 5 s, but not before 5 calls
 
 # Run in the folder of the export by a process that cannot import this package; reads utterances from standard input.
 FRESH = """
@@ -74,7 +72,7 @@ def execute(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     model = inference.load(options.run)
     loaded = time.perf_counter()
-    list(model(take(model, CONVERSATIONS[0])))
+    list(model(_take(model, CONVERSATIONS[0])))
     _print("the run", f"loaded in {loaded - begun:.1f} s, first answer after {time.perf_counter() - loaded:.1f} s more")
     print(f"\n{'':46}{'p50':>11} {'p99':>11} {'CPU':>11} {'calls':>6}")
     for length in CONVERSATIONS:
@@ -88,7 +86,7 @@ def execute(options: argparse.Namespace) -> None:
     _export(model, options.repeats)
 
 
-def utterances(model: TrainedModel) -> Iterator[dict[str, Any]]:
+def utterances(model: inference.TrainedModel) -> Iterator[dict[str, Any]]:
     """Yield random utterances of two speakers without end, the same ones each time, as in the training data."""
     random = np.random.default_rng(0)
     scale = {m: (model.normalisation.mean[m], model.normalisation.scale[m]) for m in model.modalities}
@@ -97,29 +95,28 @@ def utterances(model: TrainedModel) -> Iterator[dict[str, Any]]:
         yield {"speaker": f"speaker {turn % 2}", "features": features}
 
 
-def take(model: TrainedModel, length: int) -> list[dict[str, Any]]:
-    """Return the first `length` of `utterances`."""
+def _take(model: inference.TrainedModel, length: int) -> list[dict[str, Any]]:
     return list(itertools.islice(utterances(model), length))
 
 
-def _whole(model: TrainedModel, length: int, repeats: int) -> np.ndarray:
-    given = take(model, length)
+def _whole(model: inference.TrainedModel, length: int, repeats: int) -> np.ndarray:
+    given = _take(model, length)
     list(model(given))  # compiles
     return timed(lambda: list(model(given)), most=repeats)
 
 
-def _streaming(model: TrainedModel, repeats: int) -> None:
+def _streaming(model: inference.TrainedModel, repeats: int) -> None:
     for length in STREAMED:
-        before = _resident()
+        before = machine.held_memory()
         _row(f"streamed after {length:,} utterances", _pushed(model, length, repeats, False))
-        grown = _resident() - before
+        grown = machine.held_memory() - before
         _row("  with contributions and attention", _pushed(model, length, repeats, True))
         _row("  the whole computed again", _whole(model, length + 1, repeats))
     kept = f"a stream keeps {model.stream().length} utterances"
     _print("memory", f"{kept}; the process grew by {grown / 2**20:.1f} MiB while {STREAMED[-1]:,} were streamed")
 
 
-def _pushed(model: TrainedModel, length: int, repeats: int, explain: bool) -> np.ndarray:
+def _pushed(model: inference.TrainedModel, length: int, repeats: int, explain: bool) -> np.ndarray:
     """Return the seconds of pushes into a conversation after `length` utterances."""
     stream, given = model.stream(explain=explain), utterances(model)
     for utterance in itertools.islice(given, length):
@@ -128,17 +125,9 @@ def _pushed(model: TrainedModel, length: int, repeats: int, explain: bool) -> np
     return timed(lambda: stream.push(next(following)), most=repeats)
 
 
-def _resident() -> int:
-    """Return the bytes of memory that this process holds; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def _export(model: TrainedModel, repeats: int) -> None:
+def _export(model: inference.TrainedModel, repeats: int) -> None:
     """Write the export, and time a process that loads it and answers."""
-    given = [{**u, "features": {m: x.tolist() for m, x in u["features"].items()}} for u in take(model, EXPORTED)]
+    given = [{**u, "features": {m: x.tolist() for m, x in u["features"].items()}} for u in _take(model, EXPORTED)]
     with tempfile.TemporaryDirectory() as parent:
         begun = time.perf_counter()
         folder = export.write(model, Path(parent) / "exported")
@@ -150,7 +139,7 @@ def _export(model: TrainedModel, repeats: int) -> None:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise UserError(f"The export failed to answer: {lines[-1]}")
     times = np.array(json.loads(done.stdout))
-    imported, loaded, first = times[:3, 0]
+    imported, loaded, first, *_ = times[:, 0]
     _row(f"the export, a conversation of {EXPORTED} utterances", times[3:])
     _print("the export", f"{size / 1e6:.2f} MB, written in {written:.1f} s")
     _print("in a new process", f"import {imported:.1f} s, load {loaded:.2f} s, first answer {first:.1f} s (compiles)")

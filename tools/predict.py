@@ -30,7 +30,6 @@ from ariigcn_jax.data.choose import dialogues, dialogues_in
 from ariigcn_jax.data.readers import conversations
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.inference import model as inference
-from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.inference.prediction import Prediction
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, tables
@@ -53,7 +52,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--format", choices=FORMATS, default="table", help="default: table")
     add("--out", help="a file, instead of the terminal")
     add("--html", metavar="FILE", help="write a page to look at, instead")
-    add("--transcripts", action="store_true", help="show what was said on the page")
+    add("--transcripts", action="store_true", help="show the transcripts on the page")
     return made
 
 
@@ -72,16 +71,13 @@ def execute(options: argparse.Namespace) -> None:
         title = f"{model.config.experiment}, seed {model.seed}, epoch {model.epoch}"
         page = conversation_page.html(prediction, title, transcripts=options.transcripts)
         print(write_atomically(options.html, page.encode()), file=sys.stderr)
-        if not options.out:
-            return
-    content = FORMATS[options.format](prediction)
     if options.out:
-        print(write_atomically(options.out, content.encode()), file=sys.stderr)
-    else:
-        sys.stdout.write(content)
+        print(write_atomically(options.out, FORMATS[options.format](prediction).encode()), file=sys.stderr)
+    elif not options.html:
+        sys.stdout.write(FORMATS[options.format](prediction))
 
 
-def read(path: str, model: TrainedModel, splits: bool = False) -> Corpus:
+def read(path: str, model: inference.TrainedModel, splits: bool = False) -> Corpus:
     """Read what a user gives: conversations as lines of JSON, or a corpus with the fields that training read.
 
     With `splits`, dialogues are put into the splits in which training had them.
@@ -134,7 +130,7 @@ def choose(corpus: Corpus, splits: Sequence[str], names: Sequence[str] | None) -
     """Return the dialogues of some splits, or some dialogues by name; all where there are no such choices.
 
     Raises:
-      UserError: nothing is left; says what there is.
+      UserError: nothing is left.
     """
     if unknown := [name for name in names or () if name not in corpus.dialogue_ids]:
         raise UserError(f"There is no dialogue {unknown[0]!r}; the first of them is {corpus.dialogue_ids[0]!r}.")
@@ -182,21 +178,15 @@ def table(prediction: Prediction) -> str:
     for u in prediction:
         predicted, true = task.brief(u.emotion), None if u.label is None else task.brief(u.label)
         missing = dict.fromkeys(u.missing, "–")
-        blocks.setdefault(u.dialogue_id, [header]).append(
-            [
-                str(u.turn),
-                u.speaker,
-                predicted,
-                f"{max(u.probabilities.values()):.2f}" if u.probabilities else "–",
-                "" if true is None else "✓" if true == predicted else true,
-                *(missing.get(m) or f"{c:+.2f}" for m, c in u.contribution.items()),
-                ", ".join(f"{a.turn} ({a.weight:.0%})" for a in u.attended),
-            ]
-        )
+        probability = f"{max(u.probabilities.values()):.2f}" if u.probabilities else "–"
+        line = [str(u.turn), u.speaker, predicted, probability, "✓" if true == predicted else true or ""]
+        line += [missing.get(m) or f"{c:+.2f}" for m, c in u.contribution.items()]
+        line += [", ".join(f"{a.turn} ({a.weight:.0%})" for a in u.attended)]
+        blocks.setdefault(u.dialogue_id, [header]).append(line)
     answer = "this probability" if task.probabilistic else "the score"
     legend = [
         ["prob.", task.confidence],
-        ["true", "what the file says; ✓ where the model says the same"],
+        ["true", "the label in the file; ✓ where the prediction is the same"],
         [", ".join(modalities), f"by how much {answer} falls without the modality; – where missing"],
         ["listened to (turn)", "the other utterances that counted most, with their share of the attention"],
     ]

@@ -57,10 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         add("--label", default="label", help="field of the classes, e.g. sentiment (default: label)")
         add("--task", choices=targets.TARGETS, default="classification", help="what it holds (default: classification)")
         add("--modalities", default="", metavar="A,B,…", help="fields to take; by default all that look like features")
-        text = "of the train dialogues, if no split is valid (default: 0.1)"
-        add("--valid-fraction", default=0.1, type=float, metavar="SHARE", help=text)
-        text = "of all dialogues, if there are no splits (default: 0.2)"
-        add("--test-fraction", default=0.2, type=float, metavar="SHARE", help=text)
+        valid, test = "of the train dialogues, if no split is valid", "of all dialogues, if there are no splits"
+        add("--valid-fraction", default=0.1, type=float, metavar="SHARE", help=f"{valid} (default: 0.1)")
+        add("--test-fraction", default=0.2, type=float, metavar="SHARE", help=f"{test} (default: 0.2)")
         return made
 
     convert = reader("convert", "any layout → a folder of the project's own format", _convert, "IN")
@@ -81,13 +80,12 @@ def _read(arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
     modalities = tuple(m.strip() for m in arguments.modalities.split(",") if m.strip())
     chosen: dict[str, Any] = dict(modalities=modalities, label=arguments.label, task=arguments.task)
     fields = layouts.read_fields(place, **chosen)
-    shares = dict(valid_fraction=arguments.valid_fraction, test_fraction=arguments.test_fraction)
-    return fields, assemble(fields, name=getattr(arguments, "name", None), **chosen, **shares)
+    chosen |= dict(valid_fraction=arguments.valid_fraction, test_fraction=arguments.test_fraction)
+    return fields, assemble(fields, name=getattr(arguments, "name", None), **chosen)
 
 
-def _print_notes(corpus: Corpus) -> None:
-    for note in corpus.notes:
-        print(f"note: {note}")
+def _notes(corpus: Corpus) -> str:
+    return "".join(f"note: {note}\n" for note in corpus.notes)
 
 
 def _size(corpus: Corpus) -> str:
@@ -109,8 +107,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         corpus = dataclasses.replace(corpus, label_names=tuple(names))
     others = {} if arguments.label != "label" else other_targets(fields, arguments.label)
     folder.write(corpus, output, targets=others, overwrite=arguments.overwrite)
-    _print_notes(corpus)
-    print(f"{output}: {_size(corpus)}")
+    print(f"{_notes(corpus)}{output}: {_size(corpus)}")
     task = "" if corpus.target is None else f":task_{corpus.task}"
     options = f"--config=experiments/own.py{task} --config.data.path={output}"
     if not all(map(is_named_like_a_modality, corpus.modalities)):
@@ -131,8 +128,7 @@ def _validate(arguments: argparse.Namespace) -> None:
     for modality, rows in corpus.features.items():
         if not all(np.isfinite(rows[i : i + 4096]).all() for i in range(0, len(rows), 4096)):
             raise UserError(f"{fields.path}: {modality} is not finite.")
-    _print_notes(corpus)
-    print(f"{fields.path}: valid, {_size(corpus)}")
+    print(f"{_notes(corpus)}{fields.path}: valid, {_size(corpus)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ do not compare. So do different tasks. A dash stands for what a run did not reco
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import shlex
 import sys
@@ -63,11 +64,8 @@ def markdown(runs: Sequence[Path]) -> str:
 
 def _row(found: Mapping[str, Any], environment: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     cells = [found["experiment"], str(found.get("members", 1)), str(len(found["seeds"]))]
-    cells += [
-        results.number(found[split][metric], metric) if split in found else DASH
-        for metric in metrics
-        for split in ("valid", "test")
-    ]
+    for metric in metrics:
+        cells += [results.number(found[s][metric], metric) if s in found else DASH for s in ("valid", "test")]
     starts = [*environment.get("earlier", ()), environment]  # oldest first
     states = [start["git"] for start in starts if start.get("git")]
     # a plus marks changes that were not committed
@@ -87,12 +85,8 @@ def _command(arguments: Sequence[str]) -> str:
     if not arguments:
         return DASH
     program = re.sub(r".*?(experiments|tools)[/\\](\w+)\.py$", r"python -m \1.\2", arguments[0])
-    kept: list[str] = []
-    for argument in arguments[1:]:
-        if kept[-1:] == ["--workdir"]:
-            kept.pop()
-        elif not argument.startswith("--workdir="):
-            kept.append(argument)
+    pairs = itertools.pairwise(arguments)
+    kept = [a for before, a in pairs if "--workdir" not in (before, a) and not a.startswith("--workdir=")]
     return f"`{' '.join([program, *map(shlex.quote, kept)])}`"
 
 

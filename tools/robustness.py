@@ -26,7 +26,6 @@ from tqdm import tqdm
 from ariigcn_jax.files import json_safe, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference import prediction
-from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, figures, results, tables
 from ariigcn_jax.types import Corpus, Modality, UserError
@@ -35,21 +34,15 @@ from tools.command import as_read, models, parser
 
 STEM = "robustness"
 SHARES = tuple(k / 10 for k in range(8))  # of the entries, as is usual in this field
-DRAWS = 5
 Masks = Mapping[Modality, np.ndarray]  # modality -> [U] bool, whether it is there
 
 
 def missing(present: Masks, share: float, draw: int) -> Masks:
-    """Remove entries at random; with the same `draw`, a larger share removes all that a smaller one removes.
+    """Remove a share in [0, 1] of the entries at random, and return what is left.
 
-    Args:
-      present: what is there.
-      share: of the entries, in [0, 1]; fewer are removed where utterances would have none left.
-      draw: number of the mask.
-
-    Returns:
-      What is left. Each utterance keeps one of its modalities, each with the same probability; the removed entries are
-      drawn from the others without replacement, exactly as many as asked for.
+    Each utterance keeps one of its modalities, each with the same probability; the removed entries are drawn from the
+    others without replacement, exactly as many as asked for while there are any. With the same `draw`, the number of
+    the mask, a larger share removes all that a smaller one removes.
     """
     there = np.stack([*present.values()], axis=1)
     random = np.random.default_rng(draw)
@@ -89,7 +82,7 @@ def conditions(present: Masks, draws: int) -> dict[str, list[Masks]]:
     return found | {f"only {m}": [{**nothing, m: present[m]}] for m in names}
 
 
-def answers(model: TrainedModel) -> Callable[[Any, Any], jax.Array]:
+def answers(model: inference.TrainedModel) -> Callable[[Any, Any], jax.Array]:
     """Return a compiled function (parameters of any seed of the run, batch) -> probabilities or scores [R, L, O]."""
     lean = model.model.clone(further=frozenset())
     network, decode = prediction.forward(lean, model.task, model.members), tasks.get(model.task).decode
@@ -140,7 +133,7 @@ def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
 
 
 def _over_seeds(
-    models: Sequence[TrainedModel], answer: Callable[[Any, Any], jax.Array], corpus: Corpus, mask: Masks
+    models: Sequence[inference.TrainedModel], answer: Callable[[Any, Any], jax.Array], corpus: Corpus, mask: Masks
 ) -> list[dict[str, float]]:
     """Return each seed's scores on what a mask leaves of a corpus as read; all masks share one compiled program."""
     features = {m: np.where(mask[m][:, None], x, np.float32(0)) for m, x in corpus.features.items()}
@@ -218,7 +211,7 @@ def command(options: argparse.Namespace) -> None:
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the options."""
     made = parser(__doc__, "test")
-    made.add_argument("--draws", type=int, default=DRAWS, help=f"masks for each share (default: {DRAWS})")
+    made.add_argument("--draws", type=int, default=5, help="masks for each share (default: 5)")
     return made
 
 

@@ -32,7 +32,6 @@ DEFAULT = Path(__file__).parents[2] / "experiments" / "iemocap_shape.py"
 JSON, TABLE = "bench.json", "bench.md"
 # the smallest model that has all parts
 QUICK = {"model.hidden": 16, "model.graph.layers": 1, "model.graph.heads": 2, "num_epochs": 2, "diagnostics.every": 0}
-QUICK_UTTERANCES = 400
 
 
 def command(overrides: Sequence[str]) -> None:
@@ -77,18 +76,14 @@ def prepare(config: Any, quick: bool) -> sections.Bench:
     if quick:
         with config.unlocked():
             config.update_from_flattened_dict(QUICK)
-        corpus = corpora.of_size(corpus, QUICK_UTTERANCES)
+        corpus = corpora.of_size(corpus, utterances=400)
     return sections.Bench(config, corpus, quick)
 
 
 def _measure(bench: sections.Bench, names: list[str], directory: workdir.WorkDir) -> dict[str, Any]:
     """Measure; where a benchmark is stopped, keep what it has measured."""
-    content: dict[str, Any] = {
-        "experiment": bench.config.experiment,
-        "quick": bench.quick,
-        "machine": machine.describe(),
-        "sections": bench.rows,
-    }
+    content: dict[str, Any] = {"experiment": bench.config.experiment, "quick": bench.quick}
+    content |= {"machine": machine.describe(), "sections": bench.rows}
     with tqdm(bar_format="{desc} [{elapsed}]", desc="compiling") as bar:
         try:
             for section, point, left in sections.measure(bench, names):

@@ -1,7 +1,6 @@
-"""Time the epochs of a config on a corpus, in this process or in a new one.
+"""Time the epochs of a config on a corpus, in this process or, to see start-up time and memory, in a new one.
 
-A new process shows what a start costs and how much memory a run takes. It reads its task from standard input, as a
-Python literal, and prints its row as JSON in the last line of standard output.
+The new process reads its task from standard input, as a Python literal, and prints its row as JSON in the last line.
 """
 
 from __future__ import annotations
@@ -113,8 +112,7 @@ def probe(task: Mapping[str, Any], environment: Mapping[str, str] | None = None)
         return {"failed": f"ended by signal {-process.returncode}; out of memory?"}
     if process.returncode:
         return {"failed": (process.stderr.strip().splitlines() or ["no message"])[-1][:200]}
-    row: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return row
+    return dict(json.loads(process.stdout.splitlines()[-1]))
 
 
 def _do(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,17 +121,17 @@ def _do(task: Mapping[str, Any]) -> dict[str, Any]:
     compilation.enable()
     config = ConfigDict(task["config"])
     corpus = load(config)
-    resize = task["resize"] or {}
-    if "length" in resize:
-        corpus = corpora.resized(corpus, [resize["length"]], [resize["length"]])
-    elif "utterances" in resize:
-        corpus = corpora.of_size(corpus, resize["utterances"])
+    match task["resize"]:
+        case {"length": length}:
+            corpus = corpora.resized(corpus, [length], [length])
+        case {"utterances": utterances}:
+            corpus = corpora.of_size(corpus, utterances)
     row = {"imports": imported - task["spawned"], "corpus": time.time() - imported}
-    row |= measure(config, corpus, most=task["most"], budget=task["budget"])
-    if "failed" in row:
-        return {"failed": row["failed"]}
-    total = sum(row[part] for part in ("imports", "corpus", "prepare", "compile", "first"))
-    return row | {"total": total, "peak_memory": machine.peak_memory()}
+    measured = measure(config, corpus, most=task["most"], budget=task["budget"])
+    if "failed" in measured:
+        return measured
+    total = sum((row | measured)[part] for part in ("imports", "corpus", "prepare", "compile", "first"))
+    return row | measured | {"total": total, "peak_memory": machine.peak_memory()}
 
 
 if __name__ == "__main__":

@@ -49,6 +49,12 @@ def free_memory() -> int | None:
     return int(lines[0].split()[1]) * 1024 if lines else None
 
 
+def held_memory() -> int:
+    """Return the bytes of RAM that this process holds; 0 if unknown."""
+    lines = _lines("/proc/self/status", "VmRSS")
+    return int(lines[0].split()[1]) * 1024 if lines else 0
+
+
 def _device_memory() -> dict[str, int]:
     stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
     return stats or {}
@@ -63,11 +69,7 @@ def _lines(path: str, start: str) -> list[str]:
 
 
 def once(function: Callable[[], Any]) -> tuple[np.ndarray, Any]:
-    """Time one call of a function that waits for what it starts on a device.
-
-    Returns:
-      Wall seconds and CPU seconds over all threads [2], and what the function returned.
-    """
+    """Return wall seconds and CPU seconds over threads [2] of a call, which waits for the device, and its result."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = function()
     return np.array([time.perf_counter() - wall, time.process_time() - cpu]), result

@@ -10,11 +10,11 @@ from ariigcn_jax.runs import tables
 
 TITLES = {  # section -> title
     "epoch": "An epoch of one seed, with validation and diagnosis",
-    "start": "From the command to the end of the first epoch, in a process of its own",
+    "start": "From the command to the end of the first epoch, in a new process",
     "seeds": "An epoch of several seeds together",
     "latency": "Inference of one conversation",
-    "length": "An epoch of one dialogue, by utterances, in a process of its own",
-    "corpus": "An epoch by train utterances of the corpus, in a process of its own",
+    "length": "An epoch of one dialogue, by utterances, in a new process",
+    "corpus": "An epoch by train utterances of the corpus, in a new process",
 }
 
 
@@ -52,11 +52,9 @@ def table(content: Mapping[str, Any]) -> str:
     """Return the content of bench.json as Markdown: the machine, and a table for each section."""
     machine = content["machine"]
     load = f"; load {machine['load'][0]:.1f} at the start" if machine["load"] else ""
-    parts = [
-        f"# Benchmark of {content['experiment']}",
-        f"{machine['devices']} x {machine['device']} ({machine['backend']}), {machine['processor']}, "
-        f"{machine['cores']} cores{load}.",
-    ]
+    device = f"{machine['devices']} x {machine['device']} ({machine['backend']})"
+    about = f"{device}, {machine['processor']}, {machine['cores']} cores{load}."
+    parts = [f"# Benchmark of {content['experiment']}", about]
     if content["quick"]:
         parts.append("**A quick check with a small model and little optimisation: do not quote these numbers.**")
     for name, measured in content["sections"].items():

@@ -1,6 +1,6 @@
 """Measure, section by section. A section is points: name -> function that measures a row of values.
 
-Times are in seconds. A row with "failed" says why it has no values.
+Times are in seconds. A row with "failed", a message, has no values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from tools.bench import corpora, epochs, machine
 
 Row = dict[str, Any]
 Points = dict[str, Callable[[], Row]]
-KERNELS = ("band", "edges")
 
 
 @dataclasses.dataclass
@@ -57,7 +56,7 @@ def epoch(bench: Bench) -> Points:
         config.model.graph.kernel = kernel
         return _against_first(bench.rows["epoch"], epochs.measure(config, bench.corpus, **bench.effort))
 
-    return {f"{kernel} kernel": functools.partial(measure, kernel) for kernel in KERNELS}
+    return {f"{kernel} kernel": functools.partial(measure, kernel) for kernel in ("band", "edges")}
 
 
 def _against_first(earlier: list[Row], row: Row) -> Row:

@@ -36,8 +36,7 @@ def command(options: argparse.Namespace) -> None:
 
     runs, studies = read(options.runs)
     attention = _attention(runs, options) if runs and options.count else []
-    text = page.render(runs, studies, attention, options.split)
-    write_atomically(options.output, text.encode())
+    write_atomically(options.output, page.render(runs, studies, attention, options.split).encode())
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB; opens in any browser, without a network.")
 
 
@@ -69,7 +68,7 @@ def options() -> argparse.ArgumentParser:
     add("--output", type=Path, default=Path("report.html"), help="the page (default: report.html)")
     add("--dialogue", action="append", default=[], metavar="ID", help="a conversation to draw; repeatable")
     add("--count", type=int, default=2, help="conversations to draw where none is named (default: 2)")
-    add("--transcripts", action="store_true", help="put what was said onto the page, too")
+    add("--transcripts", action="store_true", help="put the transcripts onto the page, too")
     return made
 
 

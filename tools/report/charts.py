@@ -20,8 +20,7 @@ from tools.report.runs import Run, Study
 # Of Okabe and Ito: they stay apart for every common kind of colour blindness.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c8c00", "#444444", "#b03060")
 QUIET = "#5f6672"
-# Layout of a chart that needs no room for a legend.
-NO_LEGEND: dict[str, Any] = dict(showlegend=False, margin=dict(l=55, r=15, t=42, b=40))
+NO_LEGEND: dict[str, Any] = dict(showlegend=False, margin=dict(l=55, r=15, t=42, b=40))  # and no room for one
 DOTS: dict[str, Any] = dict(mode="markers", hoverinfo="text")
 
 
@@ -126,20 +125,18 @@ def confusion(run: Run) -> go.Figure:
 
 def calibration(runs: Sequence[Run]) -> go.Figure:
     """Draw how often answers of a confidence are right: dashed as trained, solid with the temperature."""
-    share = dict(range=[0, 1], tickformat=".0%")
-    figure = chart("Confidence and accuracy", height=420)
-    figure.update_xaxes(title="probability of the answer", **share)
-    figure.update_yaxes(title="share that is right", **share)
+    share: dict[str, Any] = dict(range=[0, 1], tickformat=".0%")
+    x, y = dict(title="probability of the answer", **share), dict(title="share that is right", **share)
+    figure = chart("Confidence and accuracy", height=420, xaxis=x, yaxis=y)
     line = dict(color="#999", dash="dot")
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=line, hoverinfo="skip", showlegend=False)
     for k, run in enumerate(runs):
         for when, dash in (("before", "dash"), ("after", "solid")) if run.calibrated else ():
             bins = run.results["reliability"][run.split][when]
             error = mean(run.results["calibration_error"][run.split][when]["per_seed"])
-            words = dict(name=f"{run.name}, {when}: calibration error {error} %")
-            words |= dict(hovertext=[f"{count:g} answers" for count in bins["count"]])
-            line = dict(color=colour(k), dash=dash)
-            figure.add_scatter(x=bins["confidence"], y=bins["accuracy"], mode="lines+markers", line=line, **words)
+            name, words = f"{run.name}, {when}: calibration error {error} %", [f"{n:g} answers" for n in bins["count"]]
+            points = dict(x=bins["confidence"], y=bins["accuracy"], line=dict(color=colour(k), dash=dash))
+            figure.add_scatter(mode="lines+markers", name=name, hovertext=words, **points)
     return figure
 
 
@@ -255,5 +252,5 @@ def ablations(study: Study) -> go.Figure:
     marker = dict(size=10, color=colour(0))
     figure.add_scatter(x=value, y=places, error_x=errors, mode="markers", marker=marker, hoverinfo="x")
     figure.add_vline(x=0, line=dict(color=QUIET, width=1))
-    names = [row["ablation"] for row in rows]
-    return figure.update_yaxes(tickvals=places, ticktext=names, autorange="reversed", automargin=True)
+    ticks = dict(tickvals=places, ticktext=[row["ablation"] for row in rows])
+    return figure.update_yaxes(**ticks, autorange="reversed", automargin=True)

@@ -22,7 +22,7 @@ BEND = 0.32  # of a line, in lanes
 
 @dataclasses.dataclass(frozen=True)
 class Conversation:
-    """Hold a dialogue of T utterances and what a model says of it."""
+    """Hold a dialogue of T utterances and a model's predictions."""
 
     name: str
     speaker: Sequence[str]  # T names
@@ -36,9 +36,7 @@ class Conversation:
 
 
 def choose(corpus: Corpus, names: Sequence[str], count: int) -> list[int]:
-    """Return the indices of the dialogues of a split to show.
-
-    Where no name is given, these are `count` dialogues of at most LONGEST utterances with most emotions.
+    """Return the indices of dialogues of a split: by name, or the `count` short ones with most emotions.
 
     Raises:
       UserError: a name is not among the split's dialogues.
@@ -59,7 +57,7 @@ def choose(corpus: Corpus, names: Sequence[str], count: int) -> list[int]:
 
 
 def conversations(model: TrainedModel, corpus: Corpus, chosen: Sequence[int]) -> Iterator[Conversation]:
-    """Yield what a model says of the chosen dialogues of a corpus in its form.
+    """Yield the chosen dialogues of a corpus, in the model's form, with the model's predictions.
 
     Raises:
       UserError: the model has no classes.
@@ -112,9 +110,8 @@ def draw(conversation: Conversation, transcripts: bool) -> go.Figure:
     for k, (modality, layer) in enumerate(conversation.attention):
         visible = [trace >= edges or trace // BINS == k for trace in range(len(figure.data))]
         buttons.append(dict(label=f"{modality}, layer {layer + 1}", method="update", args=[{"visible": visible}]))
-    if buttons:
-        menu = dict(buttons=buttons, x=0, xanchor="left", y=1.02, yanchor="bottom", direction="down")
-        figure.update_layout(updatemenus=[menu])
+    menu = dict(buttons=buttons, x=0, xanchor="left", y=1.02, yanchor="bottom", direction="down")
+    figure.update_layout(updatemenus=[menu] if buttons else [])
     plain = dict(showgrid=False, zeroline=False)
     figure.update_xaxes(title="turn", range=[0.2, len(place) + 0.8], **plain)
     ticks = dict(tickvals=list(lanes.values()), ticktext=list(lanes))
@@ -163,11 +160,9 @@ def _nodes(figure: go.Figure, conversation: Conversation, place: np.ndarray, tra
 def _hover(conversation: Conversation, row: int, transcripts: bool) -> str:
     names, predicted = conversation.label_names, int(conversation.probability[row].argmax())
     label = int(conversation.label[row])
-    lines = [
-        f"{row + 1}. {conversation.utterance[row]}, {conversation.speaker[row]}",
-        f"predicted: {names[predicted]} ({conversation.probability[row, predicted]:.0%})",
-        f"true: {names[label] if label >= 0 else 'unlabelled'}",
-    ]
+    lines = [f"{row + 1}. {conversation.utterance[row]}, {conversation.speaker[row]}"]
+    lines += [f"predicted: {names[predicted]} ({conversation.probability[row, predicted]:.0%})"]
+    lines += [f"true: {names[label] if label >= 0 else 'unlabelled'}"]
     for (modality, layer), weights in conversation.attention.items():
         strongest = int(weights[row].argmax())
         who = "itself" if strongest == row else f"turn {strongest + 1}"

@@ -69,7 +69,7 @@ class Run:
         return [(row["epoch"], words) for row in self.diagnosed for words in watch.see(row["diagnostics"])]
 
     def subjects(self, measure: str) -> list[str]:
-        """Return what a measure of the diagnostics is about: terms, modalities, layers."""
+        """Return the subjects of a measure of the diagnostics: terms, modalities, layers."""
         return list(dict.fromkeys(s for row in self.diagnosed for s in row["diagnostics"].get(measure, {})))
 
     @property
@@ -131,8 +131,8 @@ def read(paths: Sequence[Path]) -> tuple[list[Run], list[Study]]:
     for path, name in zip(paths, names, strict=True):
         version.check(path)
         if kind := next((kind for kind in STUDIES if (path / f"{kind}.json").exists()), ""):
-            finished = sorted(path.glob(f"*/{runner.RESULTS}"))[:1]
-            label_names = tuple(label for file in finished for label in read_json(file)["label_names"])
+            finished = sorted(path.glob(f"*/{runner.RESULTS}"))
+            label_names = tuple(read_json(finished[0])["label_names"] if finished else ())
             studies.append(Study(kind, name, read_json(path / f"{kind}.json"), label_names))
         elif (path / CONFIG).exists() and (path / METRICS).exists():
             files = (path / file for file in (ENVIRONMENT, runner.RESULTS, ALIGNMENT))
