@@ -87,8 +87,8 @@ def main(command: Callable[[list[str]], None], doc: str, argv: Sequence[str], in
       instead: name of a flag that replaces --config.
     """
     if {"--help", "-h", "--helpfull"} & set(argv[1:]):
-        print(f"{doc.strip()}\n\nOptions:\n\n  --config: {CONFIG_HELP}{flags.FLAGS.main_module_help()}")
-        return 0
+        words = f"{doc.strip()}\n\nOptions:\n\n  --config: {CONFIG_HELP}{flags.FLAGS.main_module_help()}"
+        return guarded(lambda: print(words))
     resume = "The same command with the run's --workdir resumes from its last checkpoint."
     return guarded(lambda: command(parse(argv, instead)), resume)
 

@@ -13,7 +13,7 @@ import argparse
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from ariigcn_jax.inference import model as inference
 from ariigcn_jax.runs import compilation, figures, tables
 from ariigcn_jax.types import UserError
 from experiments.command import call
-from tools.command import conversations, forward, parser, seeds
+from tools.command import as_read, models, parser
 
 FILE, PICTURE = "alignment.json", "alignment.png"
-PROJECTED = ("code", "hidden")
+PAIR = ("stage", "first", "second", "utterances")
 STAGE_TITLES = {
     "code": "codes ξ, before TGAN",
     "generated": "generated against real, after TGAN",
@@ -42,48 +42,34 @@ STAGE_TITLES = {
 def align(run: Path, split: str) -> dict[str, Any]:
     """Measure every seed of a run, and write alignment.json and alignment.png into its folder.
 
-    Args:
-      run: the work directory.
-      split: "train", "valid" or "test".
-
     Returns:
-      The content of alignment.json: run, split, modalities, label_names, seeds, rows (stage, first, second,
-      utterances; each measure and p as a list over seeds), and projections (stage -> point, modality, label) of the
-      first seed.
+      The content of alignment.json: run, split, modalities, label_names, seeds, rows (PAIR; each measure and p as a
+      list over seeds), and projections (stage -> point, modality, label) of the first seed.
     """
-    first = inference.load(run)
-    corpus = conversations(first, split)
+    of_seeds = models(run)
+    first = of_seeds[0]
+    corpus = first.prepare(as_read(first, split))
+    batches = list(first.batches(corpus))
+    utterances = [np.asarray(batch.utterance) for batch in batches]
     by_seed: list[list[dict[str, Any]]] = []
     projections: dict[str, Any] = {}
-    for seed in tqdm(seeds(first), unit="seed", desc=f"{run}"):
-        model = inference.load(run, seed=seed)
-        vectors = alignment.collect(*forward(model, corpus), corpus, model.model.options.gan.wiring)
+    for model in tqdm(of_seeds, unit="seed", desc=f"{run}"):
+        outputs = [model.outputs(batch) for batch in batches]
+        vectors = alignment.collect(outputs, utterances, corpus, model.model.options.gan.wiring)
         by_seed.append(alignment.measure(vectors))
         if not projections:
-            projections = {stage: alignment.project(vectors, stage) for stage in PROJECTED}
-    content = json_safe(
-        {
-            "run": str(run),
-            "split": split,
-            "modalities": first.modalities,
-            "label_names": first.label_names,
-            "seeds": list(seeds(first)),
-            "rows": _over_seeds(by_seed),
-            "projections": projections,
-        }
-    )
+            projections = {stage: alignment.project(vectors, stage) for stage in ("code", "hidden")}
+    rows = [
+        {k: v if k in PAIR else [row[k] for row in same] for k, v in same[0].items()}
+        for same in zip(*by_seed, strict=True)
+    ]
+    content: Any = {"run": str(run), "split": split, "modalities": first.modalities, "label_names": first.label_names}
+    content |= {"seeds": [model.seed for model in of_seeds], "rows": rows, "projections": projections}
+    content = json_safe(content)
     write_atomically(run / FILE, (json.dumps(content, indent=1) + "\n").encode())
     picture = figures.projections(projections, first.modalities, first.label_names, STAGE_TITLES)
     write_atomically(run / PICTURE, picture)
     return content
-
-
-def _over_seeds(by_seed: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    fixed = ("stage", "first", "second", "utterances")
-    return [
-        {k: rows[0][k] for k in fixed} | {k: [row[k] for row in rows] for k in rows[0] if k not in fixed}
-        for rows in zip(*by_seed, strict=True)
-    ]
 
 
 def table(content: Mapping[str, Any]) -> str:
@@ -92,7 +78,9 @@ def table(content: Mapping[str, Any]) -> str:
     for row in content["rows"]:
         p = row["p"]
         shown = f"{p[0]:.3f}" if len(p) == 1 else f"{min(p):.3f} … {max(p):.3f}"
-        cells.append([*_names(row), *(_spread(row[name]) for name in MEASURES), shown])
+        means = [f"{np.mean(row[name]):.3g}" for name in MEASURES]
+        spreads = [f" ± {np.std(row[name], ddof=1):.2g}" if len(p) > 1 else "" for name in MEASURES]
+        cells.append([*_names(row), *map(str.__add__, means, spreads), shown])
     header = ["stage", "pair", *MEASURES.values(), "p (MMD²)"]
     title = f"{content['run']}, {content['split']} split, {len(content['seeds'])} seed(s)"
     return f"{title}\n\n{tables.markdown(header, cells)}\n"
@@ -102,14 +90,10 @@ def comparison(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     """Return the differences of two runs' measures as Markdown, for the pairs that both have."""
     others = {tuple(_names(row)): row for row in theirs["rows"]}
     cells, tested = [], False
-    for row in ours["rows"]:
-        if other := others.get(tuple(_names(row))):
-            line = _names(row)
-            for name in MEASURES:
-                difference, p = alignment.compare(row[name], other[name])
-                tested |= p is not None
-                line.append(f"{difference:+.3g}" + ("*" if p is not None and p < 0.05 else ""))
-            cells.append(line)
+    for row in (row for row in ours["rows"] if tuple(_names(row)) in others):
+        found = [alignment.compare(row[name], others[tuple(_names(row))][name]) for name in MEASURES]
+        tested |= any(p is not None for _, p in found)
+        cells.append([*_names(row), *(f"{d:+.3g}" + "*" * (p is not None and p < 0.05) for d, p in found)])
     title = f"{ours['run']} minus {theirs['run']}: where it is negative, modalities lie closer in the first run"
     note = (
         "* p < 0.05, permutation of seeds, uncorrected" if tested else "not tested: that takes four seeds of each run"
@@ -119,11 +103,6 @@ def comparison(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
 
 def _names(row: Mapping[str, Any]) -> list[str]:
     return [row["stage"], f"{row['first']} – {row['second']}"]
-
-
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{np.mean(values):.3g}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2g}"
 
 
 def command(options: argparse.Namespace) -> None:

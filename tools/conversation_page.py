@@ -1,4 +1,4 @@
-"""Makes one self-contained page of predictions: speakers' lanes, probabilities, contributions, attention.
+"""Make one self-contained page of predictions: speakers' lanes, probabilities, contributions, attention.
 
 The template conversation_page.html fetches nothing from elsewhere. Strings of the predictions are JSON on the page,
 never markup or code.
@@ -20,36 +20,15 @@ LINES = 8  # of an utterance, in each modality's graph
 
 
 def html(prediction: Prediction, title: str, *, transcripts: bool = False) -> str:
-    """Return the page of predictions.
-
-    Args:
-      prediction: of any number of conversations.
-      title: which model this is.
-      transcripts: whether what was said is on the page; else it is not in the file either.
-
-    Returns:
-      A complete HTML document.
+    """Return the page of predictions as a complete HTML document; without `transcripts`, they are not in the file.
 
     Raises:
       UserError: the model has no classes, or a package of the extra `report` is not installed.
     """
-    if (task := prediction.corpus.task) != "classification":
-        raise UserError(f"The page shows classes, and this model was trained with data.task={task}. Use --format csv.")
-    content = {
-        "title": title,
-        "emotions": list(prediction.corpus.label_names),
-        "modalities": list(prediction.corpus.modalities),
-        "transcripts": transcripts,
-        "notes": list(prediction.corpus.notes),
-        "dialogues": _dialogues(prediction, transcripts),
-    }
-    return html_page.render(TEMPLATE, content=content)
-
-
-def _dialogues(prediction: Prediction, transcripts: bool) -> list[dict[str, Any]]:
     corpus = prediction.corpus
-    result: list[dict[str, Any]] = [{"id": name, "utterances": []} for name in corpus.dialogue_ids]
-    starts = np.arange(len(corpus)) - prediction.turns
+    if corpus.task != "classification":
+        raise UserError(f"The page shows classes, and this model has data.task={corpus.task}. Use --format csv.")
+    dialogues: list[dict[str, Any]] = [{"id": name, "utterances": []} for name in corpus.dialogue_ids]
     for u, record in enumerate(prediction):
         utterance = {
             "speaker": record.speaker,
@@ -59,12 +38,14 @@ def _dialogues(prediction: Prediction, transcripts: bool) -> list[dict[str, Any]
             "contribution": [round(c, 4) for c in record.contribution.values()],
             "missing": [k for k, m in enumerate(corpus.modalities) if m in record.missing],
             "attended": [[a.turn, round(a.weight, 4)] for a in record.attended],
-            "attention": [_edges(w[u], prediction.past, u - int(starts[u])) for w in prediction.attention.values()],
+            "attention": [_edges(w[u], prediction.past, record.turn) for w in prediction.attention.values()],
         }
         if transcripts and corpus.transcript is not None:
             utterance["transcript"] = str(corpus.transcript[u])
-        result[corpus.dialogue[u]]["utterances"].append(utterance)
-    return result
+        dialogues[corpus.dialogue[u]]["utterances"].append(utterance)
+    content: dict[str, Any] = {"title": title, "emotions": corpus.label_names, "modalities": corpus.modalities}
+    content |= {"transcripts": transcripts, "notes": corpus.notes, "dialogues": dialogues}
+    return html_page.render(TEMPLATE, content=content)
 
 
 def _edges(weights: np.ndarray, past: int, turn: int) -> list[list[float]]:

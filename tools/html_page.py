@@ -1,4 +1,4 @@
-"""Renders self-contained HTML pages: jinja2 templates beside the code, with plotly's script inside."""
+"""Render self-contained HTML pages: jinja2 templates beside the code, with plotly's script inside."""
 
 from __future__ import annotations
 
@@ -20,16 +20,10 @@ def check_packages() -> None:
 
 
 def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, **content: Any) -> str:
-    """Fill a template.
+    """Fill a jinja2 template; return a complete HTML document, which needs no network.
 
-    Args:
-      template: a jinja2 template; strings are escaped where it inserts them. It may insert `policy`, the content
-        security policy, and `plotly`, the text of plotly's script.
-      filters: name -> function that the template applies to values.
-      **content: what else the template inserts.
-
-    Returns:
-      A complete HTML document, which needs no network.
+    Strings are escaped. The template may insert `content`, `policy`, the content security policy, and `plotly`, the
+    text of plotly's script; `filters` are functions that it applies to values.
 
     Raises:
       UserError: a package of the extra `report` is not installed.
@@ -38,13 +32,8 @@ def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = No
     import jinja2
     from plotly.offline import get_plotlyjs
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    loader = jinja2.FileSystemLoader(template.parent)
+    options: dict[str, Any] = dict(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, **options)
     environment.filters.update(filters or {})
     return environment.get_template(template.name).render(policy=POLICY, plotly=get_plotlyjs(), **content)

@@ -11,30 +11,30 @@ cannot stream, the reason is printed and the rest is measured.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.inference import export
+from ariigcn_jax.inference import model as inference
 from ariigcn_jax.types import UserError
 from experiments.command import call
-from tools.bench import clock
-
-if TYPE_CHECKING:
-    from ariigcn_jax.inference.model import TrainedModel
+from tools.bench import machine
+from tools.command import parser
 
 CONVERSATIONS = (10, 50, 200)  # utterances
 STREAMED = (10, 100, 1000, 10000)  # utterances before the one that is timed
 EXPORTED = 50
-LONGEST_S, FEWEST = 5, 5  # the calls of a row end after so many seconds, but not before so many calls
+timed = functools.partial(machine.samples, budget=5, least=5)  # ends after 5 s, but not before 5 calls
 
 # Run in the folder of the export by a process that cannot import this package; reads utterances from standard input.
 FRESH = """
@@ -59,23 +59,21 @@ print(json.dumps([[b - a for a, b in zip(*pair)] for pair in zip(clock, clock[1:
 
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, help="work directory of the run")
-    parser.add_argument("--repeats", type=int, default=200, help="calls of which p50 and p99 are taken; default 200")
-    return parser
+    made = parser(__doc__)
+    made.add_argument("--run", required=True, help="work directory of the run")
+    made.add_argument("--repeats", type=int, default=200, help="calls of which p50 and p99 are taken; default 200")
+    return made
 
 
 def execute(options: argparse.Namespace) -> None:
     """Measure, and print each row once it is measured."""
-    from ariigcn_jax.inference import model as inference
-
     if options.repeats < 1:
         raise UserError(f"--repeats={options.repeats} must be at least 1.")
     begun = time.perf_counter()
     model = inference.load(options.run)
     loaded = time.perf_counter()
-    list(model(take(model, CONVERSATIONS[0])))
-    _say("the run", f"loaded in {loaded - begun:.1f} s, first answer after {time.perf_counter() - loaded:.1f} s more")
+    list(model(_take(model, CONVERSATIONS[0])))
+    _print("the run", f"loaded in {loaded - begun:.1f} s, first answer after {time.perf_counter() - loaded:.1f} s more")
     print(f"\n{'':46}{'p50':>11} {'p99':>11} {'CPU':>11} {'calls':>6}")
     for length in CONVERSATIONS:
         _row(f"a conversation of {length} utterances", _whole(model, length, options.repeats))
@@ -88,11 +86,8 @@ def execute(options: argparse.Namespace) -> None:
     _export(model, options.repeats)
 
 
-def utterances(model: TrainedModel) -> Iterator[dict[str, Any]]:
-    """Yield random utterances of two speakers without end, the same ones each time.
-
-    Features, ranks among them, have the mean and scale of those that the model was trained on.
-    """
+def utterances(model: inference.TrainedModel) -> Iterator[dict[str, Any]]:
+    """Yield random utterances of two speakers without end, the same ones each time, as in the training data."""
     random = np.random.default_rng(0)
     scale = {m: (model.normalisation.mean[m], model.normalisation.scale[m]) for m in model.modalities}
     for turn in itertools.count():
@@ -100,55 +95,39 @@ def utterances(model: TrainedModel) -> Iterator[dict[str, Any]]:
         yield {"speaker": f"speaker {turn % 2}", "features": features}
 
 
-def take(model: TrainedModel, length: int) -> list[dict[str, Any]]:
-    """Return the first ones of `utterances`."""
+def _take(model: inference.TrainedModel, length: int) -> list[dict[str, Any]]:
     return list(itertools.islice(utterances(model), length))
 
 
-def timed(call: Callable[[], Any], repeats: int) -> np.ndarray:
-    """Return wall and CPU seconds [N, 2] of N = `repeats` calls, or of as many as `LONGEST_S` allows."""
-    return clock.samples(call, most=repeats, budget=LONGEST_S, least=FEWEST)
-
-
-def _whole(model: TrainedModel, length: int, repeats: int) -> np.ndarray:
-    given = take(model, length)
+def _whole(model: inference.TrainedModel, length: int, repeats: int) -> np.ndarray:
+    given = _take(model, length)
     list(model(given))  # compiles
-    return timed(lambda: list(model(given)), repeats)
+    return timed(lambda: list(model(given)), most=repeats)
 
 
-def _streaming(model: TrainedModel, repeats: int) -> None:
+def _streaming(model: inference.TrainedModel, repeats: int) -> None:
     for length in STREAMED:
-        grown = _resident()
+        before = machine.held_memory()
         _row(f"streamed after {length:,} utterances", _pushed(model, length, repeats, False))
-        grown = _resident() - grown
+        grown = machine.held_memory() - before
         _row("  with contributions and attention", _pushed(model, length, repeats, True))
         _row("  the whole computed again", _whole(model, length + 1, repeats))
     kept = f"a stream keeps {model.stream().length} utterances"
-    _say("memory", f"{kept}; the process grew by {grown / 2**20:.1f} MiB while {STREAMED[-1]:,} were streamed")
+    _print("memory", f"{kept}; the process grew by {grown / 2**20:.1f} MiB while {STREAMED[-1]:,} were streamed")
 
 
-def _pushed(model: TrainedModel, length: int, repeats: int, explain: bool) -> np.ndarray:
+def _pushed(model: inference.TrainedModel, length: int, repeats: int, explain: bool) -> np.ndarray:
     """Return the seconds of pushes into a conversation after `length` utterances."""
     stream, given = model.stream(explain=explain), utterances(model)
     for utterance in itertools.islice(given, length):
         stream.push(utterance)
     following = iter(list(itertools.islice(given, repeats)))
-    return timed(lambda: stream.push(next(following)), repeats)
+    return timed(lambda: stream.push(next(following)), most=repeats)
 
 
-def _resident() -> int:
-    """Return the bytes of memory that this process holds; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def _export(model: TrainedModel, repeats: int) -> None:
-    """Write the export, and time a process of its own that loads it and answers."""
-    from ariigcn_jax.inference import export
-
-    given = [{**u, "features": {m: x.tolist() for m, x in u["features"].items()}} for u in take(model, EXPORTED)]
+def _export(model: inference.TrainedModel, repeats: int) -> None:
+    """Write the export, and time a process that loads it and answers."""
+    given = [{**u, "features": {m: x.tolist() for m, x in u["features"].items()}} for u in _take(model, EXPORTED)]
     with tempfile.TemporaryDirectory() as parent:
         begun = time.perf_counter()
         folder = export.write(model, Path(parent) / "exported")
@@ -160,10 +139,10 @@ def _export(model: TrainedModel, repeats: int) -> None:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise UserError(f"The export failed to answer: {lines[-1]}")
     times = np.array(json.loads(done.stdout))
-    imported, loaded, first = times[:3, 0]
+    imported, loaded, first, *_ = times[:, 0]
     _row(f"the export, a conversation of {EXPORTED} utterances", times[3:])
-    _say("the export", f"{size / 1e6:.2f} MB, written in {written:.1f} s")
-    _say("in a new process", f"import {imported:.1f} s, load {loaded:.2f} s, first answer {first:.1f} s (compiles)")
+    _print("the export", f"{size / 1e6:.2f} MB, written in {written:.1f} s")
+    _print("in a new process", f"import {imported:.1f} s, load {loaded:.2f} s, first answer {first:.1f} s (compiles)")
 
 
 def _row(name: str, seconds: np.ndarray) -> None:
@@ -172,7 +151,7 @@ def _row(name: str, seconds: np.ndarray) -> None:
     print(f"{name:<46}{''.join(f'{1000 * x:>8.2f} ms ' for x in shown)}{len(seconds):>6}", flush=True)
 
 
-def _say(name: str, what: str) -> None:
+def _print(name: str, what: str) -> None:
     print(f"{name:<18}{what}", flush=True)
 
 

@@ -16,54 +16,50 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import dataclasses
 import functools
-import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ariigcn_jax import data as corpora
+from ariigcn_jax.data.prepare import dialogues, dialogues_in
+from ariigcn_jax.data.readers import conversations
+from ariigcn_jax.files import write_atomically
+from ariigcn_jax.inference import model as inference
+from ariigcn_jax.inference.prediction import Prediction
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs import compilation, tables
 from ariigcn_jax.types import SPLITS, Corpus, UserError
 from experiments.command import call
-
-if TYPE_CHECKING:
-    from ariigcn_jax.inference.model import TrainedModel
-    from ariigcn_jax.inference.prediction import Prediction
-
-FORMATS = ("table", "jsonl", "csv")
+from experiments.session import reading, splitting
+from tools import conversation_page
+from tools.command import parser, splits_of
 
 
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, help="work directory of the run")
-    parser.add_argument("input", metavar="INPUT", help="a corpus, or a .jsonl file")
-    parser.add_argument("--seed", type=int, help="one of the run's seeds; by default the best on validation")
-    parser.add_argument("--split", choices=SPLITS, help="only this split of a corpus, as training had it")
-    parser.add_argument("--dialogue", action="append", help="only this dialogue; may be given several times")
-    parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
-    parser.add_argument("--out", help="a file, instead of the terminal")
-    parser.add_argument("--html", metavar="FILE", help="write a page to look at, instead")
-    parser.add_argument("--transcripts", action="store_true", help="show what was said on the page")
-    return parser
+    made = parser(__doc__)
+    add = made.add_argument
+    add("--run", required=True, help="work directory of the run")
+    add("input", metavar="INPUT", help="a corpus, or a .jsonl file")
+    add("--seed", type=int, help="one of the run's seeds; by default the best on validation")
+    add("--split", choices=SPLITS, help="only this split of a corpus, as training had it")
+    add("--dialogue", action="append", help="only this dialogue; may be given several times")
+    add("--format", choices=FORMATS, default="table", help="default: table")
+    add("--out", help="a file, instead of the terminal")
+    add("--html", metavar="FILE", help="write a page to look at, instead")
+    add("--transcripts", action="store_true", help="show the transcripts on the page")
+    return made
 
 
 def execute(options: argparse.Namespace) -> None:
     """Predict and write."""
     if not Path(options.input).exists():
-        raise UserError(
-            f"{options.input}: there is no such file. Give a corpus, or a .jsonl file with one utterance a line."
-        )
-    from ariigcn_jax.files import write_atomically
-    from ariigcn_jax.inference import model as inference
-    from ariigcn_jax.runs import compilation
-    from tools.command import splits_of
-
+        raise UserError(f"{options.input}: there is no such file. Give a corpus, or a .jsonl file of utterances.")
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)
     splits = splits_of(model, options.split) if options.split else ()
@@ -72,55 +68,39 @@ def execute(options: argparse.Namespace) -> None:
     for note in prediction.corpus.notes:
         print(f"note: {note}", file=sys.stderr)
     if options.html:
-        from tools import conversation_page
-
         title = f"{model.config.experiment}, seed {model.seed}, epoch {model.epoch}"
         page = conversation_page.html(prediction, title, transcripts=options.transcripts)
         print(write_atomically(options.html, page.encode()), file=sys.stderr)
-        if not options.out:
-            return
-    content = {"table": table, "jsonl": jsonl, "csv": comma_separated}[options.format](prediction)
     if options.out:
-        print(write_atomically(options.out, content.encode()), file=sys.stderr)
-    else:
-        sys.stdout.write(content)
+        print(write_atomically(options.out, FORMATS[options.format](prediction).encode()), file=sys.stderr)
+    elif not options.html:
+        sys.stdout.write(FORMATS[options.format](prediction))
 
 
-def read(path: str, model: TrainedModel, splits: bool = False) -> Corpus:
+def read(path: str, model: inference.TrainedModel, splits: bool = False) -> Corpus:
     """Read what a user gives: conversations as lines of JSON, or a corpus with the fields that training read.
 
-    Args:
-      path: the file.
-      model: that is to be applied.
-      splits: whether dialogues are put into the splits in which training had them.
+    With `splits`, dialogues are put into the splits in which training had them.
 
     Raises:
       UserError: the file cannot be read.
     """
-    from ariigcn_jax import data as corpora
-
-    if not splits and Path(path).suffix in (".jsonl", ".ndjson") and _mentions(path, "features"):
-        try:
-            return corpora.conversations.read_jsonl(path)
-        except UserError as error:  # it may have more fields, as training reads them
-            if not _mentions(path, "dialogue_id"):  # in a table's rows, which are else a dialogue each
-                raise
-            with contextlib.suppress(UserError):
-                return _read(path, model, splits)
-            raise error
-    return _read(path, model, splits)
-
-
-def _read(path: str, model: TrainedModel, splits: bool) -> Corpus:
-    from ariigcn_jax import data as corpora
-    from experiments.session import reading, splitting
-
     data = model.config.data
     options = reading(data) | {"training": False}
     if splits:
         options |= splitting(data) | {"carved": True}
     load = functools.partial(corpora.load, path, **options)
-    return _with_what_is_there(load, tuple(data.modalities) or model.modalities)
+    wanted = tuple(data.modalities) or model.modalities
+    if not splits and Path(path).suffix in (".jsonl", ".ndjson") and _mentions(path, "features"):
+        try:
+            return conversations.read_jsonl(path)
+        except UserError:  # it may have more fields, as training reads them
+            # the rows of a table without dialogues would be one dialogue each
+            if _mentions(path, "dialogue_id"):
+                with contextlib.suppress(UserError):
+                    return _with_what_is_there(load, wanted)
+            raise
+    return _with_what_is_there(load, wanted)
 
 
 def _with_what_is_there(load: Callable[..., Corpus], wanted: Sequence[str]) -> Corpus:
@@ -142,96 +122,75 @@ def _with_what_is_there(load: Callable[..., Corpus], wanted: Sequence[str]) -> C
 
 
 def _mentions(path: str, field: str) -> bool:
-    """Tell whether a file's first lines name a field."""
     with Path(path).open("rb") as file:
         return f'"{field}"'.encode() in file.read(2**16)
 
 
-def choose(corpus: Corpus, splits: Sequence[str], dialogues: Sequence[str] | None) -> Corpus:
+def choose(corpus: Corpus, splits: Sequence[str], names: Sequence[str] | None) -> Corpus:
     """Return the dialogues of some splits, or some dialogues by name; all where there are no such choices.
 
     Raises:
-      UserError: nothing is left; says what there is.
+      UserError: nothing is left.
     """
-    from ariigcn_jax.data import prepare
-
-    unknown = [d for d in dialogues or () if d not in corpus.dialogue_ids]
-    if unknown:
+    if unknown := [name for name in names or () if name not in corpus.dialogue_ids]:
         raise UserError(f"There is no dialogue {unknown[0]!r}; the first of them is {corpus.dialogue_ids[0]!r}.")
-    named = np.array([not dialogues or name in dialogues for name in corpus.dialogue_ids])
-    chosen = named & prepare.dialogues_in(corpus, splits) if splits else named
+    chosen = np.array([not names or name in names for name in corpus.dialogue_ids])
+    if splits:
+        chosen &= dialogues_in(corpus, splits)
     if chosen.all():
         return corpus
     if not chosen.any():
         there = ", ".join(sorted(set(corpus.split.tolist())))
         raise UserError(f"No dialogue is left in the split {' or '.join(splits)!r}; the corpus has {there}.")
-    return prepare.dialogues(corpus, chosen)
+    return dialogues(corpus, chosen)
 
 
 def jsonl(prediction: Prediction) -> str:
     """Return one line of JSON an utterance, with the fields of `prediction.UtteranceEmotion`."""
-    from ariigcn_jax.objective import tasks
-
-    records: Iterable[dict[str, Any]] = map(dataclasses.asdict, prediction)
+    records = [dataclasses.asdict(utterance) for utterance in prediction]
     if tasks.get(prediction.corpus.task).probabilistic:
-        records = ({name: value for name, value in r.items() if name != "score"} for r in records)
+        for record in records:
+            del record["score"]
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def comma_separated(prediction: Prediction) -> str:
     """Return CSV, one row an utterance (RFC 4180)."""
-    from ariigcn_jax.objective import tasks
-
     corpus = prediction.corpus
     names, modalities = corpus.output_names if tasks.get(corpus.task).probabilistic else (), corpus.modalities
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(
-        ["dialogue_id", "utterance_id", "turn", "speaker", "label", "emotion"]
-        + [f"p_{name}" for name in names]
-        + [f"contribution_{m}" for m in modalities]
-        + ["missing", "attended"]
-    )
-    for u in prediction:
-        writer.writerow(
-            [u.dialogue_id, u.utterance_id, u.turn, u.speaker, u.label or "", u.emotion]
-            + [f"{u.probabilities[name]:.6f}" for name in names]
-            + [f"{u.contribution[m]:.6f}" for m in modalities]
-            + [" ".join(u.missing), " ".join(f"{a.turn}:{a.weight:.3f}" for a in u.attended)]
-        )
-    return text.getvalue()
+    header = ["dialogue_id", "utterance_id", "turn", "speaker", "label", "emotion", *(f"p_{name}" for name in names)]
+    header += [*(f"contribution_{m}" for m in modalities), "missing", "attended"]
+    rows = [
+        [u.dialogue_id, u.utterance_id, u.turn, u.speaker, u.label or "", u.emotion]
+        + [f"{u.probabilities[name]:.6f}" for name in names]
+        + [f"{u.contribution[m]:.6f}" for m in modalities]
+        + [" ".join(u.missing), " ".join(f"{a.turn}:{a.weight:.3f}" for a in u.attended)]
+        for u in prediction
+    ]
+    return tables.comma_separated([header, *rows])
 
 
 def table(prediction: Prediction) -> str:
     """Return a table for a terminal, a block for each dialogue."""
-    from ariigcn_jax.objective import tasks
-
-    header = ["turn", "speaker", "emotion", "prob.", "true", *prediction.corpus.modalities, "listened to (turn)"]
+    modalities, task = prediction.corpus.modalities, tasks.get(prediction.corpus.task)
+    header = ["turn", "speaker", "emotion", "prob.", "true", *modalities, "listened to (turn)"]
     blocks: dict[str, list[list[str]]] = {}
-    task = tasks.get(prediction.corpus.task)
     for u in prediction:
-        said, true = task.brief(u.emotion), None if u.label is None else task.brief(u.label)
-        gone = dict.fromkeys(u.missing, "–")
-        blocks.setdefault(u.dialogue_id, []).append(
-            [
-                str(u.turn),
-                u.speaker,
-                said,
-                f"{max(u.probabilities.values()):.2f}" if u.probabilities else "–",
-                "" if true is None else "✓" if true == said else true,
-                *(gone.get(m) or f"{c:+.2f}" for m, c in u.contribution.items()),
-                ", ".join(f"{a.turn} ({a.weight:.0%})" for a in u.attended),
-            ]
-        )
-    parts = [f"{_printable(name)}\n{_aligned([header, *lines])}" for name, lines in blocks.items()]
-    falls = "this probability" if task.probabilistic else "the score"
+        predicted, true = task.brief(u.emotion), None if u.label is None else task.brief(u.label)
+        missing = dict.fromkeys(u.missing, "–")
+        probability = f"{max(u.probabilities.values()):.2f}" if u.probabilities else "–"
+        line = [str(u.turn), u.speaker, predicted, probability, "✓" if true == predicted else true or ""]
+        line += [missing.get(m) or f"{c:+.2f}" for m, c in u.contribution.items()]
+        line += [", ".join(f"{a.turn} ({a.weight:.0%})" for a in u.attended)]
+        blocks.setdefault(u.dialogue_id, [header]).append(line)
+    answer = "this probability" if task.probabilistic else "the score"
     legend = [
         ["prob.", task.confidence],
-        ["true", "what the file says; ✓ where the model says the same"],
-        [", ".join(prediction.corpus.modalities), f"by how much {falls} falls without the modality; – where missing"],
+        ["true", "the label in the file; ✓ where the prediction is the same"],
+        [", ".join(modalities), f"by how much {answer} falls without the modality; – where missing"],
         ["listened to (turn)", "the other utterances that counted most, with their share of the attention"],
     ]
-    return "\n".join(parts) + "\n" + _aligned(legend)
+    return "\n".join([*(f"{_printable(name)}\n{_aligned(lines)}" for name, lines in blocks.items()), _aligned(legend)])
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -244,6 +203,8 @@ def _printable(text: str) -> str:
     """Return names from data without control characters of a terminal."""
     return "".join(c if c.isprintable() else "�" for c in text)
 
+
+FORMATS = {"table": table, "jsonl": jsonl, "csv": comma_separated}
 
 if __name__ == "__main__":
     sys.exit(call(execute, arguments(), sys.argv[1:]))

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,36 +25,22 @@ from ariigcn_jax.data.assemble import assemble, other_targets
 from ariigcn_jax.data.fields import Fields, is_named_like_a_modality
 from ariigcn_jax.data.readers import folder, layouts
 from ariigcn_jax.types import Corpus, UserError
+from experiments.command import guarded
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a command.
+    """Run a command; return the exit status, 2 for wrong arguments and else as `guarded`."""
+    if list(argv[1:2]) == ["features"]:
+        from tools import features  # its libraries are heavy
 
-    Args:
-      argv: the program and its arguments.
-
-    Returns:
-      The exit status: 0, 1 after a UserError, 2 for wrong arguments, 130 after an interruption.
-    """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    arguments = _parser(argv[1:2]).parse_args(argv[1:])
-    try:
-        arguments.run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stderr.close()
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. Nothing half-written was left.", file=sys.stderr)
-        return 130
-    return 0
+        return features.main(argv[2:])
+    arguments = _parser().parse_args(argv[1:])
+    return guarded(lambda: arguments.run(arguments), "Nothing half-written was left.")
 
 
-def _parser(command: Sequence[str]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.prepare",
         description=f"{__doc__}{layouts.listing()}",
@@ -72,14 +56,9 @@ def _parser(command: Sequence[str]) -> argparse.ArgumentParser:
         add("--label", default="label", help="field of the classes, e.g. sentiment (default: label)")
         add("--task", choices=targets.TARGETS, default="classification", help="what it holds (default: classification)")
         add("--modalities", default="", metavar="A,B,…", help="fields to take; by default all that look like features")
-        shares: dict[str, Any] = dict(type=float, metavar="SHARE")
-        add(
-            "--valid-fraction",
-            default=0.1,
-            help="of the train dialogues, if no split is valid (default: 0.1)",
-            **shares,
-        )
-        add("--test-fraction", default=0.2, help="of all dialogues, if there are no splits (default: 0.2)", **shares)
+        valid, test = "of the train dialogues, if no split is valid", "of all dialogues, if there are no splits"
+        add("--valid-fraction", default=0.1, type=float, metavar="SHARE", help=f"{valid} (default: 0.1)")
+        add("--test-fraction", default=0.2, type=float, metavar="SHARE", help=f"{test} (default: 0.2)")
         return made
 
     convert = reader("convert", "any layout → a folder of the project's own format", _convert, "IN")
@@ -89,18 +68,8 @@ def _parser(command: Sequence[str]) -> argparse.ArgumentParser:
     convert.add_argument("--label-names", metavar="A,B,…", help="names of the classes 0, 1, …")
     reader("inspect", "what is in a corpus, and what should be looked at before training", _inspect, "PATH")
     reader("validate", "whether training could use a corpus", _validate, "PATH")
-    features = commands.add_parser("features", help="wav, video and transcripts → features")
-    if list(command) == ["features"]:  # its libraries are heavy, so only then
-        _add_features(features)
+    commands.add_parser("features", help="wav, video and transcripts → features")  # `main` hands it on
     return parser
-
-
-def _add_features(parser: argparse.ArgumentParser) -> None:
-    if importlib.util.find_spec("ariigcn_jax.features.extract") is None:
-        parser.error("this release has no feature extraction; bring features and use `convert`")
-    module = importlib.import_module("ariigcn_jax.features.extract")
-    module.add_arguments(parser)
-    parser.set_defaults(run=module.run)
 
 
 def _read(arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
@@ -110,13 +79,12 @@ def _read(arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
     modalities = tuple(m.strip() for m in arguments.modalities.split(",") if m.strip())
     chosen: dict[str, Any] = dict(modalities=modalities, label=arguments.label, task=arguments.task)
     fields = layouts.read_fields(place, **chosen)
-    shares = dict(valid_fraction=arguments.valid_fraction, test_fraction=arguments.test_fraction)
-    return fields, assemble(fields, name=getattr(arguments, "name", None), **chosen, **shares)
+    chosen |= dict(valid_fraction=arguments.valid_fraction, test_fraction=arguments.test_fraction)
+    return fields, assemble(fields, name=getattr(arguments, "name", None), **chosen)
 
 
-def _say_notes(corpus: Corpus) -> None:
-    for note in corpus.notes:
-        print(f"note: {note}")
+def _notes(corpus: Corpus) -> str:
+    return "".join(f"note: {note}\n" for note in corpus.notes)
 
 
 def _size(corpus: Corpus) -> str:
@@ -130,24 +98,20 @@ def _convert(arguments: argparse.Namespace) -> None:
     folder.check_place(output, arguments.overwrite)  # before minutes of reading
     fields, corpus = _read(arguments)
     if arguments.label_names:
-        corpus = _renamed(corpus, [n.strip() for n in arguments.label_names.split(",")])
+        names = [name.strip() for name in arguments.label_names.split(",")]
+        if corpus.target is not None:
+            raise UserError("--label-names names classes; scores have none, and the names of labels are in the file.")
+        if len(names) < corpus.num_classes or len(set(names)) < len(names) or not all(names):
+            raise UserError(f"--label-names: {corpus.num_classes} different names are needed, {len(names)} are given.")
+        corpus = dataclasses.replace(corpus, label_names=tuple(names))
     others = {} if arguments.label != "label" else other_targets(fields, arguments.label)
     folder.write(corpus, output, targets=others, overwrite=arguments.overwrite)
-    _say_notes(corpus)
-    print(f"{output}: {_size(corpus)}")
+    print(f"{_notes(corpus)}{output}: {_size(corpus)}")
     task = "" if corpus.target is None else f":task_{corpus.task}"
     options = f"--config=experiments/own.py{task} --config.data.path={output}"
     if not all(map(is_named_like_a_modality, corpus.modalities)):
         options += f' --config.data.modalities="{corpus.modalities}"'
     print(f"Train on it: python -m experiments.run {options}")
-
-
-def _renamed(corpus: Corpus, names: list[str]) -> Corpus:
-    if corpus.target is not None:
-        raise UserError("--label-names names classes; scores have none, and the names of labels stand in the file.")
-    if len(names) < corpus.num_classes or len(set(names)) < len(names) or not all(names):
-        raise UserError(f"--label-names: {corpus.num_classes} different names are needed, {len(names)} are given.")
-    return dataclasses.replace(corpus, label_names=tuple(names))
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
@@ -163,8 +127,7 @@ def _validate(arguments: argparse.Namespace) -> None:
     for modality, rows in corpus.features.items():
         if not all(np.isfinite(rows[i : i + 4096]).all() for i in range(0, len(rows), 4096)):
             raise UserError(f"{fields.path}: {modality} is not finite.")
-    _say_notes(corpus)
-    print(f"{fields.path}: valid, {_size(corpus)}")
+    print(f"{_notes(corpus)}{fields.path}: valid, {_size(corpus)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ do not compare. So do different tasks. A dash stands for what a run did not reco
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import shlex
 import sys
@@ -23,6 +24,7 @@ from ariigcn_jax.runs import results, tables
 from ariigcn_jax.runs.workdir import ENVIRONMENT, RESULTS, read_json
 from ariigcn_jax.types import UserError
 from experiments.command import call
+from tools.command import parser
 
 DASH = "–"
 CROSS_VALIDATED = "Average of cross-validated models"
@@ -37,9 +39,6 @@ ABOUT = {
 def markdown(runs: Sequence[Path]) -> str:
     """Return the tables of finished runs, each under a heading that names how its models were trained.
 
-    Args:
-      runs: work directories.
-
     Raises:
       UserError: a folder has no results, or a file in it is damaged.
     """
@@ -49,79 +48,50 @@ def markdown(runs: Sequence[Path]) -> str:
             raise UserError(f"{run}: no {RESULTS} in it. Name the work directory of a finished run.")
         found = read_json(run / RESULTS)
         environment = read_json(run / ENVIRONMENT) if (run / ENVIRONMENT).is_file() else {}
-        groups.setdefault((_protocol(found), found.get("task", "classification")), []).append((found, environment))
+        average = CROSS_VALIDATED if found.get("cross_validation") else "Average of models"
+        protocol = "One model" if found.get("members", 1) == 1 else average
+        groups.setdefault((protocol, found.get("task", "classification")), []).append((found, environment))
     parts = []
-    for (protocol, task), rows in groups.items():
-        names = results.task_of(rows[0][0]).headline
-        titles = [results.task_of(rows[0][0]).metrics[name].title for name in names]
+    for (protocol, name), rows in groups.items():
+        task = results.task_of(rows[0][0])
         header = ["run", "models", "seeds"]
-        header += [f"{split} {title}" for title in titles for split in ("validation", "test")]
+        header += [f"{split} {task.metrics[m].title}" for m in task.headline for split in ("validation", "test")]
         header += ["seconds", "command", "commit", "hardware"]
-        heading = f"### {protocol}, {task}\n\n{ABOUT[protocol]}"
-        parts.append(f"{heading}\n\n{tables.markdown(header, [_row(*row, names) for row in rows])}")
+        table = tables.markdown(header, [_row(*row, task.headline) for row in rows])
+        parts.append(f"### {protocol}, {name}\n\n{ABOUT[protocol]}\n\n{table}")
     return "\n\n".join(parts) + "\n"
 
 
-def _protocol(found: Mapping[str, Any]) -> str:
-    if found.get("members", 1) == 1:
-        return "One model"
-    return CROSS_VALIDATED if found.get("cross_validation") else "Average of models"
-
-
-def _row(found: Mapping[str, Any], environment: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    scores = [
-        results.number(found[split][name], name) if split in found else DASH
-        for name in names
-        for split in ("valid", "test")
-    ]
-    seeds = found["seeds"]
+def _row(found: Mapping[str, Any], environment: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    cells = [found["experiment"], str(found.get("members", 1)), str(len(found["seeds"]))]
+    for metric in metrics:
+        cells += [results.number(found[s][metric], metric) if s in found else DASH for s in ("valid", "test")]
+    starts = [*environment.get("earlier", ()), environment]  # oldest first
+    states = [start["git"] for start in starts if start.get("git")]
+    # a plus marks changes that were not committed
+    commits = dict.fromkeys(state["commit"][:7] + "+" * bool(state.get("dirty")) for state in states)
+    device = environment.get("device")
     return [
-        found["experiment"],
-        str(found.get("members", 1)),
-        str(len(seeds)),
-        *scores,
+        *cells,
         f"{found['seconds']['total']:,.0f}" if "total" in found["seconds"] else DASH,
         _command(environment.get("command", ())),
-        _commits(environment),
-        _hardware(environment),
+        ", ".join(commits) or DASH,
+        f"{device['count']} × {device['kind']}" if device else DASH,
     ]
 
 
 def _command(arguments: Sequence[str]) -> str:
-    """Return the command as it is typed, without the folder that it wrote to."""
+    """Return the command as it is typed, without --workdir."""
     if not arguments:
         return DASH
     program = re.sub(r".*?(experiments|tools)[/\\](\w+)\.py$", r"python -m \1.\2", arguments[0])
-    kept: list[str] = []
-    for argument in arguments[1:]:
-        if kept[-1:] == ["--workdir"]:
-            kept.pop()
-        elif not argument.startswith("--workdir="):
-            kept.append(argument)
+    pairs = itertools.pairwise(arguments)
+    kept = [a for before, a in pairs if "--workdir" not in (before, a) and not a.startswith("--workdir=")]
     return f"`{' '.join([program, *map(shlex.quote, kept)])}`"
 
 
-def _commits(environment: Mapping[str, Any]) -> str:
-    """Return the commits of all starts of a run, oldest first; a plus marks changes that were not committed."""
-    starts = [*environment.get("earlier", ()), environment]
-    states = [start["git"] for start in starts if start.get("git")]
-    return ", ".join(dict.fromkeys(s["commit"][:7] + "+" * bool(s.get("dirty")) for s in states)) or DASH
-
-
-def _hardware(environment: Mapping[str, Any]) -> str:
-    device = environment.get("device")
-    return f"{device['count']} × {device['kind']}" if device else DASH
-
-
 def execute(options: argparse.Namespace) -> None:
-    """Print or write the tables.
-
-    Args:
-      options: of `arguments`.
-
-    Raises:
-      UserError: as `markdown`.
-    """
+    """Print or write the tables."""
     text = markdown(options.runs)
     if options.out:
         print(write_atomically(options.out, text.encode()))
@@ -131,7 +101,7 @@ def execute(options: argparse.Namespace) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = parser(__doc__)
     made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="work directory of a finished run")
     made.add_argument("--out", type=Path, help="a file, instead of the terminal")
     return made

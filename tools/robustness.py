@@ -26,49 +26,40 @@ from tqdm import tqdm
 from ariigcn_jax.files import json_safe, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference import prediction
-from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, figures, results, tables
-from ariigcn_jax.types import Batch, Corpus, Modality, UserError
+from ariigcn_jax.types import Corpus, Modality, UserError
 from experiments.command import call
-from tools.command import as_read, parser, seeds
+from tools.command import as_read, models, parser
 
 STEM = "robustness"
 SHARES = tuple(k / 10 for k in range(8))  # of the entries, as is usual in this field
-DRAWS = 5
-Masks = dict[Modality, np.ndarray]
+Masks = Mapping[Modality, np.ndarray]  # modality -> [U] bool, whether it is there
 
 
-def missing(present: Mapping[Modality, np.ndarray], share: float, draw: int) -> Masks:
-    """Remove entries at random.
+def missing(present: Masks, share: float, draw: int) -> Masks:
+    """Remove a share in [0, 1] of the entries at random, and return what is left.
 
-    Args:
-      present: modality -> [U] bool.
-      share: share of the present entries to remove, in [0, 1]; fewer are removed where utterances would have none left.
-      draw: number of the mask. With the same number, a larger share removes all that a smaller one removes.
-
-    Returns:
-      modality -> [U] bool, what is left. Each utterance keeps one of its modalities, each with the same probability;
-      the removed entries are drawn from the others without replacement, exactly as many as asked for.
+    Each utterance keeps one of its modalities, each with the same probability; the removed entries are drawn from the
+    others without replacement, exactly as many as asked for while there are any. With the same `draw`, the number of
+    the mask, a larger share removes all that a smaller one removes.
     """
     there = np.stack([*present.values()], axis=1)
     random = np.random.default_rng(draw)
-    rank = random.random(there.shape)
-    kept = np.where(there, rank, np.inf).argmin(axis=1)
-    loose = there.copy()
-    loose[np.arange(len(there)), kept] = False
-    candidates = random.permutation(np.flatnonzero(loose))
-    left = there.copy()
+    kept = np.where(there, random.random(there.shape), np.inf).argmin(axis=1)
+    left, removable = there.copy(), there.copy()
+    removable[np.arange(len(there)), kept] = False
+    candidates = random.permutation(np.flatnonzero(removable))
     left.reshape(-1)[candidates[: round(share * there.sum())]] = False
     return dict(zip(present, left.T, strict=True))
 
 
-def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, list[Masks]]:
-    """Return name -> masks: the shares that can be reached, without each modality, and with each one alone.
+def _count(present: Masks) -> int:
+    return sum(int(x.sum()) for x in present.values())
 
-    Args:
-      present: modality -> [U] bool.
-      draws: masks for each share.
+
+def conditions(present: Masks, draws: int) -> dict[str, list[Masks]]:
+    """Return name -> masks: the shares that can be reached, without each modality, and with each one alone.
 
     Raises:
       UserError: there is only one modality.
@@ -77,12 +68,11 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
     if len(names) < 2:
         raise UserError(f"The run has one modality, {names[0]}: without it, nothing is left to predict from.")
     found: dict[str, list[Masks]] = {}
-    least = np.inf
+    entries, least = _count(present), np.inf
     for share in SHARES:
         masks = [missing(present, share, draw) for draw in range(draws if share else 1)]
-        left = sum(int(x.sum()) for x in masks[0].values())
+        left = _count(masks[0])
         if left < least:  # a share that cannot be reached leaves as many as the one before
-            entries = sum(int(x.sum()) for x in present.values())
             reached = abs(entries * (1 - share) - left) <= 1  # otherwise each utterance is down to one modality
             found[f"{share if reached else 1 - left / entries:.0%} missing"] = masks
         least = left
@@ -92,23 +82,18 @@ def conditions(present: Mapping[Modality, np.ndarray], draws: int) -> dict[str, 
     return found | {f"only {m}": [{**nothing, m: present[m]}] for m in names}
 
 
-def answers(model: TrainedModel) -> Callable[[Any, Any], jax.Array]:
+def answers(model: inference.TrainedModel) -> Callable[[Any, Any], jax.Array]:
     """Return a compiled function (parameters of any seed of the run, batch) -> probabilities or scores [R, L, O]."""
     lean = model.model.clone(further=frozenset())
-    network, read = prediction.forward(lean, model.task, model.members), tasks.get(model.task).decode
-
-    def answer(params: Any, batch: Batch) -> jax.Array:
-        return read(network(params, batch).logits)
-
-    return jax.jit(answer)
+    network, decode = prediction.forward(lean, model.task, model.members), tasks.get(model.task).decode
+    return jax.jit(lambda params, batch: decode(network(params, batch).logits))
 
 
 def scores(corpus: Corpus, found: np.ndarray) -> dict[str, float]:
     """Return the task's metrics of answers [U, O] on a prepared corpus; utterances without a label do not count."""
     task, known = tasks.get(corpus.task), corpus.label >= 0
-    if task.overall is not None and corpus.target is not None:
-        every: Mapping[str, Any] = task.overall(found[known], corpus.target[known])
-    else:
+    every = {} if corpus.target is None else task.overall(found[known], corpus.target[known])
+    if not every:
         counts = np.zeros((corpus.num_classes, corpus.num_classes), np.int32)
         np.add.at(counts, (corpus.label[known], found[known].argmax(axis=1)), 1)
         every = task.by_class(counts)
@@ -116,12 +101,7 @@ def scores(corpus: Corpus, found: np.ndarray) -> dict[str, float]:
 
 
 def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
-    """Evaluate every seed of a run under every condition.
-
-    Args:
-      run: the work directory.
-      split: "train", "valid" or "test".
-      draws: masks for each share.
+    """Evaluate every seed of a run under every condition, with `draws` masks for each share.
 
     Returns:
       The content of robustness.json: run, experiment, split, task, modalities, seeds, draws, select, and rows with
@@ -131,44 +111,33 @@ def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
     Raises:
       UserError: the run or its corpus cannot be read, or the split has no label that the model knows.
     """
-    models = [inference.load(run, seed=seed) for seed in seeds(inference.load(run))]
-    first = models[0]
+    of_seeds = models(run)
+    first = of_seeds[0]
     corpus = as_read(first, split)
-    corpus = dataclasses.replace(  # without modalities that the model does not have
-        corpus,
-        features={m: corpus.features[m] for m in first.modalities if m in corpus.features},
-        present={m: corpus.present[m] for m in first.modalities if m in corpus.features},
-    )
+    kept = [m for m in first.modalities if m in corpus.features]
+    features, present = {m: corpus.features[m] for m in kept}, {m: corpus.present[m] for m in kept}
+    corpus = dataclasses.replace(corpus, features=features, present=present)
     if not (first.prepare(corpus).label >= 0).any():
         raise UserError(f"{run}: no utterance of the {split} split has a label of the model. Choose another --split.")
-    answer, entries, rows = answers(first), sum(int(x.sum()) for x in corpus.present.values()), []
-    for name, masks in tqdm(conditions(corpus.present, draws).items(), desc=str(run), unit="condition"):
-        by_mask = [_over_seeds(models, answer, corpus, mask) for mask in masks]
-        by_seed = [{m: float(np.mean([d[s][m] for d in by_mask])) for m in by_mask[0][s]} for s in range(len(models))]
-        spread = {m: np.mean([np.std([d[s][m] for d in by_mask]) for s in range(len(models))]) for m in by_seed[0]}
-        left = sum(int(x.sum()) for x in masks[0].values())
-        row = {"condition": name, "missing": 1 - left / entries, "masks": len(masks)}
-        rows.append(row | {"scores": results.summarise(by_seed), "between_masks": spread})
-    return json_safe(
-        {
-            "run": str(run),
-            "experiment": first.config.experiment,
-            "split": split,
-            "task": first.task,
-            "modalities": list(corpus.present),
-            "seeds": [model.seed for model in models],
-            "draws": draws,
-            "select": first.config.eval.select,
-            "rows": rows,
-        }
-    )
+    answer, rows = answers(first), []
+    for name, masks in tqdm(conditions(present, draws).items(), desc=str(run), unit="condition"):
+        by_mask = [_over_seeds(of_seeds, answer, corpus, mask) for mask in masks]
+        by_seed = list(zip(*by_mask, strict=True))
+        means = [{m: float(np.mean([d[m] for d in of_seed])) for m in of_seed[0]} for of_seed in by_seed]
+        spread = {m: np.mean([np.std([d[m] for d in of_seed]) for of_seed in by_seed]) for m in means[0]}
+        row = {"condition": name, "missing": 1 - _count(masks[0]) / _count(present), "masks": len(masks)}
+        rows.append(row | {"scores": results.summarise(means), "between_masks": spread})
+    content = {"run": str(run), "experiment": first.config.experiment, "split": split, "task": first.task}
+    content |= {"modalities": kept, "seeds": [model.seed for model in of_seeds], "draws": draws}
+    return json_safe(content | {"select": first.config.eval.select, "rows": rows})
 
 
 def _over_seeds(
-    models: Sequence[TrainedModel], answer: Callable[[Any, Any], jax.Array], corpus: Corpus, mask: Masks
+    models: Sequence[inference.TrainedModel], answer: Callable[[Any, Any], jax.Array], corpus: Corpus, mask: Masks
 ) -> list[dict[str, float]]:
     """Return each seed's scores on what a mask leaves of a corpus as read; all masks share one compiled program."""
-    prepared = models[0].prepare(dataclasses.replace(corpus, present=mask, features=_masked(corpus, mask)))
+    features = {m: np.where(mask[m][:, None], x, np.float32(0)) for m, x in corpus.features.items()}
+    prepared = models[0].prepare(dataclasses.replace(corpus, present=mask, features=features))
     batches = list(models[0].batches(prepared))
     found = []
     for model in models:
@@ -180,27 +149,17 @@ def _over_seeds(
     return found
 
 
-def _masked(corpus: Corpus, mask: Masks) -> dict[Modality, np.ndarray]:
-    return {m: np.where(mask[m][:, None], x, np.float32(0)) for m, x in corpus.features.items()}
-
-
 def table(content: Mapping[str, Any]) -> str:
     """Return the conditions as Markdown, with a note on the numbers."""
-    select, task = content["select"], tasks.get(content["task"])
-    names = [select, *(name for name in task.compared if name != select)]
+    select, task, cells = content["select"], tasks.get(content["task"]), []
+    others = [name for name in task.compared if name != select]
     whole = content["rows"][0]["scores"][select]["mean"]
-    cells = [
-        [
-            row["condition"],
-            f"{100 * row['missing']:.1f}",
-            results.number(row["scores"][select], select),
-            tasks.difference(select, row["scores"][select]["mean"] - whole, None, None)[0],
-            *(results.number(row["scores"][name], name) for name in names[1:]),
-        ]
-        for row in content["rows"]
-    ]
-    titles = [task.metrics[name].title for name in names]
-    header = [content["split"], "entries missing, %", titles[0], "Δ", *titles[1:]]
+    for row in content["rows"]:
+        score, *further = (results.number(row["scores"][name], name) for name in (select, *others))
+        change, _ = tasks.difference(select, row["scores"][select]["mean"] - whole, None, None)
+        cells.append([row["condition"], f"{100 * row['missing']:.1f}", score, change, *further])
+    title, *titles = (task.metrics[name].title for name in (select, *others))
+    header = [content["split"], "entries missing, %", title, "Δ", *titles]
     return (
         f"{tables.markdown(header, cells)}\n\n{content['experiment']}: mean ± std of {len(content['seeds'])} seed(s), "
         f"{results.unit(task)}, of {content['draws']} mask(s) for each share. Δ: difference from nothing missing, in "
@@ -218,26 +177,21 @@ def write(run: Path, content: Mapping[str, Any]) -> str:
         for name, summary in row["scores"].items()
         for seed, value in zip(content["seeds"], summary["per_seed"], strict=True)
     ]
-    columns = ["condition", "missing", "masks", "score", "seed", "value"]
     at_random = [row for row in content["rows"] if row["condition"].endswith(" missing")]
-    names = dict.fromkeys((content["select"], *task.headline))
-    picture = figures.value_curves(
-        [100 * row["missing"] for row in at_random],
-        {  # the chart multiplies by 100, which is undone for a metric that is not in percent
-            task.metrics[name].title: task.metrics[name].scale
-            / 100
-            * np.array([row["scores"][name]["per_seed"] for row in at_random])
-            for name in names
-        },
-        "entries missing at random, %",
-        f"{content['experiment']}: {content['split']}, {len(content['seeds'])} seed(s), {results.unit(task)}",
-    )
-    for ending, made in (
-        ("md", text.encode()),
-        ("csv", tables.comma_separated([columns, *lines]).encode()),
-        ("png", picture),
-        ("json", (json.dumps(content, indent=1) + "\n").encode()),
-    ):
+    curves = {}
+    for name in (content["select"], *task.headline):
+        # the chart multiplies by 100, which is undone for a metric that is not in percent
+        scale, values = task.metrics[name].scale / 100, [row["scores"][name]["per_seed"] for row in at_random]
+        curves[task.metrics[name].title] = scale * np.array(values)
+    title = f"{content['experiment']}: {content['split']}, {len(content['seeds'])} seed(s), {results.unit(task)}"
+    shares = [100 * row["missing"] for row in at_random]
+    files = {
+        "md": text.encode(),
+        "csv": tables.comma_separated([["condition", "missing", "masks", "score", "seed", "value"], *lines]).encode(),
+        "png": figures.value_curves(shares, curves, "entries missing at random, %", title),
+        "json": (json.dumps(content, indent=1) + "\n").encode(),
+    }
+    for ending, made in files.items():
         write_atomically(run / f"{STEM}.{ending}", made)
     return text
 
@@ -257,7 +211,7 @@ def command(options: argparse.Namespace) -> None:
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the options."""
     made = parser(__doc__, "test")
-    made.add_argument("--draws", type=int, default=DRAWS, help=f"masks for each share (default: {DRAWS})")
+    made.add_argument("--draws", type=int, default=5, help="masks for each share (default: 5)")
     return made
 
 

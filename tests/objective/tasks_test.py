@@ -27,11 +27,6 @@ NAN = float("nan")
 ELSEWHERE = "of data.task=multilabel that the model knows, left out of comparisons"
 
 
-@pytest.fixture(autouse=True)
-def signals(monkeypatch):
-    monkeypatch.setattr(prepare.signal, "signal", lambda *_: None)
-
-
 # --- Metrics ----------------------------------------------------------------------------------------------------------
 
 

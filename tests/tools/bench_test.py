@@ -11,7 +11,7 @@ import pytest
 from ariigcn_jax.types import UserError
 from experiments import base
 from tests.support import builders
-from tools.bench import __main__, clock, corpora, epochs, machine, probe, report, sections
+from tools.bench import __main__, corpora, epochs, machine, report, sections
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -49,11 +49,11 @@ def test_resized_corpora():
 
 def test_seconds_are_of_the_calls_that_count():
     calls = []
-    taken = clock.samples(lambda: calls.append(time.sleep(0.01)), most=3, budget=10)
+    taken = machine.samples(lambda: calls.append(time.sleep(0.01)), most=3, budget=10)
     assert len(calls) == 3 and taken.shape == (3, 2)
     assert taken[:, 0].min() >= 0.01 and taken[:, 1].max() < 0.01  # sleeping takes no processor time
-    assert len(clock.samples(lambda: time.sleep(0.01), most=9, budget=0.0)) == 1
-    assert len(clock.samples(lambda: time.sleep(0.01), most=9, budget=0.0, least=4)) == 4
+    assert len(machine.samples(lambda: time.sleep(0.01), most=9, budget=0.0)) == 1
+    assert len(machine.samples(lambda: time.sleep(0.01), most=9, budget=0.0, least=4)) == 4
 
 
 @pytest.fixture(scope="module")
@@ -128,15 +128,15 @@ def test_a_program_that_does_not_fit_is_not_started(monkeypatch):
     row = epochs.measure(tiny(), conversations(), most=1, budget=0.0)
     assert list(row) == ["failed"] and "0.0 GiB are free" in row["failed"]
     bench = sections.Bench(tiny(), conversations(), quick=True)
-    assert "0.0 GiB are free" in sections.corpus(bench)[0].measure()["failed"]
+    assert "0.0 GiB are free" in next(iter(sections.corpus(bench).values()))()["failed"]
 
 
 def test_a_process_that_fails_says_why(monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], -9, "", ""))
-    assert probe.run({}) == {"failed": "ended by signal 9; out of memory?"}
+    assert epochs.probe({}) == {"failed": "ended by signal 9; out of memory?"}
     failed = subprocess.CompletedProcess([], 1, "", "Traceback\nUserError: no corpus\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    assert probe.run({}) == {"failed": "UserError: no corpus"}
+    assert epochs.probe({}) == {"failed": "UserError: no corpus"}
     done = subprocess.CompletedProcess([], 0, 'a line\n{"total": 1.5}\n', "")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
-    assert probe.run({}) == {"total": 1.5}
+    assert epochs.probe({}) == {"total": 1.5}

@@ -189,7 +189,7 @@ def test_what_is_missing_is_said(written, tmp_path):
     assert status == 0
     assert "under way, 2 epochs done" in words and "No run is finished yet" in words
     assert "All are the defaults" not in words and "num_seeds12" in words  # a single run: against the defaults
-    assert "No signature stood" in words
+    assert "No signature lasted" in words
 
 
 @pytest.mark.slow

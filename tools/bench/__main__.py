@@ -16,27 +16,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 from ml_collections import config_flags
+from tqdm import tqdm
 
+from ariigcn_jax.objective import terms
+from ariigcn_jax.runs import compilation, workdir
 from ariigcn_jax.types import UserError
 from experiments.command import CONFIG_HELP, flag, main
+from experiments.session import load
+from tools.bench import corpora, machine, report, sections
 
 DEFAULT = Path(__file__).parents[2] / "experiments" / "iemocap_shape.py"
 JSON, TABLE = "bench.json", "bench.md"
 # the smallest model that has all parts
 QUICK = {"model.hidden": 16, "model.graph.layers": 1, "model.graph.heads": 2, "num_epochs": 2, "diagnostics.every": 0}
-QUICK_UTTERANCES = 400
 
 
 def command(overrides: Sequence[str]) -> None:
     """Measure what the flags say."""
-    import jax
-
-    from ariigcn_jax.objective import terms
-    from ariigcn_jax.runs import compilation, workdir
-    from tools.bench import report, sections
-
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # other processes need some of the device's memory
     if flag("quick"):
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the other processes
@@ -64,39 +63,27 @@ def chosen(only: Sequence[str], known: Sequence[str]) -> list[str]:
     Raises:
       UserError: there is no such section.
     """
-    wrong = [name for name in only if name not in known]
-    if wrong:
+    if wrong := [name for name in only if name not in known]:
         raise UserError(f"--only={wrong[0]}: there is no such section. Known: {', '.join(known)}.")
     return [name for name in known if not only or name in only]
 
 
-def prepare(config: Any, quick: bool) -> Any:
+def prepare(config: Any, quick: bool) -> sections.Bench:
     """Return the Bench of a config, with its corpus; a small one of both for a quick check."""
-    from experiments.session import load
-    from tools.bench import corpora, sections
-
     with config.unlocked():
         config.data.cross_validation = False  # one model is measured, on the splits of the file
     corpus = load(config)
     if quick:
         with config.unlocked():
             config.update_from_flattened_dict(QUICK)
-        corpus = corpora.of_size(corpus, QUICK_UTTERANCES)
+        corpus = corpora.of_size(corpus, utterances=400)
     return sections.Bench(config, corpus, quick)
 
 
-def _measure(bench: Any, names: list[str], directory: Any) -> dict[str, Any]:
+def _measure(bench: sections.Bench, names: list[str], directory: workdir.WorkDir) -> dict[str, Any]:
     """Measure; where a benchmark is stopped, keep what it has measured."""
-    from tqdm import tqdm
-
-    from tools.bench import machine, report, sections
-
-    content: dict[str, Any] = {
-        "experiment": bench.config.experiment,
-        "quick": bench.quick,
-        "machine": machine.describe(),
-        "sections": bench.rows,
-    }
+    content: dict[str, Any] = {"experiment": bench.config.experiment, "quick": bench.quick}
+    content |= {"machine": machine.describe(), "sections": bench.rows}
     with tqdm(bar_format="{desc} [{elapsed}]", desc="compiling") as bar:
         try:
             for section, point, left in sections.measure(bench, names):

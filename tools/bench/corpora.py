@@ -14,12 +14,9 @@ def resized(corpus: Corpus, train: Sequence[int], valid: Sequence[int]) -> Corpu
     """Fill dialogues of other lengths with a corpus's utterances in their order, repeated as often as needed.
 
     Args:
-      corpus: with at least one utterance.
+      corpus: with at least one utterance; speakers keep their numbers.
       train: utterances of each train dialogue, each at least 1.
-      valid: utterances of each validation dialogue, each at least 1.
-
-    Returns:
-      A corpus without a test split. Speakers keep their numbers.
+      valid: utterances of each validation dialogue, each at least 1. There is no test split.
     """
     lengths = np.array([*train, *valid])
     total = int(lengths.sum())

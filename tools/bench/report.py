@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ariigcn_jax.files import flatten
 from ariigcn_jax.runs import tables
 
-Row = Mapping[str, Any]
 TITLES = {  # section -> title
     "epoch": "An epoch of one seed, with validation and diagnosis",
-    "start": "From the command to the end of the first epoch, in a process of its own",
+    "start": "From the command to the end of the first epoch, in a new process",
     "seeds": "An epoch of several seeds together",
     "latency": "Inference of one conversation",
-    "length": "An epoch of one dialogue, by utterances, in a process of its own",
-    "corpus": "An epoch by train utterances of the corpus, in a process of its own",
+    "length": "An epoch of one dialogue, by utterances, in a new process",
+    "corpus": "An epoch by train utterances of the corpus, in a new process",
 }
 
 
 def number(value: float) -> str:
     """Return three digits, thousands apart."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _scaled(scale: float) -> Callable[[float], str]:
-    return lambda value: number(scale * value)
 
 
 # What a row may hold -> title and form of its column; a table has those that its rows have.
@@ -43,11 +39,11 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "times_first": ("times the first row", "{:.2f} ×".format),
     "auto": ("chosen by auto", lambda value: "yes" if value else ""),
     "utterances_per_second": ("utterances/s", number),
-    "median": ("median ms", _scaled(1e3)),
-    "p95": ("95 % ms", _scaled(1e3)),
+    "median": ("median ms", lambda value: number(1e3 * value)),
+    "p95": ("95 % ms", lambda value: number(1e3 * value)),
     "calls": ("calls", number),
-    "peak_memory": ("peak memory GiB", _scaled(2**-30)),
-    "program_memory": ("compiled epoch MiB", _scaled(2**-20)),
+    "peak_memory": ("peak memory GiB", lambda value: number(2**-30 * value)),
+    "program_memory": ("compiled epoch MiB", lambda value: number(2**-20 * value)),
     "failed": ("not measured", str),
 }
 
@@ -56,32 +52,19 @@ def table(content: Mapping[str, Any]) -> str:
     """Return the content of bench.json as Markdown: the machine, and a table for each section."""
     machine = content["machine"]
     load = f"; load {machine['load'][0]:.1f} at the start" if machine["load"] else ""
-    parts = [
-        f"# Benchmark of {content['experiment']}",
-        f"{machine['devices']} x {machine['device']} ({machine['backend']}), {machine['processor']}, "
-        f"{machine['cores']} cores{load}.",
-    ]
+    device = f"{machine['devices']} x {machine['device']} ({machine['backend']})"
+    about = f"{device}, {machine['processor']}, {machine['cores']} cores{load}."
+    parts = [f"# Benchmark of {content['experiment']}", about]
     if content["quick"]:
         parts.append("**A quick check with a small model and little optimisation: do not quote these numbers.**")
-    for name, rows in content["sections"].items():
-        if rows:
-            parts += [f"## {TITLES[name]}", _section([dict(_flat(row)) for row in rows])]
+    for name, measured in content["sections"].items():
+        rows = list(map(flatten, measured))
+        columns = {key: column for key, column in COLUMNS.items() if any(row.get(key) is not None for row in rows)}
+        cells = [
+            [row["point"], *("–" if row.get(key) is None else form(row[key]) for key, (_, form) in columns.items())]
+            for row in rows
+        ]
+        if cells:
+            titles = ["", *(title for title, _ in columns.values())]
+            parts += [f"## {TITLES[name]}", tables.markdown(titles, cells)]
     return "\n\n".join(parts) + "\n"
-
-
-def _section(rows: Sequence[Row]) -> str:
-    columns = {key: column for key, column in COLUMNS.items() if any(row.get(key) is not None for row in rows)}
-    cells = [
-        [row["point"], *("–" if row.get(key) is None else form(row[key]) for key, (_, form) in columns.items())]
-        for row in rows
-    ]
-    return tables.markdown(["", *(title for title, _ in columns.values())], cells)
-
-
-def _flat(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested dictionaries with dotted keys."""
-    for key, value in row.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -1,6 +1,6 @@
-"""Measure, section by section. A section is a list of points: a name, and a function that measures a row of values.
+"""Measure, section by section. A section is points: name -> function that measures a row of values.
 
-Times are in seconds. A row with "failed" says why it has no values.
+Times are in seconds. A row with "failed", a message, has no values.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,51 +18,37 @@ from ariigcn_jax.data import prepare
 from ariigcn_jax.runs import compilation
 from ariigcn_jax.training import seeds as ensembles
 from ariigcn_jax.types import Corpus
-from tools.bench import clock, corpora, epochs, machine, probe
+from tools.bench import corpora, epochs, machine
 
 Row = dict[str, Any]
-KERNELS = ("band", "edges")
-
-
-class Point(NamedTuple):
-    """A row of a section's table, before it is measured."""
-
-    name: str
-    measure: Callable[[], Row]
+Points = dict[str, Callable[[], Row]]
 
 
 @dataclasses.dataclass
 class Bench:
-    """Hold what the sections share.
+    """Hold what the sections share."""
 
-    Attributes:
-      config: as `experiments.base.get_config`.
-      corpus: as read.
-      quick: measure the fewest points and repetitions, to check that everything works.
-      rows: section -> rows measured so far.
-    """
-
-    config: Any
-    corpus: Corpus
-    quick: bool
-    rows: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
+    config: Any  # as `experiments.base.get_config`
+    corpus: Corpus  # as read
+    quick: bool  # whether to measure the fewest points and repetitions, to check that everything works
+    rows: dict[str, list[Row]] = dataclasses.field(default_factory=dict)  # section -> rows measured so far
 
     @property
     def effort(self) -> dict[str, Any]:
-        """How often and how long an epoch is timed."""
+        """Return how often and how long an epoch is timed."""
         return {"most": 1, "budget": 0.1} if self.quick else {"most": 15, "budget": 20.0}
 
     @property
     def utterances(self) -> int:
-        """Number of train utterances."""
+        """Return the number of train utterances."""
         return int((self.corpus.split == "train").sum())
 
-    def probe(self, config: Any, resize: Any = None, environment: Any = None) -> Row:
-        """Train in a process of its own; see `probe.run`."""
-        return probe.run({"config": config.to_dict(), "resize": resize, **self.effort}, environment)
+    def probe(self, resize: Any = None, environment: Any = None) -> Row:
+        """Train in a new process; see `epochs.probe`."""
+        return epochs.probe({"config": self.config.to_dict(), "resize": resize, **self.effort}, environment)
 
 
-def epoch(bench: Bench) -> list[Point]:
+def epoch(bench: Bench) -> Points:
     """Time an epoch of one seed with validation and diagnosis, with each kernel of the graph's attention."""
 
     def measure(kernel: str) -> Row:
@@ -70,27 +56,27 @@ def epoch(bench: Bench) -> list[Point]:
         config.model.graph.kernel = kernel
         return _against_first(bench.rows["epoch"], epochs.measure(config, bench.corpus, **bench.effort))
 
-    return [Point(f"{kernel} kernel", functools.partial(measure, kernel)) for kernel in KERNELS]
+    return {f"{kernel} kernel": functools.partial(measure, kernel) for kernel in ("band", "edges")}
 
 
 def _against_first(earlier: list[Row], row: Row) -> Row:
     """Return a row with its time over that of the section's first row."""
-    rows = [r for r in (*earlier, row) if "epoch" in r]
-    return row | ({"times_first": row["epoch"]["wall"] / rows[0]["epoch"]["wall"]} if "epoch" in row else {})
+    first = next((r for r in (*earlier, row) if "epoch" in r), row)
+    return row | ({"times_first": row["epoch"]["wall"] / first["epoch"]["wall"]} if "epoch" in row else {})
 
 
-def start(bench: Bench) -> list[Point]:
-    """Time all from the command to the end of the first epoch, in a process of its own."""
+def start(bench: Bench) -> Points:
+    """Time all from the command to the end of the first epoch, in a new process."""
     folder = tempfile.TemporaryDirectory(prefix="bench-cache-")
 
     def measure() -> Row:
         resize = {"utterances": bench.utterances} if bench.quick else None
-        return bench.probe(bench.config, resize, {compilation.VARIABLE: folder.name})
+        return bench.probe(resize, {compilation.VARIABLE: folder.name})
 
-    return [Point("empty compilation cache", measure), Point("filled compilation cache", measure)]
+    return {"empty compilation cache": measure, "filled compilation cache": measure}
 
 
-def seeds(bench: Bench) -> list[Point]:
+def seeds(bench: Bench) -> Points:
     """Time an epoch of several seeds, in every way that they can share the hardware."""
     devices = parallel.device_count(bench.config.num_devices)
 
@@ -99,14 +85,14 @@ def seeds(bench: Bench) -> list[Point]:
         auto = way == ensembles.choose(ensembles.AUTO, number, devices)
         return {**_against_first(bench.rows["seeds"], row), "auto": auto}
 
-    return [
-        Point(f"{number}, {way}", functools.partial(measure, number, way))
+    return {
+        f"{number}, {way}": functools.partial(measure, number, way)
         for number in ((1, 2) if bench.quick else (1, 2, 5, 10))
         for way in (ensembles.possible(devices) if number > 1 else ["sequence"])
-    ]
+    }
 
 
-def latency(bench: Bench) -> list[Point]:
+def latency(bench: Bench) -> Points:
     """Time the answer to one conversation, from features on the device to probabilities on the host."""
     usual = int(np.median(corpora.lengths(bench.corpus, "train")))
     prepared = prepare.standardise(bench.corpus)[0]
@@ -117,31 +103,31 @@ def latency(bench: Bench) -> list[Point]:
         params = model.weights(model.init())
         model.evaluate("valid", params)  # compiles
         most = 5 if bench.quick else 200
-        walls = clock.samples(lambda: model.evaluate("valid", params), most=most, budget=5.0)[:, 0]
+        walls = machine.samples(lambda: model.evaluate("valid", params), most=most, budget=5.0)[:, 0]
         return {"median": float(np.median(walls)), "p95": float(np.percentile(walls, 95)), "calls": len(walls)}
 
     sizes = (usual,) if bench.quick else (10, usual, 1_000)
-    return [Point(f"conversation of {n:,} utterances", functools.partial(measure, n)) for n in sizes]
+    return {f"conversation of {n:,} utterances": functools.partial(measure, n) for n in sizes}
 
 
-def length(bench: Bench) -> list[Point]:
-    """Time an epoch of one train dialogue of so many utterances, in a process of its own."""
+def length(bench: Bench) -> Points:
+    """Time an epoch of one train dialogue of so many utterances, in a new process."""
     lengths = (100,) if bench.quick else (10, 100, 1_000, 10_000, 100_000)
-    return [Point(f"{n:,}", functools.partial(bench.probe, bench.config, {"length": n})) for n in lengths]
+    return {f"{n:,}": functools.partial(bench.probe, {"length": n}) for n in lengths}
 
 
-def corpus(bench: Bench) -> list[Point]:
-    """Time an epoch of so many train utterances in dialogues of the corpus's own lengths, in a process of its own."""
+def corpus(bench: Bench) -> Points:
+    """Time an epoch of so many train utterances in dialogues of the corpus's own lengths, in a new process."""
 
     def measure(utterances: int) -> Row:
         width = sum(bench.corpus.widths.values())
         needs, free = 5 * 4 * width * utterances, machine.free_memory()  # as read, standardised, packed, on the device
         if free is not None and needs > free:
             return {"failed": f"needs {needs / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"}
-        return bench.probe(bench.config, {"utterances": utterances})
+        return bench.probe({"utterances": utterances})
 
     sizes = (bench.utterances,) if bench.quick else (1_000, 10_000, 100_000, 1_000_000)
-    return [Point(f"{n:,}", functools.partial(measure, n)) for n in sizes]
+    return {f"{n:,}": functools.partial(measure, n) for n in sizes}
 
 
 SECTIONS = {"epoch": epoch, "start": start, "seeds": seeds, "latency": latency, "length": length, "corpus": corpus}
@@ -157,7 +143,7 @@ def measure(bench: Bench, names: list[str]) -> Iterator[tuple[str, str, int]]:
     left = sum(map(len, points.values()))
     for name, section in points.items():
         bench.rows[name] = []
-        for point in section:
+        for point, function in section.items():
             left -= 1
-            yield name, point.name, left
-            bench.rows[name].append({"point": point.name, **point.measure()})
+            yield name, point, left
+            bench.rows[name].append({"point": point, **function()})

@@ -1,4 +1,4 @@
-"""Draws the charts of the page. Their strings are plain; page.html escapes them."""
+"""Draw the charts of the page. Their strings are plain; page.html escapes them."""
 
 from __future__ import annotations
 
@@ -20,54 +20,35 @@ from tools.report.runs import Run, Study
 # Of Okabe and Ito: they stay apart for every common kind of colour blindness.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c8c00", "#444444", "#b03060")
 QUIET = "#5f6672"
-# Layout of a chart that needs no room for a legend.
-NO_LEGEND: dict[str, Any] = dict(showlegend=False, margin=dict(l=55, r=15, t=42, b=40))
+NO_LEGEND: dict[str, Any] = dict(showlegend=False, margin=dict(l=55, r=15, t=42, b=40))  # and no room for one
+DOTS: dict[str, Any] = dict(mode="markers", hoverinfo="text")
 
 
-# --- Numbers ----------------------------------------------------------------------------------------------------------
-
-
-def mean(values: Sequence[float] | np.ndarray, metric: str = "") -> str:
+def mean(values: Sequence[float] | np.ndarray, score: str = "") -> str:
     """Return a mean over seeds ± half its interval, in percent or in the unit of a metric that is no share."""
     half = half_interval(values)
-    return tasks.shown(metric, float(np.mean(values)), None if np.isnan(half) else half)
+    return tasks.shown(score, float(np.mean(values)), None if np.isnan(half) else half)
 
 
-def title_of(score: str) -> str:
-    """Return a metric's title, or the name of a class's score, `F1 of joy`."""
-    return tasks.all_metrics()[score].title if score in tasks.all_metrics() else score.replace("f1 of ", "F1 of ", 1)
+def metric(score: str) -> tasks.Metric:
+    """Return how a score is written: that of a metric, or of a class, `F1 of joy`."""
+    return tasks.all_metrics().get(score, tasks.Metric(score.replace("f1 of ", "F1 of ", 1)))
 
 
-def lower(metric: str) -> bool:
-    """Return whether less of a metric is better."""
-    return metric in tasks.all_metrics() and tasks.all_metrics()[metric].lower
-
-
-def _axis(metric: str) -> tuple[float, dict[str, Any]]:
-    """Return what a metric is multiplied by, and its axis."""
-    scale = tasks.all_metrics()[metric].scale if metric in tasks.all_metrics() else 100
+def _axis(score: str) -> tuple[float, dict[str, Any]]:
+    """Return what a score is multiplied by, and its axis."""
+    scale = metric(score).scale
     return scale, dict(ticksuffix=" %" if scale == 100 else "")
-
-
-# --- Pieces of a chart ------------------------------------------------------------------------------------------------
 
 
 def chart(title: str, height: int = 300, **layout: Any) -> go.Figure:
     """Return an empty chart of a height in pixels; further layout as plotly takes it."""
+    legend = dict(orientation="h", yref="container", yanchor="bottom", y=0, x=0, itemsizing="constant")
+    look = dict(font=dict(size=12), hoverlabel=dict(namelength=-1), legend=legend | dict(font=dict(size=11)))
+    look |= dict(title=dict(text=title, font=dict(size=14), x=0, xanchor="left", xref="paper"))
     figure = go.Figure()
-    figure.update_layout(
-        template="plotly_white",
-        title=dict(text=title, font=dict(size=14), x=0, xanchor="left", xref="paper"),
-        height=height,
-        margin=dict(l=55, r=15, t=42, b=75),
-        font=dict(size=12),
-        hoverlabel=dict(namelength=-1),
-        legend=dict(
-            orientation="h", yref="container", yanchor="bottom", y=0, x=0, font=dict(size=11), itemsizing="constant"
-        ),
-    )
-    figure.update_xaxes(title_standoff=6)
-    return figure.update_layout(**layout)
+    figure.update_layout(template="plotly_white", height=height, margin=dict(l=55, r=15, t=42, b=75), **look)
+    return figure.update_xaxes(title_standoff=6).update_layout(**layout)
 
 
 def colour(index: int) -> str:
@@ -82,56 +63,35 @@ def _band(
     average, places = values.mean(axis=1), list(x)
     spread = values.std(axis=1, ddof=1) if values.shape[1] > 1 else np.zeros(len(values))
     if max(spread, default=0) > 0:
-        red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
-        figure.add_scatter(
-            x=places + places[::-1],
-            y=[*(average + spread), *(average - spread)[::-1]],
-            mode="lines",
-            fill="toself",
-            fillcolor=f"rgba({red},{green},{blue},0.18)",
-            line=dict(width=0),
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=name,
-        )
+        outline = dict(x=places + places[::-1], y=[*(average + spread), *(average - spread)[::-1]])
+        fill = dict(fill="toself", fillcolor=f"rgba({','.join(map(str, bytes.fromhex(colour[1:])))},0.18)")
+        quiet = dict(mode="lines", line=dict(width=0), hoverinfo="skip", showlegend=False, legendgroup=name)
+        figure.add_scatter(**outline, **fill, **quiet)
     mode, line = "lines+markers" if len(places) < 12 else "lines", dict(color=colour, width=2)
     figure.add_scatter(x=places, y=average, mode=mode, name=name, line=line, showlegend=legend, legendgroup=name)
     return average
 
 
 def _dots(
-    figure: go.Figure, label: str, per_seed: Sequence[float], seeds: Sequence[int], metric: str, colour: str
+    figure: go.Figure, label: str, per_seed: Sequence[float], seeds: Sequence[int], score: str, colour: str
 ) -> None:
     """Add a column to a chart: a dot for each seed, and a line at their mean with its interval."""
-    scale, _ = _axis(metric)
+    scale, _ = _axis(score)
     values, half = scale * np.asarray(per_seed), scale * half_interval(per_seed)
-    figure.add_scatter(
-        x=[label] * len(values),
-        y=values,
-        mode="markers",
-        marker=dict(color=colour, opacity=0.45, size=7),
-        hovertext=[f"seed {s}: {v:.2f}" for s, v in zip(seeds, values, strict=True)],
-        hoverinfo="text",
-    )
-    figure.add_scatter(
-        x=[label],
-        y=[values.mean()],
-        error_y=None if np.isnan(half) else dict(array=[half], thickness=2, width=8),
-        mode="markers",
-        marker=dict(color=colour, symbol="line-ew", size=18, line=dict(width=3, color=colour)),
-        hovertext=[f"{label}: {mean(per_seed, metric)}"],
-        hoverinfo="text",
-    )
+    words = [f"seed {s}: {v:.2f}" for s, v in zip(seeds, values, strict=True)]
+    marker = dict(color=colour, opacity=0.45, size=7)
+    figure.add_scatter(x=[label] * len(values), y=values, marker=marker, hovertext=words, **DOTS)
+    error = None if np.isnan(half) else dict(array=[half], thickness=2, width=8)
+    words = [f"{label}: {mean(per_seed, score)}"]
+    marker = dict(color=colour, symbol="line-ew", size=18, line=dict(width=3, color=colour))
+    figure.add_scatter(x=[label], y=[values.mean()], error_y=error, marker=marker, hovertext=words, **DOTS)
 
 
-# --- Runs -------------------------------------------------------------------------------------------------------------
-
-
-def scores(runs: Sequence[Run], metric: str) -> go.Figure:
+def scores(runs: Sequence[Run], score: str) -> go.Figure:
     """Draw a metric of finished runs, each seed as a dot."""
-    figure = chart(title_of(metric), yaxis=_axis(metric)[1], **NO_LEGEND)
+    figure = chart(metric(score).title, yaxis=_axis(score)[1], **NO_LEGEND)
     for k, run in enumerate(runs):
-        _dots(figure, run.name, run.scores[metric]["per_seed"], run.results["seeds"], metric, colour(k))
+        _dots(figure, run.name, run.scores[score]["per_seed"], run.results["seeds"], score, colour(k))
     return figure
 
 
@@ -139,16 +99,12 @@ def classes(runs: Sequence[Run]) -> go.Figure:
     """Draw the F1 of each class, in runs with the same classes."""
     figure = chart("F1 of each class", height=340, barmode="group", yaxis=dict(ticksuffix=" %", range=[0, 100]))
     for k, run in enumerate(runs):
-        values = [run.of_class("class_f1", index) for index in range(len(run.label_names))]
+        names = run.results["label_names"]
+        values = [run.of_class("class_f1", index) for index in range(len(names))]
         halves = [100 * float(np.nan_to_num(half_interval(v))) for v in values]
-        figure.add_bar(
-            x=run.label_names,
-            y=[100 * float(np.mean(v)) for v in values],
-            error_y=dict(array=halves, visible=any(halves)),
-            name=run.name,
-            marker_color=colour(k),
-            showlegend=len(runs) > 1,
-        )
+        heights, errors = [100 * float(np.mean(v)) for v in values], dict(array=halves, visible=any(halves))
+        look = dict(name=run.name, marker_color=colour(k), showlegend=len(runs) > 1)
+        figure.add_bar(x=names, y=heights, error_y=errors, **look)
     return figure
 
 
@@ -158,43 +114,29 @@ def confusion(run: Run) -> go.Figure:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     places = list(range(len(counts)))  # of two classes whose names look alike, too
     figure = chart(f"{run.name} ({run.split})", height=max(170 + 42 * len(counts), 300))
-    figure.add_heatmap(
-        z=shares,
-        x=places,
-        y=places,
-        zmin=0,
-        zmax=1,
-        colorscale="Cividis",
-        text=[[f"{shares[i, j]:.0%}\n{counts[i, j].round(1):g}" for j in places] for i in places],
-        texttemplate="%{text}",
-        hoverinfo="skip",
-        colorbar=dict(tickformat=".0%"),
-    )
-    ticks = dict(tickvals=places, ticktext=run.label_names, automargin=True)
+    cells = dict(z=shares, x=places, y=places, zmin=0, zmax=1, hoverinfo="skip")
+    text = [[f"{shares[i, j]:.0%}\n{counts[i, j].round(1):g}" for j in places] for i in places]
+    look = dict(colorscale="Cividis", texttemplate="%{text}", colorbar=dict(tickformat=".0%"))
+    figure.add_heatmap(text=text, **cells, **look)
+    ticks = dict(tickvals=places, ticktext=run.results["label_names"], automargin=True)
     figure.update_xaxes(title="predicted", **ticks)
     return figure.update_yaxes(title="true", autorange="reversed", **ticks)
 
 
 def calibration(runs: Sequence[Run]) -> go.Figure:
     """Draw how often answers of a confidence are right: dashed as trained, solid with the temperature."""
-    share = dict(range=[0, 1], tickformat=".0%")
-    figure = chart("Confidence and accuracy", height=420)
-    figure.update_xaxes(title="probability of the answer", **share)
-    figure.update_yaxes(title="share that is right", **share)
+    share: dict[str, Any] = dict(range=[0, 1], tickformat=".0%")
+    x, y = dict(title="probability of the answer", **share), dict(title="share that is right", **share)
+    figure = chart("Confidence and accuracy", height=420, xaxis=x, yaxis=y)
     line = dict(color="#999", dash="dot")
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=line, hoverinfo="skip", showlegend=False)
     for k, run in enumerate(runs):
         for when, dash in (("before", "dash"), ("after", "solid")) if run.calibrated else ():
             bins = run.results["reliability"][run.split][when]
             error = mean(run.results["calibration_error"][run.split][when]["per_seed"])
-            figure.add_scatter(
-                x=bins["confidence"],
-                y=bins["accuracy"],
-                mode="lines+markers",
-                line=dict(color=colour(k), dash=dash),
-                name=f"{run.name}, {when}: calibration error {error} %",
-                hovertext=[f"{count:g} answers" for count in bins["count"]],
-            )
+            name, words = f"{run.name}, {when}: calibration error {error} %", [f"{n:g} answers" for n in bins["count"]]
+            points = dict(x=bins["confidence"], y=bins["accuracy"], line=dict(color=colour(k), dash=dash))
+            figure.add_scatter(mode="lines+markers", name=name, hovertext=words, **points)
     return figure
 
 
@@ -232,20 +174,13 @@ def alignment(runs: Sequence[Run], pairs: Sequence[str]) -> go.Figure:
         place = dict(row=1, col=column)
         for k, run in enumerate(runs):
             values = {pair: np.asarray(row[name], float) for pair, row in run.pairs.items()}
+            heights = [pairs.index(pair) + 0.2 * (k - (len(runs) - 1) / 2) for pair in values]
             errors = [v.std(ddof=1) if len(v) > 1 else 0 for v in values.values()]
-            figure.add_scatter(
-                x=[v.mean() for v in values.values()],
-                y=[pairs.index(pair) + 0.2 * (k - (len(runs) - 1) / 2) for pair in values],
-                error_x=dict(array=errors, thickness=1.2, width=3),
-                mode="markers",
-                marker=dict(color=colour(k), size=8),
-                name=run.name,
-                legendgroup=run.name,
-                showlegend=column == 1,
-                hovertext=[f"{pair}, {run.name}: {v.mean():.3g}" for pair, v in values.items()],
-                hoverinfo="text",
-                **place,
-            )
+            points = dict(x=[v.mean() for v in values.values()], y=heights, marker=dict(color=colour(k), size=8))
+            legend = dict(name=run.name, legendgroup=run.name, showlegend=column == 1)
+            words = [f"{pair}, {run.name}: {v.mean():.3g}" for pair, v in values.items()]
+            bars = dict(array=errors, thickness=1.2, width=3)
+            figure.add_scatter(error_x=bars, hovertext=words, **points, **legend, **DOTS, **place)
         ends = {"a_distance": [-0.1, 2.1], "accuracy": [0.45, 1.03]}.get(name)  # with the value of chance
         limits: dict[str, Any] = dict(range=ends) if ends else dict(rangemode="tozero")
         figure.update_xaxes(title=dict(text=title), side="top", nticks=5, tickangle=0, **limits, **place)
@@ -259,22 +194,19 @@ def projections(measured: Mapping[str, Any]) -> list[go.Figure]:
     for stage, found in measured["projections"].items():
         points = np.asarray(found["point"], float)
         for key, names, word in (("modality", "modalities", "modality"), ("label", "label_names", "emotion")):
-            figures.append(chart(f"{STAGE_TITLES.get(stage, stage)}: {word}", height=420))
+            figure = chart(f"{STAGE_TITLES.get(stage, stage)}: {word}", height=420)
             for k, name in enumerate(measured[names]):
                 x, y = points[np.asarray(found[key]) == k].T
                 marker = dict(size=4, color=colour(k), opacity=0.7)
-                figures[-1].add_scatter(x=x, y=y, mode="markers", name=name, marker=marker, hoverinfo="name")
-            figures[-1].update_xaxes(visible=False).update_yaxes(visible=False)
+                figure.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker, hoverinfo="name")
+            figures.append(figure.update_xaxes(visible=False).update_yaxes(visible=False))
     return figures
-
-
-# --- Studies ----------------------------------------------------------------------------------------------------------
 
 
 def folds(study: Study) -> go.Figure:
     """Draw the score that chose the epoch, of each fold and of all of them."""
     select = study.content["select"]
-    figure = chart(f"test {title_of(select)}", yaxis=_axis(select)[1], **NO_LEGEND)
+    figure = chart(f"test {metric(select).title}", yaxis=_axis(select)[1], **NO_LEGEND)
     for fold, rows in study.folds().items():
         shade = colour(0) if fold in (MEAN, POOLED) else QUIET
         _dots(figure, fold, rows[select]["per_seed"], study.content["seeds"], select, shade)
@@ -285,8 +217,8 @@ def value_curves(study: Study) -> list[go.Figure]:
     """Draw validation scores over the values of a swept option: the selecting score, and the F1 of each class."""
     rows, select = study.content["rows"], study.content["select"]
     (option,) = rows[0]["values"]
-    numbers = all(isinstance(row["values"][option], int | float) for row in rows)
-    rows = sorted(rows, key=lambda row: row["values"][option]) if numbers else rows
+    if numbers := all(isinstance(row["values"][option], int | float) for row in rows):
+        rows = sorted(rows, key=lambda row: row["values"][option])
     x = [row["values"][option] if numbers else str(row["values"][option]) for row in rows]
     chosen = [k for k, row in enumerate(rows) if row["selected"]]
     by_class = np.array([row["valid"]["class_f1"]["per_seed"] for row in rows], float)
@@ -295,12 +227,12 @@ def value_curves(study: Study) -> list[go.Figure]:
     values |= {f"F1 of {name}": by_class[:, :, k] for k, name in enumerate(names)}
     figures = []
     for k, (score, of_score) in enumerate(values.items()):
-        scale, axis = _axis(score)
-        figure = chart(title_of(score), xaxis=dict(title=option), yaxis=axis)
-        average = _band(figure, x, scale * of_score, title_of(score), colour(k), legend=False)
-        star = dict(marker=dict(size=12, color="#d55e00", symbol="star"), hovertext="selected", hoverinfo="text")
-        figure.add_scatter(x=[x[k] for k in chosen], y=average[chosen], mode="markers", showlegend=False, **star)
-        figures.append(figure)
+        (scale, axis), title = _axis(score), metric(score).title
+        figure = chart(title, xaxis=dict(title=option), yaxis=axis)
+        average = _band(figure, x, scale * of_score, title, colour(k), legend=False)
+        marker = dict(size=12, color="#d55e00", symbol="star")
+        star = dict(x=[x[k] for k in chosen], y=average[chosen], marker=marker, hovertext="selected", **DOTS)
+        figures.append(figure.add_scatter(showlegend=False, **star))
     return figures
 
 
@@ -313,12 +245,12 @@ def ablations(study: Study) -> go.Figure:
         np.array([np.nan if row.get(key) is None else scale * row[key] for row in rows])
         for key in ("difference", "low", "high")
     )
-    title = f"difference from the full model, test {title_of(select)}{', points' if axis['ticksuffix'] else ''}"
+    title = f"difference from the full model, test {metric(select).title}{', points' if axis['ticksuffix'] else ''}"
     figure = chart(title, height=90 + 34 * len(rows), **NO_LEGEND)
     places = list(range(len(rows)))
     errors = dict(type="data", symmetric=False, array=high - value, arrayminus=value - low, width=6)
     marker = dict(size=10, color=colour(0))
     figure.add_scatter(x=value, y=places, error_x=errors, mode="markers", marker=marker, hoverinfo="x")
     figure.add_vline(x=0, line=dict(color=QUIET, width=1))
-    names = [row["ablation"] for row in rows]
-    return figure.update_yaxes(tickvals=places, ticktext=names, autorange="reversed", automargin=True)
+    ticks = dict(tickvals=places, ticktext=[row["ablation"] for row in rows])
+    return figure.update_yaxes(**ticks, autorange="reversed", automargin=True)

@@ -1,4 +1,4 @@
-"""Draws attention over a conversation: turns in time, speakers as lanes, edge weights as lines, emotions as colours."""
+"""Draw attention over a conversation: turns in time, speakers as lanes, edge weights as lines, emotions as colours."""
 
 from __future__ import annotations
 
@@ -22,36 +22,21 @@ BEND = 0.32  # of a line, in lanes
 
 @dataclasses.dataclass(frozen=True)
 class Conversation:
-    """A dialogue of T utterances and what a model says of it.
-
-    Attributes:
-      name: of the dialogue.
-      speaker: T names.
-      utterance: T names.
-      transcript: T texts, or None.
-      label: [T] int, negative where unlabelled.
-      probability: [T, C].
-      label_names: C names.
-      attention: (modality, layer) -> [T, T], weight of sender (column) for receiver (row), mean over heads.
-    """
+    """Hold a dialogue of T utterances and a model's predictions."""
 
     name: str
-    speaker: Sequence[str]
-    utterance: Sequence[str]
-    transcript: Sequence[str] | None
-    label: np.ndarray
-    probability: np.ndarray
-    label_names: Sequence[str]
+    speaker: Sequence[str]  # T names
+    utterance: Sequence[str]  # T names
+    transcript: Sequence[str] | None  # T texts
+    label: np.ndarray  # [T] int, negative where unlabelled
+    probability: np.ndarray  # [T, C]
+    label_names: Sequence[str]  # C names
+    # (modality, layer) -> [T, T], weight of sender (column) for receiver (row), mean over heads
     attention: dict[tuple[Modality, int], np.ndarray]
 
 
 def choose(corpus: Corpus, names: Sequence[str], count: int) -> list[int]:
-    """Return the indices of the dialogues to show.
-
-    Args:
-      corpus: one split.
-      names: dialogues asked for; where there are none, those of at most LONGEST utterances with most emotions.
-      count: how many to choose where none is named.
+    """Return the indices of dialogues of a split: by name, or the `count` short ones with most emotions.
 
     Raises:
       UserError: a name is not among the split's dialogues.
@@ -72,7 +57,7 @@ def choose(corpus: Corpus, names: Sequence[str], count: int) -> list[int]:
 
 
 def conversations(model: TrainedModel, corpus: Corpus, chosen: Sequence[int]) -> Iterator[Conversation]:
-    """Yield what a model says of the chosen dialogues of a corpus in its form.
+    """Yield the chosen dialogues of a corpus, in the model's form, with the model's predictions.
 
     Raises:
       UserError: the model has no classes.
@@ -83,18 +68,17 @@ def conversations(model: TrainedModel, corpus: Corpus, chosen: Sequence[int]) ->
         part = dialogues(corpus, np.arange(len(corpus.dialogue_ids)) == dialogue)
         (batch,) = model.batches(part)
         outputs = model.outputs(batch)
-        count = len(part)
-        logits = np.asarray(outputs.logits)[0, :count] / model.temperature
+        logits = np.asarray(outputs.logits)[0, : len(part)] / model.temperature
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         yield Conversation(
             name=corpus.dialogue_ids[dialogue],
-            speaker=[str(s) for s in (part.speaker if part.speaker_names is None else part.speaker_names)],
+            speaker=list(map(str, part.speaker if part.speaker_names is None else part.speaker_names)),
             utterance=part.utterance_ids,
-            transcript=None if part.transcript is None else [str(t) for t in part.transcript],
+            transcript=None if part.transcript is None else list(map(str, part.transcript)),
             label=part.label,
             probability=shifted / shifted.sum(axis=1, keepdims=True),
             label_names=model.label_names,
-            attention=_square(outputs, model, count, batch.dialogue.shape[1]),
+            attention=_square(outputs, model, len(part), batch.dialogue.shape[1]),
         )
 
 
@@ -107,9 +91,8 @@ def _square(outputs: Outputs, model: TrainedModel, count: int, length: int) -> d
             receiver, slot = np.indices((count, weights.shape[-1]))
             sender = receiver + slot - past
             inside = (sender >= 0) & (sender < count)
-            square = np.zeros((count, count))
-            square[receiver[inside], sender[inside]] = weights[:count][inside]
-            found[modality, layer] = square
+            found[modality, layer] = np.zeros((count, count))
+            found[modality, layer][receiver[inside], sender[inside]] = weights[:count][inside]
     return found
 
 
@@ -117,23 +100,18 @@ def draw(conversation: Conversation, transcripts: bool) -> go.Figure:
     """Draw the conversation as a graph; a menu chooses modality and layer."""
     lanes = {name: k for k, name in enumerate(dict.fromkeys(conversation.speaker))}
     place = np.array([lanes[s] for s in conversation.speaker], float)
-    figure = charts.chart(
-        f"{conversation.name}: lines are attention above {ABOVE_UNIFORM:g} × uniform, wider is more",
-        height=270 + 110 * len(lanes),
-        margin=dict(l=20, r=20, t=95, b=85),
-    )
-    views = list(conversation.attention)
+    title = f"{conversation.name}: lines are attention above {ABOVE_UNIFORM:g} × uniform, wider is more"
+    figure = charts.chart(title, height=270 + 110 * len(lanes), margin=dict(l=20, r=20, t=95, b=85))
     for k, weights in enumerate(conversation.attention.values()):
         figure.add_traces([trace.update(visible=k == 0) for trace in _edges(weights, place)])
     edges = len(figure.data)
     _nodes(figure, conversation, place, transcripts)
     buttons = []
-    for k, (modality, layer) in enumerate(views):
+    for k, (modality, layer) in enumerate(conversation.attention):
         visible = [trace >= edges or trace // BINS == k for trace in range(len(figure.data))]
         buttons.append(dict(label=f"{modality}, layer {layer + 1}", method="update", args=[{"visible": visible}]))
-    if buttons:
-        menu = dict(buttons=buttons, x=0, xanchor="left", y=1.02, yanchor="bottom", direction="down")
-        figure.update_layout(updatemenus=[menu])
+    menu = dict(buttons=buttons, x=0, xanchor="left", y=1.02, yanchor="bottom", direction="down")
+    figure.update_layout(updatemenus=[menu] if buttons else [])
     plain = dict(showgrid=False, zeroline=False)
     figure.update_xaxes(title="turn", range=[0.2, len(place) + 0.8], **plain)
     ticks = dict(tickvals=list(lanes.values()), ticktext=list(lanes))
@@ -160,45 +138,31 @@ def _edges(weights: np.ndarray, place: np.ndarray) -> Iterator[go.Scatter]:
             bend = (-1 if sender < receiver else 1) * BEND * (0.35 + reach)
             x += [*((1 - t) * (sender + 1) + t * (receiver + 1)), None]
             y += [*((1 - t) * place[sender] + t * place[receiver] + bend * 4 * t * (1 - t)), None]
-        yield go.Scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            hoverinfo="skip",
-            showlegend=False,
-            line=dict(color=f"rgba(70,80,95,{0.22 + 0.2 * number:.2f})", width=0.7 + 0.9 * number),
-        )
+        line = dict(color=f"rgba(70,80,95,{0.22 + 0.2 * number:.2f})", width=0.7 + 0.9 * number)
+        yield go.Scatter(x=x, y=y, mode="lines", hoverinfo="skip", showlegend=False, line=line)
 
 
 def _nodes(figure: go.Figure, conversation: Conversation, place: np.ndarray, transcripts: bool) -> None:
     """Add each predicted emotion as a disc on a larger one of the true emotion, which shows as its ring."""
-    predicted = conversation.probability.argmax(axis=1)
     for index, name in enumerate(conversation.label_names):
         # a trace without points, so that the legend has each emotion once
         marker = dict(size=12, color=charts.colour(index))
         figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker)
     rings = ["#c9ced6" if k < 0 else charts.colour(int(k)) for k in conversation.label]
-    discs = [charts.colour(int(k)) for k in predicted]
+    discs = [charts.colour(int(k)) for k in conversation.probability.argmax(axis=1)]
+    words = [_hover(conversation, row, transcripts) for row in range(len(place))]
     for size, colours in ((25, rings), (19, ["#ffffff"] * len(rings)), (14, discs)):
-        figure.add_scatter(
-            x=np.arange(len(place)) + 1,
-            y=place,
-            mode="markers",
-            showlegend=False,
-            marker=dict(size=size, color=colours, opacity=1, line=dict(width=0)),
-            hovertext=[_hover(conversation, row, transcripts) for row in range(len(place))],
-            hoverinfo="text",
-        )
+        marker = dict(size=size, color=colours, opacity=1, line=dict(width=0))
+        points = dict(x=np.arange(len(place)) + 1, y=place, marker=marker, hovertext=words, **charts.DOTS)
+        figure.add_scatter(showlegend=False, **points)
 
 
 def _hover(conversation: Conversation, row: int, transcripts: bool) -> str:
     names, predicted = conversation.label_names, int(conversation.probability[row].argmax())
     label = int(conversation.label[row])
-    lines = [
-        f"{row + 1}. {conversation.utterance[row]}, {conversation.speaker[row]}",
-        f"predicted: {names[predicted]} ({conversation.probability[row, predicted]:.0%})",
-        f"true: {names[label] if label >= 0 else 'unlabelled'}",
-    ]
+    lines = [f"{row + 1}. {conversation.utterance[row]}, {conversation.speaker[row]}"]
+    lines += [f"predicted: {names[predicted]} ({conversation.probability[row, predicted]:.0%})"]
+    lines += [f"true: {names[label] if label >= 0 else 'unlabelled'}"]
     for (modality, layer), weights in conversation.attention.items():
         strongest = int(weights[row].argmax())
         who = "itself" if strongest == row else f"turn {strongest + 1}"

@@ -1,10 +1,10 @@
-"""Assembles the page: templates/page.html has the frame, and a template beside it each section."""
+"""Assemble the page: templates/page.html has the frame, and a template beside it each section."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,38 +23,15 @@ from tools.report import charts
 from tools.report.runs import Run, Study
 
 TEMPLATE = Path(__file__).parent / "templates" / "page.html"
-OF_RUNS = {
-    "configuration": "Configuration",
-    "results": "Results",
-    "classes": "Classes",
-    "confusion": "Confusion matrices",
-    "calibration": "Calibration",
-    "curves": "Learning curves",
-    "failures": "Failure signatures",
-    "alignment": "Alignment",
-}
-OF_STUDIES = {"folds": "Folds", "ablations": "Ablations", "sweep": "Swept options"}
-
 Drawn = tuple[str, Sequence[go.Figure], str]  # a run's name, its conversations, and why they could not be drawn, or ""
 
 
 def render(runs: Sequence[Run], studies: Sequence[Study], attention: Sequence[Drawn], split: str) -> str:
-    """Return the whole page.
-
-    Args:
-      runs: at least one, or no section of runs is there.
-      studies: of the kinds OF_STUDIES.
-      attention: of each run that was asked for.
-      split: whose conversations `attention` shows.
-    """
-    kinds = {study.kind for study in studies}
-    sections = (OF_RUNS if runs else {}) | {kind: words for kind, words in OF_STUDIES.items() if kind in kinds}
-    sections |= {"attention": "Attention"} if attention else {}
+    """Return the whole page; `split` says whose conversations `attention` shows."""
     return html_page.render(
         TEMPLATE,
         filters={"draw": html, "which_epoch": results.which_epoch},
         title="ARIIGCN-JAX: " + ", ".join([*(run.name for run in runs), *(study.name for study in studies)]),
-        sections=sections,
         runs=runs,
         finished=[run for run in runs if run.results],
         studies=studies,
@@ -62,7 +39,7 @@ def render(runs: Sequence[Run], studies: Sequence[Study], attention: Sequence[Dr
         attention=attention,
         split=split,
         charts=charts,
-        compared=compared,
+        tasks=tasks,
         diagnostics=diagnostics,
         results=results,
     )
@@ -76,16 +53,9 @@ def html(figure: go.Figure) -> Markup:
 
     Plotly reads a little HTML in its labels, so every string of the figure is escaped; a line break becomes `<br>`.
     """
-    return Markup(
-        plotly.io.to_html(
-            _escaped(json.loads(figure.to_json())),
-            include_plotlyjs=False,
-            full_html=False,
-            div_id=f"chart-{next(_numbers)}",
-            config=dict(displayModeBar=False, responsive=True),
-            validate=False,
-        )
-    )
+    content, name = _escaped(json.loads(figure.to_json())), f"chart-{next(_numbers)}"
+    options = dict(include_plotlyjs=False, full_html=False, config=dict(displayModeBar=False, responsive=True))
+    return Markup(plotly.io.to_html(content, div_id=name, validate=False, **options))
 
 
 def _escaped(value: Any) -> Any:
@@ -100,17 +70,9 @@ def _escaped(value: Any) -> Any:
 def different_options(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the options in which runs differ, or a single one differs from base.py: dotted key -> JSON of each."""
     columns = [flatten(base.get_config().to_dict())] if len(runs) == 1 else []
-    columns += [run.options for run in runs]
+    columns += [flatten(run.config) for run in runs]
     found = {
         key: [json.dumps(column[key], ensure_ascii=False) if key in column else "(absent)" for column in columns]
         for key in sorted({key for column in columns for key in column})
     }
     return {key: values for key, values in found.items() if len(set(values)) > 1}
-
-
-def compared(row: Mapping[str, Any], select: str) -> list[str]:
-    """Return the cells of an ablation's difference from the full model: the mean, its interval, p, and p corrected."""
-    if row.get("difference") is None:
-        return [""] * 4
-    values = ["–" if row.get(k) is None else f"{row[k]:.3f}" for k in ("p", "corrected")]
-    return [*tasks.difference(select, row["difference"], row.get("low"), row.get("high")), *values]
