@@ -208,7 +208,7 @@ def test_only_keeps_the_modalities_whose_names_begin_so():
 LAYERED = {
     "iemocap": ("text_layers", "audio_egemaps", "vocal_prosody_disfluency"),
     "meld": ("text_layers",),
-    "mosi": ("text_layers", "text_cnn"),
+    "mosi": ("text_layers",),
 }
 
 
