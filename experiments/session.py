@@ -86,11 +86,11 @@ def execute(
     from ariigcn_jax.objective import terms
     from ariigcn_jax.runs import compilation, results, runner
     from ariigcn_jax.runs import workdir as workdirs
-    from ariigcn_jax.training import options, seeds
+    from ariigcn_jax.training import checks, seeds
 
     terms.check_overrides(config.losses.to_dict(), overrides)
-    options.check(config, corpus.description)  # before a folder is made
-    options.check_corpus(config, corpus)
+    checks.check_options(config, corpus.description)  # before a folder is made
+    checks.check_corpus(config, corpus)
     seeds.check(config)
 
     def begin() -> workdirs.WorkDir:

@@ -20,7 +20,7 @@ from ariigcn_jax.data import prepare
 from ariigcn_jax.objective import terms
 from ariigcn_jax.runs import results, runner, tables
 from ariigcn_jax.runs import workdir as workdirs
-from ariigcn_jax.training import options
+from ariigcn_jax.training import checks
 from ariigcn_jax.types import Corpus, UserError
 from experiments import session
 from experiments.command import define_config, flag
@@ -53,7 +53,7 @@ def check(config: Any, corpus: Corpus, changed: Iterable[str] = ()) -> None:
     `corpus` may have more modalities than the config keeps.
     """
     terms.check_overrides(config.losses.to_dict(), changed)
-    options.check(config, prepare.modalities(corpus, tuple(config.data.only)).description)
+    checks.check_options(config, prepare.modalities(corpus, tuple(config.data.only)).description)
 
 
 def folder_name(name: str) -> str:

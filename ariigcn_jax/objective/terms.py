@@ -7,7 +7,8 @@ A term takes (outputs, batch) and keyword hyper-parameters and returns (value, w
 per utterance, anchor or pair and its weight. `total` forms Σ_k λ_k · Σ(w·v) / Σ w; nothing else reduces.
 
 To add a loss: write the mathematics in losses.py, and enter it in TERMS, in a slot of the table or a new one. A slot
-that reads a new output of the model names it in `needs`.
+that reads a new output of the model names it in `needs`. A loss of the answer also enters `losses` of its task in
+tasks.py.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ariigcn_jax.objective import losses
-from ariigcn_jax.objective.contrast import Weighted, cross_modal, cross_modal_both_ways, intra_modal, stacked
+from ariigcn_jax.objective.pairing import Weighted, cross_modal, cross_modal_both_ways, intra_modal, stacked
 from ariigcn_jax.parallel import psum
 from ariigcn_jax.rules import Rule, suggestion
 from ariigcn_jax.types import Array, Batch, Modality, Outputs, UserError

@@ -24,7 +24,7 @@ from ariigcn_jax.nn.gan import Discriminators
 from ariigcn_jax.nn.layers import options_of
 from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
-from ariigcn_jax.training import diagnostics, options
+from ariigcn_jax.training import checks, diagnostics
 from ariigcn_jax.training.epoch import (
     Epoch,
     Evaluation,
@@ -96,8 +96,8 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
     Raises:
       UserError: an option that cannot be built.
     """
-    options.check(config, corpus.description)
-    options.check_corpus(config, corpus)
+    checks.check_options(config, corpus.description)
+    checks.check_corpus(config, corpus)
     num_devices = parallel.device_count(config.num_devices if num_devices is None else num_devices)
     data = _feeds(config, corpus, num_devices)
     layout = {split: feed.layout for split, feed in data.items()}
@@ -200,8 +200,8 @@ def make_model(config: Any, description: Description) -> Model:
     Raises:
       UserError: an option that cannot be built.
     """
-    options.check(config, description)
-    active = options.active_terms(config, description)
+    checks.check_options(config, description)
+    active = checks.active_terms(config, description)
     further = frozenset().union(*(term.needs for term in active.values()))
     return Model(description, FrozenConfigDict(config.model), further)
 
@@ -225,7 +225,7 @@ def make_players(config: Any, description: Description, steps: int, class_weight
         discriminators=Discriminators(
             description.modalities, gan.discriminator_hidden, config.model.precision, **options_of(Discriminators, gan)
         ),
-        terms=options.active_terms(config, description, class_weights),
+        terms=checks.active_terms(config, description, class_weights),
         wiring=gan.wiring,
         optimizer=optimizer,
         # AdamW updates each parameter alone: but for clipping, one optimizer over both equals one for each

@@ -15,7 +15,7 @@ from ariigcn_jax import parallel
 from ariigcn_jax.nn.gan import Discriminators
 from ariigcn_jax.nn.layers import dropout_mask
 from ariigcn_jax.nn.model import Model
-from ariigcn_jax.objective import contrast, terms
+from ariigcn_jax.objective import pairing, terms
 from ariigcn_jax.types import PADDING, UNLABELED, Array, Batch, Outputs, TrainState
 
 Logs = dict[str, Array]
@@ -100,7 +100,7 @@ def traced_step(
     def loss(outputs: Outputs, discriminators: Any) -> tuple[Array, Logs]:
         real, outputs = players.judge(discriminators, outputs, batch)
         offset = jax.random.randint(jax.random.fold_in(key, jnp.int32(-2)), (), 0, 2**30)  # unused without a sample
-        candidates = contrast.other_candidates(outputs, batch, axis, players.contrast_candidates, offset)
+        candidates = pairing.other_candidates(outputs, batch, axis, players.contrast_candidates, offset)
         outputs = outputs.replace(candidates=candidates)
         share, values = terms.total(players.terms, outputs, batch, axis)
         if players.summed and outputs.generated:

@@ -16,7 +16,7 @@ from ariigcn_jax import data as corpora
 from ariigcn_jax.data import prepare as preparation
 from ariigcn_jax.data.readers import folder as columnar
 from ariigcn_jax.objective import losses, metrics, tasks
-from ariigcn_jax.training import options
+from ariigcn_jax.training import checks
 from ariigcn_jax.types import UNLABELED, Description, UserError
 from experiments import ablations, base, session
 from tests.support.layout_files import conversations, dump, mmsa
@@ -233,7 +233,7 @@ def test_options_of_another_task_are_refused(changes, words):
     config = base.get_config()
     config.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=words):
-        options.check(config, Description((("text", 3),), outputs=3, classes=3))
+        checks.check_options(config, Description((("text", 3),), outputs=3, classes=3))
 
 
 def test_without_a_file_an_experiment_says_what_it_wants(monkeypatch, tmp_path):

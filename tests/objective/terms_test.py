@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from ariigcn_jax.nn import gan
-from ariigcn_jax.objective import contrast, tasks
+from ariigcn_jax.objective import pairing, tasks
 from ariigcn_jax.objective import terms as objective
 from ariigcn_jax.training import build as building
 from ariigcn_jax.types import UserError
@@ -42,7 +42,7 @@ def build(slot, name, weight=1.0):
 
 
 def with_candidates(outputs, batch):
-    return outputs.replace(candidates=contrast.contrast_set(outputs, batch, None))
+    return outputs.replace(candidates=pairing.contrast_set(outputs, batch, None))
 
 
 def with_target(batch, outputs):
@@ -354,9 +354,9 @@ def test_contrast_with_one_modality():
 def test_sampled_candidates_are_every_kth_node_from_the_offset(limit, stride):
     batch = builders.batch([[3, 2], [4]], length=6, missing=0.2)
     outputs = builders.outputs(batch)
-    everyone = contrast.contrast_set(outputs, batch, None)
+    everyone = pairing.contrast_set(outputs, batch, None)
     for offset in (0, 5, 11, 12_345):
-        sample = contrast.contrast_set(outputs, batch, None, limit, offset)
+        sample = pairing.contrast_set(outputs, batch, None, limit, offset)
         nodes = [(offset + stride * k) % 12 for k in range(12 // stride)] if stride > 1 else list(range(12))
         assert len(nodes) <= limit
         assert sample.own.tolist() == [nodes.index(n) if n in nodes else -1 for n in range(12)]
@@ -372,12 +372,12 @@ def test_anchors_in_chunks_change_no_value_and_no_gradient(slot, fn, monkeypatch
 
     def value(vectors):
         changed = outputs.replace(contrast=vectors)
-        changed = changed.replace(candidates=contrast.contrast_set(changed, batch, None, 6, 1))
+        changed = changed.replace(candidates=pairing.contrast_set(changed, batch, None, 6, 1))
         return objective.total(build(slot, fn), changed, batch, None)[0]
 
     whole = builders.jit(jax.value_and_grad(value))(outputs.contrast)
     assert "f32[12,6]" in str(jax.make_jaxpr(jax.grad(value))(outputs.contrast))
-    monkeypatch.setattr(contrast, "MOST_SIMILARITIES", 32)  # three chunks of the 12 anchors, or of 5 of them
+    monkeypatch.setattr(pairing, "MOST_SIMILARITIES", 32)  # three chunks of the 12 anchors, or of 5 of them
     text = str(jax.make_jaxpr(jax.grad(lambda c: value(c)))(outputs.contrast))
     assert "f32[4,6]" in text and "f32[12,6]" not in text
     chunked = builders.jit(jax.value_and_grad(lambda c: value(c)))(outputs.contrast)
@@ -388,9 +388,9 @@ def test_anchors_in_chunks_change_no_value_and_no_gradient(slot, fn, monkeypatch
 def test_anchors_are_their_own_candidates_where_none_are_given(slot, fn):
     batch = builders.batch([[3, 2], [4]], length=6, missing=0.2)
     outputs = builders.outputs(batch)
-    assert contrast.other_candidates(outputs, batch, None, 0, 0) is None
-    assert contrast.other_candidates(outputs, batch, None, 12, 0) is None
-    assert contrast.other_candidates(outputs, batch, None, 6, 0) is not None
+    assert pairing.other_candidates(outputs, batch, None, 0, 0) is None
+    assert pairing.other_candidates(outputs, batch, None, 12, 0) is None
+    assert pairing.other_candidates(outputs, batch, None, 6, 0) is not None
 
     def value(vectors, given):
         changed = outputs.replace(contrast=vectors)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from ariigcn_jax.objective import contrast
+from ariigcn_jax.objective import pairing
 from ariigcn_jax.objective import terms as objective
 from ariigcn_jax.training import build
 from ariigcn_jax.training.step import drop_modalities, init_state, train_step
@@ -200,7 +200,7 @@ def test_the_sample_of_candidates_is_of_all_devices_together():
     batches = [builders.batch([[3, 2], [4]], length=6, seed=seed) for seed in (0, 1)]
     outputs = [builders.outputs(batch, seed=seed) for seed, batch in enumerate(batches)]
     both = jax.tree.map(lambda *x: jnp.stack(x), *zip(outputs, batches, strict=True))
-    sample = jax.vmap(lambda o, b: contrast.contrast_set(o, b, "devices", 12, 5), axis_name="devices")(*both)
+    sample = jax.vmap(lambda o, b: pairing.contrast_set(o, b, "devices", 12, 5), axis_name="devices")(*both)
     for m in outputs[0].contrast:
         every_second = jnp.concatenate([o.contrast[m].reshape(12, -1)[(5 + 2 * np.arange(6)) % 12] for o in outputs])
         np.testing.assert_array_equal(sample.vectors[m], jnp.stack([every_second] * 2))

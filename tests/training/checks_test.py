@@ -3,7 +3,7 @@
 import pytest
 
 from ariigcn_jax.objective import terms as objective
-from ariigcn_jax.training import options
+from ariigcn_jax.training import checks
 from ariigcn_jax.types import Description, UserError
 from tests.support.training import tiny
 
@@ -36,4 +36,4 @@ from tests.support.training import tiny
 )
 def test_options_that_cannot_be_built_are_named(changes, words):
     with pytest.raises(UserError, match=words):
-        options.check(tiny(changes), Description((("text", 5), ("audio", 3)), outputs=3, classes=3))
+        checks.check_options(tiny(changes), Description((("text", 5), ("audio", 3)), outputs=3, classes=3))

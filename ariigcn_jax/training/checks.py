@@ -1,4 +1,4 @@
-"""The checks of options and corpora before anything is built."""
+"""Check options and corpora before anything is built."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RULES = {
 }
 
 
-def check(config: Any, description: Description) -> None:
+def check_options(config: Any, description: Description) -> None:
     """Check the options of a run that decide what is built, for the description of a corpus.
 
     Raises:
