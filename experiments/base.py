@@ -19,8 +19,8 @@ def get_config() -> ConfigDict:
     config.experiment = "base"  # name in logs and of the work directory
     config.seed = 0  # >= 0: of first parameters, order of rows and dropout; a run has seeds seed … seed + num_seeds - 1
     config.num_seeds = 1  # >= 1
-    config.members = 1  # K >= 1: models of a seed, whose answers are averaged; seed s has those of the seeds
-    # s K … s K + K - 1, but for what cross_validation leaves out
+    config.members = 1  # K >= 1: models of a seed, whose answers are averaged; seed s averages the models of
+    # seeds s K … s K + K - 1, each without its fold under cross_validation
     config.seeds_by = "auto"  # how seeds share the hardware: auto | threads | vmap | devices | sequence (seeds.py)
     config.num_epochs = 50  # >= 1
     config.batch_size = 16  # >= 1: dialogues per step, on average

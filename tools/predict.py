@@ -98,12 +98,12 @@ def read(path: str, model: inference.TrainedModel, splits: bool = False) -> Corp
             # the rows of a table without dialogues would be one dialogue each
             if _mentions(path, "dialogue_id"):
                 with contextlib.suppress(UserError):
-                    return _with_what_is_there(load, wanted)
+                    return _load_available(load, wanted)
             raise
-    return _with_what_is_there(load, wanted)
+    return _load_available(load, wanted)
 
 
-def _with_what_is_there(load: Callable[..., Corpus], wanted: Sequence[str]) -> Corpus:
+def _load_available(load: Callable[..., Corpus], wanted: Sequence[str]) -> Corpus:
     """Load the corpus with the wanted modalities that its file has, and all that it names like modalities."""
     with contextlib.suppress(UserError):
         return load(modalities=tuple(wanted))
@@ -173,7 +173,7 @@ def comma_separated(prediction: Prediction) -> str:
 def table(prediction: Prediction) -> str:
     """Return a table for a terminal, a block for each dialogue."""
     modalities, task = prediction.corpus.modalities, tasks.get(prediction.corpus.task)
-    header = ["turn", "speaker", "emotion", "prob.", "true", *modalities, "listened to (turn)"]
+    header = ["turn", "speaker", "emotion", "prob.", "true", *modalities, "attends to (turn)"]
     blocks: dict[str, list[list[str]]] = {}
     for u in prediction:
         predicted, true = task.brief(u.emotion), None if u.label is None else task.brief(u.label)
@@ -188,7 +188,7 @@ def table(prediction: Prediction) -> str:
         ["prob.", task.confidence],
         ["true", "the label in the file; ✓ where the prediction is the same"],
         [", ".join(modalities), f"by how much {answer} falls without the modality; – where missing"],
-        ["listened to (turn)", "the other utterances that counted most, with their share of the attention"],
+        ["attends to (turn)", "the other utterances with the most attention, and their shares"],
     ]
     return "\n".join([*(f"{_printable(name)}\n{_aligned(lines)}" for name, lines in blocks.items()), _aligned(legend)])
 

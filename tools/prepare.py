@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     if list(argv[1:2]) == ["features"]:
         from tools import features  # its libraries are heavy
 
-        return features.main(argv[2:])
+        return features.main(["extract", *argv[2:]])
     arguments = _parser().parse_args(argv[1:])
     return guarded(lambda: arguments.run(arguments), "Nothing half-written was left.")
 

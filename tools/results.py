@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ariigcn_jax.files import write_atomically
-from ariigcn_jax.runs import results, tables
+from ariigcn_jax.runs import results, tables, version
 from ariigcn_jax.runs.workdir import ENVIRONMENT, RESULTS, read_json
 from ariigcn_jax.types import UserError
 from experiments.command import call
@@ -31,7 +31,7 @@ CROSS_VALIDATED = "Average of cross-validated models"
 ABOUT = {
     "One model": "Trained on the train split. The validation split is held out.",
     "Average of models": "Each is trained on the train split. The validation split is held out from all.",
-    CROSS_VALIDATED: "Each leaves out another part of train and validation, and is validated on that part alone. Only "
+    CROSS_VALIDATED: "Each leaves out another fold of train and validation, and is validated on that fold alone. Only "
     "the test split is held out from all.",
 }
 
@@ -46,6 +46,7 @@ def markdown(runs: Sequence[Path]) -> str:
     for run in runs:
         if not (run / RESULTS).is_file():
             raise UserError(f"{run}: no {RESULTS} in it. Name the work directory of a finished run.")
+        version.check(run)
         found = read_json(run / RESULTS)
         environment = read_json(run / ENVIRONMENT) if (run / ENVIRONMENT).is_file() else {}
         average = CROSS_VALIDATED if found.get("cross_validation") else "Average of models"

@@ -146,8 +146,8 @@ def modalities_of(
             unfit = unfit or f" {note}."
     if others:
         archive.note(
-            f"{listed(others)}: not taken as a modality, going by the name; ask for it by data.modalities if it is "
-            "an input and not an annotation"
+            f"{listed(others)}: not taken as a modality because of its name; if it is an input and not an annotation, "
+            "name it in data.modalities"
         )
     if chosen:
         return tuple(chosen)

@@ -87,7 +87,7 @@ def locate(path: str | Path | None, name: str | None = None, wanted: str = "") -
       path: of a file or a folder, which must exist; None (or "") to look for `name`.
       name: looked for as data/<name>.npz in the working directory, then by the environment variable ARIIGCN_DATA,
         which is a file, or a folder that holds <name>.npz or <name>/<name>.npz; a name may lie in a folder: a/b.
-      wanted: what a message says of a missing file in the place of `HELP`.
+      wanted: the message for a missing file, instead of `HELP`.
 
     Raises:
       UserError: nothing is there; says where was looked, what is read, and how to get a file.

@@ -58,7 +58,9 @@ def renamings(text: str) -> dict[str, str]:
         found[name] = new
     for name, new in found.items():
         if found.get(new, new) != new:
-            raise UserError(f"data.relabel={text}: {name} becomes {new}, which becomes another. Name the last at once.")
+            raise UserError(
+                f"data.relabel={text}: {name} becomes {new}, which becomes another. Write its final name directly."
+            )
     return found
 
 

@@ -55,7 +55,7 @@ def _check_beginnings(corpus: Corpus, data: Mapping[str, Any], option: str, give
             raise UserError(f"data.{option}={tuple(data[option])}: {problem}. {remedy}")
         if not any(m.startswith(beginning) for m in corpus.modalities):
             have = ", ".join(corpus.modalities)
-            notes.append(f"data.{option} names {beginning!r}, but no modality begins so (there are {have})")
+            notes.append(f"data.{option} names {beginning!r}, but no modality's name begins with it (there are {have})")
             if f"data.{option}" in given:
                 raise UserError(f"{notes[-1]}.")
     return notes
@@ -131,7 +131,7 @@ def _check_modalities(corpus: Corpus, widths: Mapping[Modality, int]) -> list[st
     if unknown := [m for m in corpus.modalities if m not in widths]:
         notes.append(f"{', '.join(unknown)}: not used, the model was not trained on it")
     if absent := [m for m in widths if m not in shared]:
-        notes.append(f"{', '.join(absent)}: missing, the model goes by the other modalities")
+        notes.append(f"{', '.join(absent)}: missing, the model predicts from the others")
     lacking = {m: int((~corpus.present[m]).sum()) for m in shared}
     return notes + [f"{m}: missing in {n} of {len(corpus)} utterances" for m, n in lacking.items() if n]
 

@@ -18,11 +18,11 @@ from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality
 FLOOR = 1e-6  # standard deviation of a constant feature, and share of the largest of a direction that counts
 WIDE = 1e3  # largest scale of a modality's features over its median scale, above which one calls it unscaled
 TAILED = 10.0  # kurtosis (3 for a Gaussian) above which a feature has a long tail
-MANY_TAILED = 0.1  # share of a modality's features with long tails, above which that is told
+MANY_TAILED = 0.1  # share of a modality's features with long tails, above which it is reported
 FEW_WORDS = 4  # shorter utterances ("okay", "what?") repeat for good reasons
 NEIGHBOURS = 10
 MOST_ROWS = 4000  # of train, drawn once, whose neighbours are looked at
-NARROW = 0.75  # of train's width along the classes' directions, below which test's is told
+NARROW = 0.75  # of train's width along the classes' directions, below which test's is reported
 FEWEST = 100  # utterances of train, and of test, from which widths are taken, and of train from which tails are
 SHARED = 0.5  # of a dialogue's longer utterances, found in a dialogue of another split, that make it a copy
 MOST_COPIES = 50  # of an utterance, above which it is a common phrase and no sign of a copied dialogue
@@ -191,9 +191,10 @@ def _made_with_labels(corpus: Corpus) -> list[str]:
         enough = min((train & (corpus.label != UNLABELED)).sum(), (here & (corpus.split == "test")).sum()) >= FEWEST
         if enough and (ratio := relative_width(corpus, modality, train)) < NARROW:
             found.append(
-                f"{modality}: along what tells the train labels apart, test is {ratio:.2f} times as wide as train. "
-                "Features that were made with the train labels look so (as do other recordings or shares of labels): "
-                "then validation dialogues out of train score better than new ones ever will, and cannot choose"
+                f"{modality}: along the directions that separate the train labels, test spreads {ratio:.2f} times as "
+                "much as train. This is typical of features made with the train labels, or of other recordings or "
+                "shares of labels. Validation dialogues from train then score better than new ones, and cannot choose "
+                "the epoch"
             )
     return found
 

@@ -23,7 +23,7 @@ import numpy as np
 from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
 SESSIONS = {f"session{n}": f"dialogue_id=Ses{n:02}*" for n in range(1, 6)}
-PEOPLE = ("actor", "speaker")  # fields that say who speaks; of those that a file has, the first knows people apart
+PEOPLE = ("actor", "speaker")  # fields that say who speaks; the first one in a file identifies people
 DIALOGUE = "dialogue_id"
 EXAMPLES = "speaker=Ann, dialogue_id=Ses01*, fold1of5, fold1of5:speaker or session1"
 

@@ -90,8 +90,8 @@ class Stream:
     def finish(self, dialogue_id: str = conversations.ONLY_DIALOGUE) -> list[UtteranceEmotion]:
         """End a conversation and return the results that were still waiting; raise a UserError if there is none."""
         if dialogue_id not in self._conversations:
-            known = ", ".join(map(repr, self._conversations)) or "there is none"
-            raise UserError(f"No conversation {dialogue_id!r} goes on to be finished ({known}).")
+            known = ", ".join(map(repr, self._conversations)) or "none"
+            raise UserError(f"There is no open conversation {dialogue_id!r}. Open: {known}.")
         conversation, results = self._conversations[dialogue_id], []
         for _ in range(self.delay):
             conversation.utterances.append(None)

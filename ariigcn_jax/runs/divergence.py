@@ -133,8 +133,8 @@ def words(fault: Fault, steps: int) -> str:
     dialogues = f"the step's {fault.among} dialogues"
     if fault.dialogues and len(fault.dialogues) < fault.among:
         return (
-            f"{sentences[0]} Of {dialogues}, alone as well: {listed(fault.dialogues)}. Look at them (python -m "
-            "tools.prepare inspect), mend their features, or leave them out."
+            f"{sentences[0]} Of {dialogues}, these give it even alone: {listed(fault.dialogues)}. Look at them "
+            "(python -m tools.prepare inspect), mend their features, or leave them out."
         )
     if fault.dialogues:
         sentences.append(f"Each of {dialogues} does so alone ({listed(fault.dialogues)}).")

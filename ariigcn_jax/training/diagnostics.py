@@ -202,7 +202,7 @@ SIGNATURES = (
         "attention is uniform in {subject} (modality/layer): its entropy is {value:.1%} of that of equal weights, so "
         "every utterance of the window counts alike",
         "Try model.graph.score=dot, a narrower window (model.graph.past and future), more epochs or a higher "
-        "optimizer.lr; if results stay, score=uniform says the same for less.",
+        "optimizer.lr; if results stay, score=uniform gives them with less computation.",
     ),
     Signature(
         "self_weight",

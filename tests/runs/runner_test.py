@@ -384,7 +384,7 @@ def test_members_are_validated_on_what_they_leave_out(tmp_path):
     described = json.loads((tmp_path / "corpus.json").read_text())
     assert described["splits"]["train"] == described["splits"]["valid"] and described["cross_validation"]
     card = model_card.text(model, None)
-    assert "Each network left another fold" in card and "calibrated on validation of single networks" in card
+    assert "Each network left out another fold" in card and "calibrated on validation of single networks" in card
     with pytest.raises(UserError, match="most of its 3 models were trained"):
         as_read(model, "valid")
     assert as_read(model, "train").utterance_ids == tuple(

@@ -131,7 +131,7 @@ def test_interruption(monkeypatch, capsys):
 
 def test_features_are_handed_on(capsys):
     with pytest.raises(SystemExit) as stopped:
-        run("features", "extract", "--help")
+        run("features", "--help")
     assert stopped.value.code == 0 and "--manifest" in capsys.readouterr().out
 
 

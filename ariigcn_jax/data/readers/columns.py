@@ -133,7 +133,7 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
         _keep_others(fields, table[name].tolist(), name)
     fields.others.extend(name for name in left if name not in fields.arrays)
     if left:
-        fields.note(f"passed over, as neither vectors nor known by name: {listed([n or '(no name)' for n in left])}")
+        fields.note(f"ignored columns (no vectors, unknown names): {listed([n or '(no name)' for n in left])}")
 
 
 def _are_words(values: Iterable[Any]) -> bool:

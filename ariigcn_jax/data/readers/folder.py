@@ -5,7 +5,7 @@
     <modality>.npy   [U, d] float32 (float16 and float64 are converted), C order, row i is the i-th utterance
 
 Columns of utterances: `dialogue_id` (required), `turn`, `utterance_id`, `speaker`, `split`, `transcript`, one for each
-target, and `<modality>_present` (true or false). Others are passed over. The rows of a dialogue follow one another in
+target, and `<modality>_present` (true or false). Others are ignored. The rows of a dialogue follow one another in
 the order of `turn`; where they do not, they are sorted while reading, and the features are copied into memory.
 
     {"format": "ariigcn-corpus", "version": 1, "name": "mine", "utterances": 7433, "table": "utterances.csv",

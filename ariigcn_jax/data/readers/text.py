@@ -26,7 +26,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def intact(what: str) -> Iterator[None]:
-    """Turn any error of a parser into a UserError that says that `what` is damaged: libraries raise ten kinds."""
+    """Turn any error of a parser into a UserError that says that `what` is damaged. Libraries raise many types."""
     try:
         yield
     except UserError:

@@ -158,8 +158,8 @@ def test_annotations_are_left_out_and_named(read):
     corpus = read(valence_arousal=np.ones((7, 2)), textual=np.ones((7, 2)), start_s=np.ones(7))
     assert corpus.modalities == ("text", "audio_egemaps")
     assert corpus.notes == (
-        "`valence_arousal`, `textual`: not taken as a modality, going by the name; ask for it by data.modalities if it "
-        "is an input and not an annotation",
+        "`valence_arousal`, `textual`: not taken as a modality because of its name; if it is an input and not an "
+        "annotation, name it in data.modalities",
     )
 
 

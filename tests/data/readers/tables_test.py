@@ -74,7 +74,7 @@ def test_columns_passed_over_are_said(load):
         "dialogue_id,label,text_0,text_1,audio,,session_0\na,0,1,2,0.5,7,1\na,1,3,4,0.7,8,2",
         valid_fraction=0, test_fraction=0,
     )  # fmt: skip
-    assert "passed over, as neither vectors nor known by name: `audio`, `(no name)`, `session_0`" in read.notes
+    assert "ignored columns (no vectors, unknown names): `audio`, `(no name)`, `session_0`" in read.notes
 
 
 def test_one_numbered_column_of_a_modality_is_a_vector(load):
