@@ -82,7 +82,7 @@ def test_a_modality_that_the_corpus_lacks_is_missing_and_one_that_the_model_lack
     assert not found.present["audio"].any() and not found.features["audio"].any()
     assert found.notes[:2] == (
         "smell: not used, the model was not trained on it",
-        "audio: missing, the model goes by the other modalities",
+        "audio: missing, the model predicts from the others",
     )
     with pytest.raises(UserError, match="this model knows only text, audio"):
         matched(dataclasses.replace(given, features={}, present={}), data, statistics, trained)

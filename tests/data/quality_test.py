@@ -59,7 +59,7 @@ def test_features_that_were_made_with_the_train_labels():
     made = clean(dialogues=60, separation=1.0, utterances=(8, 12))
     train = made.split == "train"
     (finding,) = [f for f in found(with_features(made, made.modalities[0], leak)) if "made with" in f]
-    assert finding.startswith(f"{made.modalities[0]}: ") and " times as wide" in finding
+    assert finding.startswith(f"{made.modalities[0]}: ") and "test spreads 0." in finding
     assert not any("made with" in f for f in found(made))
 
 

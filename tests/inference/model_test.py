@@ -152,7 +152,7 @@ def test_missing_and_unknown_modalities_are_said_and_left_out(model):
     prepared = model.prepare(other)
     assert prepared.notes == (
         "smell: not used, the model was not trained on it",
-        "audio, visual: missing, the model goes by the other modalities",
+        "audio, visual: missing, the model predicts from the others",
     )
     assert prepared.modalities == ("text", "audio", "visual")
     assert not prepared.present["audio"].any() and not prepared.features["audio"].any()

@@ -109,7 +109,7 @@ def test_whole_corpora_and_missing_modalities(model, utterances, prediction):
     again = model(corpora.from_utterances(utterances))
     np.testing.assert_array_equal(again.probabilities, prediction.probabilities)
     text_only = model([{"features": {"text": [1.0, 2.0, 3.0]}}] * 3)
-    assert text_only.corpus.notes == ("audio: missing, the model goes by the other modalities",)
+    assert text_only.corpus.notes == ("audio: missing, the model predicts from the others",)
     assert [r.missing for r in text_only] == [("audio",)] * 3
     np.testing.assert_array_equal(text_only.contribution["audio"], 0)
 

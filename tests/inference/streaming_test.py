@@ -101,9 +101,9 @@ def test_a_wrong_utterance_changes_nothing(causal):
     assert got.probabilities == pytest.approx(causal([first, second])[1].probabilities, abs=1e-6)
 
 
-def test_finishing_what_does_not_go_on_is_refused(causal):
+def test_finishing_an_unknown_conversation_is_refused(causal):
     stream = causal.stream()
-    with pytest.raises(UserError, match="No conversation 'x' goes on"):
+    with pytest.raises(UserError, match="There is no open conversation 'x'"):
         stream.finish("x")
 
 

@@ -78,7 +78,7 @@ def test_choices(capsys, folder, conversation, tmp_path):
     assert status == 0
     assert [(r["dialogue_id"], r["label"]) for r in map(json.loads, lines.splitlines())] == [("b", "class 1")]
     assert "note: data.split=dialogue_id=b: 1 of 2 dialogues became the test split" in notes
-    assert "note: audio: missing, the model goes by the other modalities" in notes
+    assert "note: audio: missing, the model predicts from the others" in notes
     assert "note: audio_other: not used, the model was not trained on it" in notes
 
 
