@@ -127,9 +127,9 @@ class TrainedModel:
           UserError: results of the model depend on the whole dialogue.
         """
         options = self.model.options
-        streaming.check(self.path, options, self.copies)
+        reach, past = streaming.check(self.path, options, self.copies), options.graph.past
         names = self.output_names
-        return Stream(self.explained, options.graph, self.widths, self.normalisation, self.task, names, explain)
+        return Stream(self.explained, reach, past, self.widths, self.normalisation, self.task, names, explain)
 
     @functools.cached_property
     def explained(self) -> Callable[[Batch, bool], tuple[Array, dict[Modality, Array]]]:

@@ -7,6 +7,8 @@ mask, for both kernels of `attention.py`. jraph is no longer developed; graph_te
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +45,23 @@ def window(past: int, future: int, length: int) -> tuple[int, int]:
     limit = max(length - 1, 0)
     past, future = (limit if n == WHOLE_DIALOGUE else min(n, limit) for n in (past, future))
     return past, future
+
+
+def attended(options: Any) -> tuple[int, int]:
+    """Return past and future that the options `model.graph` let an utterance attend to: (0, 0) without layers."""
+    return (options.past, options.future) if options.layers else (0, 0)
+
+
+def reach(options: Any) -> tuple[int, int] | None:
+    """Return the numbers of utterances before and after one on which its result depends; None for the whole dialogue.
+
+    Args:
+      options: `model` of a config. A layer reaches one window further; a context encoder reads the whole dialogue.
+    """
+    past, future = attended(options.graph)
+    if options.context != "none" or WHOLE_DIALOGUE in (past, future):
+        return None
+    return options.graph.layers * past, options.graph.layers * future
 
 
 def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
