@@ -20,6 +20,7 @@ from ariigcn_jax.types import Array, Batch
 
 # Relations of an edge sender -> receiver: {same, other speaker} x {past, self, future} (choice).
 RELATIONS = ("same speaker, past", "other speaker, past", "self", "same speaker, future", "other speaker, future")
+RELATIONS_PAST, SELF, RELATIONS_FUTURE = (0, 1), 2, (3, 4)  # indices into RELATIONS, the same speaker first
 WHOLE_DIALOGUE = -1
 
 
@@ -99,8 +100,8 @@ def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
 
 def relations(same_speaker: Array, offset: np.ndarray) -> Array:
     """Return indices into RELATIONS [...] int32, from same_speaker [...] bool and `Window.offsets`, broadcast."""
-    other = jnp.where(same_speaker, 0, 1)
-    return jnp.where(offset == 0, 2, jnp.where(offset < 0, 0, 3) + other).astype(jnp.int32)
+    past, future = (jnp.where(same_speaker, *kinds) for kinds in (RELATIONS_PAST, RELATIONS_FUTURE))
+    return jnp.where(offset == 0, SELF, jnp.where(offset < 0, past, future)).astype(jnp.int32)
 
 
 def modality_graph(graph: GraphsTuple, hidden: Array, present: Array) -> GraphsTuple:
