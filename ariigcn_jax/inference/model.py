@@ -102,7 +102,7 @@ class TrainedModel:
         count, past = len(self.modalities), 0
         kept: list[list[np.ndarray]] = []
         for batch in self.batches(corpus):
-            past, _ = graph.window(window.past, window.future, batch.dialogue.shape[1])
+            past = graph.window(window.past, window.future, batch.dialogue.shape[1]).past
             real = np.asarray(batch.utterance) >= 0
             probabilities, attention = jax.tree.map(np.asarray, self.explained(batch, True))
             arrays = [probabilities[0], *contributions(probabilities), *(attention[m] for m in attending)]
@@ -156,8 +156,7 @@ class TrainedModel:
 
         def most_rows(length: int) -> int:
             window = self.model.options.graph
-            past, future = graph.window(window.past, window.future, length)
-            return BATCH_EDGES // (length * (past + 1 + future))
+            return BATCH_EDGES // (length * graph.window(window.past, window.future, length).slots)
 
         return packing.batches(corpus, most_rows)
 

@@ -41,11 +41,10 @@ class Window(flax.struct.PyTreeNode):
         return np.arange(-self.past, self.future + 1)
 
 
-def window(past: int, future: int, length: int) -> tuple[int, int]:
+def window(past: int, future: int, length: int) -> Window:
     """Return the window in slots: WHOLE_DIALOGUE (complete graph) and anything longer than a row become length - 1."""
     limit = max(length - 1, 0)
-    past, future = (limit if n == WHOLE_DIALOGUE else min(n, limit) for n in (past, future))
-    return past, future
+    return Window(*(limit if n == WHOLE_DIALOGUE else min(n, limit) for n in (past, future)))
 
 
 def attended(options: Any) -> tuple[int, int]:
@@ -78,23 +77,23 @@ def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
       padding is the last graph of its row).
     """
     rows, length = batch.dialogue.shape
-    reach = Window(*window(past, future, length))
-    place = jnp.arange(length)[:, None] + reach.offsets  # [L, W] in the row; jnp: an export's length is a symbol
+    around = window(past, future, length)
+    place = jnp.arange(length)[:, None] + around.offsets  # [L, W] in the row; jnp: an export's length is a symbol
     inside = (place >= 0) & (place < length)
     place = jnp.clip(place, 0, length - 1)
     mask = inside & (batch.dialogue[:, place] == batch.dialogue[:, :, None])
     senders = jnp.where(mask, place, jnp.arange(length)[:, None])
     senders = senders + (jnp.arange(rows) * length)[:, None, None]
-    nodes, edges = rows * length, rows * length * reach.slots
-    relation = relations(batch.speaker[:, place] == batch.speaker[:, :, None], reach.offsets)
+    nodes, edges = rows * length, rows * length * around.slots
+    relation = relations(batch.speaker[:, place] == batch.speaker[:, :, None], around.offsets)
     return GraphsTuple(
         nodes={name: getattr(batch, name).reshape(nodes) for name in ("dialogue", "speaker", "real")},
         edges={"relation": relation.reshape(edges), "mask": mask.reshape(edges)},
         senders=senders.reshape(edges).astype(jnp.int32),
-        receivers=jnp.repeat(jnp.arange(nodes, dtype=jnp.int32), reach.slots, total_repeat_length=edges),
-        globals=reach,
+        receivers=jnp.repeat(jnp.arange(nodes, dtype=jnp.int32), around.slots, total_repeat_length=edges),
+        globals=around,
         n_node=batch.n_node.reshape(-1),
-        n_edge=batch.n_node.reshape(-1) * reach.slots,
+        n_edge=batch.n_node.reshape(-1) * around.slots,
     )
 
 
