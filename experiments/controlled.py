@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from ariigcn_jax import data
 from ariigcn_jax.analysis import statistics
-from ariigcn_jax.data import normalisation
+from ariigcn_jax.data import prepare
 from ariigcn_jax.files import explaining, write_atomically
 from ariigcn_jax.runs import compilation, figures, tables
 from ariigcn_jax.types import Corpus, Outputs, UserError
@@ -99,7 +99,7 @@ def keywords(study: Study, value: Any) -> dict[str, Any]:
 def conversations(study: Study, value: Any, seed: int) -> Corpus:
     """Generate the study's corpus at one value."""
     corpus = data.generate(**keywords(study, value), seed=seed)
-    return normalisation.apply(corpus, normalisation.fit(corpus)) if study.standardised else corpus
+    return prepare.standardise(corpus)[0] if study.standardised else corpus
 
 
 def compiled(config: Any, corpus: Corpus) -> Callable[[Corpus, int], dict[str, float]]:

@@ -9,7 +9,7 @@ import pytest
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data import packing, prepare
-from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import folder
 from ariigcn_jax.nn import graph
 from ariigcn_jax.training import build
 from ariigcn_jax.types import PADDING, UNLABELED
@@ -35,8 +35,8 @@ def one_epoch(corpus, **changes):
     return experiment, outcome
 
 
-def through_the_disk(corpus, folder):
-    return corpora.load(columnar.write(corpus, folder / "made"))
+def through_the_disk(corpus, place):
+    return corpora.load(folder.write(corpus, place / "made"))
 
 
 @pytest.fixture(scope="module")

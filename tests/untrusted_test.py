@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpus
-from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import folder
 from ariigcn_jax.runs import checkpoint
 from ariigcn_jax.types import UserError
 from tests.support import runs
@@ -39,8 +39,8 @@ def unharmed(tmp_path, monkeypatch):
 def test_no_module_can_run_what_it_reads():
     """No reader of pickles, YAML or code is called or imported anywhere but where a user's own file is meant."""
     found = []
-    for folder in ("ariigcn_jax", "experiments", "tools"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
+    for package in ("ariigcn_jax", "experiments", "tools"):
+        for path in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -78,25 +78,25 @@ def test_an_utterance_cannot_name_a_file_elsewhere(tmp_path, name):
 
 @pytest.mark.parametrize("file", ["../outside.npy", "/outside.npy", "sub/../../outside.npy", "..", "outside.npy\n"])
 def test_a_schema_cannot_name_a_file_elsewhere(tmp_path, file):
-    folder = columnar.write(make_corpus([2, 2]), tmp_path / "corpus")
+    made = folder.write(make_corpus([2, 2]), tmp_path / "corpus")
     np.save(tmp_path / "outside.npy", np.ones((4, 3), np.float32))
-    schema = json.loads((folder / columnar.SCHEMA).read_text())
+    schema = json.loads((made / folder.SCHEMA).read_text())
     schema["modalities"]["text"]["file"] = file
-    (folder / columnar.SCHEMA).write_text(json.dumps(schema | {"checksums": {}}))
+    (made / folder.SCHEMA).write_text(json.dumps(schema | {"checksums": {}}))
     with pytest.raises(UserError, match='"modalities" is'):
-        corpus.load(folder)
+        corpus.load(made)
 
 
 def test_a_feature_cannot_be_a_pickle(tmp_path):
-    folder = columnar.write(make_corpus([2, 2]), tmp_path / "corpus")
-    schema = json.loads((folder / columnar.SCHEMA).read_text())
-    (folder / columnar.SCHEMA).write_text(json.dumps(schema | {"checksums": {}}))
-    np.save(folder / "text.npy", np.array([Hostile()] * 4, object), allow_pickle=True)
+    made = folder.write(make_corpus([2, 2]), tmp_path / "corpus")
+    schema = json.loads((made / folder.SCHEMA).read_text())
+    (made / folder.SCHEMA).write_text(json.dumps(schema | {"checksums": {}}))
+    np.save(made / "text.npy", np.array([Hostile()] * 4, object), allow_pickle=True)
     with pytest.raises(UserError, match=r"text\.npy: cannot be read"):
-        corpus.load(folder)
-    (folder / "text.npy").write_bytes(pickle.dumps(Hostile()))
+        corpus.load(made)
+    (made / "text.npy").write_bytes(pickle.dumps(Hostile()))
     with pytest.raises(UserError, match=r"text\.npy: cannot be read"):
-        corpus.load(folder)
+        corpus.load(made)
 
 
 @pytest.fixture(scope="module")

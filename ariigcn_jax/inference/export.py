@@ -26,7 +26,7 @@ from ariigcn_jax.files import write_atomically
 from ariigcn_jax.inference import model_card
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.inference.prediction import forward
-from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
+from ariigcn_jax.nn.graph import WHOLE_DIALOGUE, attended
 from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.types import Array, UserError
@@ -146,9 +146,8 @@ def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:
     The band kernel over blocks does not depend on the row's length; a whole dialogue becomes a window of `longest`.
     """
     window = network.options.graph
-    whole = window.layers > 0 and WHOLE_DIALOGUE in (window.past, window.future)
-    reaches = (window.past, window.future) if window.layers else (0, 0)
-    past, future = (longest - 1 if reach == WHOLE_DIALOGUE else reach for reach in reaches)
+    whole = WHOLE_DIALOGUE in attended(window)
+    past, future = (longest - 1 if side == WHOLE_DIALOGUE else side for side in attended(window))
     changes = {"graph.past": past, "graph.future": future, "graph.kernel": "band"}
     network = network.with_options({**changes, "graph.block": window.block or BLOCK})
     return network.clone(further=frozenset()), longest if whole else None

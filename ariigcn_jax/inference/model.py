@@ -102,7 +102,7 @@ class TrainedModel:
         count, past = len(self.modalities), 0
         kept: list[list[np.ndarray]] = []
         for batch in self.batches(corpus):
-            past, _ = graph.window(window.past, window.future, batch.dialogue.shape[1])
+            past = graph.window(window.past, window.future, batch.dialogue.shape[1]).past
             real = np.asarray(batch.utterance) >= 0
             probabilities, attention = jax.tree.map(np.asarray, self.explained(batch, True))
             arrays = [probabilities[0], *contributions(probabilities), *(attention[m] for m in attending)]
@@ -127,9 +127,9 @@ class TrainedModel:
           UserError: results of the model depend on the whole dialogue.
         """
         options = self.model.options
-        streaming.check(self.path, options, self.copies)
+        reach, past = streaming.check(self.path, options, self.copies), options.graph.past
         names = self.output_names
-        return Stream(self.explained, options.graph, self.widths, self.normalisation, self.task, names, explain)
+        return Stream(self.explained, reach, past, self.widths, self.normalisation, self.task, names, explain)
 
     @functools.cached_property
     def explained(self) -> Callable[[Batch, bool], tuple[Array, dict[Modality, Array]]]:
@@ -156,8 +156,7 @@ class TrainedModel:
 
         def most_rows(length: int) -> int:
             window = self.model.options.graph
-            past, future = graph.window(window.past, window.future, length)
-            return BATCH_EDGES // (length * (past + 1 + future))
+            return BATCH_EDGES // (length * graph.window(window.past, window.future, length).slots)
 
         return packing.batches(corpus, most_rows)
 

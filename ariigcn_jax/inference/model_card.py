@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ariigcn_jax.inference.model import TrainedModel
-from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
+from ariigcn_jax.nn.graph import WHOLE_DIALOGUE, attended
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import runner, version
 from ariigcn_jax.runs.results import task_of, unit
@@ -113,9 +113,9 @@ def _limits(
         f1 = results["test"]["class_f1"]["per_seed"][results["seeds"].index(model.seed)]
         worst = min(range(len(f1)), key=f1.__getitem__)
         lines.append(f"Weakest on {_line(results['label_names'][worst])} (F1 {100 * f1[worst]:.1f} %).")
-    window = model.model.options.graph
-    if window.layers and (window.future or window.past == WHOLE_DIALOGUE):
-        later = "all later utterances" if window.future == WHOLE_DIALOGUE else f"{window.future} later utterance(s)"
+    _, future = attended(model.model.options.graph)
+    if future:
+        later = "all later utterances" if future == WHOLE_DIALOGUE else f"{future} later utterance(s)"
         lines.append(f"Each graph layer attends to {later}: answers may change as a conversation goes on.")
     if model.model.options.context != "none":
         lines.append("Its context encoder reads the whole conversation: give it whole.")

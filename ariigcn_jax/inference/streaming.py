@@ -20,7 +20,7 @@ from ariigcn_jax.data import Normalisation, packing
 from ariigcn_jax.data.normalisation import COPIES
 from ariigcn_jax.data.readers import conversations
 from ariigcn_jax.inference.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, answer, contributions, strongest
-from ariigcn_jax.nn.graph import WHOLE_DIALOGUE
+from ariigcn_jax.nn import graph
 from ariigcn_jax.types import Array, Batch, Modality, UserError
 
 Row = dict[str, Any]
@@ -51,7 +51,8 @@ class Stream:
     def __init__(
         self,
         explained: Callable[[Batch, bool], tuple[Array, dict[Modality, Array]]],
-        window: Any,
+        reach: tuple[int, int],
+        past: int,
         widths: Mapping[Modality, int],
         normalisation: Normalisation,
         task: str,
@@ -60,9 +61,9 @@ class Stream:
     ):
         self._explained, self._explain = explained, explain
         self._widths, self._normalisation = widths, normalisation
-        self._task, self._names, self._past = task, names, window.past
-        self.delay = window.layers * window.future
-        self.length = window.layers * (window.past + window.future) + 1
+        self._task, self._names, self._past = task, names, past
+        self.delay = reach[1]
+        self.length = sum(reach) + 1
         self._conversations: dict[str, _Conversation] = {}
 
     def push(self, utterance: conversations.Utterance) -> list[UtteranceEmotion]:
@@ -186,17 +187,24 @@ class Stream:
         )
 
 
-def check(path: Path, options: Any, copies: Mapping[Modality, tuple[str, ...]]) -> None:
-    """Raise a UserError for a model, by its options and `copies`, whose results depend on the whole dialogue."""
-    window, reasons = options.graph, []
-    if window.layers and window.future == WHOLE_DIALOGUE:
+def check(path: Path, options: Any, copies: Mapping[Modality, tuple[str, ...]]) -> tuple[int, int]:
+    """Return `graph.reach` of a model's options.
+
+    Raises:
+      UserError: results depend on the whole dialogue, by the options or by the model's `copies`.
+    """
+    reach = graph.reach(options)
+    past, future = graph.attended(options.graph)
+    reasons = []
+    if future == graph.WHOLE_DIALOGUE:
         reasons.append("model.graph.future=-1: each utterance attends to all later ones; train with 0 or more")
-    if window.layers and window.past == WHOLE_DIALOGUE:
+    if past == graph.WHOLE_DIALOGUE:
         reasons.append("model.graph.past=-1: the whole conversation would have to be kept; train with a window")
     if options.context != "none":
         reasons.append(f"model.context={options.context}: it reads the whole dialogue; train with none")
     for option, within in COPIES.items():
         if names := ", ".join(m for m, of_modality in copies.items() if within in of_modality):
             reasons.append(f'data.{option}: {names} is standardised over the whole dialogue; train with "()"')
-    if reasons:
+    if reach is None or reasons:
         raise UserError(f"{path}: this model cannot stream.\n  " + "\n  ".join(reasons))
+    return reach

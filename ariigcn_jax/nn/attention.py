@@ -20,7 +20,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ariigcn_jax.nn.graph import RELATIONS, GraphsTuple, segment_softmax, segment_sum
+from ariigcn_jax.nn.graph import (
+    RELATIONS,
+    RELATIONS_FUTURE,
+    RELATIONS_PAST,
+    SELF,
+    GraphsTuple,
+    segment_softmax,
+    segment_sum,
+)
 from ariigcn_jax.nn.layers import NORM_FLOOR, Dropout
 from ariigcn_jax.rules import at_least, one_of
 from ariigcn_jax.types import Array
@@ -30,7 +38,6 @@ KERNELS = ("band", "edges")
 RULES = {"heads": at_least(1), "score": one_of(*SCORES), "kernel": one_of(*KERNELS), "block": at_least(0)}
 MASKED = -1e9  # finite: a softmax over -inf alone would be NaN
 LEAK = 0.2
-RELATIONS_PAST, SELF, RELATIONS_FUTURE = (0, 1), 2, (3, 4)  # indices into RELATIONS, the same speaker first
 
 
 class Projected(NamedTuple):

@@ -7,6 +7,8 @@ mask, for both kernels of `attention.py`. jraph is no longer developed; graph_te
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from ariigcn_jax.types import Array, Batch
 
 # Relations of an edge sender -> receiver: {same, other speaker} x {past, self, future} (choice).
 RELATIONS = ("same speaker, past", "other speaker, past", "self", "same speaker, future", "other speaker, future")
+RELATIONS_PAST, SELF, RELATIONS_FUTURE = (0, 1), 2, (3, 4)  # indices into RELATIONS, the same speaker first
 WHOLE_DIALOGUE = -1
 
 
@@ -38,11 +41,27 @@ class Window(flax.struct.PyTreeNode):
         return np.arange(-self.past, self.future + 1)
 
 
-def window(past: int, future: int, length: int) -> tuple[int, int]:
+def window(past: int, future: int, length: int) -> Window:
     """Return the window in slots: WHOLE_DIALOGUE (complete graph) and anything longer than a row become length - 1."""
     limit = max(length - 1, 0)
-    past, future = (limit if n == WHOLE_DIALOGUE else min(n, limit) for n in (past, future))
-    return past, future
+    return Window(*(limit if n == WHOLE_DIALOGUE else min(n, limit) for n in (past, future)))
+
+
+def attended(options: Any) -> tuple[int, int]:
+    """Return past and future that the options `model.graph` let an utterance attend to: (0, 0) without layers."""
+    return (options.past, options.future) if options.layers else (0, 0)
+
+
+def reach(options: Any) -> tuple[int, int] | None:
+    """Return the numbers of utterances before and after one on which its result depends; None for the whole dialogue.
+
+    Args:
+      options: `model` of a config. A layer reaches one window further; a context encoder reads the whole dialogue.
+    """
+    past, future = attended(options.graph)
+    if options.context != "none" or WHOLE_DIALOGUE in (past, future):
+        return None
+    return options.graph.layers * past, options.graph.layers * future
 
 
 def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
@@ -58,30 +77,30 @@ def conversation_graph(batch: Batch, past: int, future: int) -> GraphsTuple:
       padding is the last graph of its row).
     """
     rows, length = batch.dialogue.shape
-    reach = Window(*window(past, future, length))
-    place = jnp.arange(length)[:, None] + reach.offsets  # [L, W] in the row; jnp: an export's length is a symbol
+    around = window(past, future, length)
+    place = jnp.arange(length)[:, None] + around.offsets  # [L, W] in the row; jnp: an export's length is a symbol
     inside = (place >= 0) & (place < length)
     place = jnp.clip(place, 0, length - 1)
     mask = inside & (batch.dialogue[:, place] == batch.dialogue[:, :, None])
     senders = jnp.where(mask, place, jnp.arange(length)[:, None])
     senders = senders + (jnp.arange(rows) * length)[:, None, None]
-    nodes, edges = rows * length, rows * length * reach.slots
-    relation = relations(batch.speaker[:, place] == batch.speaker[:, :, None], reach.offsets)
+    nodes, edges = rows * length, rows * length * around.slots
+    relation = relations(batch.speaker[:, place] == batch.speaker[:, :, None], around.offsets)
     return GraphsTuple(
         nodes={name: getattr(batch, name).reshape(nodes) for name in ("dialogue", "speaker", "real")},
         edges={"relation": relation.reshape(edges), "mask": mask.reshape(edges)},
         senders=senders.reshape(edges).astype(jnp.int32),
-        receivers=jnp.repeat(jnp.arange(nodes, dtype=jnp.int32), reach.slots, total_repeat_length=edges),
-        globals=reach,
+        receivers=jnp.repeat(jnp.arange(nodes, dtype=jnp.int32), around.slots, total_repeat_length=edges),
+        globals=around,
         n_node=batch.n_node.reshape(-1),
-        n_edge=batch.n_node.reshape(-1) * reach.slots,
+        n_edge=batch.n_node.reshape(-1) * around.slots,
     )
 
 
 def relations(same_speaker: Array, offset: np.ndarray) -> Array:
     """Return indices into RELATIONS [...] int32, from same_speaker [...] bool and `Window.offsets`, broadcast."""
-    other = jnp.where(same_speaker, 0, 1)
-    return jnp.where(offset == 0, 2, jnp.where(offset < 0, 0, 3) + other).astype(jnp.int32)
+    past, future = (jnp.where(same_speaker, *kinds) for kinds in (RELATIONS_PAST, RELATIONS_FUTURE))
+    return jnp.where(offset == 0, SELF, jnp.where(offset < 0, past, future)).astype(jnp.int32)
 
 
 def modality_graph(graph: GraphsTuple, hidden: Array, present: Array) -> GraphsTuple:

@@ -138,7 +138,7 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
 
 def _feeds(config: Any, corpus: Corpus, num_devices: int) -> dict[str, Feed]:
     """Pack each split; all lie on the devices, or none where one exceeds data.device_megabytes."""
-    reach, limit = windowed_reach(config.model), config.data.device_megabytes * 1e6
+    reach, limit = graph.reach(config.model), config.data.device_megabytes * 1e6
     feeds = {}
     for split in SPLITS:
         layout, where = packing.index(corpus, split, config.batch_size, config.data.longest_row, reach)
@@ -184,14 +184,6 @@ def _count(
     label = np.where(utterance != PADDING, corpus.label[utterance], UNLABELED)
     target = None if corpus.target is None else jnp.asarray(corpus.target[utterance])
     return np.asarray(task.count(task.encode(jnp.asarray(answers)), jnp.asarray(label), target, corpus.num_classes))
-
-
-def windowed_reach(model_options: Any) -> tuple[int, int] | None:
-    """Return the numbers of utterances before and after one that all layers reach; None for the whole dialogue."""
-    past, future, layers = model_options.graph.past, model_options.graph.future, model_options.graph.layers
-    if model_options.context != "none" or graph.WHOLE_DIALOGUE in (past, future):
-        return None
-    return layers * past, layers * future
 
 
 def make_model(config: Any, description: Description) -> Model:

@@ -152,8 +152,7 @@ def diagnose(players: Players, layout: packing.Layout, boundary: float, state: T
     }
     window = players.model.options.graph
     if window.score != "uniform":
-        past, _ = graph.window(window.past, window.future, layout.length)
-        found |= attention(outputs, batch, past)
+        found |= attention(outputs, batch, graph.window(window.past, window.future, layout.length).past)
     return found
 
 

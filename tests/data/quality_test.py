@@ -168,10 +168,10 @@ def test_rare_class():
 
 def test_small_and_memory_mapped_corpora_are_looked_at_too(tmp_path):
     from ariigcn_jax.data import load
-    from ariigcn_jax.data.readers import folder as columnar
+    from ariigcn_jax.data.readers import folder
 
     small = clean(dialogues=3, utterances=(1, 1), valid=0.3, test=0.3)
-    assert quality.examine(load(columnar.write(small, tmp_path / "made"))).text()
+    assert quality.examine(load(folder.write(small, tmp_path / "made"))).text()
 
 
 def test_directions_are_those_that_the_means_differ_in():

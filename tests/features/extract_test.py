@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data
-from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import folder
 from ariigcn_jax.features import extract
 from ariigcn_jax.features.encoder import Encoder
 from ariigcn_jax.types import UserError
@@ -185,7 +185,7 @@ def test_transcripts_of_a_corpus_become_a_field_beside_its_others(letters, tmp_p
 
 def test_a_converted_corpus_gets_a_field_too(letters, tmp_path):
     path, _ = corpus_file(tmp_path)
-    columnar.write(data.load(path), tmp_path / "folder")
+    folder.write(data.load(path), tmp_path / "folder")
     assert extend(tmp_path / "folder", tmp_path / "more.npz", "--text", "m") == 0
     corpus = data.load(tmp_path / "more.npz")
     assert corpus.widths == {"text_cnn": 2, "text_m": 2}
@@ -230,7 +230,7 @@ def test_what_is_wrong_with_a_corpus_is_said(letters, tmp_path, capsys, changes,
 def test_nothing_that_is_there_is_overwritten_unasked(letters, tmp_path, capsys):
     path, _ = corpus_file(tmp_path)
     before = path.read_bytes()
-    columnar.write(data.load(path), tmp_path / "folder")
+    folder.write(data.load(path), tmp_path / "folder")
     for source, out, words in (
         (path, tmp_path, "is the corpus itself"),
         (tmp_path / "folder", tmp_path / "mine.npz", "exists already. Name another file or folder, or replace it"),
@@ -268,9 +268,9 @@ def test_long_texts_and_any_fields_name_can_be_written(letters, tmp_path, monkey
     assert extend(path, tmp_path / "more", "--text", "m") == 0
     with np.load(tmp_path / "more/mine.npz") as file:
         assert file.files[: len(fields)] == list(fields)
-    columnar.write(data.load(path), tmp_path / "folder")
+    folder.write(data.load(path), tmp_path / "folder")
     monkeypatch.setattr("ariigcn_jax.data.fields._FIXED_WIDTH_BYTES", 0)
-    assert columnar.read_fields(tmp_path / "folder").arrays["transcript"].dtype == object
+    assert folder.read_fields(tmp_path / "folder").arrays["transcript"].dtype == object
     assert extend(tmp_path / "folder", tmp_path / "long.npz", "--text", "m") == 0
     assert data.load(tmp_path / "long.npz").transcript.tolist() == [" one ", "", "bad"]
 

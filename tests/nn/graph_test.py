@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from ariigcn_jax.data import packing
 from ariigcn_jax.nn import graph
@@ -243,6 +244,25 @@ def test_graph_keeps_jraphs_invariants(past, future):
             own = ends[edge : edge + edges]
             assert ((own >= node) & (own < node + nodes)).all()
         node, edge = node + nodes, edge + edges
+
+
+@pytest.mark.parametrize(
+    "layers, past, future, context, expected",
+    [
+        (2, 3, 1, "none", (6, 2)),
+        (2, 0, 4, "none", (0, 8)),
+        (2, -1, 1, "none", None),
+        (2, 1, -1, "none", None),
+        (0, 3, 1, "none", (0, 0)),
+        (0, -1, -1, "none", (0, 0)),
+        (0, 3, 1, "gru", None),
+        (2, 3, 1, "speaker", None),
+    ],
+)
+def test_reach_is_all_layers_windows_or_the_whole_dialogue(layers, past, future, context, expected):
+    options = ConfigDict({"context": context, "graph": {"layers": layers, "past": past, "future": future}})
+    assert graph.reach(options) == expected
+    assert graph.attended(options.graph) == ((past, future) if layers else (0, 0))
 
 
 def test_masked_slots_are_self_loops():

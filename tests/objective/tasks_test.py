@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 import ariigcn_jax
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data import prepare as preparation
-from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import folder
 from ariigcn_jax.objective import losses, metrics, tasks
 from ariigcn_jax.training import checks
 from ariigcn_jax.types import UNLABELED, Description, UserError
@@ -146,12 +146,12 @@ def test_names_of_labels_that_could_not_be_read_again_are_refused(tmp_path, name
     with pytest.raises(UserError, match=r"`label_names`: has the name .*Labels are written with \| between"):
         corpora.load(archive(tmp_path, label=several, label_names=np.array(["sad", name])), task="multilabel")
     corpus = corpora.load(archive(tmp_path, label=several, label_names=["sad", "x (y), z"]), task="multilabel")
-    folder = columnar.write(corpus, tmp_path / "folder")
-    assert corpora.load(folder, task="multilabel").target_names == ("sad", "x (y), z")
-    schema = folder / "schema.json"
+    made = folder.write(corpus, tmp_path / "folder")
+    assert corpora.load(made, task="multilabel").target_names == ("sad", "x (y), z")
+    schema = made / "schema.json"
     schema.write_text(schema.read_text().replace("x (y), z", name.replace("\t", "\\t")))
     with pytest.raises(UserError, match=r"schema\.json: \"targets\""):
-        corpora.load(folder, task="multilabel")
+        corpora.load(made, task="multilabel")
 
 
 def test_scores_of_mmsa_and_of_tables_and_what_convert_keeps(tmp_path, capsys):

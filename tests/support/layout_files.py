@@ -8,7 +8,7 @@ import struct
 import numpy as np
 
 from ariigcn_jax import data as corpora
-from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import folder
 
 WIDTHS = {"text": 6, "audio": 4, "visual": 3}
 SPLITS = ("train", "valid", "test")
@@ -193,7 +193,7 @@ def dump(path, value, protocol=4):
     return path
 
 
-def every_layout(folder):
+def every_layout(root):
     """Name → path of a small corpus in each layout, for what has to hold for all of them."""
     from ariigcn_jax.data.readers.dialogue_tuples import LAYOUTS
 
@@ -201,28 +201,28 @@ def every_layout(folder):
     made = {}
     for i, (layout, roles) in enumerate(LAYOUTS.items()):
         corpus = seven if "MELD" in layout else six
-        made[layout] = dump(folder / f"tuple{i}.pkl", tuple_elements(corpus, layout, roles), protocol=i % 6)
+        made[layout] = dump(root / f"tuple{i}.pkl", tuple_elements(corpus, layout, roles), protocol=i % 6)
     python_2 = tuple_elements(six, "IEMOCAP", LAYOUTS["DialogueRNN, DialogueGCN, MMGCN, MM-DFN, COGMEN: IEMOCAP"])
-    (folder / "python2.pkl").write_bytes(python2(python_2))
-    made["Python 2"] = folder / "python2.pkl"
-    made["MMSA"] = dump(folder / "mmsa.pkl", mmsa(three))
-    made["MERBench npz"] = merbench(seven, _new(folder / "merbench"))
-    made["MERBench csv"] = merbench(six, _new(folder / "merbench_csv"), "csv")
-    made["csv"] = write_table(folder / "vectors.csv", records(six))
-    made["wide csv"] = write_table(folder / "wide.csv", records(six, wide=True))
-    made["tsv"] = write_table(folder / "vectors.tsv", records(six))
-    made["json"] = folder / "list.json"
+    (root / "python2.pkl").write_bytes(python2(python_2))
+    made["Python 2"] = root / "python2.pkl"
+    made["MMSA"] = dump(root / "mmsa.pkl", mmsa(three))
+    made["MERBench npz"] = merbench(seven, _new(root / "merbench"))
+    made["MERBench csv"] = merbench(six, _new(root / "merbench_csv"), "csv")
+    made["csv"] = write_table(root / "vectors.csv", records(six))
+    made["wide csv"] = write_table(root / "wide.csv", records(six, wide=True))
+    made["tsv"] = write_table(root / "vectors.tsv", records(six))
+    made["json"] = root / "list.json"
     made["json"].write_text(json.dumps(records(six)))
-    made["jsonl"] = folder / "lines.jsonl"
+    made["jsonl"] = root / "lines.jsonl"
     made["jsonl"].write_text("".join(json.dumps(r) + "\n" for r in records(six)))
-    made["json dialogues"] = folder / "dialogues.json"
+    made["json dialogues"] = root / "dialogues.json"
     made["json dialogues"].write_text(json.dumps(nested(records(six))))
-    made["tables by split"] = _new(folder / "tables")
+    made["tables by split"] = _new(root / "tables")
     for split, file in zip(SPLITS, ("train_sent_emo.csv", "dev_sent_emo.csv", "test_sent_emo.csv"), strict=True):
         write_table(made["tables by split"] / file, [r for r in records(six) if r["Split"] == split])
-    made["npz"] = folder / "plain.npz"
+    made["npz"] = root / "plain.npz"
     np.savez(made["npz"], **fields(six))
-    made["own format"] = columnar.write(six, folder / "own")
+    made["own format"] = folder.write(six, root / "own")
     return made
 
 

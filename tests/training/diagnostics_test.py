@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpora
-from ariigcn_jax.nn.attention import SELF
+from ariigcn_jax.nn.graph import SELF
 from ariigcn_jax.runs import runner
 from ariigcn_jax.training import build, diagnostics, seeds
 from ariigcn_jax.training.diagnostics import PATIENCE, Watch

@@ -10,6 +10,7 @@ import pytest
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data import packing
+from ariigcn_jax.nn import graph
 from ariigcn_jax.training import build
 from ariigcn_jax.training.feed import Feed, steps_of_part
 from experiments import base
@@ -129,5 +130,5 @@ def test_pieces_of_long_dialogues_give_what_whole_ones_give():
 def test_dialogues_that_are_heard_as_a_whole_stay_whole(changes):
     config = base.get_config()
     config.update_from_flattened_dict(changes)
-    assert build.windowed_reach(config.model) is None
-    assert build.windowed_reach(base.get_config().model) == (20, 20)
+    assert graph.reach(config.model) is None
+    assert graph.reach(base.get_config().model) == (20, 20)

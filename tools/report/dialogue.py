@@ -84,7 +84,8 @@ def conversations(model: TrainedModel, corpus: Corpus, chosen: Sequence[int]) ->
 
 def _square(outputs: Outputs, model: TrainedModel, count: int, length: int) -> dict[tuple[Modality, int], np.ndarray]:
     """Lay weights over windows of the first `count` nodes, of rows of `length` slots, out as square matrices."""
-    past, _ = graph.window(model.model.options.graph.past, model.model.options.graph.future, length)
+    window = model.model.options.graph
+    past = graph.window(window.past, window.future, length).past
     found = {}
     for modality in (m for m in model.modalities if m in outputs.attention):
         for layer, weights in enumerate(np.asarray(outputs.attention[modality]).mean(axis=-1)):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpus
-from ariigcn_jax.data.readers import folder as columnar
+from ariigcn_jax.data.readers import folder
 from ariigcn_jax.types import UNLABELED, UserError
 from tests.support.layout_files import conversations
 
@@ -27,8 +27,8 @@ def source():
 
 
 @pytest.fixture
-def folder(source, tmp_path):
-    return columnar.write(source, tmp_path / "made")
+def written(source, tmp_path):
+    return folder.write(source, tmp_path / "made")
 
 
 def refused(path, **options):
@@ -37,8 +37,8 @@ def refused(path, **options):
     return str(caught.value)
 
 
-def edit(folder, **changes):
-    path = folder / "schema.json"
+def edit(written, **changes):
+    path = written / "schema.json"
     schema = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({k: v for k, v in schema.items() if v is not None}))
 
@@ -55,27 +55,27 @@ def assert_same(one, other):
         np.testing.assert_array_equal(one.present[modality], other.present[modality])
 
 
-def test_round_trip(source, folder, tmp_path):
-    back = corpus.load(folder)
+def test_round_trip(source, written, tmp_path):
+    back = corpus.load(written)
     assert_same(back, source)
     assert back.notes[0] == "said before"
-    assert_same(corpus.load(columnar.write(back, tmp_path / "again")), source)
+    assert_same(corpus.load(folder.write(back, tmp_path / "again")), source)
 
 
-def test_features_stay_on_disk(folder):
-    back = corpus.load(folder)
+def test_features_stay_on_disk(written):
+    back = corpus.load(written)
     for rows in back.features.values():
         assert isinstance(rows, np.memmap) and rows.dtype == np.float32 and not rows.flags.writeable
 
 
-def test_what_is_on_disk(source, folder):
-    schema = json.loads((folder / "schema.json").read_text())
+def test_what_is_on_disk(source, written):
+    schema = json.loads((written / "schema.json").read_text())
     assert (schema["format"], schema["version"], schema["utterances"]) == ("ariigcn-corpus", 1, len(source))
     assert schema["modalities"]["audio"] == {"file": "audio.npy", "width": 4}
-    digest = hashlib.sha256((folder / "audio.npy").read_bytes()).hexdigest()
+    digest = hashlib.sha256((written / "audio.npy").read_bytes()).hexdigest()
     assert schema["checksums"]["audio.npy"] == f"sha256:{digest}"
-    np.testing.assert_array_equal(np.load(folder / "audio.npy", allow_pickle=False), source.features["audio"])
-    with (folder / "utterances.csv").open(newline="", encoding="utf-8") as file:
+    np.testing.assert_array_equal(np.load(written / "audio.npy", allow_pickle=False), source.features["audio"])
+    with (written / "utterances.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert rows[1]["label"] == "" and rows[0]["label"] == source.label_names[source.label[0]]
     assert [r["audio_present"] for r in rows] == ["true" if p else "false" for p in source.present["audio"]]
@@ -116,24 +116,24 @@ def test_written_by_another_language(tmp_path):
 
 def test_several_targets(source, tmp_path):
     mood = np.where(np.arange(len(source)) % 3 == 2, UNLABELED, np.arange(len(source)) % 2)
-    folder = columnar.write(source, tmp_path / "made", targets={"mood": (mood, ("low", "high"))})
-    back = corpus.load(folder, label="mood")
+    written = folder.write(source, tmp_path / "made", targets={"mood": (mood, ("low", "high"))})
+    back = corpus.load(written, label="mood")
     assert back.label_names == ("low", "high") and back.label.tolist() == mood.tolist()
-    assert_same(corpus.load(folder), source)
+    assert_same(corpus.load(written), source)
 
 
 @pytest.mark.parametrize("file", ["text.npy", "utterances.csv"])
-def test_damage_is_seen(folder, file):
-    data = bytearray((folder / file).read_bytes())
+def test_damage_is_seen(written, file):
+    data = bytearray((written / file).read_bytes())
     data[-3] ^= 1
-    (folder / file).write_bytes(data)
-    assert f"{file}: it is not the file that schema.json was written for" in refused(folder)
+    (written / file).write_bytes(data)
+    assert f"{file}: it is not the file that schema.json was written for" in refused(written)
 
 
-def test_damage_without_checksums_is_seen_where_it_can_be(folder):
-    edit(folder, checksums=None)
-    (folder / "text.npy").write_bytes((folder / "text.npy").read_bytes()[:-4])
-    assert "needs more bytes than the file has" in refused(folder)
+def test_damage_without_checksums_is_seen_where_it_can_be(written):
+    edit(written, checksums=None)
+    (written / "text.npy").write_bytes((written / "text.npy").read_bytes()[:-4])
+    assert "needs more bytes than the file has" in refused(written)
 
 
 @pytest.mark.parametrize(
@@ -155,51 +155,51 @@ def test_damage_without_checksums_is_seen_where_it_can_be(folder):
         (dict(notes="x"), '"notes" is "x"'),
     ],
 )  # fmt: skip
-def test_schema_that_does_not_fit(folder, change, words):
-    edit(folder, **change)
-    assert words in refused(folder)
+def test_schema_that_does_not_fit(written, change, words):
+    edit(written, **change)
+    assert words in refused(written)
 
 
-def test_file_that_is_not_there(folder):
-    os.remove(folder / "audio.npy")
-    assert "audio.npy: cannot be read: No such file" in refused(folder)
+def test_file_that_is_not_there(written):
+    os.remove(written / "audio.npy")
+    assert "audio.npy: cannot be read: No such file" in refused(written)
 
 
-def test_nothing_is_written_over(folder, source, tmp_path):
+def test_nothing_is_written_over(written, source, tmp_path):
     with pytest.raises(UserError, match="a corpus is there already"):
-        columnar.write(source, folder)
+        folder.write(source, written)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years")
     with pytest.raises(UserError, match="something else is there already"):
-        columnar.write(source, tmp_path / "mine", overwrite=True)
+        folder.write(source, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years"
 
 
-def test_overwriting_replaces_all_of_it(folder, source):
-    columnar.write(dataclasses.replace(source, features={"text": source.features["text"]},
-                                       present={"text": source.present["text"]}), folder, overwrite=True)  # fmt: skip
-    assert sorted(p.name for p in folder.iterdir()) == ["schema.json", "text.npy", "utterances.csv"]
-    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+def test_overwriting_replaces_all_of_it(written, source):
+    folder.write(dataclasses.replace(source, features={"text": source.features["text"]},
+                                     present={"text": source.present["text"]}), written, overwrite=True)  # fmt: skip
+    assert sorted(p.name for p in written.iterdir()) == ["schema.json", "text.npy", "utterances.csv"]
+    assert [p.name for p in written.parent.iterdir()] == [written.name]
 
 
-def test_interrupted_writing_leaves_nothing_and_loses_nothing(folder, source, tmp_path, monkeypatch):
-    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+def test_interrupted_writing_leaves_nothing_and_loses_nothing(written, source, tmp_path, monkeypatch):
+    before = {p.name: p.read_bytes() for p in written.iterdir()}
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    for place in (folder, tmp_path / "new"):
+    for place in (written, tmp_path / "new"):
         with pytest.raises(UserError, match="No space left on device"):
-            columnar.write(source, place, overwrite=True)
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
-    assert [p.name for p in tmp_path.iterdir()] == [folder.name]
+            folder.write(source, place, overwrite=True)
+    assert {p.name: p.read_bytes() for p in written.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == [written.name]
 
 
 def test_names_that_are_no_file_names(source, tmp_path):
     features = {"text/a": source.features["text"], "text a": source.features["audio"]}
     made = dataclasses.replace(source, features=features, present={m: source.present["text"] for m in features})
-    folder = columnar.write(made, tmp_path / "made")
-    schema = json.loads((folder / "schema.json").read_text())
+    written = folder.write(made, tmp_path / "made")
+    schema = json.loads((written / "schema.json").read_text())
     assert len({entry["file"] for entry in schema["modalities"].values()}) == 2
-    assert set(corpus.load(folder, modalities=tuple(features)).widths.values()) == {6, 4}
+    assert set(corpus.load(written, modalities=tuple(features)).widths.values()) == {6, 4}
