@@ -49,12 +49,20 @@ def write(
       platforms: what the network is lowered for.
 
     Raises:
-      UserError: the folder is not empty or cannot be written, or safetensors is not installed.
+      UserError: the folder is not empty or cannot be written, safetensors is not installed, or the exported folder
+        could not write the answers of the model's task.
     """
     if importlib.util.find_spec("safetensors") is None:
         raise UserError("Exporting needs safetensors: install it, or this package with its extra `export`.")
     from safetensors.numpy import save
 
+    from ariigcn_jax.inference import standalone
+
+    if model.task not in standalone.TASKS:
+        known = ", ".join(standalone.TASKS)
+        raise UserError(
+            f"{model.path}: data.task={model.task} cannot be exported, only {known}. Add it to inference/standalone.py."
+        )
     folder = Path(folder).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is not an empty folder. Give another --out, or remove it first.")
