@@ -173,7 +173,7 @@ def high(logits, targets):
 @pytest.fixture
 def task(monkeypatch):
     monkeypatch.setitem(tasks.TASKS, "high", High())
-    monkeypatch.setitem(targets.TARGETS, "high", targets.SCORE)
+    monkeypatch.setitem(targets.TARGETS, "high", targets.Score("high"))
     for slot in ("emotion", "unimodal"):
         bce = terms.TERMS[slot].forms["bce"]
         monkeypatch.setitem(terms.TERMS[slot].forms, "high", bce._replace(function=high))
@@ -190,6 +190,8 @@ def test_a_task_from_outside_is_listed_where_tasks_are(task):
         tasks.get("hihg")
     with pytest.raises(UserError, match=r"losses\.emotion\.fn=high does not fit data\.task=classification"):
         tasks.check("classification", {"emotion": {"fn": "high", "weight": 1.0}}, "accuracy")
+    with pytest.raises(UserError, match=r"'x' is no number, and data\.task=high needs one"):
+        targets.of("high").parse(["1", "x"])
     assert tasks.shown("right", 0.5) == "50.00" and tasks.difference_unit("right") == "points"
     assert tasks.shown("brier", 0.5) == "0.500" and tasks.difference_unit("brier") == "the metric's unit"
 

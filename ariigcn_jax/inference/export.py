@@ -99,10 +99,11 @@ def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
     """Return all arrays of the export by name.
 
     The names are "params/…", "normalisation/<modality>/mean", "…/scale", for ranks "…/quantiles", and "temperature".
-    Generators and contrast heads are left out.
+    Heads that only losses read are left out.
     """
-    used = {k: v for k, v in model.params.items() if not k.startswith(("generator_", "contrast_"))}
-    leaves = jax.tree.leaves_with_path({"params": used})
+    network, batch = model.model.clone(further=frozenset()), packing.empty(model.widths)
+    used = jax.eval_shape(lambda batch: network.init(jax.random.key(0), batch, False), batch)["params"]
+    leaves = jax.tree.leaves_with_path({"params": {name: model.params[name] for name in used}})
     flat = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x) for path, x in leaves}
     flat |= {f"normalisation/{name}": np.asarray(x) for name, x in model.normalisation.to_arrays().items()}
     return flat | {"temperature": np.array(model.temperature, np.float32)}

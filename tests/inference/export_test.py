@@ -89,7 +89,10 @@ def test_artefact_is_for_all_platforms_any_size_and_holds_its_numbers(tmp_path):
     np.testing.assert_array_equal(weights["normalisation/audio/mean"], model.normalisation.mean["audio"])
     kernel = "params/classifier/Dense_1/kernel"
     np.testing.assert_array_equal(weights[kernel], model.params["classifier"]["Dense_1"]["kernel"])
-    assert not [name for name in weights if "generator" in name or "contrast" in name]
+    heads = {name.split("/")[1] for name in weights if name.startswith("params/")}
+    layers = {f"graph_{m}_{k}" for m in runs.WIDTHS for k in range(2)}
+    entrance = {f"{part}_{m}" for m in runs.WIDTHS for part in ("encoder", "speaker")}
+    assert heads == {*layers, *entrance, "LayerNorm_0", "classifier"} < set(model.params)
 
 
 def test_task_whose_answers_the_folder_cannot_write_is_refused(tmp_path, monkeypatch):
