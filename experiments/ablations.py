@@ -33,7 +33,13 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     "no_average": {"optimizer.average": 0.0, "optimizer.schedule": "cosine"},  # without it, the rate has to fall to 0
 }
 PAPER = SINGLE | {key: value for part in ADDITIONS.values() for key, value in part.items()}
-NO_AUXILIARY = {f"losses.{slot}.weight": 0.0 for slot in TERMS if slot != "emotion"}
+
+
+def _no_auxiliary() -> dict[str, Any]:
+    return {f"losses.{slot}.weight": 0.0 for slot in TERMS if slot != "emotion"}
+
+
+NO_AUXILIARY = _no_auxiliary()
 # Baselines for `paper`: its encoders and classifier, with one kind of context or none
 BASELINES: dict[str, dict[str, Any]] = {
     "utterance_mlp": PAPER | NO_AUXILIARY | {"model.graph.layers": 0},
@@ -183,7 +189,8 @@ def _changes(name: str) -> dict[str, Any]:
             f"{ONLY}MODALITY and {ONLY}MODALITY_MODALITY keep those whose names begin so; "
             f"for experiments.ablate also the groups {', '.join([*GROUPS, MODALITIES])}."
         )
-    return known[name]
+    later = _no_auxiliary() if known[name].keys() >= NO_AUXILIARY.keys() else {}  # slots added since the import
+    return known[name] | later
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -1,4 +1,6 @@
-"""Hold every default, once. An experiment's file changes what it needs; the command line changes the rest.
+"""Hold every default, once; those of losses are in ariigcn_jax/objective/terms.py, beside their functions.
+
+An experiment's file changes what it needs; the command line changes the rest.
 
 --config.losses.iccl.weight=0       removes a term, and its compute
 --config.losses.imcl.fn=margin      swaps one
@@ -10,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ariigcn_jax.objective import terms
 from experiments import ablations
 
 
@@ -80,19 +83,9 @@ def get_config() -> ConfigDict:
     config.model.gan.generator_hidden = 64  # >= 1
     config.model.gan.discriminator_hidden = 64  # >= 1
 
-    config.losses = ConfigDict()  # a slot holds the hyper-parameters of all its functions; weight 0 removes it
-    # fn, by the task: cross_entropy | weighted_cross_entropy | focal; l1 | mse | huber; bce. smoothing in [0, 1) of
-    # cross entropies; gamma >= 0 of focal; delta > 0 of huber, in the score's unit
-    config.losses.emotion = ConfigDict(dict(fn="cross_entropy", weight=1.0, smoothing=0.0, gamma=2.0, delta=1.0))
-    # each modality alone: cross_entropy | l1 | mse | huber | bce
-    config.losses.unimodal = ConfigDict(dict(fn="cross_entropy", weight=0.5, smoothing=0.0, delta=1.0))
-    config.losses.ratings = ConfigDict(dict(fn="mse", weight=1.5, delta=1.0))  # mse | l1 | huber; of data.ratings
-    config.losses.adversarial = ConfigDict(dict(fn="bce", weight=0.1))  # bce | least_squares | hinge; λ_G
-    for slot in ("iccl", "imcl"):
-        config.losses[slot] = ConfigDict(dict(fn="supervised_nce", weight=0.1))  # supervised_nce | margin
-        config.losses[slot].temperature = 0.2  # > 0; supervised_nce
-        config.losses[slot].similarity_margin = -1.0  # β in [-1, 1], -1 for none; supervised_nce
-        config.losses[slot].margin = 0.5  # β in [0, 2]; margin
+    # slot -> fn, weight (0 removes it), hyper-parameters; defaults, units and legal values: TERMS in objective/terms.py
+    # slots: emotion, unimodal (each modality alone), ratings (of data.ratings), adversarial (of the GAN), iccl, imcl
+    config.losses = ConfigDict({name: dict(slot.defaults) for name, slot in terms.TERMS.items()})
 
     config.optimizer = ConfigDict()  # AdamW of encoders, generators, graphs, heads, classifier
     config.optimizer.lr = 1e-3  # peak, > 0

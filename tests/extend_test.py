@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 import ariigcn_jax
 from ariigcn_jax.analysis import calibration
@@ -83,22 +82,23 @@ def wired(function, outputs, batch):
 def loss(monkeypatch):
     """A loss that reads an output of its own."""
     monkeypatch.setitem(model.HEADS, "again", said_again)
-    slot = terms.Slot({"distance": terms.Form(distance, wired)}, needs=frozenset({"again"}))
+    defaults = dict(fn="distance", weight=1.0, most=50.0)
+    slot = terms.Slot({"distance": terms.Form(distance, wired)}, defaults, needs=frozenset({"again"}))
     monkeypatch.setitem(terms.TERMS, "again", slot)
 
 
-def epoch(weight, most=50.0):
-    """Parameters and logs after an epoch with the loss."""
+def epoch(names):
+    """Parameters and logs after an epoch with ablations."""
     config = tiny()
-    config.losses.again = ConfigDict(dict(fn="distance", weight=weight, most=most))
+    ablations.apply(config, names)
     made = seeds.make(config, prepare.standardise(session.load(config))[0])
     states, logs = made.train(made.init())
     return made.host(made.weights(states)), {name: float(x[0]) for name, x in logs.items()}
 
 
 def test_a_loss_from_outside_is_trained_logged_and_switched_off(loss):
-    trained, logs = epoch(1.0)
-    without, other = epoch(0.0)
+    trained, logs = epoch("no_unimodal+no_iccl")
+    without, other = epoch("no_auxiliary")
     assert 0 < logs["again"] < 50 and "again" not in other
     assert {*trained} - {*without} == {"again_text", "again_audio"}  # the head is there where the loss needs it
     differences = jax.tree.map(lambda a, b: np.abs(a - b).max(), {k: trained[k] for k in without}, without)
@@ -173,7 +173,7 @@ def high(logits, targets):
 @pytest.fixture
 def task(monkeypatch):
     monkeypatch.setitem(tasks.TASKS, "high", High())
-    monkeypatch.setitem(targets.TARGETS, "high", targets.SCORE)
+    monkeypatch.setitem(targets.TARGETS, "high", targets.Score("high"))
     for slot in ("emotion", "unimodal"):
         bce = terms.TERMS[slot].forms["bce"]
         monkeypatch.setitem(terms.TERMS[slot].forms, "high", bce._replace(function=high))
@@ -190,6 +190,8 @@ def test_a_task_from_outside_is_listed_where_tasks_are(task):
         tasks.get("hihg")
     with pytest.raises(UserError, match=r"losses\.emotion\.fn=high does not fit data\.task=classification"):
         tasks.check("classification", {"emotion": {"fn": "high", "weight": 1.0}}, "accuracy")
+    with pytest.raises(UserError, match=r"'x' is no number, and data\.task=high needs one"):
+        targets.of("high").parse(["1", "x"])
     assert tasks.shown("right", 0.5) == "50.00" and tasks.difference_unit("right") == "points"
     assert tasks.shown("brier", 0.5) == "0.500" and tasks.difference_unit("brier") == "the metric's unit"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -29,10 +29,12 @@ MISSING = "Add it, or choose another: --config.data.label in training, --label o
 Named = tuple[np.ndarray, tuple[str, ...]]  # values, and the names of their columns or classes
 
 
+@dataclasses.dataclass(frozen=True)
 class Score:
     """Read scores in [-3, 3]: a field [U] of numbers."""
 
-    several = False  # whether a cell of a table may hold several of them, or none
+    task: str  # name in TARGETS, for messages
+    several: ClassVar[bool] = False  # whether a cell of a table may hold several of them, or none
 
     def read(self, archive: Fields, field: str, order: np.ndarray) -> Named:
         """Return [U, O] float32 for the rows `order` [U], NaN where there is no label, and O names.
@@ -43,7 +45,7 @@ class Score:
         values = archive.column(field, order)
         if values is None:
             raise archive.absent(field, MISSING)
-        remedy = f"data.task=regression needs numbers in [-{labels.MOST}, {labels.MOST}], NaN where there is no label"
+        remedy = f"data.task={self.task} needs numbers in [-{labels.MOST}, {labels.MOST}], NaN where there is no label"
         if values.dtype.kind not in "iuf":
             raise archive.refusal(field, f"is {values.dtype}", remedy)
         if f"{field}_names" in archive.arrays:
@@ -64,7 +66,7 @@ class Score:
             try:
                 scores.append(float(cell or "nan"))
             except ValueError:
-                problem = f"{cell[:60]!r} is no number, and data.task=regression needs one in each cell, or none."
+                problem = f"{cell[:60]!r} is no number, and data.task={self.task} needs one in each cell, or none."
                 raise UserError(problem) from None
         return np.array(scores), ()
 
@@ -80,19 +82,23 @@ class Score:
         return labels.levels(targets[:, 0]), labels.LEVELS
 
 
+@dataclasses.dataclass(frozen=True)
 class Labels:
     """Read any number of labels an utterance: a field [U, O] of zeros and ones, whose names are in `<field>_names`.
 
     In text labels stand between `|` or `;`, and "none" is none of them. The methods are those of `Score`.
     """
 
-    several = True
+    task: str
+    several: ClassVar[bool] = True
 
     def read(self, archive: Fields, field: str, order: np.ndarray) -> Named:
         values = archive.get(field)
         if values is None:
             raise archive.absent(field, MISSING)
-        remedy = "data.task=multilabel needs [utterances, labels] zeros and ones, a row of NaN where there is no label"
+        remedy = (
+            f"data.task={self.task} needs [utterances, labels] zeros and ones, a row of NaN where there is no label"
+        )
         if values.ndim != 2 or len(values) != len(order) or not values.shape[1] or values.dtype.kind not in "biuf":
             raise archive.refusal(field, f"is {values.dtype} {list(values.shape)}", remedy)
         rows = values[order].astype(np.float32)
@@ -127,7 +133,7 @@ class Labels:
 
 
 Target = Score | Labels
-SCORE, LABELS = Score(), Labels()
+SCORE, LABELS = Score("regression"), Labels("multilabel")
 TARGETS: dict[str, Target | None] = {  # of each task of `objective.tasks`; None for classes
     "classification": None,
     "regression": SCORE,

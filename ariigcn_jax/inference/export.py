@@ -49,12 +49,20 @@ def write(
       platforms: what the network is lowered for.
 
     Raises:
-      UserError: the folder is not empty or cannot be written, or safetensors is not installed.
+      UserError: the folder is not empty or cannot be written, safetensors is not installed, or the exported folder
+        could not write the answers of the model's task.
     """
     if importlib.util.find_spec("safetensors") is None:
         raise UserError("Exporting needs safetensors: install it, or this package with its extra `export`.")
     from safetensors.numpy import save
 
+    from ariigcn_jax.inference import standalone
+
+    if model.task not in standalone.TASKS:
+        known = ", ".join(standalone.TASKS)
+        raise UserError(
+            f"{model.path}: data.task={model.task} cannot be exported, only {known}. Add it to inference/standalone.py."
+        )
     folder = Path(folder).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is not an empty folder. Give another --out, or remove it first.")
@@ -91,10 +99,11 @@ def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
     """Return all arrays of the export by name.
 
     The names are "params/…", "normalisation/<modality>/mean", "…/scale", for ranks "…/quantiles", and "temperature".
-    Generators and contrast heads are left out.
+    Heads that only losses read are left out.
     """
-    used = {k: v for k, v in model.params.items() if not k.startswith(("generator_", "contrast_"))}
-    leaves = jax.tree.leaves_with_path({"params": used})
+    network, batch = model.model.clone(further=frozenset()), packing.empty(model.widths)
+    used = jax.eval_shape(lambda batch: network.init(jax.random.key(0), batch, False), batch)["params"]
+    leaves = jax.tree.leaves_with_path({"params": {name: model.params[name] for name in used}})
     flat = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x) for path, x in leaves}
     flat |= {f"normalisation/{name}": np.asarray(x) for name, x in model.normalisation.to_arrays().items()}
     return flat | {"temperature": np.array(model.temperature, np.float32)}

@@ -23,6 +23,7 @@ from jax import export
 from safetensors.numpy import load_file
 
 HARMLESS = re.compile(r"shape_assertion|stablehlo\.\w+")  # operations of the program's own language
+TASKS = ("classification", "regression", "multilabel")  # whose answers `_record` can write
 
 
 def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]:

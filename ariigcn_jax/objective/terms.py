@@ -6,9 +6,9 @@
 A term takes (outputs, batch) and keyword hyper-parameters and returns (value, weight): arrays of one shape, a number
 per utterance, anchor or pair and its weight. `total` forms Σ_k λ_k · Σ(w·v) / Σ w; nothing else reduces.
 
-To add a loss: write the mathematics in losses.py, and enter it in TERMS, in a slot of the table or a new one. A slot
-that reads a new output of the model names it in `needs`. A loss of the answer also enters `losses` of its task in
-tasks.py.
+To add a loss: write the mathematics in losses.py, and enter it in TERMS here, in a slot of the table or a new one with
+its defaults. A slot that reads a new output of the model names it in `needs`; its head enters HEADS in nn/model.py.
+A loss of the answer also enters `losses` of its task in tasks.py.
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ class Slot(NamedTuple):
     """A term of the loss, which one of several functions computes."""
 
     forms: Mapping[str, Form]  # name -> function
+    # of `config.losses`: "fn", "weight", which is λ >= 0, and the hyper-parameters of all functions
+    defaults: Mapping[str, Any]
     # outputs of the model that it reads beside logits: fields of `Outputs`, or entries of its `extra`
     needs: frozenset[str] = frozenset()
     across: bool = False  # whether it compares modalities; with one modality it is 0 and needs nothing
@@ -127,6 +129,14 @@ def _forms(wire: Callable[..., Weighted], *functions: Callable[..., Any]) -> dic
 
 
 _FITTED = (losses.l1, losses.mse, losses.huber)
+_CONTRAST: dict[str, Any] = dict(
+    fn="supervised_nce",
+    weight=0.1,
+    temperature=0.2,  # > 0; supervised_nce
+    similarity_margin=-1.0,  # β in [-1, 1], -1 for none; supervised_nce
+    margin=0.5,  # β in [0, 2]; margin
+)
+# smoothing in [0, 1) of cross entropies; gamma >= 0 of focal; delta > 0 of huber, in the score's unit
 TERMS: dict[str, Slot] = {
     "emotion": Slot(
         {
@@ -135,6 +145,7 @@ TERMS: dict[str, Slot] = {
             **_forms(_classified, losses.focal),
             **_forms(_fitted, *_FITTED, losses.bce),
         },
+        dict(fn="cross_entropy", weight=1.0, smoothing=0.0, gamma=2.0, delta=1.0),
         truth="answer",
     ),
     "unimodal": Slot(
@@ -142,11 +153,17 @@ TERMS: dict[str, Slot] = {
             **_forms(functools.partial(_unimodal, _classified), losses.cross_entropy),
             **_forms(functools.partial(_unimodal, _fitted), *_FITTED, losses.bce),
         },
+        dict(fn="cross_entropy", weight=0.5, smoothing=0.0, delta=1.0),
         needs=frozenset({"unimodal"}),
         across=True,
         truth="answer",
     ),
-    "ratings": Slot(_forms(_rated, *_FITTED), needs=frozenset({"ratings"}), truth="ratings"),
+    "ratings": Slot(
+        _forms(_rated, *_FITTED),
+        dict(fn="mse", weight=1.5, delta=1.0),
+        needs=frozenset({"ratings"}),
+        truth="ratings",
+    ),
     "adversarial": Slot(
         {
             "bce": Form(losses.bce_generator, _generator, losses.bce_discriminator),
@@ -155,15 +172,17 @@ TERMS: dict[str, Slot] = {
             ),
             "hinge": Form(losses.hinge_generator, _generator, losses.hinge_discriminator),
         },
+        dict(fn="bce", weight=0.1),
         needs=frozenset({"generated"}),
         across=True,
     ),
-    "iccl": Slot(_forms(intra_modal, losses.supervised_nce, losses.margin), needs=frozenset({"contrast"})),
+    "iccl": Slot(_forms(intra_modal, losses.supervised_nce, losses.margin), _CONTRAST, needs=frozenset({"contrast"})),
     "imcl": Slot(
         {
             "supervised_nce": Form(losses.supervised_nce, cross_modal_both_ways, mutual=losses.mutual_supervised_nce),
             "margin": Form(losses.margin, cross_modal),
         },
+        _CONTRAST,
         needs=frozenset({"contrast"}),
         across=True,
     ),

@@ -1,5 +1,6 @@
 """The exported folder answers as the model does, in a process that cannot import this package."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 from ariigcn_jax.data import normalisation, traced
 from ariigcn_jax.inference import export, model_card, standalone
+from ariigcn_jax.objective import tasks
+from ariigcn_jax.types import UserError
 from tests.support import runs
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
@@ -86,7 +89,19 @@ def test_artefact_is_for_all_platforms_any_size_and_holds_its_numbers(tmp_path):
     np.testing.assert_array_equal(weights["normalisation/audio/mean"], model.normalisation.mean["audio"])
     kernel = "params/classifier/Dense_1/kernel"
     np.testing.assert_array_equal(weights[kernel], model.params["classifier"]["Dense_1"]["kernel"])
-    assert not [name for name in weights if "generator" in name or "contrast" in name]
+    heads = {name.split("/")[1] for name in weights if name.startswith("params/")}
+    layers = {f"graph_{m}_{k}" for m in runs.WIDTHS for k in range(2)}
+    entrance = {f"{part}_{m}" for m in runs.WIDTHS for part in ("encoder", "speaker")}
+    assert heads == {*layers, *entrance, "LayerNorm_0", "classifier"} < set(model.params)
+
+
+def test_task_whose_answers_the_folder_cannot_write_is_refused(tmp_path, monkeypatch):
+    assert set(standalone.TASKS) == set(tasks.TASKS)
+    monkeypatch.setitem(tasks.TASKS, "high", tasks.get("classification"))
+    model = dataclasses.replace(runs.load(tmp_path / "run"), task="high")
+    with pytest.raises(UserError, match=r"task=high cannot be exported, only classification, regression, multilabel"):
+        export.write(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_exported_ranks_are_those_of_training():
