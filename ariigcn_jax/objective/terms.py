@@ -129,13 +129,8 @@ def _forms(wire: Callable[..., Weighted], *functions: Callable[..., Any]) -> dic
 
 
 _FITTED = (losses.l1, losses.mse, losses.huber)
-_CONTRAST: dict[str, Any] = dict(
-    fn="supervised_nce",
-    weight=0.1,
-    temperature=0.2,  # > 0; supervised_nce
-    similarity_margin=-1.0,  # β in [-1, 1], -1 for none; supervised_nce
-    margin=0.5,  # β in [0, 2]; margin
-)
+# temperature > 0 and similarity_margin (β in [-1, 1], -1 for none) of supervised_nce; margin (β in [0, 2]) of margin
+_CONTRAST = dict(fn="supervised_nce", weight=0.1, temperature=0.2, similarity_margin=-1.0, margin=0.5)
 # smoothing in [0, 1) of cross entropies; gamma >= 0 of focal; delta > 0 of huber, in the score's unit
 TERMS: dict[str, Slot] = {
     "emotion": Slot(
@@ -159,10 +154,7 @@ TERMS: dict[str, Slot] = {
         truth="answer",
     ),
     "ratings": Slot(
-        _forms(_rated, *_FITTED),
-        dict(fn="mse", weight=1.5, delta=1.0),
-        needs=frozenset({"ratings"}),
-        truth="ratings",
+        _forms(_rated, *_FITTED), dict(fn="mse", weight=1.5, delta=1.0), needs=frozenset({"ratings"}), truth="ratings"
     ),
     "adversarial": Slot(
         {
