@@ -49,7 +49,11 @@ BASELINES: dict[str, dict[str, Any]] = {
 # Names whose options may have no effect on some losses, which is no error
 WHOLE: dict[str, dict[str, Any]] = {"paper": PAPER, **BASELINES}
 # Names that belong to experiments' files and are no ablations (base.finish)
-OF_FILES = {"generated": "mosei, mustard and urfunny", "text_layers": "iemocap, meld and mosi"}
+OF_FILES = {
+    "generated": "mosei, mustard and urfunny",
+    "words": "iemocap, meld, mosi and own",
+    "frozen_words": "iemocap, meld, mosi and own",
+}
 ABLATIONS: dict[str, dict[str, Any]] = {
     # The paper's components
     "no_tgan": {"losses.adversarial.weight": 0.0},

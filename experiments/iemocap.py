@@ -51,10 +51,4 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.optimizer.schedule = "constant"
     config.optimizer.average = 0.95
     config.optimizer.weight_decay = 1.0
-    layered = {
-        "data.modalities": ("text_layers", "audio_egemaps", "vocal_prosody_disfluency"),
-        # With 64 the discriminator of the 1,536 features is right about 99 % of what they generate; 65.8 with both
-        # ("The adversarial exchange on wide text").
-        "model.gan.generator_hidden": 256,
-    }
-    return base.finish(config, ablations, text_layers=base.text_layers("iemocap", layered))
+    return base.finish(config, ablations, **base.words("audio_egemaps", "vocal_prosody_disfluency"))

@@ -30,4 +30,4 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.optimizer.schedule = "constant"
     config.optimizer.average = 0.95
     config.optimizer.weight_decay = 1.0
-    return base.finish(config, ablations, text_layers=base.text_layers("meld", {"data.modalities": ("text_layers",)}))
+    return base.finish(config, ablations, **base.words())

@@ -32,5 +32,4 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.model.context = "speaker"
     config.model.input_dropout = 0.1
     config.model.dropout = 0.5
-    layered = {"data.modalities": ("text_layers",), "data.only": ()}
-    return base.finish(config, ablations, text_layers=base.text_layers("mosi", layered))
+    return base.finish(config, ablations, **base.words())

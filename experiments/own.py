@@ -13,4 +13,4 @@ def get_config(ablations: str = "") -> ConfigDict:
     config = base.get_config()
     config.experiment = "own"
     config.num_epochs = 30
-    return base.finish(config, ablations)
+    return base.finish(config, ablations, **base.words())

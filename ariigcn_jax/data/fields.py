@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.data.values import short
-from ariigcn_jax.types import Modality, UserError
+from ariigcn_jax.types import WORDS, Modality, UserError
 
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
 LAYOUT = f"""\
@@ -125,9 +125,15 @@ def kind(array: np.ndarray) -> str:
 
 
 def modalities_of(
-    archive: Fields, modalities: Sequence[Modality], label: str, ratings: Sequence[str]
+    archive: Fields, modalities: Sequence[Modality], label: str, ratings: Sequence[str], words: bool = False
 ) -> tuple[Modality, ...]:
-    """Return the fields that are modalities; a field of several labels is none, nor are ratings."""
+    """Return the fields that are modalities; a field of several labels is none, nor are ratings.
+
+    With `words` transcripts are a modality, so there may be no other.
+    """
+    if words and tuple(modalities) == (WORDS,):
+        return ()
+    modalities = [m for m in modalities if m != WORDS] if words else modalities
     if modalities:
         return _named(archive, (modalities,) if isinstance(modalities, str) else tuple(modalities))
     for field in filter(is_named_like_a_modality, archive.opaque):
@@ -149,7 +155,7 @@ def modalities_of(
             f"{listed(others)}: not taken as a modality because of its name; if it is an input and not an annotation, "
             "name it in data.modalities"
         )
-    if chosen:
+    if chosen or words:
         return tuple(chosen)
     shown = [f"`{short(field, 40)}` {kind(array)}" for field, array in list(archive.arrays.items())[:40]]
     shapes = ", ".join(shown) + (f" and {len(archive.arrays) - 40} more" if len(archive.arrays) > 40 else "")
@@ -176,10 +182,22 @@ def _named(archive: Fields, modalities: tuple[Modality, ...]) -> tuple[Modality,
 
 
 def features_of(
-    archive: Fields, chosen: Sequence[Modality], order: np.ndarray, training: bool
+    archive: Fields, chosen: Sequence[Modality], order: np.ndarray, training: bool, words: bool = False
 ) -> tuple[dict[Modality, np.ndarray], dict[Modality, np.ndarray]]:
-    """Return modality -> features [U, d] float32 in the given order, zero where missing, and -> present [U] bool."""
-    found, present = {}, {}
+    """Return modality -> features [U, d] float32 in the given order, zero where missing, and -> present [U] bool.
+
+    With `words` there is the modality WORDS, without features yet ([U, 0]), present where there is a transcript.
+    """
+    found: dict[Modality, np.ndarray] = {}
+    present: dict[Modality, np.ndarray] = {}
+    if words:
+        said = archive.names("transcript", order)
+        if said is None:
+            raise archive.absent(
+                "transcript", "A text encoder reads it; add the words, or leave model.text.encoder out"
+            )
+        found[WORDS] = np.zeros((len(order), 0), np.float32)
+        present[WORDS] = np.array([bool(str(text).strip()) for text in said], bool)
     for modality in chosen:
         values = archive.arrays[modality]
         if len(values) != len(order) or not values.shape[1]:

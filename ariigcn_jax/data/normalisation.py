@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.types import Corpus, Modality, UserError
+from ariigcn_jax.types import WORDS, Corpus, Modality, UserError
 
 FLOOR = 1e-6
 _CHUNK = 65_536  # rows that are held in double precision at once
@@ -97,6 +97,8 @@ def fit(corpus: Corpus) -> Normalisation:
     rows = {m: np.flatnonzero(corpus.training & corpus.present[m]) for m in corpus.features}
     quantiles = {m: _quantiles(corpus.features[m], rows[m], n) for m, n in corpus.ranked.items()}
     moments = {m: _moments(x, rows[m], quantiles.get(m)) for m, x in corpus.features.items()}
+    if corpus.words is not None:  # the text encoder makes them standard
+        moments[WORDS] = np.zeros(corpus.words.width, np.float32), np.ones(corpus.words.width, np.float32)
     mean, scale = ({m: pair[i] for m, pair in moments.items()} for i in range(2))
     return Normalisation(mean=mean, scale=scale, quantiles=quantiles)
 
@@ -111,6 +113,9 @@ def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
     """
     result: dict[Modality, Any] = {}
     for m, features in corpus.features.items():
+        if m == WORDS and corpus.words is not None:
+            result[m] = features
+            continue
         what, known = f"The modality {m!r} of the corpus {corpus.name!r} has", normalisation.mean.get(m)
         if known is None:
             raise UserError(
