@@ -90,12 +90,10 @@ def get_config() -> ConfigDict:
         -1,
     )  # hidden states whose vectors are joined: 0, embeddings, to depth, or -1, the last, …
     config.model.text.pooling = (
-        "auto"  # auto: as the encoder's folder says | mean | cls | max, over an utterance's tokens
+        "auto"  # auto, as the encoder's folder says | mean | cls | max, over an utterance's tokens
     )
     config.model.text.max_tokens = 128  # of an utterance's text, which is cut behind it
-    config.model.text.turns = (
-        0  # turns before (and, where the graph looks ahead, after) that are in an utterance's text
-    )
+    config.model.text.turns = 0  # >= 0: turns before (where the graph looks ahead, also after) in an utterance's text
     config.model.text.dropout = 0.1  # [0, 1), in the layers that are trained
     config.model.text.precision = "bfloat16"  # bfloat16 | float32, of the trained layers' products with weights
     config.model.text.remat = False  # True: less memory in training, for about a third more work

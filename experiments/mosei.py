@@ -24,11 +24,6 @@ def get_config(names: str = "") -> ConfigDict:
     config.batch_size = 32
     config.data.name = "mosei"
     config.data.label = "sentiment_score"
-    config.data.wanted = (
-        "CMU-MOSEI may not be redistributed. Give MMSA's pickle, {train, valid, test} -> {text, audio, vision, "
-        "regression_labels, ...}, by --config.data.path=aligned_50.pkl, or any other file with numbers in [-3, 3] in "
-        "the field that --config.data.label names. On generated conversations: --config=experiments/mosei.py:generated"
-    )
     generated = ConfigDict(dict(seed=0, dialogues=150, utterances=(2, 14), speakers=1, classes=7, imbalance=0.0))
     generated.widths = dict(text=48, audio=37, vision=18)
     return base.finish(config, names, generated={"data.generate": generated})

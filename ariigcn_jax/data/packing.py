@@ -38,8 +38,8 @@ class Index(NamedTuple):
     utterance: np.ndarray  # [rows, L] int32, the same, but PADDING at the context of a piece of a long dialogue
     dialogue: np.ndarray  # [rows, L] int32, number of the dialogue or piece inside its row; PADDING at padding
     n_node: np.ndarray  # [rows, G] int32, sizes of the row's graphs, its padding last
-    # [rows, Q, S] int32, which token of `Corpus.words` is where, and the slot of its utterance; PADDING at padding; None
-    # where no text encoder is trained
+    # [rows, Q, S] int32, which token of `Corpus.words` is where, and the slot of its utterance; PADDING at padding.
+    # None where no text encoder is trained
     token: np.ndarray | None = None
     token_slot: np.ndarray | None = None
 
@@ -309,13 +309,14 @@ def tokens(words: Words, token: np.ndarray, slot: np.ndarray) -> Tokens:
     real = token != PADDING
     known = np.where(real, token, 0)
     begin = words.start[np.searchsorted(words.start, known, side="right") - 1]
-    return Tokens(
+    fields: dict[str, Any] = dict(
         slot=slot,
         position=np.where(real, known - begin + words.first_position, 0).astype(np.int32),
         pooled=words.pooled[known] & real,
-        ids=None if words.states is not None else np.where(real, words.ids[known], 0),
-        states=None if words.states is None else words.states[known] * real[..., None],
     )
+    if words.states is None:
+        return Tokens(ids=np.where(real, words.ids[known], 0), **fields)  # type: ignore[arg-type]
+    return Tokens(states=words.states[known] * real[..., None], **fields)
 
 
 def fill(batch: Batch | Index) -> float:

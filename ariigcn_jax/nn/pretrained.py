@@ -6,6 +6,7 @@ Neither torch nor transformers is needed. Names of parameters are those that PyT
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import json
@@ -114,8 +115,8 @@ def require(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError:
         raise UserError(
-            f"A text encoder needs the package `{module}`. Install the extra `words`: pip install 'ariigcn-jax[words]', "
-            "or, in a checkout, pip install -e '.[words]'."
+            f"A text encoder needs the package `{module}`. Install the extra `words`: "
+            "pip install 'ariigcn-jax[words]', or, in a checkout, pip install -e '.[words]'."
         ) from None
 
 
@@ -133,7 +134,7 @@ def read(folder: str | Path) -> Pretrained:
         raise UserError(
             f"{folder}: has no {TOKENIZER}. Write it with transformers, once:\n{CONVERT.format(folder=folder)}"
         )
-    found = {"pooling": "mean", "normalize": False, "limit": architecture.longest}
+    found: dict[str, Any] = {"pooling": "mean", "normalize": False, "limit": architecture.longest}
     if (folder / "modules.json").is_file():
         kinds = [str(module.get("type", "")).rpartition(".")[2] for module in _json(folder / "modules.json")]
         found["normalize"] = "Normalize" in kinds
@@ -276,20 +277,10 @@ def _stored(encoder: Pretrained) -> dict[str, Callable[[], np.ndarray]]:
             for name in file.keys():  # noqa: SIM118
                 new = PREFIXES.sub("", name).replace("LayerNorm.gamma", "LayerNorm.weight")
                 new = new.replace("LayerNorm.beta", "LayerNorm.bias")
-                found[new] = lambda file=file, name=name: _float32(file, name)
+                found[new] = functools.partial(file.get_tensor, name)
         except Exception as error:  # of the Rust library
             raise UserError(f"{path}: cannot be read ({first_line(error)}). Copy the file again.") from None
     return found
-
-
-def _float32(file: Any, name: str) -> np.ndarray:
-    try:
-        return np.asarray(file.get_tensor(name), np.float32)
-    except TypeError:  # bfloat16, which numpy does not know
-        import jax.numpy as jnp
-
-        raw = file.get_slice(name)
-        raise UserError(f"{name} is {raw.get_dtype()}: save the weights as float32.") from None if jnp else None
 
 
 def _array(encoder: Pretrained, stored: Mapping[str, Callable[[], np.ndarray]], name: str) -> np.ndarray:
@@ -299,7 +290,7 @@ def _array(encoder: Pretrained, stored: Mapping[str, Callable[[], np.ndarray]], 
             f"{encoder.folder}: its weights lack {name}; they hold {have} … Copy the folder again, or choose a network "
             "of the kinds bert, distilbert, roberta or xlm-roberta."
         )
-    return stored[name]()
+    return np.asarray(stored[name](), np.float32)
 
 
 def _check_shapes(encoder: Pretrained, made: Mapping[str, np.ndarray]) -> None:

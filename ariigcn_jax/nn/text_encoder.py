@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +20,7 @@ from ariigcn_jax.nn.layers import NORM_FLOOR, Dropout
 from ariigcn_jax.rules import RATE, at_least, one_of
 from ariigcn_jax.types import PADDING, Array, Tokens
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": functools.partial(nn.gelu, approximate=False),
     "gelu_new": functools.partial(nn.gelu, approximate=True),
     "gelu_pytorch_tanh": functools.partial(nn.gelu, approximate=True),
@@ -110,10 +110,8 @@ class Linear(nn.Module):
         kernel = self.param("kernel", nn.initializers.normal(0.02), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.out,))
         flat = x.reshape(-1, x.shape[-1])
-        if self.precision == "float32":
-            made = flat @ (kernel.T if turned else kernel)
-        else:
-            made = product(flat, kernel, turned)
+        exact = self.precision == "float32"
+        made = flat @ (kernel.T if turned else kernel) if exact else product(flat, kernel, turned)
         return made.reshape(*x.shape[:-1], self.out) + bias
 
 
@@ -169,7 +167,7 @@ class TextEncoder(nn.Module):
         if self.given == IDS:
             x = nn.Embed(a.vocabulary, a.width, name="words")(tokens.ids)
         else:
-            x = tokens.states.astype(jnp.float32)
+            x = jnp.asarray(tokens.states, jnp.float32)
         x = x.reshape(*places.shape, a.width)
         if self.given < 0:
             x = x + nn.Embed(a.positions, a.width, name="positions")(tokens.position.reshape(places.shape))
@@ -203,7 +201,7 @@ def pool(states: Array, tokens: Tokens, length: int, how: str) -> Array:
 
 
 def numbers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
-    """Return the numbers of hidden states from 0 (the embeddings) to `depth`; negative ones are counted from the end."""
+    """Return the numbers of hidden states, 0 (the embeddings) to `depth`; negative ones count from the end."""
     return tuple(k % (depth + 1) for k in layers)
 
 

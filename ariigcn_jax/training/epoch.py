@@ -60,7 +60,7 @@ def _over_steps(step: Callable[[Any, Batch], tuple[Any, Any]], first: Any, rows:
 
     def body(carry: Any, now: tuple[Array, Batch]) -> tuple[Any, Any]:
         chosen, batch = now
-        if tokens is not None and tokens.states is not None:
+        if batch.tokens is not None and tokens is not None and tokens.states is not None:
             batch = batch.replace(tokens=batch.tokens.replace(states=tokens.states[chosen]))
         return step(carry, batch.replace(features={m: x[chosen] for m, x in rows.features.items()}))
 
