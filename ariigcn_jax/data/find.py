@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,8 +72,10 @@ def digest(corpus: Corpus) -> dict[str, str]:
     columns = {"dialogue": np.int32, "speaker": np.int32, "label": np.int32, "split": "S5"}
     columns |= {"target": np.float32, "ratings": np.float32, "fold": np.int32}
     arrays |= {name: (x, dtype) for name, dtype in columns.items() if (x := getattr(corpus, name)) is not None}
-    if corpus.words is not None:
-        arrays["tokens"] = corpus.words.ids, np.int32
+    if WORDS in corpus.features and (corpus.encoder or not corpus.features[WORDS].shape[1]):
+        # what a text encoder makes of them may differ in the last bits on another machine
+        said = json.dumps([str(text) for text in corpus.transcript]).encode()  # type: ignore[union-attr]
+        arrays[f"features of {WORDS}"] = np.frombuffer(said, np.uint8), np.uint8
     sums = {name: _checksum(x, dtype) for name, (x, dtype) in arrays.items()}
     return sums if corpus.encoder is None else {**sums, "text encoder": corpus.encoder[1]}
 

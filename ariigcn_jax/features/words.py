@@ -148,16 +148,14 @@ class WordEncoder:
           length: slots of a row.
         """
         architecture, rows = self.pretrained.architecture, jnp.arange(tokens.slot.shape[0])
-        first = 0 if self.frozen else max(self.given, 0)  # what is below is not trained, and exact
         states: Any = []
-        if first or self.frozen or self.given == 0:
-            below = TextEncoder(architecture, last=architecture.depth if self.frozen else first)
-            states = below.apply({"params": params}, tokens, rows, False)
+        exact = architecture.depth if self.frozen else self.given  # layers below those that are trained, in float32
+        if exact >= 0:
+            states = TextEncoder(architecture, last=exact).apply({"params": params}, tokens, rows, False)
         if not self.frozen:
-            given = tokens.replace(states=states[-1]) if states else tokens
-            start = first if states else IDS
-            above = TextEncoder(architecture, start, precision=self.options["precision"])
-            states = [*states[:-1], *above.apply({"params": params}, given, rows, False)]
+            known = tokens.replace(states=states.pop()) if states else tokens
+            above = TextEncoder(architecture, exact if exact >= 0 else IDS, precision=self.options["precision"])
+            states += above.apply({"params": params}, known, rows, False)
         made = joined(dict(enumerate(states)), tokens, length, self.layers, self.pooling)
         if not self.frozen:
             return standard(made)
