@@ -59,7 +59,7 @@ def parse(text: str, option: str = "data.split") -> HeldOut:
 
 
 def sessions(dialogue_ids: Sequence[str]) -> np.ndarray | None:
-    """Return [dialogues] str, the sessions of dialogues that are named as IEMOCAP's, Ses01F_impro01; None for others."""
+    """Return [dialogues] str, the sessions in names such as IEMOCAP's Ses01F_impro01; None where a name has none."""
     found = [re.match(r"Ses\d\d", name) for name in dialogue_ids]
     return np.array([match[0] for match in found if match]) if all(found) else None
 
