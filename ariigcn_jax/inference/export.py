@@ -22,7 +22,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from ariigcn_jax.data import packing, traced
-from ariigcn_jax.files import write_atomically
+from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.inference import model_card
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.inference.prediction import forward
@@ -63,7 +63,7 @@ def write(
         raise UserError(
             f"{model.path}: data.task={model.task} cannot be exported, only {known}. Add it to inference/standalone.py."
         )
-    folder = Path(folder).expanduser()
+    folder = local(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is not an empty folder. Give another --out, or remove it first.")
     if longest < 1:

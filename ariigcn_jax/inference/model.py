@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from ariigcn_jax.data import Normalisation, normalisation, packing, prepare
 from ariigcn_jax.data.readers import conversations
+from ariigcn_jax.files import local
 from ariigcn_jax.inference import streaming
 from ariigcn_jax.inference.prediction import Prediction, contributions, explain, forward
 from ariigcn_jax.inference.streaming import Stream
@@ -171,7 +172,7 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     Raises:
       UserError: the folder is no run of this version, it has no checkpoint yet, or it has no such seed.
     """
-    path = Path(run).expanduser()
+    path = local(run)
     if not (path / CONFIG).is_file():
         what = "is not the folder of a run" if path.is_dir() else "there is no such folder"
         raise UserError(f"{path}: {what}. Give the work directory of a run: what --workdir named, or one under runs/.")
