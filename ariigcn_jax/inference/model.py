@@ -227,8 +227,17 @@ def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], 
 
 def _check_params(path: Path, model: Model, members: int, params: Any) -> None:
     """Check parameters against what the network needs, by name and shape."""
-    sample = packing.empty(dict(model.description.widths))
-    wanted = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch, False), sample)["params"]
+    if problem := differing(model, members, params):
+        raise UserError(
+            f"{path}: its parameters differ from those that its {CONFIG} describes: {problem}. One of the two is of "
+            "another run; copy the run's folder again."
+        )
+
+
+def differing(network: Model, members: int, params: Any) -> str:
+    """Say which parameter of a tree is not as the network needs it, by name and shape; "" where all are."""
+    sample = packing.empty(dict(network.description.widths))
+    wanted = jax.eval_shape(lambda batch: network.init(jax.random.key(0), batch, False), sample)["params"]
     if members > 1:
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), wanted)
     stored, expected = (
@@ -236,7 +245,5 @@ def _check_params(path: Path, model: Model, members: int, params: Any) -> None:
         for tree in (params, wanted)
     )
     different = sorted(k for k in stored.keys() | expected.keys() if stored.get(k) != expected.get(k))
-    if different:
-        has, takes = (shapes.get(different[0], "not there") for shapes in (stored, expected))
-        problem = f"its parameters differ, {different[0]} for one: {has} in the checkpoint, {takes} by its {CONFIG}"
-        raise UserError(f"{path}: {problem}. One of the two is of another run; copy the run's folder again.")
+    has, takes = (shapes.get(next(iter(different), ""), "not there") for shapes in (stored, expected))
+    return f"{different[0]} for one is {has}, and the network takes {takes}" if different else ""
