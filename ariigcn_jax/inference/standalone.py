@@ -63,8 +63,8 @@ def _refusal(about: Mapping[str, Any], error: Exception) -> str:
     version, date = made.get("jax", "(unknown)"), made.get("date", "(unknown)")
     return (
         f"JAX {jax.__version__} cannot read model.stablehlo, which JAX {version} made on {date} ({error}). JAX reads "
-        f"such a file for six months. Install jax=={version}, or make the file again from the parameters beside it, with "
-        "ARIIGCN-JAX: python -m tools.export --refresh FOLDER"
+        f"such a file for six months. Install jax=={version}, or make the file again from the parameters beside it: "
+        "python -m tools.export --refresh FOLDER, of ARIIGCN-JAX"
     )
 
 
