@@ -130,7 +130,7 @@ READERS: dict[str, Layout] = {
     "npz": Layout(
         ".npz of plain arrays, one row an utterance",
         lambda source: source.start.startswith(b"PK") and not _unread_type(source),
-        lambda source: npz.read_fields(source.path),
+        lambda source: npz.read_fields(source.path, source.label, source.task),
     ),
     "merbench": Layout(
         "folders of MERBench: features/<feature>/<utterance>.npy and label.npz or label.csv",

@@ -14,17 +14,18 @@ import csv
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ariigcn_jax.data import targets
-from ariigcn_jax.data.fields import Fields, count, is_named_like_a_modality
+from ariigcn_jax.data.fields import SPLIT_NAMES, Fields, count, is_named_like_a_modality
 from ariigcn_jax.data.readers import columns, text
-from ariigcn_jax.data.values import check_size, is_number, kind, short
-from ariigcn_jax.types import UserError
+from ariigcn_jax.data.readers.nested import Flattener, Row
+from ariigcn_jax.data.values import check_size, kind, short
+from ariigcn_jax.types import SPLITS, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,18 +35,20 @@ VECTORS = (
     "In a table they are a column of JSON lists, `text` with [0.1, 0.2], columns `text_0`, `text_1`, …, or a column "
     "`text_file` with paths of .npy files; a single number is [0.3]."
 )
+_PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst", ".7z")
 _ARROW = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")  # Parquet; an Arrow file, which Feather is; an Arrow stream
-_LISTS = ("utterances", "turns", "dialogue", "conversation")  # where a JSON dialogue keeps its utterances
 _BLOCK = 2048  # rows that are made a frame together
-_SPLIT = "train|validation|valid|val|dev|test"
-_SPLIT_FILE = re.compile(rf"({_SPLIT})(?![a-z]).*|.*[_\-.]({_SPLIT})", re.IGNORECASE)
+_SPLIT = "|".join(sorted(SPLIT_NAMES, key=len, reverse=True))
+_SPLIT_FILES = [  # a split's name is at the beginning or the end of a file's, or, where no file's is, inside
+    re.compile(form, re.IGNORECASE)
+    for form in (rf"({_SPLIT})(?![a-z]).*|.*[_\-.]({_SPLIT})", rf".*[_\-.]({_SPLIT})[_\-.].*")
+]
 _NUMBERED = re.compile(r"(.+?)[_.\[](\d{1,6})\]?")
 # "[1, 2]", and what Python prints for an array or a tensor, with or without quotes around
 _LIST = re.compile(r"""\s*["']?(?:[\w.]+\()?\[([^\[\]]*)\](?:,[^\[\]]*)?\)?["']?\s*""")
 _VECTOR = re.compile(r"\s*[-+\d.][^\s;|,]*(?:[\s;|,]+[-+\d.nN][^\s;|,]*)+\s*")
 _DECIMAL = r"[-+]?\d+(?:,\d+)?(?:[eE][-+]?\d+)?"
 _DECIMAL_COMMAS = re.compile(rf"\s*{_DECIMAL}(?:[\s;|]+{_DECIMAL})+\s*")
-Row = dict[str, Any]
 
 
 def is_arrow(start: bytes) -> bool:
@@ -60,17 +63,38 @@ def recognise(folder: Path) -> dict[str, list[Path]]:
     """
     if saved := _saved(folder):
         return saved
-    for place in (folder, folder / "data"):  # the second is where the Hugging Face hub keeps shards
+    places = (folder, folder / "data")  # the second is where the Hugging Face hub keeps shards
+    inside = {place: sorted(place.iterdir()) for place in places if place.is_dir()}
+    for form, files in itertools.product(_SPLIT_FILES, inside.values()):
         found: dict[str, list[Path]] = {}
-        for path in sorted(place.iterdir()) if place.is_dir() else ():
-            match = _SPLIT_FILE.fullmatch(path.stem)
-            if path.suffix.lower() in SUFFIXES and match and path.is_file():
-                found.setdefault((match.group(1) or match.group(2)).lower(), []).append(path)
-        if "train" in found:
-            order = sorted(found, key=lambda split: (split != "train", split == "test"))
-            shards = {split: all(path.suffix.lower() == ".parquet" for path in found[split]) for split in order}
-            return {split: found[split] if shards[split] else found[split][:1] for split in order}
+        for path in filter(_is_table, files):
+            if match := form.fullmatch(path.stem):
+                found.setdefault(next(filter(None, match.groups())).lower(), []).append(path)
+        if chosen := _tables(found):
+            return chosen
+    for files in inside.values():
+        folders = {path.name.lower(): path for path in files if path.name.lower() in SPLIT_NAMES and path.is_dir()}
+        within = {split: list(filter(_is_table, sorted(place.iterdir()))) for split, place in folders.items()}
+        one_each = all(len(tables) < 2 or tables[0].suffix.lower() == ".parquet" for tables in within.values())
+        if one_each and (chosen := _tables(within)):
+            return chosen
     return {}
+
+
+def _is_table(path: Path) -> bool:
+    """Return whether a file's name ends as a table's; an ending of another kind may follow, as in .json.feature."""
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    named = bool(endings) and (endings[-1] in SUFFIXES or (endings[0] in SUFFIXES and endings[-1] not in _PACKED))
+    return named and not path.name.startswith(".") and path.is_file()
+
+
+def _tables(found: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """Return the tables of each split, train first and test last; {} where train has none."""
+    order = sorted(filter(found.get, found), key=lambda split: SPLITS.index(SPLIT_NAMES[split]))
+    if not order or SPLIT_NAMES[order[0]] != "train":
+        return {}
+    shards = {split: all(path.suffix.lower() == ".parquet" for path in found[split]) for split in order}
+    return {split: found[split] if shards[split] else found[split][:1] for split in order}
 
 
 def _saved(folder: Path) -> dict[str, list[Path]]:
@@ -101,27 +125,31 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
     several = label if target and target.several else ""
     every = [(split, file) for split, files in tables.items() for file in files]
     frames, notes = [], []
-    for split, file in every:
-        part, found = frame(file, several=several)
-        frames.append(_with_split(split, part) if split else part)
-        notes += found
+    for split, files in tables.items():
+        parts = []
+        for file in files:
+            part, found = frame(file, several=several)
+            parts.append(part)
+            notes += found
+        part = pd.concat(parts, ignore_index=True)
+        frames.append(_with_split(split, part, notes) if split else part)
     table = pd.concat(frames, ignore_index=True)
     table = table.where(table.notna(), None)
-    del frames, part
+    del frames, parts, part
     rows = f"a table of {count(len(table), 'row')}"
     what = f"tables: {', '.join(file.name for _, file in every)}" if path.is_dir() else rows
     fields = Fields(path, {})
     columns.fill(fields, table, label, task, sum(file.stat().st_size for _, file in every))
-    fields.notes[:0] = [f"read as {what}", *notes]
+    fields.notes[:0] = dict.fromkeys([f"read as {what}", *notes])
     return fields
 
 
-def _with_split(split: str, table: pd.DataFrame) -> pd.DataFrame:
+def _with_split(split: str, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """Return the rows with a split, whose name begins those of dialogues: MELD counts them from 0 in each table."""
-    dialogue, old = columns.find(table, "dialogue_id"), columns.find(table, "split")
-    kept = table.drop(columns=[name for name in (dialogue, old) if name]).assign(split=split)
-    if dialogue:
-        kept["dialogue_id"] = [f"{split}_{value}" for value in table[dialogue]]
+    old = [columns.find(table, field) for field in ("dialogue_id", "split")]
+    kept = table.drop(columns=[name for name in old if name]).assign(split=split)
+    if (dialogues := columns.dialogue_ids(table, notes)) is not None:
+        kept["dialogue_id"] = [f"{split}_{value}" for value in dialogues]
     return kept.astype(object)
 
 
@@ -140,14 +168,14 @@ def frame(path: Path, several: str = "", delimiter: str = "") -> tuple[pd.DataFr
     import pandas as pd
 
     if is_arrow(text.start(path)):
-        return _arrow(path), []
+        return _arrow(path)
     codec, name = text.encoding(path)
     notes = [f"the table is not UTF-8 and was read as {name}"] if name else []
     with path.open(encoding=codec) as file:
         first = next((line for line in file if line.strip()), "").lstrip()[:1]
     if not first:
         raise UserError(f"{path}: the file is empty.")
-    blocks = _json_blocks(path, codec) if first in "[{" else _csv_blocks(path, codec, several, delimiter, notes)
+    blocks = _json_blocks(path, codec, notes) if first in "[{" else _csv_blocks(path, codec, several, delimiter, notes)
     parts = [pd.DataFrame(block, dtype=object) for block in blocks]
     if not parts:
         raise UserError(f"{path}: the table has no rows.")
@@ -272,7 +300,7 @@ def _cell(cell: str) -> Any:
 # JSON
 
 
-def _json_blocks(path: Path, codec: str) -> Iterator[list[Row]]:
+def _json_blocks(path: Path, codec: str, notes: list[str]) -> Iterator[list[Row]]:
     """Yield rows of a JSON file, a block after the other; JSON Lines are never in memory as a whole."""
     with path.open(encoding=codec, newline="\n") as file:
         filled = (line for line in file if line.strip())
@@ -283,73 +311,24 @@ def _json_blocks(path: Path, codec: str) -> Iterator[list[Row]]:
     value: Any = (value for _, value in text.json_lines(path, codec))
     if not is_lines:
         try:
-            value = _entries(path, json.loads(path.read_text(encoding=codec)))
+            value = json.loads(path.read_text(encoding=codec))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: the JSON is truncated or damaged: {short(error)}.") from None
-    rows = _flattened(path, value)
+    if not isinstance(value, list | dict | Iterator):
+        raise UserError(f"{path}: the JSON is {kind(value)}, not a list of utterances or of dialogues.")
+    rows = Flattener(path, notes).rows(value)
     while block := list(itertools.islice(rows, _BLOCK)):
         yield block
-
-
-def _entries(path: Path, value: Any) -> list[Any]:
-    """Return a dictionary from dialogue to its utterances, from name to utterance, or of one dialogue, as a list."""
-    if isinstance(value, list):
-        return value
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: the JSON is {kind(value)}, not a list of utterances or of dialogues.")
-    if value and not _is_dialogue(value):
-        if all(isinstance(inner, list) for inner in value.values()):
-            return [{"dialogue_id": name, "utterances": rows} for name, rows in value.items()]
-        if all(isinstance(inner, dict) for inner in value.values()):
-            return [{"dialogue_id" if _is_dialogue(inner) else "id": n, **inner} for n, inner in value.items()]
-    return [value]
-
-
-def _is_dialogue(entry: Row) -> bool:
-    return any(isinstance(entry.get(key), list) for key in _LISTS)
-
-
-def _flattened(path: Path, entries: Iterable[Any]) -> Iterator[Row]:
-    """Yield the rows of utterances, and of dialogues that hold their utterances."""
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise UserError(f"{path}: entry {number} of the JSON is {kind(entry)}, not an object.")
-        lists = [key for key in _LISTS if isinstance(entry.get(key), list) and entry[key]]
-        key = next((key for key in lists if all(isinstance(each, dict) for each in entry[key])), "")
-        if not key:
-            yield _row(entry)
-            continue
-        shared = {k: v for k, v in entry.items() if k != key and not isinstance(v, list | dict)}
-        if columns.find(shared, "dialogue_id") is None:
-            own = columns.find(shared, "utterance_id")
-            shared["dialogue_id"] = shared.pop(own) if own else str(number)
-        for turn, utterance in enumerate(entry[key]):
-            yield _row({**shared, "turn": turn, **utterance})
-
-
-def _row(row: Row) -> Row:
-    """Return a row with lists of numbers as arrays, and with the features that lie one level deeper."""
-    for key in ("features", "feature"):
-        if isinstance(features := row.get(key), dict):
-            row = {k: v for k, v in row.items() if k != key}
-            if "text" in features and isinstance(row.get("text"), str) and not columns.find(row, "transcript"):
-                row["transcript"] = row.pop("text")
-            row |= features
-    return {name: _array(v) if isinstance(v, list) else v for name, v in row.items()}
-
-
-def _array(values: list[Any]) -> Any:
-    """Return [d] float64, or a list that holds something other than numbers of a usual size."""
-    if values and all(is_number(v) and (not isinstance(v, int) or abs(v) < 1 << 60) for v in values):
-        return np.array(values, np.float64)
-    return values
 
 
 # Parquet and Arrow, by pyarrow of the extra `parquet`
 
 
-def _arrow(path: Path) -> pd.DataFrame:
-    """Return the rows as objects, with names for the numbers of a Hugging Face class and without recordings."""
+def _arrow(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows as objects, with names for the numbers of a Hugging Face class and without recordings, and notes.
+
+    Rows that hold lists of text or of objects are flattened as those of JSON are.
+    """
     import pandas as pd
 
     try:
@@ -365,6 +344,7 @@ def _arrow(path: Path) -> pd.DataFrame:
         about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
         described = about.get("info", {}).get("features", {})
         series: dict[str, Any] = {}
+        nested = False
         for name, column in zip(table.column_names, table.columns, strict=True):
             form = column.type
             if types.is_struct(form) or types.is_binary(form) or types.is_large_binary(form):
@@ -372,11 +352,33 @@ def _arrow(path: Path) -> pd.DataFrame:
             is_list = types.is_list(form) or types.is_large_list(form) or types.is_fixed_size_list(form)
             vectors = is_list and (types.is_floating(form.value_type) or types.is_integer(form.value_type))
             values = list(column.to_pandas()) if vectors else column.to_pylist()
-            classes = described.get(name, {}).get("names") if isinstance(described.get(name), dict) else None
-            if classes and types.is_integer(form):
-                values = [classes[v] if v is not None and 0 <= v < len(classes) else None for v in values]
+            classes = _class_names(described.get(name))
+            if classes and (types.is_integer(form) or (is_list and types.is_integer(form.value_type))):
+                values = [_named(classes, value) for value in values]
+            nested |= is_list and (
+                any(test(form.value_type) for test in (types.is_string, types.is_large_string, types.is_struct))
+            )
             series[name] = pd.Series(values, dtype=object)
-        return pd.DataFrame(series, index=range(table.num_rows), dtype=object)
+        rows = pd.DataFrame(series, index=range(table.num_rows), dtype=object)
+    notes: list[str] = []
+    if nested:
+        records = (dict(zip(series, row, strict=True)) for row in rows.itertuples(index=False, name=None))
+        rows = pd.DataFrame(list(Flattener(path, notes).rows(records)), dtype=object)
+    return rows, notes
+
+
+def _class_names(described: Any) -> Sequence[str]:
+    """Return the classes of a column of Hugging Face, whose values may be lists of them."""
+    while isinstance(described, dict) and isinstance(inner := described.get("feature"), dict):
+        described = inner
+    names = described.get("names") if isinstance(described, dict) else None
+    return names if isinstance(names, list) else ()
+
+
+def _named(classes: Sequence[str], value: Any) -> Any:
+    if isinstance(value, list | np.ndarray):
+        return [_named(classes, each) for each in value]
+    return classes[value] if value is not None and 0 <= value < len(classes) else None
 
 
 def _arrow_table(path: Path) -> Any:
