@@ -37,10 +37,14 @@ _MEANT = {field: columns.ALIASES[field] for field in ("label", "speaker")} | {"t
 
 
 class Flattener:
-    """Make rows of what a file holds; `notes` gets what the user should know of them, after the last one."""
+    """Make rows of what a file holds.
 
-    def __init__(self, path: Path, notes: list[str]):
-        self._path, self._notes = path, notes
+    `notes` gets what the user should know of them, after the last one. The numbers that are the names of dialogues
+    without another count from `first`.
+    """
+
+    def __init__(self, path: Path, notes: list[str], first: int = 0):
+        self._path, self._notes, self._first = path, notes, first
         self._sentences = 0  # of context
         self._lists: Row = {}  # the columns that dialogues have as lists
 
@@ -60,7 +64,7 @@ class Flattener:
     def _file(self, value: Any, above: tuple[str, ...], shared: Row) -> Iterator[Row]:
         """Yield the rows of a file, or of one of its splits, whose utterances need not be in dialogues."""
         if not isinstance(value, dict):
-            yield from self._entries(enumerate(value), above, shared)
+            yield from self._entries(enumerate(value), above, shared, self._first)
         elif not above and _are_splits(value):
             for split, part in value.items():
                 yield from self._file(part, (split,), {"split": split})
@@ -70,18 +74,22 @@ class Flattener:
             yield from self._entries(enumerate(rows), above, shared)
         elif _utterances(value) is not None or _lists(value):
             yield from self._entry(value, None, above, shared)
-        elif (inner := _dialogues(value)) is not None and inner is not value:
+        elif isinstance(inner := _dialogues(value), dict) and inner.keys() <= value.keys():
+            yield from self._entries(inner.items(), above, shared)
+        elif inner is not None:
             yield from self._file(inner, above, shared)
         elif all(isinstance(part, dict) or _are_objects(part) for part in value.values()):
             yield from self._entries(value.items(), above, shared)
         else:
             yield from self._entry(value, None, above, shared)
 
-    def _entries(self, entries: Iterable[tuple[Name, Any]], above: tuple[str, ...], shared: Row) -> Iterator[Row]:
+    def _entries(
+        self, entries: Iterable[tuple[Name, Any]], above: tuple[str, ...], shared: Row, first: int = 0
+    ) -> Iterator[Row]:
         for name, entry in entries:
             if not isinstance(entry, dict) and not _are_objects(entry):
                 raise UserError(f"{self._path}: entry {name} of the JSON is {kind(entry)}, not an object.")
-            yield from self._entry(entry, name, above, shared)
+            yield from self._entry(entry, name + first if isinstance(name, int) else name, above, shared)
 
     def _entry(self, entry: Any, name: Name, above: tuple[str, ...], shared: Row) -> Iterator[Row]:
         """Yield the rows of an utterance, of a dialogue, or of what holds dialogues.
@@ -160,8 +168,8 @@ class Flattener:
             values = as_sequence(entry[key])
             if (needed or is_named_like_a_modality(key)) and values is not None and len(values):
                 raise UserError(
-                    f"{self._path}: entry {name or 0} of the JSON is a dialogue of {count(length, 'utterance')}, but "
-                    f"`{key}` has {count(len(values), 'value')}. Give it one an utterance."
+                    f"{self._path}: dialogue {name or 0} has {count(length, 'utterance')}, but its `{key}` has "
+                    f"{count(len(values), 'value')}. Give it one an utterance."
                 )
 
 

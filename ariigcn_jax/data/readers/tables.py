@@ -43,6 +43,7 @@ _SPLIT_FILES = [  # a split's name is at the beginning or the end of a file's, o
     re.compile(form, re.IGNORECASE)
     for form in (rf"({_SPLIT})(?![a-z]).*|.*[_\-.]({_SPLIT})", rf".*[_\-.]({_SPLIT})[_\-.].*")
 ]
+_SHARD = re.compile(r".*-\d+-of-\d+")
 _NUMBERED = re.compile(r"(.+?)[_.\[](\d{1,6})\]?")
 # "[1, 2]", and what Python prints for an array or a tensor, with or without quotes around
 _LIST = re.compile(r"""\s*["']?(?:[\w.]+\()?\[([^\[\]]*)\](?:,[^\[\]]*)?\)?["']?\s*""")
@@ -57,28 +58,26 @@ def is_arrow(start: bytes) -> bool:
 
 
 def recognise(folder: Path) -> dict[str, list[Path]]:
-    """Return split -> its tables in a folder with a train table or of `save_to_disk`; {} for other folders.
+    """Return split -> its tables in a folder with tables of train, or of `save_to_disk`; {} for other folders.
 
-    All Parquet files of a split are its tables; of others, which may hold the same rows, only the first is.
+    Splits are told from the names of files, or of folders in it. All shards of a split are its tables; of other files,
+    which may hold the same rows, only the first is.
     """
     if saved := _saved(folder):
         return saved
-    places = (folder, folder / "data")  # the second is where the Hugging Face hub keeps shards
-    inside = {place: sorted(place.iterdir()) for place in places if place.is_dir()}
-    for form, files in itertools.product(_SPLIT_FILES, inside.values()):
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    # the Hugging Face hub keeps shards in data/, or in the only folder there is
+    places = [folder, *[path for path in inside if path.name == "data" or len(inside) == 1]]
+    for form, place in itertools.product(_SPLIT_FILES, places):
         found: dict[str, list[Path]] = {}
-        for path in filter(_is_table, files):
+        for path in filter(_is_table, sorted(place.iterdir())):
             if match := form.fullmatch(path.stem):
                 found.setdefault(next(filter(None, match.groups())).lower(), []).append(path)
         if chosen := _tables(found):
             return chosen
-    for files in inside.values():
-        folders = {path.name.lower(): path for path in files if path.name.lower() in SPLIT_NAMES and path.is_dir()}
-        within = {split: list(filter(_is_table, sorted(place.iterdir()))) for split, place in folders.items()}
-        one_each = all(len(tables) < 2 or tables[0].suffix.lower() == ".parquet" for tables in within.values())
-        if one_each and (chosen := _tables(within)):
-            return chosen
-    return {}
+    within = {path.name.lower(): sorted(filter(_is_table, path.iterdir())) for path in inside}
+    within = {split: files for split, files in within.items() if split in SPLIT_NAMES}
+    return _tables(within) if all(len(files) < 2 or _are_shards(files) for files in within.values()) else {}
 
 
 def _is_table(path: Path) -> bool:
@@ -93,8 +92,11 @@ def _tables(found: dict[str, list[Path]]) -> dict[str, list[Path]]:
     order = sorted(filter(found.get, found), key=lambda split: SPLITS.index(SPLIT_NAMES[split]))
     if not order or SPLIT_NAMES[order[0]] != "train":
         return {}
-    shards = {split: all(path.suffix.lower() == ".parquet" for path in found[split]) for split in order}
-    return {split: found[split] if shards[split] else found[split][:1] for split in order}
+    return {split: found[split] if _are_shards(found[split]) else found[split][:1] for split in order}
+
+
+def _are_shards(paths: list[Path]) -> bool:
+    return all(path.suffix.lower() == ".parquet" or _SHARD.fullmatch(path.stem) for path in paths)
 
 
 def _saved(folder: Path) -> dict[str, list[Path]]:
@@ -126,9 +128,9 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
     every = [(split, file) for split, files in tables.items() for file in files]
     frames, notes = [], []
     for split, files in tables.items():
-        parts = []
+        parts: list[pd.DataFrame] = []
         for file in files:
-            part, found = frame(file, several=several)
+            part, found = frame(file, several=several, first=sum(len(part) for part in parts))
             parts.append(part)
             notes += found
         part = pd.concat(parts, ignore_index=True)
@@ -153,7 +155,7 @@ def _with_split(split: str, table: pd.DataFrame, notes: list[str]) -> pd.DataFra
     return kept.astype(object)
 
 
-def frame(path: Path, several: str = "", delimiter: str = "") -> tuple[pd.DataFrame, list[str]]:
+def frame(path: Path, several: str = "", delimiter: str = "", first: int = 0) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows of a table, objects that are text in a CSV file and values elsewhere, and notes for the user.
 
     Args:
@@ -161,6 +163,7 @@ def frame(path: Path, several: str = "", delimiter: str = "") -> tuple[pd.DataFr
       several: the column of several labels, whose numbered columns are these labels.
       delimiter: what is between the columns of a CSV file, whose cells then stay text; "" guesses it, and makes arrays
         of cells and numbered columns that hold vectors.
+      first: the number that is the name of the first dialogue, where dialogues have no others.
 
     Raises:
       UserError: the file cannot be read, or has no rows.
@@ -168,14 +171,16 @@ def frame(path: Path, several: str = "", delimiter: str = "") -> tuple[pd.DataFr
     import pandas as pd
 
     if is_arrow(text.start(path)):
-        return _arrow(path)
+        return _arrow(path, first)
     codec, name = text.encoding(path)
     notes = [f"the table is not UTF-8 and was read as {name}"] if name else []
     with path.open(encoding=codec) as file:
-        first = next((line for line in file if line.strip()), "").lstrip()[:1]
-    if not first:
+        begins = next((line for line in file if line.strip()), "").lstrip()[:1]
+    if not begins:
         raise UserError(f"{path}: the file is empty.")
-    blocks = _json_blocks(path, codec, notes) if first in "[{" else _csv_blocks(path, codec, several, delimiter, notes)
+    blocks: Iterator[Any] = _csv_blocks(path, codec, several, delimiter, notes)
+    if begins in "[{":
+        blocks = _json_blocks(path, codec, notes, first)
     parts = [pd.DataFrame(block, dtype=object) for block in blocks]
     if not parts:
         raise UserError(f"{path}: the table has no rows.")
@@ -300,14 +305,14 @@ def _cell(cell: str) -> Any:
 # JSON
 
 
-def _json_blocks(path: Path, codec: str, notes: list[str]) -> Iterator[list[Row]]:
+def _json_blocks(path: Path, codec: str, notes: list[str], first_dialogue: int) -> Iterator[list[Row]]:
     """Yield rows of a JSON file, a block after the other; JSON Lines are never in memory as a whole."""
     with path.open(encoding=codec, newline="\n") as file:
         filled = (line for line in file if line.strip())
         first, second = next(filled), next(filled, "")
     is_lines = False
     with contextlib.suppress(ValueError, RecursionError):
-        is_lines = bool(second) and isinstance(json.loads(first), dict)
+        is_lines = bool(second) and isinstance(json.loads(first), dict | list)
     value: Any = (value for _, value in text.json_lines(path, codec))
     if not is_lines:
         try:
@@ -316,7 +321,7 @@ def _json_blocks(path: Path, codec: str, notes: list[str]) -> Iterator[list[Row]
             raise UserError(f"{path}: the JSON is truncated or damaged: {short(error)}.") from None
     if not isinstance(value, list | dict | Iterator):
         raise UserError(f"{path}: the JSON is {kind(value)}, not a list of utterances or of dialogues.")
-    rows = Flattener(path, notes).rows(value)
+    rows = Flattener(path, notes, first_dialogue).rows(value)
     while block := list(itertools.islice(rows, _BLOCK)):
         yield block
 
@@ -324,7 +329,7 @@ def _json_blocks(path: Path, codec: str, notes: list[str]) -> Iterator[list[Row]
 # Parquet and Arrow, by pyarrow of the extra `parquet`
 
 
-def _arrow(path: Path) -> tuple[pd.DataFrame, list[str]]:
+def _arrow(path: Path, first: int) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows as objects, with names for the numbers of a Hugging Face class and without recordings, and notes.
 
     Rows that hold lists of text or of objects are flattened as those of JSON are.
@@ -335,7 +340,8 @@ def _arrow(path: Path) -> tuple[pd.DataFrame, list[str]]:
         from pyarrow import types
     except ImportError:
         raise UserError(
-            f"{path}: Parquet and Arrow are read by pyarrow. Install it: pip install 'ariigcn-jax[parquet]'."
+            f"{path}: Parquet and Arrow are read by pyarrow. Install it: pip install 'ariigcn-jax[parquet]'. "
+            "Or write each split as JSON Lines, by `to_json` of Hugging Face datasets."
         ) from None
     with text.intact(f"{path}: the file"):
         table = _arrow_table(path)
@@ -363,7 +369,7 @@ def _arrow(path: Path) -> tuple[pd.DataFrame, list[str]]:
     notes: list[str] = []
     if nested:
         records = (dict(zip(series, row, strict=True)) for row in rows.itertuples(index=False, name=None))
-        rows = pd.DataFrame(list(Flattener(path, notes).rows(records)), dtype=object)
+        rows = pd.DataFrame(list(Flattener(path, notes, first).rows(records)), dtype=object)
     return rows, notes
 
 
