@@ -132,13 +132,14 @@ class Flattener:
             shared = shared | {k: v for k, v in own.items() if columns.plain(k) not in columns.NAMES}
             yield from self._entries(items, above, shared)
             return
-        if columns.find(own, "dialogue_id") is None:
-            used = columns.find(own, "utterance_id")
-            id = used or (_name_of(own) if above else None)
-            own = {k: v for k, v in own.items() if k != used} | {"dialogue_id": str(own[id] if id else name or 0)}
+        id = columns.find(own, "utterance_id")
+        said = {key: value for key, value in own.items() if key != id}
+        if columns.find(said, "dialogue_id") is None:
+            id = id or (_name_of(own) if above else None)
+            said["dialogue_id"] = str(own[id] if id else name or 0)
         for turn, (key, member) in enumerate(items):
             named = {"id": key} if by_name else {}
-            yield _row({**shared, **own, "turn": turn, **named, **member}, above)
+            yield _row({**shared, **said, "turn": turn, **named, **member}, above)
 
     def _single(self, entry: Row, name: Name, above: tuple[str, ...], shared: Row) -> Iterator[Row]:
         """Yield an utterance that is in no dialogue here, after its context where it names none either."""

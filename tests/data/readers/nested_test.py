@@ -49,6 +49,7 @@ def assert_dialogues(read, ids, length=3):
     assert read.features["audio"].tolist() == [row["audio"] for row in expected]
     assert read.speaker_names.tolist() == [row["speaker"] for row in expected]
     assert [read.label_names[label] for label in read.label] == [row["label"] for row in expected]
+    assert len(set(read.utterance_ids)) == len(read)
     assert read.dialogue.tolist() == np.repeat(np.arange(len(ids)), length).tolist()
 
 
@@ -63,7 +64,7 @@ FORMS = {
     "utterances by name": ({f"d{d}": {f"d{d}_u{t}": u for t, u in enumerate(dialogue(d))} for d in (0, 1)},
                            ["d0", "d1"]),
     "objects": ([scene(0, dialogue_id="x"), scene(1, id="y")], ["x", "y"]),
-    "objects by name": ({"x": scene(0), "y": scene(1)}, ["x", "y"]),
+    "objects by name": ({"x": scene(0, id="z"), "y": scene(1, id="z")}, ["x", "y"]),
     "another name of the list": ([{"id": "x", "sentences": dialogue(0)}, {"id": "y", "sentences": dialogue(1)}],
                                  ["x", "y"]),
     "below one key": ({"version": "1.0", "data": [scene(0, id="x"), scene(1, id="y")]}, ["x", "y"]),
