@@ -17,7 +17,7 @@ from ariigcn_jax.types import SPLITS, Modality, UserError
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
 LAYOUT = f"""\
   dialogue_id        [U] text or integers; required
-  label              [U] integers counted from 0, negative where there is no label; required
+  label              [U] integers counted from 0, negative where there is no label, or names; required
                      (with data.task=regression [U] numbers in [-3, 3], with multilabel [U, labels] zeros and ones,
                      both NaN where there is no label)
   <modality>         [U, d] floats, at least one, named {", ".join(PREFIXES)},
