@@ -27,7 +27,7 @@ ALIASES = {
     "transcript": ("transcript", "utterance", "sentence", "raw_text", "transcription", "words"),
     "start_s": ("start_s", "start", "start_time", "begin"),
 }  # fmt: skip
-_SCENE = (("season_id", "season"), ("episode_id", "episode"), ("scene_id", "scene"))  # the last often counts anew
+_ABOVE_SCENES = (("season_id", "season"), ("episode_id", "episode"))  # in each of which scenes may count anew
 TEXTS = ("dialogue_id", "utterance_id", "speaker", "label", "split", "transcript")
 NAMES = ALIASES["dialogue_id"] + ALIASES["utterance_id"]
 _LONGEST_VALUE = 200  # characters of a field by which dialogues may be chosen
@@ -61,10 +61,14 @@ def dialogue_ids(table: pd.DataFrame, notes: list[str]) -> list[Any] | None:
 
 
 def _scene(table: pd.DataFrame) -> list[str]:
-    """Return the columns that tell a scene from others; [] where none names scenes."""
+    """Return the columns that tell a scene from others; [] where none names scenes.
+
+    A column `scene` may hold places: it names scenes only where nothing else names utterances.
+    """
     names = {plain(name): name for name in table}
-    found = [next((names[name] for name in options if name in names), "") for options in _SCENE]
-    return [name for name in found if name] if found[-1] else []
+    scene = names.get("scene_id") or (names.get("scene") if find(table, "utterance_id") is None else None)
+    above = [next((names[name] for name in options if name in names), None) for options in _ABOVE_SCENES]
+    return [name for name in (*above, scene) if name is not None] if scene is not None else []
 
 
 def _of_one_spelling(ids: list[Any], column: str, notes: list[str]) -> list[Any]:

@@ -38,10 +38,14 @@ VECTORS = (
 _PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst", ".7z")
 _ARROW = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")  # Parquet; an Arrow file, which Feather is; an Arrow stream
 _BLOCK = 2048  # rows that are made a frame together
-_SPLIT = "|".join(sorted(SPLIT_NAMES, key=len, reverse=True))
-_SPLIT_FILES = [  # a split's name is at the beginning or the end of a file's, or, where no file's is, inside
+_USUAL, _SPLIT = "train|validation|valid|val|dev|test", "|".join(sorted(SPLIT_NAMES, key=len, reverse=True))
+_SPLIT_FILES = [  # a split's name begins or ends a file's; where none of train does, it may be another word, or inside
     re.compile(form, re.IGNORECASE)
-    for form in (rf"({_SPLIT})(?![a-z]).*|.*[_\-.]({_SPLIT})", rf".*[_\-.]({_SPLIT})[_\-.].*")
+    for form in (
+        rf"({_USUAL})(?![a-z]).*|.*[_\-.]({_USUAL})",
+        rf"({_SPLIT})(?![a-z]).*|.*[_\-.]({_SPLIT})",
+        rf".*[_\-.]({_SPLIT})[_\-.].*",
+    )
 ]
 _SHARD = re.compile(r".*-\d+-of-\d+")
 _NUMBERED = re.compile(r"(.+?)[_.\[](\d{1,6})\]?")
@@ -68,9 +72,9 @@ def recognise(folder: Path) -> dict[str, list[Path]]:
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     # the Hugging Face hub keeps shards in data/, or in the only folder there is
     places = [folder, *[path for path in inside if path.name == "data" or len(inside) == 1]]
-    for form, place in itertools.product(_SPLIT_FILES, places):
+    for is_table, form, place in itertools.product((_is_table, _begins_as_table), _SPLIT_FILES, places):
         found: dict[str, list[Path]] = {}
-        for path in filter(_is_table, sorted(place.iterdir())):
+        for path in filter(is_table, sorted(place.iterdir())):
             if match := form.fullmatch(path.stem):
                 found.setdefault(next(filter(None, match.groups())).lower(), []).append(path)
         if chosen := _tables(found):
@@ -81,9 +85,12 @@ def recognise(folder: Path) -> dict[str, list[Path]]:
 
 
 def _is_table(path: Path) -> bool:
-    """Return whether a file's name ends as a table's; an ending of another kind may follow, as in .json.feature."""
-    endings = [ending.lower() for ending in path.suffixes[-2:]]
-    named = bool(endings) and (endings[-1] in SUFFIXES or (endings[0] in SUFFIXES and endings[-1] not in _PACKED))
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _begins_as_table(path: Path) -> bool:
+    """Return whether another ending follows that of a table, as in DAG-ERC's .json.feature."""
+    named = Path(path.stem).suffix.lower() in SUFFIXES and path.suffix.lower() not in _PACKED
     return named and not path.name.startswith(".") and path.is_file()
 
 

@@ -221,15 +221,16 @@ def test_names_of_splits_stand_anywhere_in_names_of_files(tmp_path, form, names)
     assert len(read.dialogue_ids) == 9
 
 
-def test_a_split_inside_a_name_counts_only_where_none_begins_or_ends_one(tmp_path):
-    for name in ("train_sent.csv", "test_sent.csv", "a_test_b.csv", "a_train_b.csv"):
+def test_other_names_count_only_where_train_has_none_of_the_usual(tmp_path):
+    others = ("a_test_b.csv", "a_train_b.csv", "training_log.csv", "dev.csv.bak", "tst.csv", "train.csv.bak")
+    for name in ("train_sent.csv", "test_sent.csv", *others):
         (tmp_path / name).write_text(SCENES)
     assert corpus.load(tmp_path).notes[0] == "read as tables: train_sent.csv, test_sent.csv"
-    for name in ("constrained.csv", "latest.csv", "devices_x.csv"):
-        (tmp_path / "other").mkdir(exist_ok=True)
-        (tmp_path / "other" / name).write_text(SCENES)
+    (tmp_path / "none").mkdir()
+    for name in ("constrained.csv", "latest.csv", "train.csv.gz", "test.csv.gz"):
+        (tmp_path / "none" / name).write_text(SCENES)
     with pytest.raises(UserError, match="a folder, and of no layout"):
-        corpus.load(tmp_path / "other")
+        corpus.load(tmp_path / "none")
 
 
 def test_several_tables_of_one_split_are_read_where_they_are_shards(tmp_path):
@@ -252,6 +253,10 @@ def test_scenes_are_dialogues_where_nothing_else_is(load, tmp_path):
     assert read.dialogue_ids == ("1_2_1", "1_2_2", "1_3_1") and read.dialogue.tolist() == [0, 0, 1, 1, 2, 2]
     assert "there is no column `dialogue_id`: `Season`, `Episode`, `Scene_ID` say the dialogue" in read.notes
     assert not any("ignored" in note for note in read.notes)
+    keys = SCENES.replace("Scene_ID,Utterance_ID", "SCENE,KEY")
+    assert load(keys, valid_fraction=0, test_fraction=0).dialogue_ids == ("1_2_1", "1_2_2", "1_3_1")
+    places = "id,scene,label,text\na,park,x,1 2\nb,park,y,3 4\n"
+    assert load(places, valid_fraction=0, test_fraction=0).dialogue_ids == ("a", "b")
     named = SCENES.replace("Season,", "dialogue_id,")
     assert load(named, valid_fraction=0, test_fraction=0).dialogue_ids == ("1",)
     for split in SPLITS:
