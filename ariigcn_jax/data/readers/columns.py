@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ def find(names: Iterable[str], field: str) -> str | None:
     return next((lower[alias] for alias in ALIASES[field] if alias in lower), None)
 
 
+@functools.lru_cache(4096)
 def plain(name: str) -> str:
     """Return a column's name in lower case, with underscores in the place of blanks and hyphens."""
     return re.sub(r"[\s\-]+", "_", name.strip()).lower()

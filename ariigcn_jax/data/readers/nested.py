@@ -15,6 +15,7 @@ Numbers and texts that stand beside utterances, or further out, are said of each
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,7 @@ def _lists(entry: Row) -> Row:
     lists = {key: value for key, value in entry.items() if (values := as_sequence(value)) is not None and len(values)}
     if not any(isinstance(value[0], str) for value in lists.values()) or isinstance(entry.get("features"), dict):
         return {}
-    meant = {key: next((f for f, names in _MEANT.items() if _singular(key) in (f, *names)), "") for key in entry}
+    meant = {key: _meaning(key) for key in entry}
     texts = {key for key, value in lists.items() if all(isinstance(each, str) for each in value)}
     anchors = [key for field in ("transcript", "speaker") for key in lists if meant[key] == field and key in texts]
     if not anchors:
@@ -268,6 +269,13 @@ def _lists(entry: Row) -> Row:
     return found if others and not of_one and not vectors else {}
 
 
+@functools.lru_cache(4096)
+def _meaning(key: str) -> str:
+    """Return the field that a list of this name holds, of labels, speakers and transcripts; "" for none of these."""
+    return next((field for field, names in _MEANT.items() if _singular(key) in (field, *names)), "")
+
+
+@functools.lru_cache(4096)
 def _singular(key: str) -> str:
     """Return the name of a column for the name of a list of its values; utterances are transcripts."""
     name = columns.plain(key)

@@ -1,7 +1,8 @@
 """Read tables: CSV, TSV, JSON, JSON Lines, Parquet and Arrow, one row an utterance; one table, or some for each split.
 
 Features are a column of vectors (a list, or numbers with spaces between), columns `<modality>_0 … <modality>_<d-1>`, or
-a column `<modality>_file` with paths of .npy files. What the columns mean is in `columns`.
+a column `<modality>_file` with paths of .npy files. What the columns mean is in `columns`, how JSON is nested is in
+`nested`.
 
 `csv` and `json` parse, and pandas holds the columns: the parsers of pandas fill short rows, mend open quotes and make
 floats of numbered ids without a word (choice).
@@ -79,9 +80,12 @@ def recognise(folder: Path) -> dict[str, list[Path]]:
                 found.setdefault(next(filter(None, match.groups())).lower(), []).append(path)
         if chosen := _tables(found):
             return chosen
-    within = {path.name.lower(): sorted(filter(_is_table, path.iterdir())) for path in inside}
-    within = {split: files for split, files in within.items() if split in SPLIT_NAMES}
-    return _tables(within) if all(len(files) < 2 or _are_shards(files) for files in within.values()) else {}
+    for place in places:
+        within = {path.name.lower(): path for path in place.iterdir() if path.name.lower() in SPLIT_NAMES}
+        files = {split: sorted(filter(_is_table, path.iterdir())) for split, path in within.items() if path.is_dir()}
+        if all(len(tables) < 2 or _are_shards(tables) for tables in files.values()) and (chosen := _tables(files)):
+            return chosen
+    return {}
 
 
 def _is_table(path: Path) -> bool:

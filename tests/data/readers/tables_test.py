@@ -207,13 +207,13 @@ SCENES = "Utterance,Speaker,Emotion,Scene_ID,Utterance_ID,Season,Episode,text\n"
 
 @pytest.mark.parametrize("form", [
     "emorynlp_{}_final.csv", "a.{}.v2.csv", "corpus-{}-utterances.csv", "{}.csv", "{}_1.csv", "MELD_{}.csv",
-    "{}/utterances.csv", "only/{}.csv", "data/x_{}.csv", "{}_data.csv.feature", "x_{}_y.csv.txt",
+    "{}/utterances.csv", "data/{}/x.csv", "only/{}.csv", "data/x_{}.csv", "{}_data.csv.feature", "x_{}_y.csv.txt",
 ])  # fmt: skip
 @pytest.mark.parametrize("names", [SPLITS, ("trn", "val", "tst"), ("Training", "Development", "Testing")])
 def test_names_of_splits_stand_anywhere_in_names_of_files(tmp_path, form, names):
     for name in names:
         path = tmp_path / form.format(name)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(SCENES)
     (tmp_path / "._x_train_y.csv").write_bytes(b"\0\5\x16\7")  # what macOS leaves beside a file
     read = corpus.load(tmp_path)
