@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.data.values import short
-from ariigcn_jax.types import Modality, UserError
+from ariigcn_jax.types import SPLITS, Modality, UserError
 
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
 LAYOUT = f"""\
   dialogue_id        [U] text or integers; required
-  label              [U] integers counted from 0, negative where there is no label; required
+  label              [U] integers counted from 0, negative where there is no label, or names; required
                      (with data.task=regression [U] numbers in [-3, 3], with multilabel [U, labels] zeros and ones,
                      both NaN where there is no label)
   <modality>         [U, d] floats, at least one, named {", ".join(PREFIXES)},
@@ -30,6 +30,11 @@ LAYOUT = f"""\
                      [U] text or integers
 """
 
+SPLIT_NAMES = {name: name for name in SPLITS} | {  # as people write them → ours
+    **dict.fromkeys(("val", "dev", "validation", "development"), "valid"),
+    **dict.fromkeys(("trn", "training"), "train"),
+    **dict.fromkeys(("tst", "testing"), "test"),
+}
 SCORES = ("sentiment_score", "sentiment")  # what readers and tools.features call the score of a sentiment
 _FIXED_WIDTH_BYTES = 64 * 2**20
 _BLOCK_ROWS = 2048  # that are looked at together, so that a memory-mapped modality stays on disk
@@ -87,8 +92,8 @@ class Fields:
         values = self.column(field, order)
         if values is None or values.dtype.kind in "UO":  # object arrays of str come from `text_array` alone
             return values
-        if values.dtype.kind in "iu":
-            return values.astype(str)
+        if values.dtype.kind in "iu" or (values.dtype.kind == "f" and (values == np.trunc(values)).all()):
+            return values.astype(np.int64 if values.dtype.kind == "f" else values.dtype).astype(str)
         try:
             return np.char.decode(values, "utf-8")
         except UnicodeDecodeError:

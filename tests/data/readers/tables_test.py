@@ -195,6 +195,102 @@ def test_each_split_counts_its_dialogues_from_0(tmp_path):
     assert read.split.tolist() == ["train"] * 3 + ["valid"] * 3 + ["test"] * 3
 
 
+# --- Where splits and dialogues are named -----------------------------------------------------------------------------
+
+SPLITS = ("train", "dev", "test")
+SCENES = "Utterance,Speaker,Emotion,Scene_ID,Utterance_ID,Season,Episode,text\n" + "".join(
+    f"hm,A,{'joy' if t else 'fear'},{scene},{t + 1},1,{episode},{scene} {t}\n"
+    for episode, scene in ((2, 1), (2, 2), (3, 1))
+    for t in range(2)
+)
+
+
+@pytest.mark.parametrize("form", [
+    "emorynlp_{}_final.csv", "a.{}.v2.csv", "corpus-{}-utterances.csv", "{}.csv", "{}_1.csv", "MELD_{}.csv",
+    "{}/utterances.csv", "data/{}/x.csv", "only/{}.csv", "data/x_{}.csv", "{}_data.csv.feature", "x_{}_y.csv.txt",
+])  # fmt: skip
+@pytest.mark.parametrize("names", [SPLITS, ("trn", "val", "tst"), ("Training", "Development", "Testing")])
+def test_names_of_splits_stand_anywhere_in_names_of_files(tmp_path, form, names):
+    for name in names:
+        path = tmp_path / form.format(name)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(SCENES)
+    (tmp_path / "._x_train_y.csv").write_bytes(b"\0\5\x16\7")  # what macOS leaves beside a file
+    read = corpus.load(tmp_path)
+    assert read.split.tolist() == ["train"] * 6 + ["valid"] * 6 + ["test"] * 6
+    assert len(read.dialogue_ids) == 9
+
+
+def test_other_names_count_only_where_train_has_none_of_the_usual(tmp_path):
+    others = ("a_test_b.csv", "a_train_b.csv", "training_log.csv", "dev.csv.bak", "tst.csv", "train.csv.bak")
+    for name in ("train_sent.csv", "test_sent.csv", *others):
+        (tmp_path / name).write_text(SCENES)
+    assert corpus.load(tmp_path).notes[0] == "read as tables: train_sent.csv, test_sent.csv"
+    (tmp_path / "none").mkdir()
+    for name in ("constrained.csv", "latest.csv", "train.csv.gz", "test.csv.gz"):
+        (tmp_path / "none" / name).write_text(SCENES)
+    with pytest.raises(UserError, match="a folder, and of no layout"):
+        corpus.load(tmp_path / "none")
+
+
+def test_several_tables_of_one_split_are_read_where_they_are_shards(tmp_path):
+    for split in ("train", "test"):
+        for shard in range(2):
+            rows = [[{"label": "xy"[t], "text": [shard, t]} for t in range(2)] for _ in range(2)]
+            name = f"{split}-0000{shard}-of-00002.json"
+            (tmp_path / name).write_text(json.dumps(rows))
+    read = corpus.load(tmp_path, valid_fraction=0)
+    assert len(read) == 16 and len(read.dialogue_ids) == 8  # dialogues without names stay apart
+    (tmp_path / "more" / "train").mkdir(parents=True)
+    for name in ("words.csv", "other.csv"):
+        (tmp_path / "more" / "train" / name).write_text(SCENES)
+    with pytest.raises(UserError, match="a folder, and of no layout"):
+        corpus.load(tmp_path / "more")
+
+
+def test_scenes_are_dialogues_where_nothing_else_is(load, tmp_path):
+    read = load(SCENES, valid_fraction=0, test_fraction=0)
+    assert read.dialogue_ids == ("1_2_1", "1_2_2", "1_3_1") and read.dialogue.tolist() == [0, 0, 1, 1, 2, 2]
+    assert "there is no column `dialogue_id`: `Season`, `Episode`, `Scene_ID` say the dialogue" in read.notes
+    assert not any("ignored" in note for note in read.notes)
+    keys = SCENES.replace("Scene_ID,Utterance_ID", "SCENE,KEY")
+    assert load(keys, valid_fraction=0, test_fraction=0).dialogue_ids == ("1_2_1", "1_2_2", "1_3_1")
+    places = "id,scene,label,text\na,park,x,1 2\nb,park,y,3 4\n"
+    assert load(places, valid_fraction=0, test_fraction=0).dialogue_ids == ("a", "b")
+    named = SCENES.replace("Season,", "dialogue_id,")
+    assert load(named, valid_fraction=0, test_fraction=0).dialogue_ids == ("1",)
+    for split in SPLITS:
+        (tmp_path / "splits").mkdir(exist_ok=True)
+        (tmp_path / "splits" / f"{split}.csv").write_text(SCENES)
+    read = corpus.load(tmp_path / "splits")
+    assert read.dialogue_ids[:4] == ("train_1_2_1", "train_1_2_2", "train_1_3_1", "dev_1_2_1")
+    assert sum("say the dialogue" in note for note in read.notes) == 1
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_that_begin_again_tell_dialogues(load, tmp_path, first):
+    rows = "".join(f"{n + first},{'joy' if n else 'fear'},{n} 1\n" for length in (2, 3, 1, 2) for n in range(length))
+    read = load(f"Utterance_ID,Emotion,text\n{rows}", valid_fraction=0, test_fraction=0)
+    assert read.dialogue.tolist() == [0, 0, 1, 1, 1, 2, 3, 3]
+    told = "a dialogue begins wherever `Utterance_ID` begins again, which makes 4 dialogues"
+    assert f"there is no column `dialogue_id`: {told}" in read.notes
+    for split in SPLITS:
+        (tmp_path / "splits").mkdir(exist_ok=True)
+        (tmp_path / "splits" / f"{split}.csv").write_text(f"Utterance_ID,Emotion,text\n{rows}")
+    assert len(corpus.load(tmp_path / "splits").dialogue_ids) == 12
+
+
+def test_numbers_that_do_not_begin_again_name_utterances(load, tmp_path):
+    for ids in ("4 7 9 2", "1 1 2 2", "a b a c"):
+        rows = "".join(f"{id},{'xy'[n % 2]},{n} 1\n" for n, id in enumerate(ids.split()))
+        read = load(f"id,label,text\n{rows}", valid_fraction=0, test_fraction=0)
+        assert read.dialogue_ids == tuple(dict.fromkeys(ids.split()))
+    for split in SPLITS:
+        (tmp_path / "splits").mkdir(exist_ok=True)
+        (tmp_path / "splits" / f"{split}.csv").write_text("id,label,text\na,x,1 2\nb,y,2 3\n")
+    assert corpus.load(tmp_path / "splits").dialogue_ids[:3] == ("train_a", "train_b", "dev_a")
+
+
 # --- Columns of one name ----------------------------------------------------------------------------------------------
 
 FEW = "\n".join(f"d{d},{t},{'glad' if t % 2 else 'calm'},calm,glad,f,m,{d}.5,{t},1" for d in range(4) for t in range(4))
