@@ -80,7 +80,9 @@ def test_rows_of_different_widths():
 
 def test_rows_that_would_fill_the_memory():
     with pytest.raises(UserError, match=r"would take 4\.0 GB"):
-        values.Rows(10**6, "x", 1000).put(0, np.ones(1000), "row 0")
+        values.Rows(10**5, "x", 1000).put(0, np.ones(10_000), "row 0")
+    with pytest.raises(UserError, match=r"x: claims 1,000,000 utterances, in a file of 0\.0 MB"):
+        values.Rows(10**6, "x", 1000)
 
 
 def test_class_numbers():
