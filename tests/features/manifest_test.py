@@ -134,6 +134,21 @@ def test_not_there(tmp_path):
         manifest.read(tmp_path / "y.csv")
 
 
+@pytest.mark.parametrize("path", ["wav\\s.wav", "C:\\data\\wav\\s.wav", "/home/ann/wav/s.wav", "wav/s.wav"])
+def test_clocks_and_paths_of_other_systems(tmp_path, path):
+    (tmp_path / "wav").mkdir()
+    (tmp_path / "wav" / "s.wav").touch()
+    found = read(tmp_path, f'dialogue_id,start_s,end_s,audio\na,00:00:03.5,"00:01:05,003",{path}\n')
+    assert found.audio == (Clip(str(tmp_path / "wav/s.wav"), 3.5, 65.003),)
+
+
+@pytest.mark.parametrize("words", ["a\rb", "a\u2028b", "a\x0bb", 'so "\n\n', "None", "NA"])
+def test_words_of_any_kind_are_read_back(tmp_path, words):
+    rows = [{"dialogue_id": "a", "transcript": words, "label": 1}, {"dialogue_id": "a", "transcript": "x", "label": 0}]
+    manifest.write(tmp_path / "m.csv", rows)
+    assert manifest.read(tmp_path / "m.csv").transcript == (words.strip(), "x")
+
+
 def test_written_is_read_back(tmp_path):
     rows = [
         {

@@ -15,7 +15,7 @@ from ariigcn_jax.data.values import WINDOWS, short
 from ariigcn_jax.types import UserError
 
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-_COMMON_CHINESE = re.compile(rb"[\xa1-\xa3\xb0-\xd7][\xa1-\xfe]")  # signs and the first level of GB2312
+_COMMON_CHINESE = re.compile(rb"[\xa1-\xa9\xb0-\xd7][\xa1-\xfe]")  # signs and the first level of GB2312
 _NO_UTF8_START = re.compile(rb"[\x80-\xc1\xf5-\xff]*")
 _UTF8_CHARACTER = re.compile(rb"[\xc3-\xf4][\x80-\xbf]")
 _QUOTES = "A quotation mark that begins a cell must end it, too; one inside of such a cell is written twice."
