@@ -134,7 +134,7 @@ def test_not_there(tmp_path):
         manifest.read(tmp_path / "y.csv")
 
 
-@pytest.mark.parametrize("path", ["wav\\s.wav", "C:\\data\\wav\\s.wav", "/home/ann/wav/s.wav", "wav/s.wav"])
+@pytest.mark.parametrize("path", ["wav\\s.wav", "C:\\data\\wav\\s.wav", "/mnt/ann/wav/s.wav", "wav/s.wav"])
 def test_clocks_and_paths_of_other_systems(tmp_path, path):
     (tmp_path / "wav").mkdir()
     (tmp_path / "wav" / "s.wav").touch()

@@ -72,6 +72,8 @@ def test_three_formats_say_the_same(capsys, folder, conversation, tmp_path):
 def test_conversations_of_any_encoding(capsys, folder, conversation, tmp_path, codec):
     """What PowerShell's > writes is UTF-16."""
     lines = [json.loads(line) | {"speaker": "张三"} for line in conversation.read_text().splitlines()]
+    for line in lines:
+        del line["dialogue_id"]
     content = "".join(json.dumps(line, ensure_ascii=False) + "\r\n" for line in lines)
     (tmp_path / "c.jsonl").write_bytes(content.encode(codec))
     status, answer, message = call(capsys, "--run", folder, tmp_path / "c.jsonl", "--format", "jsonl")

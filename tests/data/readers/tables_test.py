@@ -416,7 +416,7 @@ PATHS = "dialogue_id,label,audio_file\n"
         "C:\\Users\\Ann\\data\\sub\\one.npy",
         "D:/data/sub/one.npy",
         "\\\\server\\share\\sub\\one.npy",
-        "/home/ann/data/sub/one.npy",
+        "/mnt/ann/data/sub/one.npy",
     ],
 )
 def test_paths_of_other_systems(load, tmp_path, written):
