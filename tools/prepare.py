@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ariigcn_jax.data import quality, targets
 from ariigcn_jax.data.assemble import assemble, other_targets
 from ariigcn_jax.data.fields import Fields, is_named_like_a_modality
 from ariigcn_jax.data.readers import folder, layouts
+from ariigcn_jax.files import local
 from ariigcn_jax.types import Corpus, UserError
 from experiments.command import guarded
 
@@ -94,7 +94,7 @@ def _size(corpus: Corpus) -> str:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    output = Path(arguments.output).expanduser()
+    output = local(arguments.output)
     folder.check_place(output, arguments.overwrite)  # before minutes of reading
     fields, corpus = _read(arguments)
     if arguments.label_names:
