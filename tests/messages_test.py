@@ -56,7 +56,7 @@ def place(tmp_path_factory):
     (folder / "words.npz").write_text("hello")
     (folder / "corpus.txt").write_text("hello")
     (folder / "empty_folder").mkdir()
-    (folder / "latin.csv").write_bytes("dialogue_id,label,text\nd\xe9,0,1\n".encode("latin-1"))
+    (folder / "half.csv").write_bytes("dialogue_id,label,text\nd,0,1\n".encode("utf-16")[:-1])
     (folder / "broken.json").write_text('{"dialogue_id": [')
     (folder / "broken.jsonl").write_text('{"speaker": "A", "features": {"text": [1, 2\n')
     (folder / "no_turn.jsonl").write_text("")
@@ -258,7 +258,7 @@ WRONG = [
     ("tools.prepare", "convert good.npz made --label-names=calm", "2 different names"),
     ("tools.prepare", "mend good.npz", "mend"),
     ("tools.features", "extract --manifest nowhere.csv --out features.npz --text x", "nowhere.csv"),
-    ("tools.features", "extract --manifest latin.csv --out features.npz --text x", "latin.csv"),
+    ("tools.features", "extract --manifest half.csv --out features.npz --text x", "half.csv: cannot be read as text"),
     ("tools.features", "extract --manifest manifest.csv --out features.npz --text x", "manifest.csv"),
     ("tools.features", "manifest --release iemocap nowhere --out m.csv", "nowhere"),
 ]

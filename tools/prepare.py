@@ -129,6 +129,11 @@ def _validate(arguments: argparse.Namespace) -> None:
     for modality, rows in corpus.features.items():
         if not all(np.isfinite(rows[i : i + 4096]).all() for i in range(0, len(rows), 4096)):
             raise UserError(f"{fields.path}: {modality} is not finite.")
+    absent = [m for m, here in corpus.present.items() if not here[corpus.split == "train"].any()]
+    if gone := absent + [m for m in fields.gone if not arguments.modalities]:
+        why = "".join(f" {note[:1].upper()}{note[1:]}." for note in corpus.notes if f"of {gone[0]} " in note)
+        remedy = "Mend that, or leave it out: --modalities with the others"
+        raise UserError(f"{fields.path}: no utterance of the train split has `{gone[0]}`.{why} {remedy}.")
     print(_notes(corpus), end="")
     config = base.get_config()
     config.data.task = arguments.task

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.data.values import short
+from ariigcn_jax.data.values import mended, short
 from ariigcn_jax.types import SPLITS, Modality, UserError
 
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
@@ -56,6 +56,7 @@ class Fields:
     train_order: tuple[str, ...] = ()
     name: str = ""  # what the file calls the corpus
     others: list[str] = dataclasses.field(default_factory=list)  # columns that became no field, for messages
+    gone: list[Modality] = dataclasses.field(default_factory=list)  # modalities of whose files none is there
 
     def refusal(self, field: str, problem: str, remedy: str) -> UserError:
         return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")
@@ -90,8 +91,10 @@ class Fields:
     def names(self, field: str, order: np.ndarray | None = None) -> np.ndarray | None:
         """Return [U] str, the field in the given order; None where it is absent."""
         values = self.column(field, order)
-        if values is None or values.dtype.kind in "UO":  # object arrays of str come from `text_array` alone
-            return values
+        if values is None:
+            return None
+        if values.dtype.kind in "UO":  # object arrays of str come from `text_array` alone
+            return text_array([mended(name) for name in values.tolist()])
         if values.dtype.kind in "iu" or (values.dtype.kind == "f" and (values == np.trunc(values)).all()):
             return values.astype(np.int64 if values.dtype.kind == "f" else values.dtype).astype(str)
         try:

@@ -133,6 +133,23 @@ def test_large_file_is_announced(pickled, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith(f"Reading {pickled}, ")
 
 
+@pytest.mark.parametrize("there", ["test", ""])
+def test_a_modality_that_training_would_never_see_is_no_valid_corpus(tmp_path, capsys, there):
+    rows = ["dialogue_id,label,split,text,audio_file"]
+    for k, split in enumerate(["train"] * 4 + ["valid", "test"] * 2):
+        rows.append(f"d{k},{k % 2},{split},{k} 1,{split}\\{k}.npy")
+        if split == there:
+            (tmp_path / split).mkdir(exist_ok=True)
+            np.save(tmp_path / split / f"{k}.npy", np.ones(3))
+    (tmp_path / "c.csv").write_text("\n".join(rows))
+    assert run("validate", tmp_path / "c.csv") == 1
+    message = capsys.readouterr().err
+    assert "no utterance of the train split has `audio`" in message
+    assert f"{6 if there else 8} files of audio are not there, such as `train\\0.npy`" in message
+    assert run("validate", tmp_path / "c.csv", "--modalities=text") == 0
+    assert run("inspect", tmp_path / "c.csv") == 0
+
+
 def test_arguments_that_make_no_sense(capsys):
     for arguments in ([], ["convert"], ["inspect"], ["melt", "x"]):
         with pytest.raises(SystemExit) as stopped:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ariigcn_jax.data import labels, targets
 from ariigcn_jax.data.fields import Fields, count, is_named_like_a_modality, listed, text_array
-from ariigcn_jax.data.values import Rows, ShapeError, is_integer, is_number, load_array, short, text
+from ariigcn_jax.data.values import Rows, ShapeError, is_integer, is_missing, is_number, load_array, short, text
 from ariigcn_jax.types import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ ALIASES = {
     "label": ("label", "emotion", "emo", "emotion_label", "class"),
     "split": ("split", "set", "partition", "subset"),
     "transcript": ("transcript", "utterance", "sentence", "raw_text", "transcription", "words"),
-    "start_s": ("start_s", "start", "start_time", "begin"),
+    "start_s": ("start_s", "start", "start_time", "starttime", "begin"),
 }  # fmt: skip
 _ABOVE_SCENES = (("season_id", "season"), ("episode_id", "episode"))  # in each of which scenes may count anew
 TEXTS = ("dialogue_id", "utterance_id", "speaker", "label", "split", "transcript")
@@ -34,6 +36,12 @@ NAMES = ALIASES["dialogue_id"] + ALIASES["utterance_id"]
 _LONGEST_VALUE = 200  # characters of a field by which dialogues may be chosen
 _FILE = re.compile(r"(.+)_(?:file|path|npy)")
 _CUT = re.compile(r"""\s*["']?(?:[\w.]+\()?\[+\s*[-+\d.]""")  # a printed vector's beginning
+_CLOCK = re.compile(  # 00:01:05,003 and 1:05, also after a date or a number of days, as pandas writes them
+    r"(?:(\d{4}-\d\d-\d\d)[ T]|(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:[.,]\d*)?)(?: ?([AP])M)?", re.IGNORECASE
+)
+_WHOLE = re.compile(r"(\d+)\.0+")  # of an id
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_DAMAGED = re.compile(rf"\d(?:\.\d+)?E\+\d+|\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}|#(?:NAME\?|REF!|VALUE!|N/A)")
 _TRUE, _FALSE = ("1", "true", "yes", "t", "y", "1.0"), ("0", "false", "no", "f", "n", "0.0", "")
 
 
@@ -96,6 +104,33 @@ def number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return float("nan")
+
+
+def seconds(value: Any) -> float:
+    """Return a time in seconds, of a number or a clock; NaN for what is none."""
+    written = str(value).strip()
+    if not (match := _CLOCK.fullmatch(written)):
+        return number(written.replace(",", ".") if isinstance(value, str) else value)
+    date, days, hours, minutes, rest, half = match.groups()
+    try:
+        day = datetime.date.fromisoformat(date).toordinal() if date else int(days or 0)
+        clock = int(hours or 0) % (12 if half else 10**9) + 12 * ((half or "").upper() == "P")
+        return 86400.0 * day + 3600.0 * clock + 60.0 * int(minutes) + float(rest.replace(",", "."))
+    except (ValueError, OverflowError):
+        return float("nan")
+
+
+def located(folder: Path, written: str) -> Path:
+    """Return the file that a table in a folder names, as it is written or as on another system.
+
+    Backslashes separate folders, and of an absolute path of another machine the last folders may lie beside the table.
+    """
+    if (path := folder / written).exists() or not re.match(r"[A-Za-z]:|.*\\|/", written):
+        return path
+    parts = [part for part in re.split(r"[\\/]+", written) if part]
+    absolute = re.match(r"[A-Za-z]:|[\\/]", written) is not None
+    tails = [folder.joinpath(*parts[first:]) for first in range(max(len(parts) - 1, 1) if absolute else 1)]
+    return next((tail for tail in tails if tail.exists()), path if written.startswith("/") else tails[0])
 
 
 def numbered(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -190,7 +225,17 @@ def _are_words(values: Iterable[Any]) -> bool:
 
 
 def _column(fields: Fields, table: pd.DataFrame, name: str) -> np.ndarray:
-    return texts(table[name].tolist(), f"{fields.path}: `{name}`")
+    """Return a column as text, with whole numbers as ids are written, and note what a spreadsheet has damaged."""
+    words = texts(table[name].tolist(), f"{fields.path}: `{name}`")
+    given = [word for word in words.tolist() if word.strip()]
+    if damaged := [word for word in given if _DAMAGED.fullmatch(word.strip())]:
+        fields.note(
+            f"`{name}` has {count(len(damaged), 'cell')} such as {damaged[0]!r}, which a spreadsheet makes of numbers, "
+            "dates and formulas: what was written there is lost, and ids that differed may be one"
+        )
+    if name != find(table, "transcript") and given and all(re.fullmatch(r"\d+(\.0+)?", word) for word in given):
+        return text_array([_WHOLE.sub(r"\1", word) for word in words.tolist()])
+    return words
 
 
 def _read_order(fields: Fields, table: pd.DataFrame, columns: dict[str, str | None]) -> None:
@@ -211,11 +256,24 @@ def _read_order(fields: Fields, table: pd.DataFrame, columns: dict[str, str | No
         arrays["utterance_id"] = ids
     if (order := turn or start) is None:
         return
-    values = np.array([number(value) for value in table[order]])
-    if turn is not None or np.isfinite(values).all():
-        fields.arrays["turn"] = values
-    else:
-        fields.note(f"`{order}` is not a number in every row: the rows' order counts")
+    values = np.array([number(value) if turn else seconds(value) for value in table[order]])
+    known = np.isfinite(values)
+    if turn is None and not known.any():
+        fields.note(f"`{order}` is a time in no row: the rows' order counts")
+        return
+    if turn is None and not known.all():
+        values = _after_the_row_before(values, fields.arrays.get("dialogue_id"))
+        fields.note(f"`{order}` is no time in {count(int((~known).sum()), 'row')}, which stay after the row before")
+    fields.arrays["turn"] = values
+
+
+def _after_the_row_before(times: np.ndarray, dialogues: np.ndarray | None) -> np.ndarray:
+    """Return times [U] in which a row without one has that of the row before it in its dialogue."""
+    import pandas as pd
+
+    given = pd.Series(np.where(np.isfinite(times), times, np.nan))
+    filled = given.ffill() if dialogues is None else given.groupby(dialogues).ffill()
+    return filled.fillna(given.min() - 1).to_numpy()
 
 
 def _name_dialogues(fields: Fields, ids: np.ndarray, column: str) -> bool:
@@ -271,14 +329,15 @@ def read_labels(fields: Fields, values: list[Any], column: str, label: str, task
         if names:
             fields.arrays[f"{label}_names"] = text_array(names)
         return
-    numbers = np.array([np.nan if not c or c.lower() == "nan" else number(c) for c in cells])
-    whole = all(re.fullmatch(r"-?\d{1,9}(\.0*)?|nan|", c, re.IGNORECASE) for c in cells)
+    given = [c for c in cells if not is_missing(c)] or [c for c in cells if c and c.lower() != "nan"]
+    numbers = np.array([np.nan if is_missing(c) else number(c) for c in cells])
+    whole = all(re.fullmatch(r"-?\d{1,9}(\.0*)?", c) for c in given)
     if whole and all(isinstance(v, str) or v is None or is_number(v) for v in values):
         if negative := int((numbers < 0).sum()):
             counted = count(negative, "negative number counts", "negative numbers count")
             fields.note(f"`{column}`: {counted} as no label")
         fields.arrays[label] = np.where(np.isnan(numbers), -1, numbers)
-    elif all(not c or np.isfinite(x) for c, x in zip(cells, numbers, strict=True)):
+    elif given and np.isfinite([number(c) for c in given]).all():
         fields.arrays[label] = np.where(np.isnan(numbers), -1.0, numbers)  # scores, which `assemble` refuses
     elif (listing := fields.names(f"{label}_names")) is not None:
         number_of = {"": -1} | {name.strip(): number for number, name in enumerate(listing.tolist())}
@@ -288,6 +347,8 @@ def read_labels(fields: Fields, values: list[Any], column: str, label: str, task
         fields.arrays[label] = np.array([number_of[cell] for cell in cells])
     else:
         fields.arrays[label], fields.arrays[f"{label}_names"] = numbered(cells)
+        if words := sorted({c for c in cells if c and c != "none" and is_missing(c)}):
+            fields.note(f"`{column}` has the class {words[0]!r}; where it means that there is no label, leave it empty")
 
 
 def _read_column(fields: Fields, values: list[Any], name: str, size: int) -> bool:
@@ -302,7 +363,7 @@ def _read_column(fields: Fields, values: list[Any], name: str, size: int) -> boo
     if match and all(v is None or isinstance(v, str) for v in values) and any(str(v).endswith(".npy") for v in values):
         _read_files(fields, match.group(1), values, size)
         return True
-    vectors = [None if isinstance(v, str) and not v.strip() else v for v in values]
+    vectors = [None if is_missing(v) else v for v in values]
     there = [v for v in vectors if v is not None]
     if not any(_holds_numbers(v) for v in there):
         if there and is_named_like_a_modality(name) and isinstance(there[0], str) and _CUT.match(there[0]):
@@ -327,15 +388,18 @@ def _holds_numbers(value: Any) -> bool:
 
 def _read_files(fields: Fields, modality: str, values: Sequence[str | None], size: int) -> None:
     folder = fields.path if fields.path.is_dir() else fields.path.parent
-    paths = [folder / v.strip() if v and v.strip() else None for v in values]
+    paths = [None if v is None or is_missing(v) else located(folder, v.strip()) for v in values]
     sizes = {path: path.stat().st_size for path in set(paths) if path is not None and path.is_file()}
     rows = Rows(len(paths), f"{fields.path}: {modality}", size + sum(sizes.values()))
     for row, path in enumerate(paths):
         if path in sizes:
             rows.put(row, np.squeeze(load_array(path)), str(path))
-    if gone := sum(path is not None and path not in sizes for path in paths):
-        fields.note(f"{count(gone, 'file')} of {modality} are not there")
+    if gone := [(v, path) for v, path in zip(values, paths, strict=True) if path is not None and path not in sizes]:
+        verb = "is" if len(gone) == 1 else "are"
+        where = f"`{gone[0][0]}`, looked for as {gone[0][1]}"
+        fields.note(f"{count(len(gone), 'file')} of {modality} {verb} not there, such as {short(where)}")
     keep(fields, modality, rows)
+    fields.gone.extend([modality] if modality not in fields.arrays else [])
 
 
 def _keep_others(fields: Fields, values: list[Any], name: str) -> None:
@@ -348,7 +412,9 @@ def _keep_others(fields: Fields, values: list[Any], name: str) -> None:
     except ShapeError:
         return
     numbers = np.array([number(word) for word in words])
-    no_numbers = (w and (re.match(r"0\d", w) or not np.isfinite(x)) for w, x in zip(words, numbers, strict=True))
+    no_numbers = (
+        not is_missing(w) and (re.match(r"0\d", w) or not np.isfinite(x)) for w, x in zip(words, numbers, strict=True)
+    )
     if all(re.fullmatch(r"-?(0|[1-9]\d{0,8})", word) for word in words):
         fields.arrays[name] = numbers.astype(np.int64)
     elif not any(no_numbers):

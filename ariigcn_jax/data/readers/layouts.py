@@ -192,7 +192,7 @@ def _unread_type(source: Source) -> str:
     if start.startswith(b"PK"):
         return _archive_type(source.path)
     found = next((what for place, magic, what in _MAGIC if start.startswith(magic, place)), "")
-    is_binary = b"\0" in start and not start.startswith(text.UTF16_MARKS)
+    is_binary = b"\0" in start and not text.wide_codec(start)
     return found or ("a binary file of no kind that is known" if is_binary else "")
 
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from ariigcn_jax.data.fields import LAYOUT, Fields
 from ariigcn_jax.data.readers import columns, text
+from ariigcn_jax.data.values import check_rows
 from ariigcn_jax.types import UserError
 
-_LARGE = 2**30  # bytes of an archive's arrays, below which it may shrink as far as it likes
+_LARGE = 2**29  # bytes of an archive's arrays, below which it may shrink as far as it likes
 _MOST_TIMES = 100  # the file's own size; features of a corpus never shrink so far
 
 
@@ -48,6 +49,7 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
                     raise
                 array = None
             if isinstance(array, np.ndarray):
+                check_rows(len(np.atleast_1d(array)), packed, f"{path}: `{field}`")
                 arrays[field] = array
             else:
                 opaque.append(field)

@@ -11,7 +11,6 @@ floats of numbered ids without a word (choice).
 from __future__ import annotations
 
 import contextlib
-import csv
 import itertools
 import json
 import re
@@ -25,7 +24,7 @@ from ariigcn_jax.data import targets
 from ariigcn_jax.data.fields import SPLIT_NAMES, Fields, count, is_named_like_a_modality
 from ariigcn_jax.data.readers import columns, text
 from ariigcn_jax.data.readers.nested import Flattener, Row
-from ariigcn_jax.data.values import check_size, kind, short
+from ariigcn_jax.data.values import check_rows, check_size, is_missing, kind, short
 from ariigcn_jax.types import SPLITS, UserError
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ VECTORS = (
 _PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst", ".7z")
 _ARROW = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")  # Parquet; an Arrow file, which Feather is; an Arrow stream
 _BLOCK = 2048  # rows that are made a frame together
+_ROWS = 256  # of Parquet that are unpacked together
 _USUAL, _SPLIT = "train|validation|valid|val|dev|test", "|".join(sorted(SPLIT_NAMES, key=len, reverse=True))
 _SPLIT_FILES = [  # a split's name begins or ends a file's; where none of train does, it may be another word, or inside
     re.compile(form, re.IGNORECASE)
@@ -185,7 +185,7 @@ def frame(path: Path, several: str = "", delimiter: str = "", first: int = 0) ->
         return _arrow(path, first)
     codec, name = text.encoding(path)
     notes = [f"the table is not UTF-8 and was read as {name}"] if name else []
-    with path.open(encoding=codec) as file:
+    with text.opened(path, codec) as file:
         begins = next((line for line in file if line.strip()), "").lstrip()[:1]
     if not begins:
         raise UserError(f"{path}: the file is empty.")
@@ -203,34 +203,16 @@ def frame(path: Path, several: str = "", delimiter: str = "", first: int = 0) ->
 
 def _csv_blocks(path: Path, codec: str, several: str, delimiter: str, notes: list[str]) -> Iterator[Row]:
     """Yield column -> its cells, for a block of rows after the other."""
-    before = csv.field_size_limit(path.stat().st_size + 1)
-    try:
-        with path.open(encoding=codec, newline="") as file:
-            head = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter or max(",\t;|", key=head.count), strict=True)
-            names = [name.strip() for name in next(reader)]
-            groups = {} if delimiter else _checked_groups(path, names, several)
-            if len(set(names)) < len(names):
-                raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")
-            rows = _whole_rows(path, reader, len(names))
-            while block := list(itertools.islice(rows, _BLOCK)):
-                if delimiter:
-                    yield dict(zip(names, zip(*block, strict=True), strict=True))
-                else:
-                    yield _with_vectors(names, block, groups, notes)
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num} cannot be read: {error}.") from None
-    finally:
-        csv.field_size_limit(before)
-
-
-def _whole_rows(path: Path, reader: Any, width: int) -> Iterator[list[str]]:
-    for cells in filter(any, reader):
-        if len(cells) != width:
-            found, wanted = count(len(cells), "cell"), count(width, "column")
-            raise UserError(f"{path}: line {reader.line_num} has {found} where the first line names {wanted}.")
-        yield cells
+    rows = text.csv_rows(path, codec, delimiter)
+    names = [name.strip() for name in next(rows)[1]]
+    groups = {} if delimiter else _checked_groups(path, names, several)
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")
+    while block := [cells for _, cells in itertools.islice(rows, _BLOCK)]:
+        if delimiter:
+            yield dict(zip(names, zip(*block, strict=True), strict=True))
+        else:
+            yield _with_vectors(names, block, groups, notes)
 
 
 def _checked_groups(path: Path, names: Sequence[str], several: str) -> dict[str, list[str]]:
@@ -284,19 +266,24 @@ def _with_vectors(names: Sequence[str], rows: list[list[str]], groups: dict[str,
         vectors = [[row[i] for i in places] for row in rows]
         if commas not in notes and any("," in "".join(cells) for cells in vectors):
             notes.append(commas)
-        found[stem] = [_numbers(cells) if any(map(str.strip, cells)) else None for cells in vectors]
+        found[stem] = [_numbers(cells) if not all(map(is_missing, cells)) else None for cells in vectors]
         if stem in place:  # `text` beside text_0, …
             place["transcript"] = place.pop(stem)
-    words = {name for field in columns.TEXTS if (name := columns.find(place, field))}
+    words = {name for field in (*columns.TEXTS, "start_s") if (name := columns.find(place, field))}
     return {name: [row[i] if name in words else _cell(row[i]) for row in rows] for name, i in place.items()} | found
 
 
 def _numbers(cells: Sequence[str]) -> Any:
     """Return [d] float32 with NaN for blank cells; the cells where one is no number."""
-    for number in (float, lambda cell: float(cell.replace(",", ".")) if cell.strip() else np.nan):  # the fast one first
+    has_digit = any(map(re.compile(r"\d").search, cells))
+    for number in (float, _decimal)[: 1 + has_digit]:  # the fast one first
         with contextlib.suppress(ValueError):
             return np.fromiter(map(number, cells), np.float32, len(cells))
     return list(cells)
+
+
+def _decimal(cell: str) -> float:
+    return np.nan if is_missing(cell) else float(cell.replace(",", "."))
 
 
 def _cell(cell: str) -> Any:
@@ -318,7 +305,7 @@ def _cell(cell: str) -> Any:
 
 def _json_blocks(path: Path, codec: str, notes: list[str], first_dialogue: int) -> Iterator[list[Row]]:
     """Yield rows of a JSON file, a block after the other; JSON Lines are never in memory as a whole."""
-    with path.open(encoding=codec, newline="\n") as file:
+    with text.opened(path, codec) as file:
         filled = (line for line in file if line.strip())
         first, second = next(filled), next(filled, "")
     is_lines = False
@@ -327,7 +314,7 @@ def _json_blocks(path: Path, codec: str, notes: list[str], first_dialogue: int) 
     value: Any = (value for _, value in text.json_lines(path, codec))
     if not is_lines:
         try:
-            value = json.loads(path.read_text(encoding=codec))
+            value = json.loads(text.read(path))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: the JSON is truncated or damaged: {short(error)}.") from None
     if not isinstance(value, list | dict | Iterator):
@@ -402,17 +389,39 @@ def _arrow_table(path: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
         file.seek(0)
         if start.startswith(b"PAR1"):
-            about = pq.ParquetFile(file).metadata
-            groups = [about.row_group(i) for i in range(about.num_row_groups)]
-            numbers = sum(g.column(i).num_values for g in groups for i in range(g.num_columns))
-            check_size(4 * numbers, path.stat().st_size, str(path))
-            file.seek(0)
-            table = pq.read_table(file, use_threads=False)
+            reader = pq.ParquetFile(file)
+            check_rows(reader.metadata.num_rows, size, str(path))
+            schema, parts = reader.schema_arrow, reader.iter_batches(_ROWS, use_threads=False)
         else:
-            table = (pa.ipc.open_file if start.startswith(b"ARROW1") else pa.ipc.open_stream)(file).read_all()
+            is_file = start.startswith(b"ARROW1")
+            reader = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file)
+            schema = reader.schema
+            parts = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        batches, rows, taken = [], 0, 0
+        for batch in parts:  # each is of few rows, or whole in memory already
+            rows += len(batch)
+            check_rows(rows, size, str(path))
+            taken += sum(map(_memory, batch.columns))
+            check_size(taken, size, str(path))
+            batches.append(batch)
+    table = pa.Table.from_batches(batches, schema)
     table.validate(full=True)
     return table
+
+
+def _memory(column: Any) -> int:
+    """Return the bytes of a column, with each repeated value written out, or 4 for each value if that is more."""
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    size, values = column.nbytes, 0
+    while types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type):
+        column = column.flatten()
+        values += len(column)
+    return max(size, 4 * values)

@@ -144,7 +144,8 @@ def test_vectors_in_files(load, tmp_path):
     read = load(text, valid_fraction=0, test_fraction=0)
     assert read.features["audio"].tolist() == [[0, 1, 2], [2, 3, 4], [0, 0, 0]]
     assert read.present["audio"].tolist() == [True, True, False]
-    assert any("1 file of audio are not there" in n for n in read.notes)
+    where = f"1 file of audio is not there, such as `gone.npy`, looked for as {tmp_path / 'gone.npy'}"
+    assert where in read.notes
 
 
 def test_present(load):
@@ -399,3 +400,133 @@ def test_ids_stay_as_they_are_written(load):
     read = load("\n".join(map(json.dumps, rows)) + "\n", training=False)
     assert read.dialogue_ids == ("007", "8") and read.utterance_ids == ("10000000000000001", "")
     assert read.label_names == ("NA",) and read.label.tolist() == [0, UNLABELED]
+
+
+# --- What spreadsheets and other programs make of cells ---------------------------------------------------------------
+
+
+def by_time(load, times, rows=3):
+    """The rows of one dialogue in the order that the reader gives them, for their times in the file's order."""
+    table = "\n".join(f'd,{"xy"[k % 2]},"{time}","[{k}, 1]"' for k, time in enumerate(times))
+    read = load(f"dialogue_id,label,start_time,text\n{table}", valid_fraction=0, test_fraction=0)
+    return read.features["text"][:, 0].tolist(), read.notes
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["00:01:05,003", "00:00:03.795", "01:00:00,000"],
+        ["1:05", "0:03.8", "61:00"],
+        ["65,003", "3,795", "3600"],
+        ["12:01:05 AM", "12:00:03 AM", "1:00:00 pm"],
+        ["0 days 00:01:05.003000", "0 days 00:00:03", "1 days 00:00:00"],
+        ["1 day, 0:00:05", "0:00:03", "2 days, 0:00:00"],
+        ["1900-01-01 00:01:05", "1900-01-01 00:00:03.5", "1900-01-02 00:00:00"],
+        ["2020-05-17T10:01:05", "2020-05-17T09:59:59", "2020-06-01T00:00:00"],
+    ],
+)
+def test_clocks_are_times(load, times):
+    assert by_time(load, times)[0] == [1, 0, 2]
+
+
+def test_a_time_that_is_none_stays_after_the_row_before(load):
+    order, notes = by_time(load, ["00:02:00", "", "NA", "00:01:00", "nan"])
+    assert order == [3, 4, 0, 1, 2]
+    assert "`start_time` is no time in 3 rows, which stay after the row before" in notes
+    assert by_time(load, ["", "9", "5"])[0] == [0, 2, 1]
+    order, notes = by_time(load, ["soon", "2020-13-01 00:00", ""])
+    assert order == [0, 1, 2] and "`start_time` is a time in no row: the rows' order counts" in notes
+
+
+def test_ids_that_pandas_made_floats(load):
+    rows = [f'{d}.0,{t}.0,{"xy"[t % 2]},{t % 2}.0,"[{d}, {t}]"' for d in (10, 2) for t in (1, 0, 2)]
+    read = load("\n".join(["Dialogue_ID,Utterance_ID,Emotion,Speaker,text", *rows]), valid_fraction=0, test_fraction=0)
+    assert read.dialogue_ids == ("10", "2") and read.speaker_names.tolist() == ["0", "1", "0"] * 2
+    assert read.features["text"][:, 1].tolist() == [0, 1, 2] * 2  # Utterance_ID is the turn
+    kept = load('dialogue_id,id,label,text\n1.0,v1.0,x,"[1, 2]"\n1.10,v2,y,"[1, 2]"\n', training=False)
+    assert kept.dialogue_ids == ("1.0", "1.10") and kept.utterance_ids == ("v1.0", "v2")
+
+
+def test_numbers_and_text_that_name_one_dialogue(load):
+    rows = [{"dialogue_id": name, "label": "x", "text": [1.5, 2]} for name in (3, "3", 3.0, "3.0", 4)]
+    assert load(json.dumps(rows), "x.json", training=False).dialogue_ids == ("3", "4")
+
+
+@pytest.mark.parametrize("cell", ["1.23457E+11", "1E+05", "3-Jan", "Mar-04", "#NAME?", "#REF!"])
+def test_cells_that_a_spreadsheet_made_are_said(load, cell):
+    rows = "".join(f'{name},x,"[1, {k}]"\n' for k, name in enumerate((cell, "a", cell)))
+    read = load(f"dialogue_id,label,text\n{rows}", training=False)
+    assert f"`dialogue_id` has 2 cells such as '{cell}', which a spreadsheet makes of numbers" in " ".join(read.notes)
+    plain = load('dialogue_id,label,text\n1e5,x,"[1, 2]"\n3-Jane,x,"[1, 2]"\n', training=False)
+    assert "spreadsheet" not in " ".join(plain.notes)
+
+
+NOTHING = ["", "NA", "NaN", "None", "null", "n/a", "<NA>"]
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_words_for_nothing_where_numbers_belong(load, nothing):
+    rows = [f"d{k},{k % 2 if k % 4 else nothing},{nothing if k == 1 else k / 2},{nothing if k % 3 == 0 else '1 2'}"
+            for k in range(12)]  # fmt: skip
+    wide = [f"{row},{nothing if k == 2 else 3},{nothing if k == 2 else 4}" for k, row in enumerate(rows)]
+    read = load(
+        "\n".join(["dialogue_id,label,valence,text,audio_0,audio_1", *wide]),
+        ratings=("valence",), valid_fraction=0, test_fraction=0,
+    )  # fmt: skip
+    assert read.label.tolist() == [-1, 1, 0, 1] * 3 and read.label_names == ("0", "1")
+    assert read.present["text"].tolist() == [False, True, True] * 4
+    assert read.present["audio"].tolist() == [k != 2 for k in range(12)]
+    assert np.isnan(read.ratings).tolist() == [[k == 1] for k in range(12)]
+    table = "\n".join(f"d{k},{nothing if k == 3 else k / 8},1 {k}" for k in range(12))
+    scores = load(f"dialogue_id,label,text\n{table}", task="regression", valid_fraction=0, test_fraction=0)
+    assert np.flatnonzero(scores.label == UNLABELED).tolist() == [3]
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "nan", "null", "N/A"])
+def test_people_and_words_that_are_called_so(load, name):
+    said = {"dialogue_id": "d", "speaker": name, "transcript": name}
+    rows = [said | {"label": "xy"[k % 2], "text": [k, 1]} for k in range(4)]
+    head, table = "dialogue_id,label,speaker,transcript,text\n", f"d,x,{name},{name},1 1\nd,y,{name},{name},2 1\n" * 2
+    for read in (
+        load(head + table, valid_fraction=0, test_fraction=0),
+        load(json.dumps(rows), "x.json", valid_fraction=0, test_fraction=0),
+    ):
+        assert read.speaker_names.tolist() == read.transcript.tolist() == [name] * 4
+    read = load(head + table.replace("d,x", f"d,{name}"), training=False)
+    assert sorted(read.label_names) == sorted([name, "y"])
+    assert f"`label` has the class {name!r}; where it means that there is no label, leave it empty" in read.notes
+
+
+# --- Paths as another system writes them ------------------------------------------------------------------------------
+
+PATHS = "dialogue_id,label,audio_file\n"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "sub\\one.npy",
+        ".\\sub\\one.npy",
+        "sub\\\\one.npy",
+        "sub/one.npy",
+        "C:\\Users\\Ann\\data\\sub\\one.npy",
+        "D:/data/sub/one.npy",
+        "\\\\server\\share\\sub\\one.npy",
+        "/mnt/ann/data/sub/one.npy",
+    ],
+)
+def test_paths_of_other_systems(load, tmp_path, written):
+    (tmp_path / "sub").mkdir()
+    np.save(tmp_path / "sub" / "one.npy", np.arange(3.0))
+    read = load(f"{PATHS}a,0,{written}\na,1,{written}\n", valid_fraction=0, test_fraction=0)
+    assert read.features["audio"].tolist() == [[0, 1, 2]] * 2
+
+
+def test_paths_that_lead_to_no_file(load, tmp_path):
+    np.save(tmp_path / "one.npy", np.arange(3.0))
+    np.save(tmp_path / "odd\\name.npy", np.ones(3))
+    rows = "a,0,one.npy\na,1,odd\\name.npy\na,1,C:\\one.npy\na,1,/gone/one.npy\na,1,None\n"
+    read = load(f"{PATHS}{rows}", valid_fraction=0, test_fraction=0)
+    assert read.features["audio"].tolist() == [[0, 1, 2], [1, 1, 1], [0] * 3, [0] * 3, [0] * 3]
+    where = f"`C:\\one.npy`, looked for as {tmp_path / 'C:' / 'one.npy'}"
+    assert f"2 files of audio are not there, such as {where}" in read.notes
