@@ -202,7 +202,8 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
         if (column := columns[field]) is not None and field not in ("dialogue_id", "label", "utterance_id"):
             fields.arrays[field] = _column(fields, table, column)
     if (ids := dialogue_ids(table, fields.notes)) is not None:
-        fields.arrays["dialogue_id"] = texts(ids, f"{fields.path}: `{columns['dialogue_id']}`")
+        name = columns["dialogue_id"] or "dialogue_id"
+        fields.arrays["dialogue_id"] = _names(fields, texts(ids, f"{fields.path}: `{name}`"), name)
     _read_order(fields, table, columns)
     if (column := columns["label"]) is not None:
         read_labels(fields, table[column].tolist(), column, label, task, size)
@@ -225,15 +226,20 @@ def _are_words(values: Iterable[Any]) -> bool:
 
 
 def _column(fields: Fields, table: pd.DataFrame, name: str) -> np.ndarray:
-    """Return a column as text, with whole numbers as ids are written, and note what a spreadsheet has damaged."""
+    """Return a column as text [U] str."""
     words = texts(table[name].tolist(), f"{fields.path}: `{name}`")
+    return words if name == find(table, "transcript") else _names(fields, words, name)
+
+
+def _names(fields: Fields, words: np.ndarray, name: str) -> np.ndarray:
+    """Return a column of names [U] str with whole numbers as ids are written, and note what a spreadsheet damaged."""
     given = [word for word in words.tolist() if word.strip()]
     if damaged := [word for word in given if _DAMAGED.fullmatch(word.strip())]:
         fields.note(
             f"`{name}` has {count(len(damaged), 'cell')} such as {damaged[0]!r}, which a spreadsheet makes of numbers, "
             "dates and formulas: what was written there is lost, and ids that differed may be one"
         )
-    if name != find(table, "transcript") and given and all(re.fullmatch(r"\d+(\.0+)?", word) for word in given):
+    if given and all(re.fullmatch(r"\d+(\.0+)?", word) for word in given):
         return text_array([_WHOLE.sub(r"\1", word) for word in words.tolist()])
     return words
 
