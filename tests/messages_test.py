@@ -228,7 +228,7 @@ WRONG = [
     (
         "tools.predict",
         "--run reshaped good.jsonl",
-        r"LayerNorm_0/bias for one is \(8,\), and the network takes \(16,\)",
+        r"bias for one is \(8,\), and the network takes \(16,\)",
     ),
     ("tools.predict", "--run run nowhere.jsonl", "nowhere.jsonl"),
     ("tools.predict", "--run run empty_folder", "empty_folder"),
