@@ -13,7 +13,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ariigcn_jax.objective import terms
-from ariigcn_jax.types import WORDS
 from experiments import ablations
 
 
@@ -147,10 +146,12 @@ def words(*modalities: str, **changes: Any) -> dict[str, dict[str, Any]]:
     """Return the names `words` and `frozen_words` of an experiment: transcripts through a text encoder.
 
     Args:
-      *modalities: the other modalities that are learnt from.
+      *modalities: those that are learnt from; none for words, where there are no text features, and all features.
       **changes: dotted keys with __ for dots, of `words` alone.
     """
-    both = {"data.modalities": (WORDS, *modalities), "data.only": (), "model.text.encoder": MINILM}
+    both: dict[str, Any] = {"data.only": (), "model.text.encoder": MINILM}
+    if modalities:
+        both["data.modalities"] = modalities
     trained = {key.replace("__", "."): value for key, value in changes.items()}
     return {
         "words": both | {"model.text.train": "last_3", "optimizer.schedule": "cosine"} | trained,

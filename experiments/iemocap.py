@@ -17,6 +17,7 @@ are chosen"); their scores stand beside the options, with the section of SEARCH.
 
 from ml_collections import ConfigDict
 
+from ariigcn_jax.types import WORDS
 from experiments import base
 
 
@@ -51,4 +52,4 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.optimizer.schedule = "constant"
     config.optimizer.average = 0.95
     config.optimizer.weight_decay = 1.0
-    return base.finish(config, ablations, **base.words("audio_egemaps", "vocal_prosody_disfluency"))
+    return base.finish(config, ablations, **base.words(WORDS, "audio_egemaps", "vocal_prosody_disfluency"))

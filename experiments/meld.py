@@ -16,6 +16,7 @@ layers of the text encoder"). Modalities that a file lacks are left out.
 
 from ml_collections import ConfigDict
 
+from ariigcn_jax.types import WORDS
 from experiments import base
 
 
@@ -30,4 +31,4 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.optimizer.schedule = "constant"
     config.optimizer.average = 0.95
     config.optimizer.weight_decay = 1.0
-    return base.finish(config, ablations, **base.words())
+    return base.finish(config, ablations, **base.words(WORDS))

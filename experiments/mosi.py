@@ -12,6 +12,7 @@ encoder"). Test accuracy, 10 seeds, two shared CPU cores, commit f2f91a6:
 
 from ml_collections import ConfigDict
 
+from ariigcn_jax.types import WORDS
 from experiments import base
 
 
@@ -32,4 +33,4 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.model.context = "speaker"
     config.model.input_dropout = 0.1
     config.model.dropout = 0.5
-    return base.finish(config, ablations, **base.words())
+    return base.finish(config, ablations, **base.words(WORDS))

@@ -62,7 +62,7 @@ def assemble(
       without: the dialogues that are left out, written as `split` is; "" for none.
       carved: whether the splits are those of training also where it is not `training`; else, where neither the file nor
         `split` names any, every dialogue is in the test split.
-      words: whether transcripts are a modality, WORDS, whose features [U, 0] a text encoder is to make.
+      words: whether transcripts may be a modality, WORDS, whose features [U, 0] a text encoder is to make.
 
     Raises:
       UserError: the fields cannot be used; names the file, the field and what to do.
@@ -82,7 +82,7 @@ def assemble(
         given = _carve(archive, order, given, source, () if split else archive.train_order, kept, classes, fractions)
     elif given is None:
         given = np.full(len(order.names), "test")
-    features, present = features_of(archive, chosen, order.rows, training, words)
+    features, present = features_of(archive, chosen, order.rows, training)
     corpus = Corpus(
         name=name or archive.name or (archive.path.name if archive.path.is_dir() else archive.path.stem),
         features=features,

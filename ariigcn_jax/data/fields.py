@@ -129,11 +129,21 @@ def modalities_of(
 ) -> tuple[Modality, ...]:
     """Return the fields that are modalities; a field of several labels is none, nor are ratings.
 
-    With `words` transcripts are a modality, so there may be no other.
+    With `words` transcripts are one, WORDS, if they are asked for by that name, or nothing is asked for and the file has
+    transcripts and no features named like those of text.
     """
-    if words and tuple(modalities) == (WORDS,):
-        return ()
-    modalities = [m for m in modalities if m != WORDS] if words else modalities
+    if words:
+        named = tuple(m for m in modalities if m != WORDS)
+        if modalities:
+            return (*([WORDS] if WORDS in modalities else []), *(_named(archive, named) if named else ()))
+        spoken = "transcript" in archive.arrays
+        try:
+            features = modalities_of(archive, (), label, ratings)
+        except UserError:
+            if not spoken:
+                raise
+            features = ()
+        return (*([WORDS] if spoken and not any(m.startswith("text") for m in features) else []), *features)
     if modalities:
         return _named(archive, (modalities,) if isinstance(modalities, str) else tuple(modalities))
     for field in filter(is_named_like_a_modality, archive.opaque):
@@ -155,7 +165,7 @@ def modalities_of(
             f"{listed(others)}: not taken as a modality because of its name; if it is an input and not an annotation, "
             "name it in data.modalities"
         )
-    if chosen or words:
+    if chosen:
         return tuple(chosen)
     shown = [f"`{short(field, 40)}` {kind(array)}" for field, array in list(archive.arrays.items())[:40]]
     shapes = ", ".join(shown) + (f" and {len(archive.arrays) - 40} more" if len(archive.arrays) > 40 else "")
@@ -182,15 +192,15 @@ def _named(archive: Fields, modalities: tuple[Modality, ...]) -> tuple[Modality,
 
 
 def features_of(
-    archive: Fields, chosen: Sequence[Modality], order: np.ndarray, training: bool, words: bool = False
+    archive: Fields, chosen: Sequence[Modality], order: np.ndarray, training: bool
 ) -> tuple[dict[Modality, np.ndarray], dict[Modality, np.ndarray]]:
     """Return modality -> features [U, d] float32 in the given order, zero where missing, and -> present [U] bool.
 
-    With `words` there is the modality WORDS, without features yet ([U, 0]), present where there is a transcript.
+    WORDS has no features yet ([U, 0]), and is present where there is a transcript.
     """
     found: dict[Modality, np.ndarray] = {}
     present: dict[Modality, np.ndarray] = {}
-    if words:
+    if WORDS in chosen:
         said = archive.names("transcript", order)
         if said is None:
             raise archive.absent(
@@ -198,7 +208,7 @@ def features_of(
             )
         found[WORDS] = np.zeros((len(order), 0), np.float32)
         present[WORDS] = np.array([bool(str(text).strip()) for text in said], bool)
-    for modality in chosen:
+    for modality in (m for m in chosen if m != WORDS):
         values = archive.arrays[modality]
         if len(values) != len(order) or not values.shape[1]:
             remedy = f"It must be [{len(order)}, d] with d of at least 1, one row per utterance"

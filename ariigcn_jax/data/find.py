@@ -46,6 +46,7 @@ def load(
     label: str = "label",
     task: str = "classification",
     standardise: bool = False,
+    words: bool = False,
     **options: Any,
 ) -> Corpus:
     """Find, read and validate a corpus; its `notes` say what a user should know about the file.
@@ -58,8 +59,8 @@ def load(
       UserError: no such file, or one that cannot be used as it is.
     """
     named = [m for m in modalities if m != WORDS]  # which is no field of a file
-    fields = layouts.read_fields(locate(path, name), modalities=named, label=label, task=task)
-    corpus = assemble(fields, name=name, modalities=modalities, label=label, task=task, **options)
+    fields = layouts.read_fields(locate(path, name), modalities=named, label=label, task=task, words=words)
+    corpus = assemble(fields, name=name, modalities=modalities, label=label, task=task, words=words, **options)
     return prepare.standardise(corpus)[0] if standardise else corpus
 
 
