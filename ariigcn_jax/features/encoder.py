@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from ariigcn_jax.extras import require
 from ariigcn_jax.features.manifest import Clip, Manifest
 from ariigcn_jax.types import UserError
 
@@ -23,17 +22,6 @@ Combine = Literal["mean", "concat"]
 TimePooling = Literal["mean", "mean_std", "max"]
 # Weights that a checkpoint may lack, because the hidden states do not depend on them.
 _UNUSED_WEIGHTS = ("pooler", "masked_spec_embed", "mask_token", "position_ids")
-
-
-def require(module: str, extra: str) -> ModuleType:
-    """Import a module of an extra of this project; raise UserError if it is not installed or cannot be loaded."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == module
-        what = f"the package `{module}` is not installed" if missing else f"`{module}` cannot be loaded ({error})"
-        remedy = f"pip install 'ariigcn-jax[{extra}]', or, in a checkout, pip install -e '.[{extra}]'"
-        raise UserError(f"{what}. Install the extra `{extra}`: {remedy}.") from error
 
 
 def digest(path: str | Path) -> str:

@@ -12,9 +12,9 @@ field of its own:
     --visual trpakov/vit-face-expression,fps=4        the largest face of each frame
     --visual microsoft/resnet-50,faces=none           whole frames
 
-MODEL is a local folder or a name on the hub; JAX runs those of --text. What an utterance lacks or what cannot be encoded
-is a row of NaN, which training counts as missing; failures are listed in NAME.failures.csv. Vectors are kept in a cache:
-the same command goes on where it was stopped, and another corpus or encoder computes only what is new.
+MODEL is a local folder or a name on the hub; JAX runs those of --text. What an utterance lacks or what cannot be
+encoded is a row of NaN, which training counts as missing; failures are listed in NAME.failures.csv. Vectors are kept in
+a cache: the same command goes on where it was stopped, and another corpus or encoder computes only what is new.
 """
 
 from __future__ import annotations

@@ -8,16 +8,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import importlib
 import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.extras import require
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.nn.text_encoder import ACTIVATIONS, Architecture
 from ariigcn_jax.types import UserError, first_line
@@ -95,7 +94,7 @@ def find(name: str) -> Path:
         return path
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise UserError(f"{name}: there is no such folder of a text encoder.")
-    hub = require("huggingface_hub")
+    hub = require("huggingface_hub", "words")
     wanted = [CONFIG, TOKENIZER, "tokenizer_config.json", "*.safetensors", SHARDS, "modules.json", POOLING]
     try:
         return Path(hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True))
@@ -108,17 +107,6 @@ def find(name: str) -> Path:
         raise UserError(
             f"{name}: there is no such folder of a text encoder here, and the hub does not give it "
             f"({first_line(error)}). Copy the model's folder to this machine and give its path."
-        ) from None
-
-
-def require(module: str) -> ModuleType:
-    """Import a module of the extra `words`; raise UserError if it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise UserError(
-            f"A text encoder needs the package `{module}`. Install the extra `words`: "
-            "pip install 'ariigcn-jax[words]', or, in a checkout, pip install -e '.[words]'."
         ) from None
 
 
@@ -281,7 +269,7 @@ def _params(encoder: Pretrained) -> dict[str, Any]:
 
 def _stored(encoder: Pretrained) -> dict[str, Callable[[], np.ndarray]]:
     """Return name -> a function that reads its array; old names become new ones, prefixes and heads go."""
-    open_file = require("safetensors").safe_open
+    open_file = require("safetensors", "words").safe_open
     found: dict[str, Callable[[], np.ndarray]] = {}
     for path in _weight_files(encoder.folder):
         try:
