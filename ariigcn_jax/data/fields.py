@@ -137,8 +137,8 @@ def modalities_of(
 ) -> tuple[Modality, ...]:
     """Return the fields that are modalities; a field of several labels is none, nor are ratings.
 
-    With `words` transcripts are one, WORDS, if they are asked for by that name, or nothing is asked for and the file has
-    transcripts and no features named like those of text.
+    With `words` transcripts are one, WORDS: if they are asked for by that name, or nothing is asked for and the file
+    has transcripts and no features named like those of text.
     """
     if words:
         named = tuple(m for m in modalities if m != WORDS)
