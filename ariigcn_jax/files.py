@@ -1,10 +1,11 @@
-"""Write files whole or not at all; turn values into JSON."""
+"""Write files whole or not at all; turn values into JSON; name the folder of caches."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,16 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.types import UserError
+
+CACHE = "ARIIGCN_CACHE"  # the environment variable that names the folder of caches
+
+
+def local(path: str | Path) -> Path:
+    """Return a path of this machine, with ~ expanded; raise a UserError where it is a URL."""
+    if found := re.match(r"(\w[\w+.-]+):/", str(path)):
+        remedy = "Write the path alone" if found[1] == "file" else "Name a local path, and copy from or to the URL"
+        raise UserError(f"{path}: this is a URL, and files are read and written on this machine alone. {remedy}.")
+    return Path(path).expanduser()
 
 
 def write_atomically(path: str | Path, content: bytes) -> Path:
@@ -22,7 +33,7 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
     Raises:
       UserError: the disk is full, the place cannot be written, or it is a folder.
     """
-    path = Path(path)
+    path = local(path)
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder. Name a file in it.")
     with explaining(path):
@@ -59,6 +70,18 @@ def explaining(path: Path) -> Iterator[None]:
             f"cannot write {error.filename or path}: {error.strerror or error}; "
             "free space or permission there, or choose another place"
         ) from error
+
+
+def cache_folder(otherwise: str | None = None) -> Path | None:
+    """Return the folder of what may be computed again, which may not exist yet; None where the user switched it off.
+
+    It is the environment variable ARIIGCN_CACHE ("": off), else `otherwise`, else one in the user's cache.
+    """
+    named = os.environ.get(CACHE)
+    if named == "":
+        return None
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named or otherwise or Path(home) / "ariigcn_jax").expanduser().absolute()
 
 
 def json_safe(value: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.extras import require
 from ariigcn_jax.types import UserError, Words, first_line
 
 
@@ -18,12 +18,9 @@ def tokenizer(path: str | Path) -> Any:
     Raises:
       UserError: the package `tokenizers` is not installed, or the file is none.
     """
+    library = require("tokenizers", "words")
     try:
-        tokenizers = importlib.import_module("tokenizers")
-    except ImportError:
-        raise UserError("Words need the package `tokenizers`: pip install 'ariigcn-jax[words]'.") from None
-    try:
-        made = tokenizers.Tokenizer.from_file(str(path))
+        made = library.Tokenizer.from_file(str(path))
     except Exception as error:  # of the Rust library
         raise UserError(f"{path}: cannot be read ({first_line(error)}). Copy the encoder's folder again.") from None
     made.no_truncation()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import hashlib
+import sqlite3
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,16 +19,22 @@ from tqdm import tqdm
 
 from ariigcn_jax.data import packing
 from ariigcn_jax.data import tokens as tokenizing
+from ariigcn_jax.features.cache import Cache
+from ariigcn_jax.files import cache_folder
 from ariigcn_jax.nn import pretrained
 from ariigcn_jax.nn.layers import unit
 from ariigcn_jax.nn.pretrained import Pretrained
-from ariigcn_jax.nn.text_encoder import IDS, TABLE, TextEncoder, joined, numbers, standard
-from ariigcn_jax.types import PADDING, WORDS, Array, Corpus, Tokens, UserError, Words
+from ariigcn_jax.nn.text_encoder import IDS, POOLINGS, TABLE, TextEncoder, joined, numbers, standard
+from ariigcn_jax.types import PADDING, WORDS, Array, Corpus, Tokens, UserError, Words, first_line
 
 FROZEN, FULL, LAST = "frozen", "full", "last_"
 ROWS = 32  # rows of tokens that are encoded at once
 MULTIPLE = 16  # of which rows have so many tokens
 SHOWN = 2_000  # utterances from which on progress is shown
+FORMAT = 1  # of kept vectors; raise it when they change for the same tokens
+KEPT = 200  # utterances from which on vectors are kept on disk
+STORE, MOST = "words.sqlite", 2 * 2**30  # the file in the folder of caches, and the bytes of its vectors
+PATIENCE = 5.0  # seconds to wait for another process that writes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +54,16 @@ class WordEncoder:
         made = cls(pretrained.read(folder or pretrained.find(options["encoder"])), options)
         depth, longest = made.pretrained.architecture.depth, made.pretrained.architecture.longest
         if wrong := [k for k in options["layers"] if not -depth - 1 <= k <= depth]:
-            legal = f"they count from 0 (the embeddings) to {depth}, or back from -1"
-            raise UserError(f"model.text.layers={tuple(options['layers'])}: there is no layer {wrong[0]}; {legal}.")
+            legal = f"Layers count from 0 (the embeddings) to {depth}, or back from -1"
+            raise UserError(f"{options['encoder']}: there is no layer {wrong[0]}. {legal}.")
         if not 3 <= options["max_tokens"] <= longest:
-            problem = f"model.text.max_tokens={options['max_tokens']}: this encoder takes 3 to {longest}"
-            raise UserError(f"{problem}. Choose a number between.")
+            problem = f"max_tokens={options['max_tokens']} is not possible"
+            raise UserError(f"{options['encoder']}: {problem}. Choose a number from 3 to {longest}.")
+        if made.pretrained.other and options["pooling"] == "auto":
+            raise UserError(
+                f"{options['encoder']}: {made.pretrained.other}, which is not supported. "
+                f"Choose one of pooling={', '.join(POOLINGS)}; the vectors are then not those of sentence-transformers."
+            )
         last_layers(options["train"], depth)
         if not made.frozen and min(made.layers) < max(made.given, 0):
             problem = f"model.text.layers={tuple(options['layers'])} names layers below those that are trained"
@@ -175,11 +189,26 @@ class WordEncoder:
           progress: what is shown while many are encoded.
         """
         made = np.zeros((len(words.lengths), self.width), np.float32)
-        for chunk in _chunks(words, progress):
-            found = np.asarray(self._vectors(self.params if params is None else params, chunk.tokens))
-            for row, members in enumerate(chunk.members):
-                made[members] = found[row, : len(members)]
+        kept = self.frozen and params is None and len(made) >= KEPT
+        with _Store(cache_folder() if kept else None) as store:
+            for chunk in _chunks(words, progress):
+                members = np.concatenate(chunk.members)
+                compute = functools.partial(self._encode, chunk, params)
+                made[members] = store.get(self._key(chunk), (len(members), self.width), compute)
         return made
+
+    def _encode(self, chunk: _Chunk, params: Any) -> np.ndarray:
+        """Return the vectors of the utterances of a chunk, row by row, [n, width]."""
+        found = np.asarray(self._vectors(self.params if params is None else params, chunk.tokens))
+        return np.concatenate([found[row, : len(members)] for row, members in enumerate(chunk.members)])
+
+    def _key(self, chunk: _Chunk) -> str:
+        """Return a checksum of all that `_encode` depends on."""
+        identity = [FORMAT, self.pretrained.digest, self.layers, self.pooling, self.options["pooling"] == "auto"]
+        total = hashlib.sha256(repr([*identity, chunk.tokens.slot.shape]).encode())
+        for x in jax.tree.leaves(chunk.tokens):
+            total.update(np.ascontiguousarray(x).tobytes())
+        return total.hexdigest()
 
     def states(self, words: Words, progress: str = "") -> np.ndarray | None:
         """Return what the trained part is given for each token, [N, d] float32; None where it is given the ids."""
@@ -226,6 +255,53 @@ def _chunks(words: Words, progress: str) -> Iterator[_Chunk]:
             token, slot = packing.token_rows(words, [list(enumerate(row)) for row in members + padding], length)
             yield _Chunk(packing.tokens(dataclasses.replace(words, states=None), token, slot), token, members)
             bar.update(sum(map(len, members)))
+
+
+class _Store:
+    """Keep the vectors of whole chunks on disk, so that they come back to the last bit.
+
+    Where `folder` is None nothing is kept. A file that fails is named once, and the vectors are computed.
+    """
+
+    def __init__(self, folder: Path | None):
+        self.path = folder and folder / STORE
+        self.cache: Cache | None = None
+        self.added = False
+        try:
+            self.cache = Cache(self.path, PATIENCE, every=0) if self.path else None
+        except UserError as error:
+            self._give_up(first_line(error).rstrip("."))
+
+    def __enter__(self) -> _Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.added:
+            self._attempt(lambda cache: cache.shrink(MOST))
+        self._attempt(lambda cache: cache.__exit__())
+
+    def get(self, key: str, shape: tuple[int, int], compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return what is kept under a key, or compute and keep it."""
+        found = self._attempt(lambda cache: cache.get([key]).get(key))
+        if found is None or found.size != np.prod(shape):
+            found = compute()
+            self._attempt(lambda cache: cache.put(key, found))
+            self.added = True
+        return found.reshape(shape)
+
+    def _attempt(self, use: Callable[[Cache], Any]) -> Any:
+        """Return what an access to the file gives; None where there is no file, or where it fails."""
+        try:
+            return use(self.cache) if self.cache else None
+        except (sqlite3.Error, ValueError) as error:
+            self._give_up(f"{self.path}: cannot be used as the cache ({first_line(error)})")
+
+    def _give_up(self, reason: str) -> None:
+        if self.cache:
+            with contextlib.suppress(sqlite3.Error):
+                self.cache.database.close()
+        self.cache = None
+        print(f"note: {reason}. Words are encoded without it.", file=sys.stderr)
 
 
 def last_layers(train: str, depth: int) -> int:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import importlib
 import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.extras import require
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.nn.text_encoder import ACTIVATIONS, Architecture
 from ariigcn_jax.types import UserError, first_line
@@ -62,6 +61,7 @@ DISTILBERT = {
     "transformer.layer.{k}.output_layer_norm": "layer_{k}/norm",
 }
 FILES = (CONFIG, TOKENIZER, "modules.json", "sentence_bert_config.json", POOLING)  # beside the weights
+MODES = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "mean": "mean", "cls": "cls", "max": "max"}
 FOLDER = "text_encoder"  # of a copy beside a trained model
 PREFIXES = re.compile(r"^(model\.)?(bert|roberta|distilbert|xlm_roberta|electra)\.")
 
@@ -75,6 +75,7 @@ class Pretrained:
     digest: str  # SHA-256 of the files that its output depends on
     pooling: str  # that sentence-transformers' files name, or "mean"
     normalize: bool  # whether these files bring vectors to unit length
+    other: str  # what these files do that `nn.text_encoder` does not, or ""
     limit: int  # most tokens of a text
 
     def params(self) -> dict[str, Any]:
@@ -92,8 +93,8 @@ def find(name: str) -> Path:
     if path.is_dir():
         return path
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise UserError(f"model.text.encoder={name}: there is no such folder.")
-    hub = require("huggingface_hub")
+        raise UserError(f"{name}: there is no such folder of a text encoder.")
+    hub = require("huggingface_hub", "words")
     wanted = [CONFIG, TOKENIZER, "tokenizer_config.json", "*.safetensors", SHARDS, "modules.json", POOLING]
     try:
         return Path(hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True))
@@ -104,19 +105,8 @@ def find(name: str) -> Path:
         return Path(hub.snapshot_download(name, allow_patterns=wanted))
     except Exception as error:
         raise UserError(
-            f"model.text.encoder={name}: there is no such folder here, and the hub does not give it "
+            f"{name}: there is no such folder of a text encoder here, and the hub does not give it "
             f"({first_line(error)}). Copy the model's folder to this machine and give its path."
-        ) from None
-
-
-def require(module: str) -> ModuleType:
-    """Import a module of the extra `words`; raise UserError if it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise UserError(
-            f"A text encoder needs the package `{module}`. Install the extra `words`: "
-            "pip install 'ariigcn-jax[words]', or, in a checkout, pip install -e '.[words]'."
         ) from None
 
 
@@ -134,14 +124,17 @@ def read(folder: str | Path) -> Pretrained:
         raise UserError(
             f"{folder}: has no {TOKENIZER}. Write it with transformers, once:\n{CONVERT.format(folder=folder)}"
         )
-    found: dict[str, Any] = {"pooling": "mean", "normalize": False, "limit": architecture.longest}
+    found: dict[str, Any] = {"pooling": "mean", "normalize": False, "other": "", "limit": architecture.longest}
     if (folder / "modules.json").is_file():
         kinds = [str(module.get("type", "")).rpartition(".")[2] for module in _json(folder / "modules.json")]
         found["normalize"] = "Normalize" in kinds
+        if further := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
+            found["other"] = f"this sentence-transformers model ends in a {further[0]} module"
     if (folder / POOLING).is_file():
-        modes = [key for key, on in _json(folder / POOLING).items() if on is True]
-        named = {"pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
-        found["pooling"] = next((named[mode] for mode in modes if mode in named), "mean")
+        modes = _poolings(_json(folder / POOLING))
+        found["pooling"] = MODES.get(modes[0], "mean") if modes else "mean"
+        if len(modes) != 1 or modes[0] not in MODES:
+            found["other"] = f"its own pooling ({', '.join(modes) or 'not named'})"
     if (folder / "sentence_bert_config.json").is_file():
         asked = _json(folder / "sentence_bert_config.json").get("max_seq_length")
         found["limit"] = min(architecture.longest, int(asked or architecture.longest))
@@ -164,6 +157,13 @@ def _json(path: Path) -> Any:
         raise UserError(f"{path.parent}: has no {path.name}, so it is no folder of a text encoder.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}). Copy the encoder's folder again.") from None
+
+
+def _poolings(settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of the poolings that a configuration of sentence-transformers switches on."""
+    if isinstance(named := settings.get("pooling_mode"), str):  # since version 6
+        return [named]
+    return [key.removeprefix("pooling_mode_") for key, on in settings.items() if key.startswith("pool") and on is True]
 
 
 def _digest(folder: Path) -> str:
@@ -269,7 +269,7 @@ def _params(encoder: Pretrained) -> dict[str, Any]:
 
 def _stored(encoder: Pretrained) -> dict[str, Callable[[], np.ndarray]]:
     """Return name -> a function that reads its array; old names become new ones, prefixes and heads go."""
-    open_file = require("safetensors").safe_open
+    open_file = require("safetensors", "words").safe_open
     found: dict[str, Callable[[], np.ndarray]] = {}
     for path in _weight_files(encoder.folder):
         try:

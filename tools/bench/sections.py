@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax import parallel
+from ariigcn_jax import files, parallel
 from ariigcn_jax.data import prepare
-from ariigcn_jax.runs import compilation
 from ariigcn_jax.training import seeds as ensembles
 from ariigcn_jax.types import Corpus
 from tools.bench import corpora, epochs, machine
@@ -71,7 +70,7 @@ def start(bench: Bench) -> Points:
 
     def measure() -> Row:
         resize = {"utterances": bench.utterances} if bench.quick else None
-        return bench.probe(resize, {compilation.VARIABLE: folder.name})
+        return bench.probe(resize, {files.CACHE: folder.name})
 
     return {"empty compilation cache": measure, "filled compilation cache": measure}
 
