@@ -139,11 +139,11 @@ def _over_seeds(
 ) -> list[dict[str, float]]:
     """Return each seed's scores on what a mask leaves of a corpus as read; all masks share one compiled program."""
     found = []
-    for models, corpus in groups:
+    for same, corpus in groups:
         features = {m: np.where(mask[m][:, None], x, np.float32(0)) for m, x in corpus.features.items()}
-        prepared = models[0].prepare(dataclasses.replace(corpus, present=mask, features=features))
-        batches = list(models[0].batches(prepared))
-        for model in models:
+        prepared = same[0].prepare(dataclasses.replace(corpus, present=mask, features=features))
+        batches = list(same[0].batches(prepared))
+        for model in same:
             values = np.zeros((len(prepared), len(prepared.output_names)))
             for batch in batches:
                 real = batch.utterance >= 0

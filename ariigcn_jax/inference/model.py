@@ -249,7 +249,10 @@ def _check_params(path: Path, model: Model, members: int, params: Any, words: Tr
 
 
 def differing(network: Model, members: int, params: Any, words: Transcripts | None = None) -> str:
-    """Say which parameter of a tree is not as the network, and its trained text encoders, need it, by name and shape; "" where all are."""
+    """Say which parameter of a tree is not as the network needs it, by name and shape; "" where all are.
+
+    With `words` those of a trained text encoder are looked at, too.
+    """
     sample = packing.empty(dict(network.description.widths))
     wanted = jax.eval_shape(lambda batch: network.init(jax.random.key(0), batch, False), sample)["params"]
     if members > 1:

@@ -15,7 +15,7 @@ from ariigcn_jax.data import Normalisation
 from ariigcn_jax.features.words import WordEncoder
 from ariigcn_jax.nn.pretrained import FOLDER
 from ariigcn_jax.nn.text_encoder import NAME
-from ariigcn_jax.types import WORDS, Corpus, Modality, UserError, Words
+from ariigcn_jax.types import WORDS, Corpus, UserError, Words
 
 
 @dataclasses.dataclass(frozen=True)
