@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ariigcn_jax.inference.model import TrainedModel
@@ -45,7 +46,7 @@ def text(model: TrainedModel, longest: int | None) -> str:
         f"and gives each utterance {gives}.",
         "## Use\n\n```python\nfrom emotions import load  # emotions.py lies beside this card\n\n"
         f'answer = load(".")\nanswer([{{"speaker": "Ann", {", ".join(given)}}}])\n```\n\n'
-        f"Needs `jax`, `numpy` and `safetensors`{', and `tokenizers`' if model.words else ''}. Give features as "
+        f"Needs {'`tokenizers`, ' if model.words else ''}`jax`, `numpy` and `safetensors`. Give features as "
         "extracted; leave out a missing one, or give `None`.",
         "JAX promises to read `model.stablehlo` for six months from the date in `model.json`. Where a newer one does "
         "not, `python -m tools.export --refresh FOLDER` of ARIIGCN-JAX makes the file again.",
@@ -73,11 +74,12 @@ def _words(words: Transcripts, options: Any) -> str:
     how = known.get(
         options.train, f"was trained along{each} in its last {options.train.removeprefix('last_')} layer(s)"
     )
+    name = options.encoder if not Path(options.encoder).is_absolute() else Path(options.encoder).name
     return (
-        f"## Words\n\nThe text encoder `{_line(options.encoder)}` (checksum {encoder.pretrained.digest}) {how}. Of each "
-        f"utterance it reads at most {options.max_tokens} tokens, with up to {before} turn(s) before and {after} after it; "
-        f"the vector is the {encoder.pooling} over tokens of the hidden state(s) {', '.join(map(str, encoder.layers))}."
-        "\n\nIts pretrained weights are its authors': their licence holds for the parameters in this folder, too."
+        f"## Words\n\nThe text encoder `{_line(name)}` (checksum {encoder.pretrained.digest}) {how}. Of each utterance "
+        f"it reads at most {options.max_tokens} tokens, with up to {before} turn(s) before and {after} after it; the "
+        f"vector is the {encoder.pooling} over tokens of the hidden state(s) {', '.join(map(str, encoder.layers))}.\n\n"
+        "Its pretrained weights are its authors': their licence holds for the parameters in this folder, too."
     )
 
 
