@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -63,7 +64,7 @@ DISTILBERT = {
 FILES = (CONFIG, TOKENIZER, "modules.json", "sentence_bert_config.json", POOLING)  # beside the weights
 MODES = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "mean": "mean", "cls": "cls", "max": "max"}
 FOLDER = "text_encoder"  # of a copy beside a trained model
-PREFIXES = re.compile(r"^(model\.)?(bert|roberta|distilbert|xlm_roberta|electra)\.")
+PREFIXES = re.compile(r"^(model\.)?(bert|roberta|distilbert)\.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,9 @@ class Pretrained:
 
 
 def find(name: str) -> Path:
-    """Return the folder of an encoder: a folder here, or a name on the hub, which is looked for on this disk first.
+    """Return the folder of an encoder: a folder here, an installed package that holds one, or a name on the hub.
+
+    What the hub gave before is taken from this disk.
 
     Raises:
       UserError: there is none.
@@ -92,10 +95,12 @@ def find(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
+    if found := _installed(name):
+        return found
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise UserError(f"{name}: there is no such folder of a text encoder.")
     hub = require("huggingface_hub", "words")
-    wanted = [CONFIG, TOKENIZER, "tokenizer_config.json", "*.safetensors", SHARDS, "modules.json", POOLING]
+    wanted = [*FILES, WEIGHTS, SHARDS, "model-*.safetensors"]
     try:
         return Path(hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True))
     except Exception:  # not here yet: its errors have no common class
@@ -108,6 +113,16 @@ def find(name: str) -> Path:
             f"{name}: there is no such folder of a text encoder here, and the hub does not give it "
             f"({first_line(error)}). Copy the model's folder to this machine and give its path."
         ) from None
+
+
+def _installed(name: str) -> Path | None:
+    """Return the encoder's folder in an installed package, which is not imported; None where there is none."""
+    known = re.fullmatch(r"[A-Za-z][\w-]*", name) and importlib.util.find_spec(name.replace("-", "_"))
+    for place in (known and known.submodule_search_locations) or ():
+        for config in [Path(place, CONFIG), *sorted(Path(place).glob(f"*/{CONFIG}"))]:
+            if config.is_file():
+                return config.parent
+    return None
 
 
 def read(folder: str | Path) -> Pretrained:
@@ -152,11 +167,14 @@ def copy(source: Path, folder: Path) -> None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path.parent}: has no {path.name}, so it is no folder of a text encoder.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}). Copy the encoder's folder again.") from None
+    if not isinstance(content, list if path.name == "modules.json" else dict):
+        raise UserError(f"{path}: holds no settings of an encoder. Copy the encoder's folder again.")
+    return content
 
 
 def _poolings(settings: Mapping[str, Any]) -> list[str]:
@@ -167,9 +185,9 @@ def _poolings(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _digest(folder: Path) -> str:
-    """Return the SHA-256 over the configuration, tokenizer and weights."""
+    """Return the SHA-256 over the settings, tokenizer and weights."""
     total = hashlib.sha256()
-    for path in (folder / CONFIG, folder / TOKENIZER, *_weight_files(folder)):
+    for path in (*(folder / name for name in FILES if (folder / name).is_file()), *_weight_files(folder)):
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:32]
@@ -222,10 +240,10 @@ def _architecture(folder: Path, config: Mapping[str, Any]) -> Architecture:
             positions=int(config["max_position_embeddings"]),
             first_position=int(config.get("pad_token_id", 1)) + 1 if roberta else 0,
             types=0 if kind == "distilbert" else int(config.get("type_vocab_size", 2)),
-            epsilon=float(config.get("layer_norm_eps", 1e-12)),
+            epsilon=1e-12 if kind == "distilbert" else float(config.get("layer_norm_eps", 1e-12)),
             activation=activation,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"{folder}: its {CONFIG} lacks a number ({first_line(error)}). Copy it again.") from None
 
 
@@ -237,16 +255,28 @@ def _params(encoder: Pretrained) -> dict[str, Any]:
         for theirs, ours in names.items()
         for k in range(encoder.architecture.depth if "{k}" in theirs else 1)
     }
+    a = encoder.architecture
+    shapes = {  # as files have them: [out, in]
+        "words/embedding": (a.vocabulary, a.width),
+        "positions/embedding": (a.positions, a.width),
+        "types": (a.types, a.width),
+        "query_key_value": (a.width, a.width),
+        "attended": (a.width, a.width),
+        "expand": (a.middle, a.width),
+        "contract": (a.width, a.middle),
+    }
     made: dict[str, Any] = {}
     parts: dict[str, dict[int, np.ndarray]] = {}
     for theirs, ours in wanted.items():
-        if ours == "types" and not encoder.architecture.types:
+        if ours == "types" and not a.types:
+            continue
+        if ours in shapes:
+            made[ours] = _array(encoder, stored, theirs, shapes[ours])
             continue
         path, _, part = ours.partition(":")
-        if ours in ("words/embedding", "positions/embedding", "types"):
-            made[path] = _array(encoder, stored, theirs)
-            continue
-        weight, bias = (_array(encoder, stored, f"{theirs}.{name}") for name in ("weight", "bias"))
+        shape = shapes.get(path.partition("/")[2], (a.width,))
+        weight = _array(encoder, stored, f"{theirs}.weight", shape)
+        bias = _array(encoder, stored, f"{theirs}.bias", shape[:1])
         if path.endswith("norm"):
             made |= {f"{path}/scale": weight, f"{path}/bias": bias}
         elif part:
@@ -256,7 +286,6 @@ def _params(encoder: Pretrained) -> dict[str, Any]:
             made |= {f"{path}/kernel": weight if weight.shape[1] > weight.shape[0] else weight.T, f"{path}/bias": bias}
     for path, pieces in parts.items():
         made[path] = np.concatenate([pieces[n] for n in range(3)], axis=-1)
-    _check_shapes(encoder, made)
     tree: dict[str, Any] = {}
     for path, array in made.items():
         *groups, leaf = path.split("/")
@@ -283,31 +312,20 @@ def _stored(encoder: Pretrained) -> dict[str, Callable[[], np.ndarray]]:
     return found
 
 
-def _array(encoder: Pretrained, stored: Mapping[str, Callable[[], np.ndarray]], name: str) -> np.ndarray:
+def _array(
+    encoder: Pretrained, stored: Mapping[str, Callable[[], np.ndarray]], name: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Read an array as float32; raise UserError if it is missing, of whole numbers, or not of the shape."""
     if name not in stored:
         have = ", ".join(sorted(stored)[:3])
         raise UserError(
             f"{encoder.folder}: its weights lack {name}; they hold {have} … Copy the folder again, or choose a network "
             "of the kinds bert, distilbert, roberta or xlm-roberta."
         )
-    return np.asarray(stored[name](), np.float32)
-
-
-def _check_shapes(encoder: Pretrained, made: Mapping[str, np.ndarray]) -> None:
-    a = encoder.architecture
-    wanted = {
-        "words/embedding": (a.vocabulary, a.width),
-        "positions/embedding": (a.positions, a.width),
-        "types": (a.types, a.width),
-        "query_key_value/kernel": (a.width, 3 * a.width),
-        "attended/kernel": (a.width, a.width),
-        "expand/kernel": (a.width, a.middle),
-        "contract/kernel": (a.width, a.middle),
-    }
-    for path, array in made.items():
-        expected = next((shape for end, shape in wanted.items() if path.endswith(end)), None)
-        if expected is not None and array.shape != expected:
-            problem = f"{path} has the shape {array.shape}, and its {CONFIG} makes it {expected}"
-            raise UserError(
-                f"{encoder.folder}: {problem}. One of the files is of another network; copy the folder again."
-            )
+    array = stored[name]()
+    if array.shape != shape or array.dtype.kind in "iub":
+        raise UserError(
+            f"{encoder.folder}: {name} is {array.dtype} {array.shape}, and its {CONFIG} makes it float {shape}. "
+            "One of the files is of another network; copy the folder again."
+        )
+    return np.asarray(array, np.float32)

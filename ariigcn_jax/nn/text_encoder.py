@@ -21,11 +21,10 @@ from ariigcn_jax.rules import RATE, at_least, one_of
 from ariigcn_jax.types import PADDING, Array, Tokens
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": functools.partial(nn.gelu, approximate=False),
-    "gelu_new": functools.partial(nn.gelu, approximate=True),
-    "gelu_pytorch_tanh": functools.partial(nn.gelu, approximate=True),
+    **dict.fromkeys(("gelu", "gelu_python"), functools.partial(nn.gelu, approximate=False)),
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh"), functools.partial(nn.gelu, approximate=True)),
+    **dict.fromkeys(("silu", "swish"), nn.silu),
     "relu": nn.relu,
-    "silu": nn.silu,
 }
 POOLINGS = ("mean", "cls", "max")
 RULES = {
