@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ from ariigcn_jax.types import UserError
 CACHE = "ARIIGCN_CACHE"  # the environment variable that names the folder of caches
 
 
+def local(path: str | Path) -> Path:
+    """Return a path of this machine, with ~ expanded; raise a UserError where it is a URL."""
+    if found := re.match(r"(\w[\w+.-]+):/", str(path)):
+        remedy = "Write the path alone" if found[1] == "file" else "Name a local path, and copy from or to the URL"
+        raise UserError(f"{path}: this is a URL, and files are read and written on this machine alone. {remedy}.")
+    return Path(path).expanduser()
+
+
 def write_atomically(path: str | Path, content: bytes) -> Path:
     """Write a file so that a reader, or a crash, sees either the old content or the new one; return its path.
 
@@ -24,7 +33,7 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
     Raises:
       UserError: the disk is full, the place cannot be written, or it is a folder.
     """
-    path = Path(path)
+    path = local(path)
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder. Name a file in it.")
     with explaining(path):

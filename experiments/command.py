@@ -1,7 +1,9 @@
 """Run commands: read their flags, and turn a mistake of the user into one message."""
 
 import argparse
+import collections
 import itertools
+import os
 import re
 import signal
 import sys
@@ -12,9 +14,10 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import config_flags
 
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import UserError, first_line
 
 NEEDS = {"int()": "a whole number", "float": "a number", "boolean": "true or false"}  # by a word of absl's message
+EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}  # platform of JAX -> the extra that installs it
 CONFIG_HELP = (
     "an experiment's file, e.g. experiments/synthetic.py; --config.KEY=VALUE changes one of its options,\n"
     "    which experiments/base.py lists; :NAME behind the file swaps parts, as named in experiments/ablations.py,\n"
@@ -111,6 +114,12 @@ def guarded(command: Callable[[], None], resume: str = "") -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except (RuntimeError, AssertionError):  # JAX asserts where the plugin of a platform is not installed
+        problem = _missing_platform()
+        if not problem:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # the reader, such as `head`, has ended
         print(f"Stopped: the output was closed. {resume}".strip(), file=sys.stderr)
         sys.stdout = None  # or Python reports it once more at its end
@@ -119,6 +128,28 @@ def guarded(command: Callable[[], None], resume: str = "") -> int:
         print(f"\nStopped. {resume}".rstrip(), file=sys.stderr)
         return 130
     return 0
+
+
+def _missing_platform() -> str:
+    """Say which platform JAX is told to use and does not find, what it finds, and what to do; "" where it finds it."""
+    import jax
+
+    name = next((name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)), "")
+    try:
+        jax.devices()
+        return ""
+    except (RuntimeError, AssertionError) as error:
+        if not name:
+            return ""
+        says = str(error) and f" JAX says: {first_line(error).partition(' (set ')[0]}"
+    jax.config.update("jax_platforms", None)
+    jax.config.update("jax_platform_name", "")
+    kinds = collections.Counter(device.device_kind for device in jax.devices())
+    found = ", ".join(f"{number} × {kind}" for kind, number in kinds.items())
+    extra = next((EXTRAS[platform] for platform in os.environ[name].lower().split(",") if platform in EXTRAS), "")
+    remedy = f"Install the extra `{extra}`, pip install -e '.[{extra}]'" if extra else "Name one of cpu, cuda and tpu"
+    problem = f"{name}={os.environ[name]}: JAX finds no such device here, only {found}"
+    return f"{problem}. {remedy}, or unset {name} to use what was found.{says}"
 
 
 def _handle_signals() -> None:

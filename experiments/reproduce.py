@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ariigcn_jax.files import flatten, json_safe
+from ariigcn_jax.files import flatten, json_safe, local
 from ariigcn_jax.runs import checkpoint, runner, version
 from ariigcn_jax.runs import workdir as workdirs
 from ariigcn_jax.types import SPLITS, Corpus, UserError
@@ -24,7 +24,7 @@ SHOWN = 12  # differences that are listed, the largest first
 
 def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
     """Make a finished run again from its config.json, in `workdir` or beside it, and `judge` the two."""
-    run = Path(run).expanduser().resolve()
+    run = local(run).resolve()
     version.check(run)
     for name in (workdirs.CONFIG, workdirs.ENVIRONMENT, workdirs.METRICS, runner.CORPUS, runner.RESULTS):
         if not (run / name).is_file():
@@ -45,7 +45,7 @@ def _new_folder(run: Path, workdir: str | None) -> Path:
     if workdir is None:
         folders = (run.with_name(f"{run.name}-reproduced{f'-{n}' if n > 1 else ''}") for n in itertools.count(1))
         return next(folder for folder in folders if not (folder / runner.RESULTS).exists())
-    folder = Path(workdir).expanduser().resolve()
+    folder = local(workdir).resolve()
     if folder == run:
         raise UserError(f"{run} is the run itself. Choose another --workdir.")
     if (folder / runner.RESULTS).exists():

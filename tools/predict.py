@@ -27,8 +27,8 @@ import numpy as np
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data.prepare import dialogues, dialogues_in
-from ariigcn_jax.data.readers import conversations
-from ariigcn_jax.files import write_atomically
+from ariigcn_jax.data.readers import conversations, text
+from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference.prediction import Prediction
 from ariigcn_jax.objective import tasks
@@ -58,7 +58,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def execute(options: argparse.Namespace) -> None:
     """Predict and write."""
-    if not Path(options.input).exists():
+    if not local(options.input).exists():
         raise UserError(f"{options.input}: there is no such file. Give a corpus, or a .jsonl file of utterances.")
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)
@@ -122,8 +122,8 @@ def _load_available(load: Callable[..., Corpus], wanted: Sequence[str]) -> Corpu
 
 
 def _mentions(path: str, field: str) -> bool:
-    with Path(path).open("rb") as file:
-        return f'"{field}"'.encode() in file.read(2**16)
+    with text.opened(Path(path), text.encoding(Path(path))[0]) as file:
+        return f'"{field}"' in file.read(2**16)
 
 
 def choose(corpus: Corpus, splits: Sequence[str], names: Sequence[str] | None) -> Corpus:

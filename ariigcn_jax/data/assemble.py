@@ -10,11 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ariigcn_jax.data import labels, prepare, splits, targets
-from ariigcn_jax.data.fields import SCORES, Fields, count, features_of, is_named_like_a_modality, listed, modalities_of
+from ariigcn_jax.data.fields import (
+    SCORES,
+    SPLIT_NAMES,
+    Fields,
+    count,
+    features_of,
+    is_named_like_a_modality,
+    listed,
+    modalities_of,
+)
 from ariigcn_jax.data.values import short
-from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
-
-_SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
+from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
 
 class _Order(NamedTuple):
@@ -236,13 +243,15 @@ def _carve(
     """Return [dialogues] str, "" for those that are not `kept`.
 
     What `given`, the splits of `source`, does not name is carved out of the train dialogues: validation from the first
-    `customary` ones where there are any, else by a hash of their names.
+    `customary` ones where there are any, else by speaker or session where those of test are not in train, else by a
+    hash of their names.
     """
     split = np.where(kept, "train" if given is None else given, "")
     # A dialogue without a label would be no validation at all.
     usable = np.isin(np.arange(len(split)), order.dialogue[label != UNLABELED])
     for name in (["test"] if given is None else []) + ([] if "valid" in split else ["valid"]):
-        candidates = [order.names[d] for d in np.flatnonzero((split == "train") & usable)]
+        train = np.flatnonzero((split == "train") & usable)
+        candidates = [order.names[d] for d in train]
         picked, how = splits.carve(candidates, fractions[name], name), "chosen by a hash of their names"
         if customary and name == "valid":
             known = set(candidates)
@@ -250,13 +259,40 @@ def _carve(
             # Published codes round down: int(0.1 * 120) of IEMOCAP's dialogues.
             number = min(max(int(fractions[name] * len(ordered)), 1), len(picked) and len(ordered) - 1)
             picked, how = frozenset(ordered[:number]), "the first ones of the file's train list, as published codes do"
-        split[(split == "train") & usable & [d in picked for d in order.names]] = name
-        counts = f"{len(picked)} of {count(len(candidates), 'labelled train dialogue')}"
-        outcome = f"{counts} became the {name} split, {how}" if picked else f"the {name} split stays empty"
+        chosen = (split == "train") & [d in picked for d in order.names]
+        if picked and given is not None and (found := _new_in_test(archive, order, split)):
+            field, group = found
+            whole = splits.carve_groups({order.names[d]: int(group[d]) for d in train}, fractions[name], name)
+            if whole and not customary:
+                picked, how = whole, f"each `{field}` as a whole, because no `{field}` of the test split is in train"
+                # with the dialogues without a label that belong to them
+                chosen = (split == "train") & np.isin(group, [group[d] for d in train if order.names[d] in whole])
+            else:
+                how += (
+                    f"; no `{field}` of the test split is in train, so scores on test may be lower than on validation"
+                )
+        split[chosen] = name
+        among = count(len(candidates), "labelled train dialogue")
+        outcome = f"{len(picked)} of {among} became the {name} split, {how}"
+        if not picked:
+            why = f" ({among} cannot be divided)" if fractions[name] and len(candidates) < 2 else ""
+            outcome = f"the {name} split stays empty{why}"
         archive.note(f"{source} names no {'splits' if given is None else f'{name} split'}: {outcome}")
     if "test" not in split and given is not None:
         archive.note(f"{source} names no test split")
     return split
+
+
+def _new_in_test(archive: Fields, order: _Order, split: np.ndarray) -> tuple[str, np.ndarray] | None:
+    """Return the first field whose values in test are not in train, and `splits.grouped` by it; None without one."""
+    sessions = splits.sessions(order.names)
+    fields = {} if sessions is None else {"session": sessions[order.dialogue]}
+    for field in splits.RECORDINGS:
+        with contextlib.suppress(UserError):  # a field of this name may hold anything
+            values = archive.names(field, order.rows)
+            fields |= {} if values is None else {field: values}
+    groups = ((field, splits.grouped(order.dialogue, values, split)) for field, values in fields.items())
+    return next(((field, group) for field, group in groups if group is not None), None)
 
 
 def _kept(archive: Fields, order: _Order, without: str) -> np.ndarray:
@@ -302,10 +338,10 @@ def _given_splits(archive: Fields, order: _Order) -> np.ndarray | None:
     if values is None:
         return None
     written, index = np.unique(values, return_inverse=True)
-    known = [_SPLIT_NAMES.get(str(name).strip().lower()) for name in written]
+    known = [SPLIT_NAMES.get(str(name).strip().lower()) for name in written]
     if None in known:
         wrong = str(written[known.index(None)])
-        raise archive.refusal("split", f"has the value {wrong[:80]!r}", f"It must be one of {', '.join(_SPLIT_NAMES)}")
+        raise archive.refusal("split", f"has the value {wrong[:80]!r}", f"It must be one of {', '.join(SPLIT_NAMES)}")
     split = np.array(known)[index]
     first = split[order.start]
     if (mixed := np.flatnonzero(split != first[order.dialogue])).size:

@@ -15,6 +15,7 @@ from ariigcn_jax.data import prepare
 from ariigcn_jax.data.assemble import assemble
 from ariigcn_jax.data.fields import LAYOUT
 from ariigcn_jax.data.readers import layouts
+from ariigcn_jax.files import local
 from ariigcn_jax.types import WORDS, Corpus, UserError
 
 VARIABLE = "ARIIGCN_DATA"
@@ -97,7 +98,7 @@ def locate(path: str | Path | None, name: str | None = None) -> Path:
       UserError: nothing is there; says where was looked, what is read, and how to get a file.
     """
     if path:
-        return _explicit(Path(path).expanduser())
+        return _explicit(local(path))
     if not name:
         raise UserError(f"No corpus is named: give the path of a file, or a name to look for.\n\n{HELP}")
     places, inside = [Path("data") / f"{name}.npz"], (f"{name}.npz", f"{name}/{Path(name).name}.npz")

@@ -7,6 +7,7 @@ Every Batch is made here: `collect` for training, `batches` for prediction, `one
 from __future__ import annotations
 
 import bisect
+import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Modality, Tokens, Words
 
-MOST_PADDING = 4  # slots that are computed for an utterance, at most, so that steps have the size asked for
+LEAST_FILL = 0.85  # share of the slots of `plan` that hold utterances, at least
 SHORTEST_ROW = 16  # slots of `batches`; longer rows come in steps of at most a half, so that few lengths compile
 
 
@@ -71,26 +72,61 @@ def fill_rows(lengths: Sequence[int], length: int, most: int = 0) -> list[list[i
     return rows
 
 
-def plan(lengths: Sequence[int], batch_size: int) -> tuple[Layout, list[list[int]]]:
-    """Choose the row length with the least padding, and the rows of a step so that steps hold `batch_size` dialogues.
+def deal_rows(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Deal dialogues of the given lengths, longest first, each to the one of `count` rows with the fewest utterances.
 
-    Where a step is less than one row, rows are filled less; but where rows are so long that steps of `batch_size`
-    would mean more than MOST_PADDING times as many slots as utterances, steps hold more dialogues instead.
+    Returns for each row the indices of its dialogues.
+    """
+    rows: list[list[int]] = [[] for _ in range(count)]
+    loads = [(0, row) for row in range(count)]
+    for index in np.argsort(-np.asarray(lengths), kind="stable"):
+        load, row = loads[0]
+        rows[row].append(int(index))
+        heapq.heapreplace(loads, (load + int(lengths[index]), row))
+    return rows
+
+
+def plan(lengths: Sequence[int], batch_size: int) -> tuple[Layout, list[list[int]]]:
+    """Choose rows and steps so that steps hold `batch_size` dialogues on average, and little is padding.
+
+    Rows are filled as far as possible, and their length is the one with the least padding. Where more than
+    1 - LEAST_FILL of the slots would be padding, as with dialogues of very different lengths, `_even_plan` is taken.
 
     Returns:
       The layout and the dialogues of each row (at most steps * rows rows; missing ones are empty).
     """
     longest, total = max(lengths, default=1), sum(lengths)
-    wanted = max(1, round(len(lengths) / batch_size))
+    steps = max(1, round(len(lengths) / batch_size))
     plans = []
     candidates = sorted({longest + round(longest * extra / 8) for extra in range(9)})
     for length in candidates if len(lengths) > 1 else [longest]:
         filled = fill_rows(lengths, length)
-        steps = min(wanted, max(len(filled), MOST_PADDING * total // max(length, 1), 1))
-        if steps > len(filled):
+        if len(filled) < steps:
             filled = fill_rows(lengths, length, -(-len(lengths) // steps))
         plans.append((Layout(steps, -(-len(filled) // steps), length), filled))
-    return min(plans, key=lambda plan: plan[0].slots)
+    best = min(plans, key=lambda plan: plan[0].slots)
+    return best if total >= LEAST_FILL * best[0].slots else _even_plan(lengths, steps)
+
+
+def _even_plan(lengths: Sequence[int], steps: int) -> tuple[Layout, list[list[int]]]:
+    """Give all rows, and so all steps, about the same number of utterances; at least LEAST_FILL of the slots hold one.
+
+    There are at most `steps` steps: as few as it takes, because a row is at least as long as the longest dialogue.
+    Rows of at most twice that length are preferred.
+    """
+    longest, total = max(lengths), sum(lengths)
+    steps = max(1, min(steps, int(total / (LEAST_FILL * longest))))
+    while True:
+        most = -(-total // (steps * longest))
+        plans = []
+        for rows in sorted({1 + most * part // 16 for part in range(17)}):
+            dealt = deal_rows(lengths, steps * rows)
+            length = max(sum(lengths[index] for index in row) for row in dealt)
+            plans.append((Layout(steps, rows, length), dealt))
+        filled = [plan for plan in plans if total >= LEAST_FILL * plan[0].slots]
+        if filled:
+            return min(filled, key=lambda plan: (max(plan[0].length, 2 * longest), plan[0].slots))
+        steps -= max(1, steps // 16)  # one step of one row has no padding
 
 
 def pieces(lengths: Sequence[int], longest: int, before: int, after: int) -> list[tuple[int, int, int, int, int]]:

@@ -15,7 +15,7 @@ import dataclasses
 import fnmatch
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,8 @@ from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
 SESSIONS = {f"session{n}": f"dialogue_id=Ses{n:02}*" for n in range(1, 6)}
 PEOPLE = ("actor", "speaker")  # fields that say who speaks; the first one in a file identifies people
+RECORDINGS = (*PEOPLE, "session")  # fields by which corpora are split officially
+MOST_GROUPED = 1 / 3  # share of the dialogues that a single group of `carve_groups` has at most
 DIALOGUE = "dialogue_id"
 EXAMPLES = "speaker=Ann, dialogue_id=Ses01*, fold1of5, fold1of5:speaker or session1"
 
@@ -54,6 +56,12 @@ def parse(text: str, option: str = "data.split") -> HeldOut:
     if not (field and equals and pattern):
         raise UserError(f"{written}: write what is held out as {EXAMPLES}.")
     return HeldOut(written, field, pattern)
+
+
+def sessions(dialogue_ids: Sequence[str]) -> np.ndarray | None:
+    """Return [dialogues] str, the sessions in names such as IEMOCAP's Ses01F_impro01; None where a name has none."""
+    found = [re.match(r"Ses\d\d", name) for name in dialogue_ids]
+    return np.array([match[0] for match in found if match]) if all(found) else None
 
 
 def expand(names: Iterable[str]) -> list[str]:
@@ -136,6 +144,57 @@ def carve(dialogue_ids: Iterable[str], fraction: float, salt: str) -> frozenset[
     if fraction == 0 or len(ranked) < 2:
         return frozenset()
     return frozenset(ranked[: min(max(round(fraction * len(ranked)), 1), len(ranked) - 1)])
+
+
+def grouped(dialogue: np.ndarray, values: np.ndarray, split: np.ndarray) -> np.ndarray | None:
+    """Return [dialogues] int, equal for those that share values, where no value of the test split is in train.
+
+    None where a value is in both, no dialogue of the test split has a value, or no two train dialogues share any. An
+    empty value groups nothing.
+
+    Args:
+      dialogue: [U] int, index into `split`.
+      values: [U] str: who speaks, or in which session.
+      split: [dialogues] str.
+    """
+    known, value = np.unique(values, return_inverse=True)
+    there = known[value] != ""
+    tested, trained = (np.unique(value[there & (split[dialogue] == name)]) for name in ("test", "train"))
+    if not len(tested) or np.isin(tested, trained).any():
+        return None
+    group = _groups(dialogue[there], value[there], len(split), len(known))
+    train = group[split == "train"]
+    return group if len(np.unique(train)) < len(train) else None
+
+
+def carve_groups(group: Mapping[str, int], fraction: float, salt: str) -> frozenset[str]:
+    """Pick whole groups of dialogues that together are about a share of them.
+
+    They are picked in the order of the SHA-256 of salt and their first names (choice) while they have at most one and a
+    half times the share. Where these are less than half of it, as with few large groups, the smallest group above it is
+    picked instead.
+
+    Args:
+      group: name of a dialogue -> number of its group.
+      fraction: share of the dialogues, in [0, 1).
+      salt: different ones pick independently.
+
+    Returns:
+      Names; none where every group is too small or has more than MOST_GROUPED of the dialogues.
+    """
+    members: dict[int, list[str]] = {}
+    for name in sorted(group):
+        members.setdefault(group[name], []).append(name)
+    wanted = max(round(fraction * len(group)), 1) if fraction else 0
+    ranked = sorted(members.values(), key=lambda names: (_digest(salt, names[0]), names[0]))
+    picked: list[str] = []
+    for names in ranked:
+        if len(picked) < wanted and len(picked) + len(names) <= min(1.5 * wanted, len(group) - 1):
+            picked += names
+    if len(picked) < wanted / 2:
+        large = [names for names in ranked if wanted <= len(names) <= MOST_GROUPED * len(group)]
+        picked = min(large, key=len, default=[])
+    return frozenset(picked)
 
 
 def cross_validated(corpus: Corpus, models: int) -> Corpus:

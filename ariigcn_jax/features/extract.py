@@ -42,7 +42,7 @@ from ariigcn_jax.features.cache import Cache
 from ariigcn_jax.features.encoder import Encoder, Input, parse
 from ariigcn_jax.features.text import TextEncoder
 from ariigcn_jax.features.visual import VisualEncoder
-from ariigcn_jax.files import atomic, explaining, write_atomically
+from ariigcn_jax.files import atomic, explaining, local, write_atomically
 from ariigcn_jax.types import UserError
 
 _PARSERS: dict[str, Callable[[str], Encoder]] = {
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     """
     encoders = _encoders(args)
     manifest = manifests.read(args.manifest) if args.corpus is None else manifests.of_corpus(args.corpus)
-    out = Path(args.out)
+    out = local(args.out)
     if out.suffix != ".npz":
         name = manifest.path.resolve().name if manifest.path.is_dir() else manifest.path.stem
         out = out / f"{name}.npz"

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,20 +117,10 @@ class WordEncoder:
 
     def tokens(self, corpus: Corpus, later: bool) -> tuple[Words, list[str]]:
         """Return the tokens of a corpus's transcripts, and notes; `later` is whether turns to come may be in a text."""
-        texts = [] if corpus.transcript is None else [str(text) for text in corpus.transcript]
-        turns = int(self.options["turns"])
+        texts = [""] * len(corpus) if corpus.transcript is None else [str(text) for text in corpus.transcript]
         names = corpus.speaker if corpus.speaker_names is None else corpus.speaker_names
         speakers = [f"Speaker {who + 1}" if isinstance(who, np.integer) else str(who) for who in names]
-        words, cut = tokenizing.tokens(
-            self.tokenizer,
-            texts or [""] * len(corpus),
-            limit=int(self.options["max_tokens"]),
-            pooling=self.pooling,
-            first_position=self.pretrained.architecture.first_position,
-            speakers=speakers if turns else (),
-            dialogue=corpus.dialogue,
-            turns=(turns, turns if later else 0),
-        )
+        words, cut = self.of_texts(texts, speakers, corpus.dialogue, later)
         long = int((words.lengths == int(self.options["max_tokens"])).sum()) if cut else 0
         notes = (
             [
@@ -140,22 +130,57 @@ class WordEncoder:
             if cut
             else []
         )
-        return dataclasses.replace(words, width=self.width), notes
+        return words, notes
+
+    def turns(self, later: bool) -> tuple[int, int]:
+        """Return how many turns before and after an utterance may be in its text."""
+        return int(self.options["turns"]), int(self.options["turns"]) if later else 0
+
+    def of_texts(
+        self, texts: Sequence[str], speakers: Sequence[str], dialogue: np.ndarray, later: bool
+    ) -> tuple[Words, int]:
+        """Return the tokens of U texts, and how many tokens were cut, as `data.tokens.tokens`."""
+        turns = self.turns(later)
+        words, cut = tokenizing.tokens(
+            self.tokenizer,
+            texts,
+            limit=int(self.options["max_tokens"]),
+            pooling=self.pooling,
+            first_position=self.pretrained.architecture.first_position,
+            speakers=speakers if any(turns) else (),
+            dialogue=dialogue,
+            turns=turns,
+        )
+        return dataclasses.replace(words, width=self.width), cut
+
+    def vectors(self, params: Any, tokens: Tokens, length: int) -> Array:
+        """Return the vectors [R, length, width] of the utterances in each row's slots, as training computes them.
+
+        Args:
+          params: of the whole encoder.
+          tokens: ids of R rows.
+          length: slots of a row.
+        """
+        architecture, rows = self.pretrained.architecture, jnp.arange(tokens.slot.shape[0])
+        first = 0 if self.frozen else max(self.given, 0)  # what is below is not trained, and exact
+        states: Any = []
+        if first or self.frozen or self.given == 0:
+            below = TextEncoder(architecture, last=architecture.depth if self.frozen else first)
+            states = below.apply({"params": params}, tokens, rows, False)
+        if not self.frozen:
+            given = tokens.replace(states=states[-1]) if states else tokens
+            start = first if states else IDS
+            above = TextEncoder(architecture, start, precision=self.options["precision"])
+            states = [*states[:-1], *above.apply({"params": params}, given, rows, False)]
+        made = joined(dict(enumerate(states)), tokens, length, self.layers, self.pooling)
+        if not self.frozen:
+            return standard(made)
+        return unit(made) if self.pretrained.normalize and self.options["pooling"] == "auto" else made
 
     @functools.cached_property
     def _vectors(self) -> Any:
         """Return (parameters, tokens) -> vectors [R, S, width] of the R rows' utterances, compiled for each shape."""
-        network = TextEncoder(self.pretrained.architecture)
-
-        @jax.jit
-        def compute(params: Any, tokens: Tokens) -> Array:
-            states: Any = network.apply({"params": params}, tokens, jnp.arange(tokens.slot.shape[0]), False)
-            made = joined(dict(enumerate(states)), tokens, tokens.slot.shape[-1], self.layers, self.pooling)
-            if not self.frozen:
-                return standard(made)
-            return unit(made) if self.pretrained.normalize and self.options["pooling"] == "auto" else made
-
-        return compute
+        return jax.jit(lambda params, tokens: self.vectors(params, tokens, tokens.slot.shape[-1]))
 
     def encode(self, words: Words, params: Any = None, progress: str = "") -> np.ndarray:
         """Return the vectors [U, width] float32 of tokens; zeros where an utterance has none.

@@ -2,13 +2,17 @@
 
 model.stablehlo           the network by jax.export, for conversations of any number and length, on cpu, cuda and tpu
 parameters.safetensors    parameters; mean, scale and quantiles of the features; temperature
-model.json                modalities with their widths, labels, limits
+model.json                modalities with their widths, labels, limits, options of the network, date and versions
 emotions.py               loads the three and predicts; a copy of `standalone.py`
 README.md                 model card
+
+JAX promises to read model.stablehlo for six months. `refresh` makes it again from the other files.
 """
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
 import importlib.util
 import json
 import shutil
@@ -20,16 +24,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
+from ml_collections import FrozenConfigDict
 
+from ariigcn_jax import __version__
 from ariigcn_jax.data import packing, traced
-from ariigcn_jax.files import write_atomically
+from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.inference import model_card
-from ariigcn_jax.inference.model import TrainedModel
+from ariigcn_jax.inference.model import TrainedModel, differing
 from ariigcn_jax.inference.prediction import forward
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE, attended
 from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
-from ariigcn_jax.types import Array, UserError
+from ariigcn_jax.runs.workdir import read_json
+from ariigcn_jax.types import Array, Description, UserError, first_line
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -52,8 +59,7 @@ def write(
       UserError: the folder is not empty or cannot be written, safetensors is not installed, or the exported folder
         could not write the answers of the model's task.
     """
-    if importlib.util.find_spec("safetensors") is None:
-        raise UserError("Exporting needs safetensors: install it, or this package with its extra `export`.")
+    _need_safetensors()
     from safetensors.numpy import save
 
     from ariigcn_jax.inference import standalone
@@ -63,14 +69,13 @@ def write(
         raise UserError(
             f"{model.path}: data.task={model.task} cannot be exported, only {known}. Add it to inference/standalone.py."
         )
-    folder = Path(folder).expanduser()
+    folder = local(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is not an empty folder. Give another --out, or remove it first.")
     if longest < 1:
         raise UserError(f"The longest conversation has {longest} utterances; it must be at least 1.")
     network, limit = _any_length(model.model, longest)
     weights = parameters(model)
-    exported = lower(model, network, weights, platforms)
     about = {
         "modalities": [{"name": m, "width": width} for m, width in model.raw_widths.items()],
         "task": model.task,
@@ -78,13 +83,13 @@ def write(
         "shortest": _shortest(network),
         "longest": limit,
         "platforms": list(platforms),
+        # what `refresh` builds the network of
+        "network": {"options": network.options.to_dict(), "members": model.members, "copies": model.copies},
     }
     contents = {
-        "model.stablehlo": bytes(exported.serialize()),
         "parameters.safetensors": save(weights),
-        "emotions.py": Path(__file__).with_name("standalone.py").read_bytes(),
         "README.md": model_card.text(model, limit).encode(),
-        "model.json": (json.dumps(about, indent=2) + "\n").encode(),  # last: a folder without it is incomplete
+        **_program(about, weights),
     }
     try:
         for name, content in contents.items():
@@ -93,6 +98,63 @@ def write(
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
+
+
+def refresh(folder: str | Path) -> Path:
+    """Make the program of an exported folder again, by this version of JAX, and return the folder.
+
+    Raises:
+      UserError: the folder was not exported, or by a version of this package whose network differs; or it cannot be
+        written.
+    """
+    _need_safetensors()
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    folder = local(folder)
+    again = "Export the run again, with --run and --out"
+    about = read_json(folder / "model.json")
+    if "network" not in about:
+        raise UserError(f"{folder}: its model.json does not describe the network, as older versions wrote it. {again}.")
+    try:
+        weights = load_file(folder / "parameters.safetensors")
+        contents = _program(about, weights)
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+        made = about.get("made", {}).get("ariigcn-jax", "unknown")
+        raise UserError(
+            f"{folder}: cannot be made again by version {__version__} of this package, as it was by version {made} "
+            f"({first_line(error)}). {again}, or refresh it with that version."
+        ) from error
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return folder
+
+
+def _need_safetensors() -> None:
+    if importlib.util.find_spec("safetensors") is None:
+        raise UserError("Exporting needs safetensors: install it, or this package with its extra `export`.")
+
+
+def _program(about: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    """Return the files that depend on the version of JAX, by name; model.json last, as a folder needs it.
+
+    `about` is the content of model.json, and `weights` are those of `parameters`.
+
+    Raises:
+      ValueError: the network of `about` needs other parameters.
+    """
+    exported = lower(about, weights)
+    made = {
+        "date": datetime.date.today().isoformat(),
+        "ariigcn-jax": __version__,
+        **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib")},
+        "calling_convention": exported.calling_convention_version,
+    }
+    return {
+        "model.stablehlo": bytes(exported.serialize()),
+        "emotions.py": Path(__file__).with_name("standalone.py").read_bytes(),
+        "model.json": (json.dumps({**about, "made": made}, indent=2) + "\n").encode(),
+    }
 
 
 def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
@@ -109,44 +171,55 @@ def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
     return flat | {"temperature": np.array(model.temperature, np.float32)}
 
 
-def lower(
-    model: TrainedModel, network: Model, weights: Mapping[str, np.ndarray], platforms: Sequence[str]
-) -> jax.export.Exported:
-    """Lower (weights, input of `standalone.pack` for B conversations) -> answers [B, T, O]; B and T stay open."""
-    batch, length = jax.export.symbolic_shape("b, t", constraints=[f"t >= {_shortest(network)}"])
+def lower(about: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> jax.export.Exported:
+    """Lower (weights, input of `standalone.pack` for B conversations) -> answers [B, T, O]; B and T stay open.
+
+    Raises:
+      ValueError: the network of `about`, the content of model.json, needs other parameters than `weights`.
+    """
+    built, outputs = about["network"], len(about["label_names"])
+    widths = tuple((m["name"], m["width"] * (1 + len(built["copies"][m["name"]]))) for m in about["modalities"])
+    # Heads that depend on numbers of classes and ratings are left out.
+    network = Model(Description(widths, outputs, classes=outputs, ratings=0), FrozenConfigDict(built["options"]))
+    if problem := differing(network, built["members"], _tree(weights)):
+        raise ValueError(problem)
+    batch, length = jax.export.symbolic_shape("b, t", constraints=[f"t >= {about['shortest']}"])
 
     def array(dtype: Any, *more: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((batch, length, *more), dtype)
 
     conversation = {
-        "features": {m: array(jnp.float32, width) for m, width in model.raw_widths.items()},
-        "present": {m: array(jnp.bool) for m in model.modalities},
+        "features": {m["name"]: array(jnp.float32, m["width"]) for m in about["modalities"]},
+        "present": {m["name"]: array(jnp.bool) for m in about["modalities"]},
         "speaker": array(jnp.int32),
         "real": array(jnp.bool),
     }
     arguments = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights.items()}
 
     def answers(weights: Mapping[str, Array], conversation: Mapping[str, Any]) -> Array:
-        return jax.vmap(lambda one: _answer(model, network, weights, one))(conversation)
+        return jax.vmap(lambda one: _answer(about, network, weights, one))(conversation)
 
-    return jax.export.export(jax.jit(answers), platforms=platforms)(arguments, conversation)
+    return jax.export.export(jax.jit(answers), platforms=about["platforms"])(arguments, conversation)
 
 
-def _answer(model: TrainedModel, network: Model, weights: Mapping[str, Array], conversation: Any) -> Array:
+def _answer(about: Mapping[str, Any], network: Model, weights: Mapping[str, Array], conversation: Any) -> Array:
     """Return answers [T, O] of one conversation, as `tasks.Task.decode` gives them."""
     real, speaker = conversation["real"], conversation["speaker"]
-    present = {m: conversation["present"][m] & real for m in model.modalities}
-    features = {}
-    for m in model.modalities:
-        names = ("mean", "scale", *(["quantiles"] if m in model.normalisation.quantiles else []))
+    features, present = {}, {}
+    for m, copies in about["network"]["copies"].items():
+        present[m] = conversation["present"][m] & real
+        names = ("mean", "scale", *(["quantiles"] if f"normalisation/{m}/quantiles" in weights else []))
         statistics = {name: weights[f"normalisation/{m}/{name}"] for name in names}
-        raw = conversation["features"][m]
-        features[m] = traced.standardise(raw, present[m], speaker, model.copies[m], **statistics)
+        features[m] = traced.standardise(conversation["features"][m], present[m], speaker, copies, **statistics)
     one: dict[str, Any] = jax.tree.map(lambda x: x[None], dict(features=features, present=present))
     batch = packing.one_a_row(**one, speaker=speaker[None], real=real[None], xp=jnp)
-    params = unflatten_dict({tuple(k.split("/")[1:]): x for k, x in weights.items() if k.startswith("params/")})
-    outputs = forward(network, model.task, model.members)(params, batch)
-    return tasks.get(model.task).decode(outputs.logits[0] / weights["temperature"])
+    outputs = forward(network, about["task"], about["network"]["members"])(_tree(weights), batch)
+    return tasks.get(about["task"]).decode(outputs.logits[0] / weights["temperature"])
+
+
+def _tree(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the network's parameters of `parameters` as a tree."""
+    return unflatten_dict({tuple(k.split("/")[1:]): x for k, x in weights.items() if k.startswith("params/")})
 
 
 def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:

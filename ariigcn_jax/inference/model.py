@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from ariigcn_jax.data import Normalisation, normalisation, packing, prepare
 from ariigcn_jax.data.readers import conversations
+from ariigcn_jax.files import local
 from ariigcn_jax.inference import streaming
 from ariigcn_jax.inference.prediction import Prediction, contributions, explain, forward
 from ariigcn_jax.inference.streaming import Stream
@@ -171,7 +172,7 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     Raises:
       UserError: the folder is no run of this version, it has no checkpoint yet, or it has no such seed.
     """
-    path = Path(run).expanduser()
+    path = local(run)
     if not (path / CONFIG).is_file():
         what = "is not the folder of a run" if path.is_dir() else "there is no such folder"
         raise UserError(f"{path}: {what}. Give the work directory of a run: what --workdir named, or one under runs/.")
@@ -226,8 +227,17 @@ def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], 
 
 def _check_params(path: Path, model: Model, members: int, params: Any) -> None:
     """Check parameters against what the network needs, by name and shape."""
-    sample = packing.empty(dict(model.description.widths))
-    wanted = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch, False), sample)["params"]
+    if problem := differing(model, members, params):
+        raise UserError(
+            f"{path}: its parameters differ from those that its {CONFIG} describes: {problem}. One of the two is of "
+            "another run; copy the run's folder again."
+        )
+
+
+def differing(network: Model, members: int, params: Any) -> str:
+    """Say which parameter of a tree is not as the network needs it, by name and shape; "" where all are."""
+    sample = packing.empty(dict(network.description.widths))
+    wanted = jax.eval_shape(lambda batch: network.init(jax.random.key(0), batch, False), sample)["params"]
     if members > 1:
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), wanted)
     stored, expected = (
@@ -235,7 +245,5 @@ def _check_params(path: Path, model: Model, members: int, params: Any) -> None:
         for tree in (params, wanted)
     )
     different = sorted(k for k in stored.keys() | expected.keys() if stored.get(k) != expected.get(k))
-    if different:
-        has, takes = (shapes.get(different[0], "not there") for shapes in (stored, expected))
-        problem = f"its parameters differ, {different[0]} for one: {has} in the checkpoint, {takes} by its {CONFIG}"
-        raise UserError(f"{path}: {problem}. One of the two is of another run; copy the run's folder again.")
+    has, takes = (shapes.get(next(iter(different), ""), "not there") for shapes in (stored, expected))
+    return f"{different[0]} for one is {has}, and the network takes {takes}" if different else ""

@@ -39,6 +39,8 @@ def text(model: TrainedModel, longest: int | None) -> str:
         "## Use\n\n```python\nfrom emotions import load  # emotions.py lies beside this card\n\n"
         f'answer = load(".")\nanswer([{{"speaker": "Ann", "features": {{{example}}}}}])\n```\n\n'
         "Needs `jax`, `numpy` and `safetensors`. Give features as extracted; leave out a missing one, or give `None`.",
+        "JAX promises to read `model.stablehlo` for six months from the date in `model.json`. Where a newer one does "
+        "not, `python -m tools.export --refresh FOLDER` of ARIIGCN-JAX makes the file again.",
         _table(["modality", "features", "as ranks", "also standardised within"], modalities),
         "## Scores\n\n" + _scores(model, results),
         "## Trained on\n\n" + _data(corpus),

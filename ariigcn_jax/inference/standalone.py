@@ -34,13 +34,18 @@ def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dic
       and `probabilities` of each; for several labels `labels`, for a sentiment `score`.
 
     Raises:
-      ValueError: the program would call code outside of itself, as no exported network does.
+      ValueError: this version of JAX cannot read the program; or it would call code outside of itself, as no exported
+        network does.
     """
     folder = Path(folder)
     about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     parameters = jax.device_put(load_file(folder / "parameters.safetensors"))
-    program = export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
-    _check_calls(program.mlir_module())
+    try:
+        program = export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
+        text = program.mlir_module()
+    except Exception as error:  # versions of JAX refuse in different ways
+        raise ValueError(_refusal(about, error)) from error
+    _check_calls(text)
     forward = jax.jit(program.call)
 
     def answer(utterances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -50,6 +55,17 @@ def load(folder: str | Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dic
         return [_record(about, values) for values in answers]
 
     return answer
+
+
+def _refusal(about: Mapping[str, Any], error: Exception) -> str:
+    """Say what to do where JAX does not read the program."""
+    made = about.get("made", {})
+    version, date = made.get("jax", "(unknown)"), made.get("date", "(unknown)")
+    return (
+        f"JAX {jax.__version__} cannot read model.stablehlo, which JAX {version} made on {date} ({error}). JAX reads "
+        f"such a file for six months. Install jax=={version}, or make the file again from the parameters beside it: "
+        "python -m tools.export --refresh FOLDER, of ARIIGCN-JAX"
+    )
 
 
 def _check_calls(program: str) -> None:

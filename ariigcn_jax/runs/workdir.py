@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.files import explaining, flatten, json_safe, write_atomically
+from ariigcn_jax.files import explaining, flatten, json_safe, local, write_atomically
 from ariigcn_jax.runs import version
 from ariigcn_jax.types import UserError
 
@@ -174,7 +174,7 @@ def open(
     if tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UserError("The TensorBoard log needs tensorboardX: install it, or switch the log off")
     with explaining(Path(path or root)):
-        folder = _existing_or_new(Path(path).expanduser()) if path else _fresh(Path(root).expanduser(), experiment)
+        folder = _existing_or_new(local(path)) if path else _fresh(local(root), experiment)
         lock = _acquire(folder)
     try:
         version.check(folder)

@@ -82,6 +82,115 @@ def test_session_held_out_and_validation_carved_out_of_the_others(file):
         assert not any("in the other dialogues too" in note for note in corpus.notes)
 
 
+def published(path, people, split, field="speaker", dialogues=None, **more):
+    """Write a file with a given split; `people` are those of each dialogue, an utterance each."""
+    dialogues = dialogues or [f"d{number}" for number in range(len(people))]
+    count = [len(names) for names in people]
+    fields = {"dialogue_id": np.repeat(dialogues, count), "split": np.repeat(split, count)}
+    fields[field] = np.concatenate([np.array(list(names)) for names in people])
+    np.savez(
+        path,
+        **fields,
+        label=np.arange(sum(count)) % 2,
+        text=np.random.default_rng(0).normal(size=(sum(count), 2)),
+        **more,
+    )
+    return path
+
+
+# Eight pairs of people with five dialogues each, two pairs in test.
+PAIRS = [(f"{letter}1", f"{letter}2") for letter in "abcdefgh" for _ in range(5)]
+OFFICIAL = ["train"] * 30 + ["test"] * 10
+
+
+@pytest.mark.parametrize(
+    ("field", "dialogues", "people"),
+    [
+        ("speaker", None, PAIRS),
+        ("actor", None, PAIRS),
+        ("session", None, [(pair[0][0],) * 2 for pair in PAIRS]),
+        ("session", None, np.repeat(np.arange(8), 10).reshape(40, 2)),
+        ("speaker", [f"Ses{1 + d // 5:02}F_{d}" for d in range(40)], ["FM"] * 40),  # the names of the dialogues say it
+        ("speaker", None, [(*pair, "") for pair in PAIRS]),  # an utterance without a name
+    ],
+)
+def test_validation_takes_whole_speakers_where_those_of_test_are_new(tmp_path, field, dialogues, people):
+    corpus = corpora.load(published(tmp_path / "mine.npz", people, OFFICIAL, field, dialogues))
+    order = {name: place // 5 for place, name in enumerate(dialogues or [f"d{n}" for n in range(40)])}
+    groups = {split: {order[name] for name in members(corpus, split)} for split in ("train", "valid", "test")}
+    assert {split: len(found) for split, found in groups.items()} == {"train": 5, "valid": 1, "test": 2}
+    assert sum(map(len, groups.values())) == len(set().union(*groups.values()))  # nobody is in two splits
+    word = "session" if dialogues else field
+    note = f"5 of 30 labelled train dialogues became the valid split, each `{word}` as a whole, because no `{word}` of"
+    assert any(note in n for n in corpus.notes)
+
+
+@pytest.mark.parametrize(
+    ("people", "warned"),
+    [
+        ([("Joey", "Ross"), ("Ross", "Rachel")] * 20, False),  # the same people in train and test
+        (["MF"] * 40, False),
+        ([(f"person {d}",) * 2 for d in range(40)], False),  # each dialogue has people of its own
+        ([("host", f"guest {d}") for d in range(40)], False),
+        ([("Ann", "Bob")] * 30 + [("Cleo", "Dan")] * 10, True),  # all of train belongs together
+        ([("Ann", "Bob")] * 15 + [("Eve", "Tom")] * 15 + [("Cleo", "Dan")] * 10, True),  # half of train is too much
+        ([("", "")] * 40, False),
+    ],
+)
+def test_validation_stays_a_choice_by_names_where_speakers_show_nothing_or_are_few(tmp_path, people, warned):
+    corpus = corpora.load(published(tmp_path / "mine.npz", people, OFFICIAL))
+    assert members(corpus, "valid") == carve({f"d{n}" for n in range(30)}, 0.1, "valid")
+    note = next(n for n in corpus.notes if "became the valid split" in n)
+    assert "chosen by a hash of their names" in note
+    assert ("no `speaker` of the test split is in train, so scores on test may be lower" in note) == warned
+
+
+def test_named_validation_stays_as_it_is(tmp_path):
+    split = ["train"] * 28 + ["valid"] * 2 + ["test"] * 10
+    corpus = corpora.load(published(tmp_path / "mine.npz", PAIRS, split))
+    assert members(corpus, "valid") == {"d28", "d29"} and not any("valid split" in note for note in corpus.notes)
+
+
+def test_field_of_numbers_named_session_is_no_session(tmp_path):
+    corpus = corpora.load(published(tmp_path / "mine.npz", ["MF"] * 40, OFFICIAL, session=np.full((80, 2), 0.5)))
+    assert members(corpus, "valid") == carve({f"d{n}" for n in range(30)}, 0.1, "valid")
+
+
+def test_speakers_without_a_label_go_with_their_dialogues(tmp_path):
+    path = published(tmp_path / "mine.npz", PAIRS, OFFICIAL)
+    with np.load(path) as file:
+        fields = dict(file)
+    fields["label"][::10] = fields["label"][1::10] = -1  # the first dialogue of each pair
+    np.savez(path, **fields)
+    valid = members(corpora.load(path), "valid")
+    assert len(valid) == 5 and len({int(name[1:]) // 5 for name in valid}) == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fraction", "numbers"),
+    [
+        ([1] * 40, 0.1, 4),
+        ([4] * 10, 0.1, 4),
+        ([2] * 20, 0.1, 4),
+        ([3] * 13, 0.1, 6),
+        ([30, 28, 32, 30], 0.1, 28),  # the smallest one
+        ([35, 1, 1, 1, 1, 1], 0.1, 4),  # never the large one
+        ([39, 1], 0.2, 0),
+        ([20, 20], 0.1, 0),
+        ([1, 1], 0.999, 1),
+        ([4] * 10, 0.0, 0),
+    ],
+)
+def test_number_of_dialogues_in_picked_groups(sizes, fraction, numbers):
+    group = dict(zip(map(str, range(sum(sizes))), np.repeat(np.arange(len(sizes)), sizes).tolist(), strict=True))
+    picked = splits.carve_groups(group, fraction, "valid")
+    assert len(picked) == numbers
+    assert all(
+        (other in picked) == (name in picked) for name in group for other in group if group[name] == group[other]
+    )
+    assert picked == splits.carve_groups(dict(reversed(group.items())), fraction, "valid")
+
+
 def test_one_value_of_a_field_held_out_names_people_on_both_sides(file):
     corpus = corpora.load(file, split="dialogue_id=*F_[01]")
     assert members(corpus, "test") == {name for name in DIALOGUES if name[-1] in "01"}

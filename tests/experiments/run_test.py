@@ -48,10 +48,10 @@ def start(tmp_path_factory):
     }
     environment.pop("ARIIGCN_DATA", None)
 
-    def call(folder, program, *arguments):
+    def call(folder, program, *arguments, **variables):
         line = [sys.executable, *program, *arguments]
         options = dict(capture_output=True, text=True, timeout=300, check=False)
-        return subprocess.run(line, cwd=folder, env=environment, **options)
+        return subprocess.run(line, cwd=folder, env=environment | variables, **options)
 
     return call
 
@@ -110,6 +110,15 @@ def test_second_run_of_the_same_config_compiles_nothing(starts, start):
     again = start(folder, PROGRAM, "--config=tiny.py", "--workdir=again")
     assert again.returncode == 0, again.stderr[-4000:]
     assert "; nothing was compiled: all " in again.stdout
+
+
+def test_run_on_a_terminal_without_unicode_in_a_notebook(starts, start):
+    folder, _ = starts
+    names = dict(PYTHONIOENCODING="ascii", MPLBACKEND="module://of_a_notebook.not_installed_here")
+    done = start(folder, PROGRAM, "--config=tiny.py", "--workdir=odd", **names)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.startswith("experiments.run: loading JAX ?\n") and "Compiling ?" in done.stdout
+    assert (folder / "odd" / "training_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 # --- What goes wrong --------------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """The exported folder answers as the model does, in a process that cannot import this package."""
 
 import dataclasses
+import datetime
+import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +16,9 @@ from ariigcn_jax.data import normalisation, traced
 from ariigcn_jax.inference import export, model_card, standalone
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.types import UserError
+from experiments.command import call
 from tests.support import runs
+from tools import export as tool
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -93,6 +98,84 @@ def test_artefact_is_for_all_platforms_any_size_and_holds_its_numbers(tmp_path):
     layers = {f"graph_{m}_{k}" for m in runs.WIDTHS for k in range(2)}
     entrance = {f"{part}_{m}" for m in runs.WIDTHS for part in ("encoder", "speaker")}
     assert heads == {*layers, *entrance, "LayerNorm_0", "classifier"} < set(model.params)
+
+
+RICH = {"members": 2, "data.ranked": ("audio",), "data.dialogue_normalised": ("a",), "model.graph.past": -1}
+
+
+def test_refreshed_folder_answers_as_before_without_the_run(tmp_path, monkeypatch):
+    model = runs.load(tmp_path / "run", RICH, temperature=1.5)
+    folder = export.write(model, tmp_path / "out", longest=64, platforms=("cpu",))
+    shutil.rmtree(tmp_path / "run")
+    conversations = [runs.conversation(5, seed=5)]
+    given = [standalone.load(folder)(conversation) for conversation in conversations]
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    (folder / "model.stablehlo").write_bytes(b"of an older JAX")
+    (folder / "emotions.py").unlink()
+    with pytest.raises(ValueError, match=r"cannot read model\.stablehlo"):
+        standalone.load(folder)
+    monkeypatch.setattr(export, "__version__", "9.9")
+    assert call(tool.execute, tool.arguments(), ["--refresh", str(folder)]) == 0
+    assert [standalone.load(folder)(conversation) for conversation in conversations] == given
+    after = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {name for name in before if before[name] != after[name]} <= {"model.json", "model.stablehlo"}
+    assert json.loads(after["model.json"])["made"]["ariigcn-jax"] == "9.9"
+
+
+def test_folder_carries_its_date_and_versions(tmp_path):
+    folder = export.write(runs.load(tmp_path / "run"), tmp_path / "out", platforms=("cpu",))
+    made = json.loads((folder / "model.json").read_text())["made"]
+    assert datetime.date.fromisoformat(made["date"]) <= datetime.date.today()
+    assert (made["jax"], made["jaxlib"]) == (jax.__version__, importlib.metadata.version("jaxlib"))
+    assert made["calling_convention"] == jax.export.maximum_supported_calling_convention_version
+    assert "six months" in (folder / "README.md").read_text()
+
+
+def test_program_that_jax_refuses_says_what_to_do(tmp_path):
+    made = {"date": "2026-01-31", "jax": "0.10.2"}
+    (tmp_path / "model.json").write_text(json.dumps({"made": made}))
+    (tmp_path / "model.stablehlo").write_bytes(b"of another version")
+    safetensors.save_file({"x": np.ones(2, np.float32)}, tmp_path / "parameters.safetensors")
+    words = r"which JAX 0\.10\.2 made on 2026-01-31 .* six months\. Install jax==0\.10\.2, .* --refresh FOLDER"
+    with pytest.raises(ValueError, match=f"(?s)JAX {jax.__version__} cannot read model.stablehlo, {words}"):
+        standalone.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda about: about.pop("network"), "does not describe the network, as older versions wrote it"),
+        (
+            lambda about: about["network"]["options"].update(hidden=8),
+            r"LayerNorm_0/bias for one is \(8,\), and the network takes \(16,\)",
+        ),
+        (lambda about: about["network"]["options"].pop("hidden"), "by version 0.0.1 "),
+        (lambda about: about["network"].update(members=3), "the network takes"),
+        (lambda about: about["network"]["options"]["graph"].update(layers=1), "the network takes not there"),
+    ],
+)
+def test_folder_that_this_version_cannot_build_stays_as_it_is(tmp_path, change, words):
+    folder = export.write(runs.load(tmp_path / "run"), tmp_path / "out", platforms=("cpu",))
+    about = json.loads((folder / "model.json").read_text())
+    about["made"]["ariigcn-jax"] = "0.0.1"
+    change(about)
+    (folder / "model.json").write_text(json.dumps(about))
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(UserError, match=words):
+        export.refresh(folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--refresh", "nowhere"], "nowhere/model.json: cannot be read"),
+        (["--run", "run"], "--run needs --out"),
+    ],
+)
+def test_wrong_arguments_of_the_tool(capsys, arguments, words):
+    assert call(tool.execute, tool.arguments(), arguments) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_task_whose_answers_the_folder_cannot_write_is_refused(tmp_path, monkeypatch):

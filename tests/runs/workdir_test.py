@@ -120,6 +120,14 @@ def test_start_killed_before_its_config_can_start_again(tmp_path):
         assert not directory.resumed
 
 
+@pytest.mark.parametrize("url", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
+def test_url_is_refused_before_anything_is_made(tmp_path, monkeypatch, url):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"{url}: this is a URL, and files are read and written on this machine alone"):
+        workdir.open(url, "toy", CONFIG)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("place", ["run", "run/below"])
 def test_read_only_place(tmp_path, place):
     """Mounted so in a namespace of its own, for permissions do not stop root."""

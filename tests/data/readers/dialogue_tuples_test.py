@@ -105,6 +105,35 @@ def test_first_tenth_of_the_train_list_is_validation(load):
     assert {wider.dialogue_ids[d] for d in wider.dialogue[wider.split == "valid"]} == set(parts["train"][:16])
 
 
+def in_sessions(parts):
+    """Name the dialogues as IEMOCAP does: five sessions, the last of which is the test split."""
+    names = [*parts["train"], *parts["test"]]
+    sessions = np.append(np.arange(len(parts["train"])) % 4 + 1, np.full(len(parts["test"]), 5))
+    new = {name: f"Ses0{session}F_{name}" for name, session in zip(names, sessions, strict=True)}
+    return {
+        role: {new[d]: v for d, v in part.items()} if isinstance(part, dict) else [new[d] for d in part]
+        for role, part in parts.items()
+    }
+
+
+def test_train_list_of_iemocap_stays_and_says_what_it_means(load):
+    parts = in_sessions(elements(dialogues=40, valid=0.0))
+    read = load(parts)
+    held = {read.dialogue_ids[d] for d in read.dialogue[read.split == "valid"]}
+    assert held == set(parts["train"][: int(0.1 * len(parts["train"]))])
+    note = next(note for note in read.notes if "as published codes do" in note)
+    assert note.endswith(
+        "; no `session` of the test split is in train, so scores on test may be lower than on validation"
+    )
+
+
+def test_set_of_iemocap_gives_a_session_to_validation(load):
+    parts = in_sessions(elements(dialogues=40, valid=0.0))
+    read = load(parts | {"train": set(parts["train"])})
+    held = {read.dialogue_ids[d] for d in read.dialogue[read.split == "valid"]}
+    assert len({name[:5] for name in held}) == 1 and len(held) == len(parts["train"]) // 4
+
+
 def test_sets_have_no_order_so_a_hash_decides(load):
     parts = elements(dialogues=40)
     parts["train"], parts["test"] = set(parts["train"]), frozenset(parts["test"])
