@@ -134,8 +134,8 @@ def corpus(bench: Bench) -> Points:
 def words(bench: Bench) -> Points:
     """Time a text encoder in training and as it is, and count the memory of a step of it and of a larger one."""
     name = bench.encoder or ("tiny" if bench.quick else "MiniLM")
-    effort = {"most": 1 if bench.quick else 3, "budget": 30.0}
-    points = {
+    effort: Any = {"most": 1 if bench.quick else 3, "budget": 30.0}
+    points: Points = {
         f"{name}, {way}, {precision}": functools.partial(encoders.measure, name, way, precision, **effort)
         for way, precision in (("train", "float32"), ("train", "bfloat16"), ("frozen", "float32"))
     }

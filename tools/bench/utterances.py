@@ -15,7 +15,7 @@ SHAPES = {
 
 
 def draw(vocabulary: int, count: int = STEP * STEPS) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return token ids [n] int of `count` utterances, 14 tokens on average as MELD's with MiniLM, and labels [count]."""
+    """Return token ids [n] int of `count` utterances, 14 tokens on average as in MELD, and labels [count]."""
     random = np.random.default_rng(0)
     lengths = np.clip(np.round(random.lognormal(2.45, 0.6, count)), 3, 96).astype(int)
     return [random.integers(5, vocabulary, n) for n in lengths], random.integers(0, CLASSES, count)
