@@ -1,7 +1,7 @@
 """Time a text encoder: tokens of utterances per CPU second, in training and as it is, and the memory of a step.
 
-An epoch is that of `utterances.draw`: 16 steps of 32 utterances in the order they come, packed as in training. A step
-is forward, backward and AdamW of all parameters; padding costs, but only real tokens count. The same in PyTorch:
+An epoch is that of `utterances.draw`: 16 steps of 32 utterances, of equal numbers of tokens as training packs them. A
+step is forward, backward and AdamW of all parameters; padding costs, but only real tokens count. The same in PyTorch:
 `python -m tools.bench.torch_words`.
 """
 
@@ -20,7 +20,7 @@ from ariigcn_jax.data import packing
 from ariigcn_jax.nn import pretrained, text_encoder
 from ariigcn_jax.types import Array, Tokens, Words
 from tools.bench import machine
-from tools.bench.utterances import CLASSES, SHAPES, STEP, draw
+from tools.bench.utterances import CLASSES, SHAPES, STEP, STEPS, draw
 
 Encoder = tuple[text_encoder.Architecture, Callable[[], Any] | None]
 
@@ -104,13 +104,15 @@ def measure(name: str, way: str, precision: str, *, most: int, budget: float) ->
 
 
 def _batches(architecture: text_encoder.Architecture) -> tuple[Tokens, np.ndarray]:
-    """Return the tokens of all steps [steps, Q, S], packed with the least padding, and labels [steps, STEP]."""
+    """Return the tokens of all steps [STEPS, Q, S], packed with the least padding, and labels [STEPS, STEP]."""
     ids, labels = draw(architecture.vocabulary)
     lengths = [len(x) for x in ids]
     start = np.concatenate([[0], np.cumsum(lengths)])
     flat = np.concatenate(ids).astype(np.int32)
     words = Words(flat, start, np.ones(len(flat), bool), architecture.first_position)
-    rows = [[(n, first + n) for n in range(STEP)] for first in range(0, len(ids), STEP)]
+    dealt = np.argsort(lengths).reshape(STEP, STEPS)  # to one step after the other, and back, so that all get as much
+    dealt[1::2] = dealt[1::2, ::-1]
+    rows = [list(enumerate(step)) for step in dealt.T.tolist()]
     longest = -(-max(lengths) // 16) * 16
     laid = [packing.token_rows(words, rows, length) for length in range(longest, 2 * longest + 1, 16)]
-    return packing.tokens(words, *min(laid, key=lambda made: made[0].size)), labels.reshape(-1, STEP)
+    return packing.tokens(words, *min(laid, key=lambda made: made[0].size)), labels[dealt.T]
