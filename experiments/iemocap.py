@@ -6,11 +6,11 @@ Names behind this file, and test weighted F1 with frozen MiniLM text, eGeMAPS au
 
     ten models, cross-validated         69.49 ± 0.44   10 seeds            commit 1cf3218
     single                              66.53 ± 0.75   10 seeds            commit 1cf3218
-    text_layers                         71.29 ± 0.29    3 seeds, 3,438 s   commit 944ff36
-    text_layers+no_cross_validation     70.37 ± 0.39   10 seeds, 4,353 s   commit 1a2d714
-    text_layers+single                  69.13 ± 0.81   10 seeds, 459 s     commit 5f88a03
+    frozen_words                        71.29 ± 0.29    3 seeds, 3,438 s   commit 944ff36
+    frozen_words+no_cross_validation    70.37 ± 0.39   10 seeds, 4,353 s   commit 1a2d714
+    frozen_words+single                 69.13 ± 0.81   10 seeds, 459 s     commit 5f88a03
 
-text_layers takes the last four layers of MiniLM in the place of its sentence embedding (experiments/RESULTS.md, "Four
+frozen_words takes the last four layers of MiniLM in the place of its sentence embedding (experiments/RESULTS.md, "Four
 layers of the text encoder"). Options were chosen by sessions left out of training (experiments/SEARCH.md, "How options
 are chosen"); their scores stand beside the options, with the section of SEARCH.md.
 """

@@ -6,11 +6,11 @@ Names behind this file, and test weighted F1 from frozen MiniLM text alone; 10 s
 
     emotions                    58.07 ± 0.42   134 s   commit 13a3f23
     emotions, paper             57.58 ± 0.57
-    emotions, text_layers       61.18 ± 0.67   199 s   commit 944ff36
+    emotions, frozen_words      61.18 ± 0.67   199 s   commit 944ff36
     sentiments                  66.67 ± 0.28           commit 931d901
-    sentiments, text_layers     68.46 ± 0.44   241 s   commit 944ff36
+    sentiments, frozen_words    68.46 ± 0.44   241 s   commit 944ff36
 
-text_layers takes the last four layers of MiniLM in the place of its sentence embedding (experiments/RESULTS.md, "Four
+frozen_words takes the last four layers of MiniLM in the place of its sentence embedding (experiments/RESULTS.md, "Four
 layers of the text encoder"). Modalities that a file lacks are left out.
 """
 

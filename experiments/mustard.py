@@ -2,6 +2,10 @@
 
 python -m experiments.run --config=experiments/mustard.py --config.data.path=mustard/dialogues.npz
 python -m experiments.run --config=experiments/mustard.py:generated
+
+MUStARD comes as videos and sarcasm_data.json. Write a table with a row for each context sentence, without a label, and
+behind them one for the utterance, with its label, all of the same dialogue_id; `python -m tools.features extract
+--manifest TABLE.csv` (tools/README.md) makes dialogues.npz of it.
 """
 
 from ml_collections import ConfigDict

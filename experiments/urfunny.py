@@ -4,6 +4,9 @@ python -m tools.features manifest --release urfunny urfunny2 --out punchlines.cs
 python -m tools.features extract --manifest punchlines.csv --out urfunny/ --audio eGeMAPSv02
 python -m experiments.run --config=experiments/urfunny.py --config.data.path=urfunny/dialogues.npz
 python -m experiments.run --config=experiments/urfunny.py:generated
+
+UR-FUNNY V2 comes as videos and pickles of words. Any other file will do in which the punchline alone has a label and
+the sentences before it, of the same dialogue_id, have none.
 """
 
 from ml_collections import ConfigDict

@@ -20,13 +20,14 @@ LAYOUT = f"""\
   label              [U] integers counted from 0, negative where there is no label, or names; required
                      (with data.task=regression [U] numbers in [-3, 3], with multilabel [U, labels] zeros and ones,
                      both NaN where there is no label)
-  <modality>         [U, d] floats, at least one, named {", ".join(PREFIXES)},
-                     alone or with _<suffix>; any other name has to be asked for
+  <modality>         [U, d] floats, named {", ".join(PREFIXES)},
+                     alone or with _<suffix>; any other name has to be asked for. At least one, or `transcript`
   <modality>_present [U] bool; without it, rows that are all zero, NaN or Inf count as missing
   label_names        [C] text; without it the classes are called 0, 1, …
   split              [U] train, valid or test, the same for a whole dialogue; without it dialogues are held out
   turn               [U] numbers that order the utterances of a dialogue; without it the file's order counts
-  speaker, utterance_id, transcript
+  transcript         [U] text, which a text encoder can make a modality of (model.text.encoder)
+  speaker, utterance_id
                      [U] text or integers
 """
 

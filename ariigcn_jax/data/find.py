@@ -35,6 +35,8 @@ corpus under its licence and extract or convert its features, or bring your own 
     text = np.random.default_rng(0).normal(size=(4, 16)).astype("float32")  # put your features here
     np.savez("mine.npz", dialogue_id=dialogue_id, split=split, label=label, label_names=label_names, text=text)
 
+Words are enough: a table with dialogue_id, label and transcript is learnt by experiments/own.py.
+
 To try the model without a corpus, on generated conversations:
 
     python -m experiments.run --config=experiments/synthetic.py"""
