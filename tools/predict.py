@@ -27,7 +27,7 @@ import numpy as np
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data.prepare import dialogues, dialogues_in
-from ariigcn_jax.data.readers import conversations
+from ariigcn_jax.data.readers import conversations, text
 from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference.prediction import Prediction
@@ -122,8 +122,8 @@ def _load_available(load: Callable[..., Corpus], wanted: Sequence[str]) -> Corpu
 
 
 def _mentions(path: str, field: str) -> bool:
-    with Path(path).open("rb") as file:
-        return f'"{field}"'.encode() in file.read(2**16)
+    with text.opened(Path(path), text.encoding(Path(path))[0]) as file:
+        return f'"{field}"' in file.read(2**16)
 
 
 def choose(corpus: Corpus, splits: Sequence[str], names: Sequence[str] | None) -> Corpus:

@@ -24,7 +24,9 @@ from ariigcn_jax.data.assemble import assemble, other_targets
 from ariigcn_jax.data.fields import Fields, is_named_like_a_modality
 from ariigcn_jax.data.readers import folder, layouts
 from ariigcn_jax.files import local
+from ariigcn_jax.training import checks
 from ariigcn_jax.types import Corpus, UserError
+from experiments import base
 from experiments.command import guarded
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
@@ -127,7 +129,16 @@ def _validate(arguments: argparse.Namespace) -> None:
     for modality, rows in corpus.features.items():
         if not all(np.isfinite(rows[i : i + 4096]).all() for i in range(0, len(rows), 4096)):
             raise UserError(f"{fields.path}: {modality} is not finite.")
-    print(f"{_notes(corpus)}{fields.path}: valid, {_size(corpus)}")
+    absent = [m for m, here in corpus.present.items() if not here[corpus.split == "train"].any()]
+    if gone := absent + [m for m in fields.gone if not arguments.modalities]:
+        why = "".join(f" {note[:1].upper()}{note[1:]}." for note in corpus.notes if f"of {gone[0]} " in note)
+        remedy = "Mend that, or leave it out: --modalities with the others"
+        raise UserError(f"{fields.path}: no utterance of the train split has `{gone[0]}`.{why} {remedy}.")
+    print(_notes(corpus), end="")
+    config = base.get_config()
+    config.data.task = arguments.task
+    checks.check_corpus(config, corpus)
+    print(f"{fields.path}: valid, {_size(corpus)}")
 
 
 if __name__ == "__main__":

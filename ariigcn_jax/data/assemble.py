@@ -10,11 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ariigcn_jax.data import labels, prepare, splits, targets
-from ariigcn_jax.data.fields import SCORES, Fields, count, features_of, is_named_like_a_modality, listed, modalities_of
+from ariigcn_jax.data.fields import (
+    SCORES,
+    SPLIT_NAMES,
+    Fields,
+    count,
+    features_of,
+    is_named_like_a_modality,
+    listed,
+    modalities_of,
+)
 from ariigcn_jax.data.values import short
-from ariigcn_jax.types import SPLITS, UNLABELED, Corpus, Modality, UserError
-
-_SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
+from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
 
 class _Order(NamedTuple):
@@ -263,8 +270,11 @@ def _carve(
                     f"; no `{field}` of the test split is in train, so scores on test may be lower than on validation"
                 )
         split[chosen] = name
-        counts = f"{len(picked)} of {count(len(candidates), 'labelled train dialogue')}"
-        outcome = f"{counts} became the {name} split, {how}" if picked else f"the {name} split stays empty"
+        among = count(len(candidates), "labelled train dialogue")
+        outcome = f"{len(picked)} of {among} became the {name} split, {how}"
+        if not picked:
+            why = f" ({among} cannot be divided)" if fractions[name] and len(candidates) < 2 else ""
+            outcome = f"the {name} split stays empty{why}"
         archive.note(f"{source} names no {'splits' if given is None else f'{name} split'}: {outcome}")
     if "test" not in split and given is not None:
         archive.note(f"{source} names no test split")
@@ -326,10 +336,10 @@ def _given_splits(archive: Fields, order: _Order) -> np.ndarray | None:
     if values is None:
         return None
     written, index = np.unique(values, return_inverse=True)
-    known = [_SPLIT_NAMES.get(str(name).strip().lower()) for name in written]
+    known = [SPLIT_NAMES.get(str(name).strip().lower()) for name in written]
     if None in known:
         wrong = str(written[known.index(None)])
-        raise archive.refusal("split", f"has the value {wrong[:80]!r}", f"It must be one of {', '.join(_SPLIT_NAMES)}")
+        raise archive.refusal("split", f"has the value {wrong[:80]!r}", f"It must be one of {', '.join(SPLIT_NAMES)}")
     split = np.array(known)[index]
     first = split[order.start]
     if (mixed := np.flatnonzero(split != first[order.dialogue])).size:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.data.values import short
-from ariigcn_jax.types import Modality, UserError
+from ariigcn_jax.data.values import mended, short
+from ariigcn_jax.types import SPLITS, Modality, UserError
 
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
 LAYOUT = f"""\
   dialogue_id        [U] text or integers; required
-  label              [U] integers counted from 0, negative where there is no label; required
+  label              [U] integers counted from 0, negative where there is no label, or names; required
                      (with data.task=regression [U] numbers in [-3, 3], with multilabel [U, labels] zeros and ones,
                      both NaN where there is no label)
   <modality>         [U, d] floats, at least one, named {", ".join(PREFIXES)},
@@ -30,6 +30,11 @@ LAYOUT = f"""\
                      [U] text or integers
 """
 
+SPLIT_NAMES = {name: name for name in SPLITS} | {  # as people write them → ours
+    **dict.fromkeys(("val", "dev", "validation", "development"), "valid"),
+    **dict.fromkeys(("trn", "training"), "train"),
+    **dict.fromkeys(("tst", "testing"), "test"),
+}
 SCORES = ("sentiment_score", "sentiment")  # what readers and tools.features call the score of a sentiment
 _FIXED_WIDTH_BYTES = 64 * 2**20
 _BLOCK_ROWS = 2048  # that are looked at together, so that a memory-mapped modality stays on disk
@@ -51,6 +56,7 @@ class Fields:
     train_order: tuple[str, ...] = ()
     name: str = ""  # what the file calls the corpus
     others: list[str] = dataclasses.field(default_factory=list)  # columns that became no field, for messages
+    gone: list[Modality] = dataclasses.field(default_factory=list)  # modalities of whose files none is there
 
     def refusal(self, field: str, problem: str, remedy: str) -> UserError:
         return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")
@@ -85,10 +91,12 @@ class Fields:
     def names(self, field: str, order: np.ndarray | None = None) -> np.ndarray | None:
         """Return [U] str, the field in the given order; None where it is absent."""
         values = self.column(field, order)
-        if values is None or values.dtype.kind in "UO":  # object arrays of str come from `text_array` alone
-            return values
-        if values.dtype.kind in "iu":
-            return values.astype(str)
+        if values is None:
+            return None
+        if values.dtype.kind in "UO":  # object arrays of str come from `text_array` alone
+            return text_array([mended(name) for name in values.tolist()])
+        if values.dtype.kind in "iu" or (values.dtype.kind == "f" and (values == np.trunc(values)).all()):
+            return values.astype(np.int64 if values.dtype.kind == "f" else values.dtype).astype(str)
         try:
             return np.char.decode(values, "utf-8")
         except UnicodeDecodeError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ariigcn_jax.data import labels
+from ariigcn_jax.data.values import is_missing
 from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Score:
         scores = []
         for cell in (cell.strip() for cell in cells):
             try:
-                scores.append(float(cell or "nan"))
+                scores.append(np.nan if is_missing(cell) else float(cell))
             except ValueError:
                 problem = f"{cell[:60]!r} is no number, and data.task={self.task} needs one in each cell, or none."
                 raise UserError(problem) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,13 @@ _MOST_TIMES = 16  # a file's size; float16 takes twice as much in memory, and on
 _VALUE = 64  # bytes that a reader takes for each value in a container
 _DEEPEST = 100  # containers inside one another
 _MOST_BITS = 8192  # of an integer
+_MISSING = ("", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", "nat")  # as other programs write nothing
+_FREE_ROWS, _BYTES_A_ROW = 200_000, 8  # of a file, however small it is, and of its bytes for each one more
+
+# Bytes 0x80–0x9F that were taken for Latin-1 are C1 control characters, and Windows-1252 has signs there
+WINDOWS = {code: char for code in range(0x80, 0xA0) if (char := bytes([code]).decode("cp1252", "ignore"))}
+_LATIN = {ord(char): code for code, char in WINDOWS.items()}
+_TAKEN = re.compile("[ÂÃ][^\x00-\x7f]|â€|ðŸ")  # how UTF-8 looks that was taken for Windows-1252
 
 
 class ShapeError(ValueError):
@@ -33,21 +41,34 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, int | np.integer | np.bool_) or (is_number(value) and float(value).is_integer())
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether a cell where a number or a vector belongs is empty, or a word for it."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
+
+
 def as_sequence(value: Any) -> Sequence[Any] | np.ndarray | None:
     """Return a list, a tuple or an array with at least one axis as it is; None for anything else."""
     return value if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim) else None
 
 
+def mended(words: str) -> str:
+    """Return text with the signs that were written, where its UTF-8 or Windows-1252 was taken for another encoding."""
+    if words.isascii():
+        return words
+    taken = words.translate(_LATIN) if _TAKEN.search(words) else words
+    with contextlib.suppress(UnicodeError):
+        words = taken.encode("latin-1").decode("utf-8")
+    return words.translate(WINDOWS)
+
+
 def text(value: Any) -> str:
-    """Return a value's text: bytes are decoded, words joined, None is "", UTF-8 that came as Latin-1 is mended."""
-    if value is None:
+    """Return a value's text: bytes are decoded, words joined and mended, None and NaN are ""."""
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
         return ""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, str):
-        with contextlib.suppress(UnicodeError):
-            value = value if value.isascii() else value.encode("latin-1").decode("utf-8")
-        return str(value).encode("utf-8", "replace").decode("utf-8")
+        return mended(value).encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
         if len(value) <= 100_000 and all(isinstance(v, str | bytes) for v in value):
             return " ".join(text(v) for v in value)
@@ -116,6 +137,7 @@ class Rows:
     """Collect the feature vectors of a modality of U utterances, which messages call `what`."""
 
     def __init__(self, utterances: int, what: str, file_size: int):
+        check_rows(utterances, file_size, what)
         self._what, self._file_size, self._utterances = what, file_size, utterances
         self._rows: np.ndarray | None = None
 
@@ -152,6 +174,15 @@ def check_size(needed: int, file_size: int, what: str) -> None:
         )
 
 
+def check_rows(number: int, file_size: int, what: str) -> None:
+    """Raise `UserError` where a file of its size cannot hold so many utterances, as where they are of no width."""
+    if number > _FREE_ROWS + file_size // _BYTES_A_ROW:
+        raise UserError(
+            f"{what}: claims {number:,} utterances, in a file of {file_size / 1e6:,.1f} MB. It is damaged or made to "
+            "fill the memory."
+        )
+
+
 def check_repeats(value: Any, file_size: int, what: str) -> None:
     """Raise where a walk through a value would take far longer than its file explains, as parts of it are repeated.
 
@@ -159,13 +190,16 @@ def check_repeats(value: Any, file_size: int, what: str) -> None:
       UserError: it would be far larger than the file of `file_size` bytes if each repeated part was written out.
       ValueError: a container is inside itself, or too deep inside others, or an integer has too many digits.
     """
-    whole: dict[int, int] = {}  # id of a container → its bytes with each repeated part written out
+    whole: dict[int, int] = {}  # id of a container or an array → its bytes with each repeated part written out
     once = 0
 
     def measure(part: Any, depth: int) -> int:
         nonlocal once
+        if isinstance(part, np.ndarray) and not part.size and max(part.shape) > _FREE_ROWS:
+            raise ValueError(f"an array without values that claims the shape {part.shape}")
         if isinstance(part, np.ndarray) and not part.dtype.hasobject:
-            return part.nbytes + 16 * max(part.shape, default=0)
+            whole[id(part)] = 1 + part.nbytes + 16 * max(part.shape, default=0)
+            return whole[id(part)]
         if not isinstance(part, list | tuple | set | frozenset | dict | np.ndarray):
             return len(part) if isinstance(part, str | bytes | bytearray) else 0
         if id(part) in whole:
@@ -180,13 +214,13 @@ def check_repeats(value: Any, file_size: int, what: str) -> None:
         size = _VALUE * (1 + len(inner))
         once += size
         for each in inner:
-            if type(each) is str:
+            if type(each) is str or type(each) is bytes:
                 size += len(each)
             elif type(each) is int:
                 if each.bit_length() > _MOST_BITS:
                     raise ValueError("an integer of too many digits")
             elif each is not None and type(each) is not float:
-                size += measure(each, depth + 1)
+                size += whole.get(id(each)) or measure(each, depth + 1)
         whole[id(part)] = size
         return size
 

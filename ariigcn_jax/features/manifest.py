@@ -7,7 +7,7 @@
     label_name     the class's name, where `label` is a number
     split          train, valid or test, the same for a whole dialogue; without it the reader holds dialogues out
     turn           a number that orders the utterances of a dialogue; without it the file's order counts
-    start_s, end_s seconds, from the start of the dialogue's recording
+    start_s, end_s seconds, or a clock such as 0:01:05.3, from the start of the dialogue's recording
     audio, video   paths, relative to the manifest; an empty `audio` means the sound track of `video`
 
 start_s and end_s say which part of the media file is the utterance; where both are empty it is the whole file. A path
@@ -37,8 +37,9 @@ from numpy.typing import ArrayLike
 
 from ariigcn_jax.data import locate
 from ariigcn_jax.data.fields import listed
-from ariigcn_jax.data.readers import folder, layouts
-from ariigcn_jax.data.readers.text import reading
+from ariigcn_jax.data.readers import folder, layouts, text
+from ariigcn_jax.data.readers.columns import located, seconds
+from ariigcn_jax.data.values import mended
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.types import SPLITS, UNLABELED, UserError
 
@@ -103,7 +104,8 @@ def read(path: str | Path) -> Manifest:
     audio = tuple(table.clip("audio", i, start[i], end[i]) or video[i] for i in range(len(start)))
     times = {"start_s": start.astype(np.float32), "end_s": end.astype(np.float32)}
     fields = _fields(table, {column: values for column, values in times.items() if not np.isnan(values).all()})
-    return Manifest(table.path, fields, tuple(table.text("transcript")), audio, video, fields["utterance_id"])
+    transcript = tuple(table.text("transcript"))
+    return Manifest(table.path, fields, transcript, audio, video, fields["utterance_id"], table.notes)
 
 
 def of_corpus(path: str | Path) -> Manifest:
@@ -143,7 +145,7 @@ def of_corpus(path: str | Path) -> Manifest:
     nothing = (None,) * len(rows)
     # A converted folder's long texts are objects, which an .npz cannot hold
     arrays = {name: x.astype(str) if x.dtype == object else x for name, x in corpus.arrays.items()}
-    transcript = tuple(text.strip() for text in words.tolist())
+    transcript = tuple(each.strip() for each in words.tolist())
     return Manifest(place, arrays, transcript, nothing, nothing, names, tuple(corpus.notes))
 
 
@@ -156,13 +158,14 @@ def write(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
     cells = [{column: _cell(value) for column, value in row.items()} for row in rows]
     columns = dict.fromkeys((*COLUMNS, *itertools.chain(*cells)))
     used = [column for column in columns if any(row.get(column) for row in cells)]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, used, extrasaction="ignore", lineterminator="\n")
+    table = io.StringIO(newline="")
+    # of these line ends, both make the writer quote a cell
+    writer = csv.DictWriter(table, used, extrasaction="ignore", lineterminator="\r\n")
     writer.writeheader()
     for row in cells:
         media = {kind: os.path.relpath(row[kind], path.parent) for kind in ("audio", "video") if row.get(kind)}
         writer.writerow(row | {kind: Path(relative).as_posix() for kind, relative in media.items()})
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, table.getvalue().encode())
     return len(cells)
 
 
@@ -173,32 +176,24 @@ def _cell(value: object) -> str:
 
 
 def _read_table(path: Path) -> _Table:
-    try:
-        with reading(path):
-            text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 (byte {error.start}). Save it as CSV in UTF-8.") from None
-    if "\0" in text:
+    with text.reading(path):
+        codec, name = text.encoding(path)
+        rows = [(line, [mended(cell.strip()) for cell in cells]) for line, cells in text.csv_rows(path, codec, ",")]
+    columns = rows[0][1] if rows else []
+    if any("\0" in cell for _, cells in rows for cell in cells):
         raise UserError(f"{path}: contains zero bytes, so it is not text. Give a CSV file.")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        columns = [name.strip() for name in next(reader, [])]
-        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: is no CSV ({error}). Close the quotes.") from None
-    for line, cells in rows:
-        if len(cells) != len(columns):
-            problem = f"has {len(cells)} cells, the header has {len(columns)}"
-            raise UserError(f'{path}, line {line}: {problem}. Put text with a comma into "quotes".')
     if len(set(columns)) < len(columns):
         raise UserError(f"{path}: has a column twice: {', '.join(columns)}. Name each once.")
-    return _Table(path, [line for line, _ in rows], {c: [x[i] for _, x in rows] for i, c in enumerate(columns)})
+    notes = (f"the manifest is not UTF-8 and was read as {name}",) if name else ()
+    cells = {column: [row[i] for _, row in rows[1:]] for i, column in enumerate(columns)}
+    return _Table(path, [line for line, _ in rows[1:]], cells, notes)
 
 
 class _Table(NamedTuple):
     path: Path
-    lines: list[int]  # of the rows in the file
+    lines: list[int]  # where the rows begin in the file
     cells: dict[str, list[str]]  # by column, stripped
+    notes: tuple[str, ...]
 
     def text(self, column: str) -> list[str]:
         return self.cells.get(column) or [""] * len(self.lines)
@@ -217,21 +212,21 @@ class _Table(NamedTuple):
 
     def seconds(self, column: str) -> np.ndarray:
         """Return [U] float64, NaN where empty."""
-        values = self.numbers(column)
-        cells = zip(self.text(column), values, strict=True)
-        wrong = [bool(cell) and (value is None or not 0 <= value < float("inf")) for cell, value in cells]
-        self.check(wrong, column, "is no time", "Write seconds, such as 6.29, or leave it empty")
-        return np.array(values, np.float64)
+        values = np.array([seconds(cell) for cell in self.text(column)], np.float64)
+        given = np.array([bool(cell) for cell in self.text(column)])
+        wrong = given & ~((values >= 0) & (values < np.inf))
+        self.check(wrong, column, "is no time", "Write seconds, such as 6.29, or 0:00:06.29, or leave it empty")
+        return values
 
     def clip(self, column: str, row: int, start: float, end: float) -> Clip | None:
-        text = self.text(column)[row]
-        if not text:
+        cell = self.text(column)[row]
+        if not cell:
             return None
-        path, _, fragment = text.rpartition("#")
-        if not path or (self.path.parent / text).exists():  # a file's name may hold a #
-            path, fragment = text, ""
+        path, _, fragment = cell.rpartition("#")
+        if not path or (self.path.parent / cell).exists():  # a file's name may hold a #
+            path, fragment = cell, ""
         first, last = (None if np.isnan(time) else float(time) for time in (start, end))
-        clip = Clip(str(self.path.parent / path), first, last)
+        clip = Clip(str(located(self.path.parent, path)), first, last)
         for part in filter(None, fragment.split("&")):
             if (found := _fragment(part)) is None:
                 remedy = "Write #t=START,END in seconds, or #xywh=percent:X,Y,WIDTH,HEIGHT inside the picture"

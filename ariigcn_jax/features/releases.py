@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import csv
+import io
 import json
 import re
 from collections import Counter
@@ -21,31 +22,19 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.data.readers import pickles
-from ariigcn_jax.data.readers.text import reading
+from ariigcn_jax.data.readers import pickles, text
+from ariigcn_jax.data.values import mended
 from ariigcn_jax.features import manifest
 from ariigcn_jax.features.encoder import require
 from ariigcn_jax.features.manifest import SPLIT_NAMES
 from ariigcn_jax.types import UserError
 
 Row = dict[str, Any]  # of a manifest: column -> value
-# A C1 control character in text that was taken for Latin-1 is the Windows-1252 character of that byte.
-_WINDOWS = {code: char for code in range(0x80, 0xA0) if (char := bytes([code]).decode("cp1252", "ignore"))}
-
-
-def _text(path: Path) -> str:
-    """Read a file in UTF-8, or else Windows-1252, and restore quotation marks that were mangled between the two."""
-    with reading(path):
-        data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig").translate(_WINDOWS)
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
 
 
 def _table(path: Path, columns: Mapping[str, Callable[[str], Any]]) -> list[Row]:
     """Read columns of a CSV file, by name -> conversion of a cell."""
-    reader = csv.DictReader(_text(path).splitlines(keepends=True), restval="")
+    reader = csv.DictReader(io.StringIO(text.read(path), newline=""), restval="")
     names = [name.strip() for name in reader.fieldnames or ()]
     if lacking := [name for name in columns if name not in names]:
         raise UserError(f"{path}: there is no column {lacking[0]!r} among {', '.join(names)}.")
@@ -55,10 +44,14 @@ def _table(path: Path, columns: Mapping[str, Callable[[str], Any]]) -> list[Row]
         rows.append({})
         for name, convert in columns.items():
             try:
-                rows[-1][name] = convert(line[name].strip())
+                rows[-1][name] = convert(mended(line[name].strip()))
             except ValueError:
                 raise UserError(f"{path}: {name} = {line[name]!r} is no number.") from None
     return rows
+
+
+def _lines(path: Path) -> list[str]:
+    return text.lines(text.read(path))
 
 
 def _below(root: Path, pattern: str) -> list[Path]:
@@ -94,9 +87,9 @@ def _iemocap(root: Path, notes: list[str]) -> list[Row]:
         if not scripts:
             raise UserError(f"{session}/dialog/transcriptions: there is no transcription (Ses*.txt) in it.")
         for script in scripts:
-            evaluation = _text(session / "dialog/EmoEvaluation" / script.name)
+            evaluation = text.read(session / "dialog/EmoEvaluation" / script.name)
             annotated = {match["name"]: match for match in _EVALUATION.finditer(evaluation)}
-            for match in filter(None, (_SPOKEN.match(line.strip()) for line in _text(script).splitlines())):
+            for match in filter(None, (_SPOKEN.match(mended(line.strip())) for line in _lines(script))):
                 if match[1] in annotated:
                     found.append(_iemocap_row(session, script.stem, match[2].strip(), annotated[match[1]]))
                 else:
@@ -192,15 +185,15 @@ def _mosi(root: Path, notes: list[str], folds: Path | None = None) -> list[Row]:
         raise UserError(f"{root}: there is neither label.csv nor Labels/OpinionLevelSentiment.csv in it.")
     rows = []
     spoken: dict[str, dict[int, str]] = {}  # video -> segment -> transcript
-    for line in csv.reader(_text(path).splitlines()):
+    for line in csv.reader(_lines(path)):
         try:
             video, segment, times, sentiment = line[2], int(line[3]), (float(line[0]), float(line[1])), float(line[4])
         except (ValueError, IndexError):
             raise UserError(f"{path}: {','.join(line)!r} is not START,END,VIDEO,SEGMENT,SENTIMENT.") from None
         if video not in spoken:
-            scripts = [_text(script) for script in _below(root, f"{video}.annotprocessed")[:1]]
-            lines = [line.partition("_DELIM_") for script in scripts for line in script.splitlines()]
-            spoken[video] = {int(number): words for number, _, words in lines if number.strip().isdigit()}
+            scripts = _below(root, f"{video}.annotprocessed")[:1]
+            lines = [line.partition("_DELIM_") for script in scripts for line in _lines(script)]
+            spoken[video] = {int(number): mended(words) for number, _, words in lines if number.strip().isdigit()}
         name = f"{video}_{segment}"
         row = _cmu_row(video, name, sentiment, spoken[video].get(segment, ""), *times)
         for kind, folder, suffix in (("audio", "WAV_16000", "wav"), ("video", "Video", "mp4")):
@@ -220,7 +213,7 @@ def _mosei(root: Path, notes: list[str], folds: Path | None = None) -> list[Row]
         raise UserError(f"{root}: there is neither label.csv, nor {original}.")
     annotations = _mosei_labels(labels[0])
     rows, unmatched = [], 0
-    for line in (line for script in scripts for line in _text(script).splitlines()):
+    for line in (line for script in scripts for line in _lines(script)):
         parts = line.strip().split("___", 4)
         if len(parts) != 5:
             continue
@@ -228,7 +221,8 @@ def _mosei(root: Path, notes: list[str], folds: Path | None = None) -> list[Row]
         # The label of a segment is the one whose interval begins and ends with it, to the labels' rounding.
         near = [x for (s, e), x in annotations.get(video, ()) if abs(s - start) < 0.05 and abs(e - end) < 0.05]
         unmatched += not near
-        row = _cmu_row(video, f"{video}_{segment}", near[0][0] if near else None, parts[4], start, end)
+        sentiment = near[0][0] if near else None
+        row = _cmu_row(video, f"{video}_{segment}", sentiment, mended(parts[4]), start, end)
         row |= dict(zip(_MOSEI, near[0][1:], strict=True)) if near else {}
         row["audio"] = _near(root, f"Audio/Full/WAV_16000/{video}.wav", f"WAV_16000/{video}.wav")
         row["video"] = _near(root, f"Videos/Full/Combined/{video}.mp4")
@@ -304,7 +298,7 @@ def _in_order(rows: list[Row], folds: Path | None) -> list[Row]:
 
 def _folds(path: Path) -> dict[str, str]:
     """Read video -> split from JSON, or from the assignments `…train_fold = […]` of a Python file, which is not run."""
-    content = _text(path)
+    content = text.read(path)
     try:
         if path.suffix == ".json":
             lists = json.loads(content)

@@ -19,10 +19,32 @@ from ariigcn_jax.types import UserError
         (3, "3"),
         (np.float32(1.5), "1.5"),
         ("lone \ud800 half", "lone ? half"),
+        (float("nan"), ""),
+        (np.float64("nan"), ""),
+        ("None", "None"),
     ],
 )
 def test_text(value, words):
     assert values.text(value) == words
+
+
+@pytest.mark.parametrize(
+    ("taken", "written"),
+    [
+        ("caf\x85 it\x92s \x93so\x94", "caf… it’s “so”"),  # Windows-1252, read as Latin-1
+        ("it\x92s größer", "it’s größer"),
+        ("grÃ¶ÃŸer", "größer"),  # UTF-8, read as Windows-1252
+        ("itâ€™s â€œsoâ€\x9d", "it’s “so”"),
+        ("ðŸ˜€ Ã€", "😀 À"),
+        ("Ã©tÃ©", "été"),  # UTF-8, read as Latin-1
+        ("é… “so” É” Ñ…", "é… “so” É” Ñ…"),  # as it is
+        ("SÃO, NÃO: Â, â€", "SÃO, NÃO: Â, â€"),
+        ("你好，张三", "你好，张三"),
+        ("a\u2028b\x0bc", "a\u2028b\x0bc"),
+    ],
+)
+def test_signs_of_other_encodings(taken, written):
+    assert values.mended(taken) == values.text(taken) == values.mended(written) == written
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [1, 2], object(), np.ones((2, 2))])
@@ -80,7 +102,9 @@ def test_rows_of_different_widths():
 
 def test_rows_that_would_fill_the_memory():
     with pytest.raises(UserError, match=r"would take 4\.0 GB"):
-        values.Rows(10**6, "x", 1000).put(0, np.ones(1000), "row 0")
+        values.Rows(10**5, "x", 1000).put(0, np.ones(10_000), "row 0")
+    with pytest.raises(UserError, match=r"x: claims 1,000,000 utterances, in a file of 0\.0 MB"):
+        values.Rows(10**6, "x", 1000)
 
 
 def test_class_numbers():

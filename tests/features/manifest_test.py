@@ -94,12 +94,12 @@ def test_clips(tmp_path):
         ("", "no column `dialogue_id` among none"),
         ("dialogue_id\n", "no rows"),
         ("dialogue_id,label\na,1\n,2\n", "line 3: `dialogue_id` = ''"),
-        ("dialogue_id,label\na\n", "line 2: has 1 cells, the header has 2"),
+        ("dialogue_id,label\na\n", "line 2 has 1 cell where the first line names 2 columns"),
         ("dialogue_id,dialogue_id\na,b\n", "a column twice"),
-        ('dialogue_id\n"a\n', "is no CSV"),
+        ('dialogue_id\n"a\n', "line 2 cannot be read: unexpected end of data. A quotation mark"),
         ("dialogue_id\na\0\n", "zero bytes"),
         ("dialogue_id,start_s,end_s\na,1,1\n", "line 2: `end_s` = '1' is not after start_s"),
-        ("dialogue_id,start_s\na,1\na,0:07\n", "line 3: `start_s` = '0:07' is no time"),
+        ("dialogue_id,start_s\na,1\na,7 o'clock\n", 'line 3: `start_s` = "7 o\'clock" is no time'),
         ("dialogue_id,start_s\na,-1\n", "is no time"),
         ("dialogue_id,turn\na,1\na,two\n", "line 3: `turn` = 'two' is no number"),
         ("dialogue_id,split\na,train\nb,eval\n", "line 3: `split` = 'eval' is no split"),
@@ -118,12 +118,35 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
         read(tmp_path, text)
 
 
-def test_not_utf8_and_not_there(tmp_path):
-    (tmp_path / "x.csv").write_bytes(b"dialogue_id\ncaf\xe9\n")
-    with pytest.raises(UserError, match="not UTF-8"):
-        manifest.read(tmp_path / "x.csv")
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("cp1252", "Windows-1252"), ("utf-16", "UTF-16"), ("gb18030", "GB18030"), ("utf-8", "")]
+)
+def test_every_encoding_is_read_and_said(tmp_path, encoding, name):
+    words = "你好，张三" if encoding == "gb18030" else "café"
+    (tmp_path / "x.csv").write_bytes(f"dialogue_id,transcript\na,{words}\n".encode(encoding))
+    read = manifest.read(tmp_path / "x.csv")
+    assert read.transcript == (words,)
+    assert read.notes == ((f"the manifest is not UTF-8 and was read as {name}",) if name else ())
+
+
+def test_not_there(tmp_path):
     with pytest.raises(UserError, match="cannot be read: No such file"):
         manifest.read(tmp_path / "y.csv")
+
+
+@pytest.mark.parametrize("path", ["wav\\s.wav", "C:\\data\\wav\\s.wav", "/mnt/ann/wav/s.wav", "wav/s.wav"])
+def test_clocks_and_paths_of_other_systems(tmp_path, path):
+    (tmp_path / "wav").mkdir()
+    (tmp_path / "wav" / "s.wav").touch()
+    found = read(tmp_path, f'dialogue_id,start_s,end_s,audio\na,00:00:03.5,"00:01:05,003",{path}\n')
+    assert found.audio == (Clip(str(tmp_path / "wav/s.wav"), 3.5, 65.003),)
+
+
+@pytest.mark.parametrize("words", ["a\rb", "a\u2028b", "a\x0bb", 'so "\n\n', "None", "NA"])
+def test_words_of_any_kind_are_read_back(tmp_path, words):
+    rows = [{"dialogue_id": "a", "transcript": words, "label": 1}, {"dialogue_id": "a", "transcript": "x", "label": 0}]
+    manifest.write(tmp_path / "m.csv", rows)
+    assert manifest.read(tmp_path / "m.csv").transcript == (words.strip(), "x")
 
 
 def test_written_is_read_back(tmp_path):

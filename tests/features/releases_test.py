@@ -50,7 +50,7 @@ def iemocap(tmp_path):
     write(
         dialog / "transcriptions/Ses01F_impro01.txt",
         "Ses01F_impro01_F001 [010.0100-011.3925]: Yeah.\n"
-        "Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.\n"
+        "Ses01F_impro01_F000 [006.2901-008.2357]: Excuse\u2028me.\n"
         "Ses01F_impro01_MXX0 [008.3000-008.4000]: Mm.\n"
         "Ses01F_impro01_M000 [007.5712-010.4750]: Do you have your forms?\n"
         "F: Hm.\n",
@@ -80,7 +80,7 @@ def test_iemocap(iemocap, capsys):
         ["train", "train", "test"],
     ]
     assert found.fields["label_names"].tolist()[2:] == ["neutral", "angry", "4", "frustrated"]
-    assert found.transcript == ("Yeah.", "Excuse me.", "No!")
+    assert found.transcript == ("Yeah.", "Excuse\u2028me.", "No!")
     np.testing.assert_allclose(found.fields["start_s"], [10.01, 6.2901, 1.0], rtol=1e-5)
     assert lists(found, "valence", "arousal", "dominance") == [[1.5, 2.5, 1.0], [4.0, 2.0, 4.0], [2.5, 3.0, 4.0]]
     folder = f"{iemocap.parent}/{iemocap.name}/Session1"
@@ -120,7 +120,8 @@ def test_meld(tmp_path):
         "2,No!,Ross,anger,negative,2,1,8,21,x,y\n3,Hi,Ross,neutral,neutral,2,0,8,21,x,y\n",
     )
     write(root / "dev_sent_emo.csv", MELD_COLUMNS + "1,caf\xe9,Phoebe,disgust,negative,2,0,1,1,x,y\n", "cp1252")
-    write(root / "test_sent_emo.csv", MELD_COLUMNS + "1,So?,Rachel,surprise,positive,0,0,1,1,x,y\n")
+    line = "1,So\u2028\u2029\x0b\x0c\x1c?,Rachel,surprise,positive,0,0,1,1,x,y\n"
+    write(root / "test_sent_emo.csv", MELD_COLUMNS + line, "utf-16")
     touch(
         root / "train/train_splits/dia2_utt1.mp4",
         root / "train/train_splits/._dia2_utt0.mp4",
@@ -139,7 +140,7 @@ def test_meld(tmp_path):
         ["train", "train", "train", "valid", "test"],
     ]
     assert found.fields["sentiment_names"].tolist() == ["neutral", "positive", "negative"]
-    assert found.transcript == ("Hi", "No!", "Oh, that’s it", "café", "So?")
+    assert found.transcript == ("Hi", "No!", "Oh, that’s it", "café", "So\u2028\u2029\x0b\x0c\x1c?")
     clips = [clip and clip.path.removeprefix(f"{tmp_path}/MELD.Raw/") for clip in found.video]
     assert clips == [
         None,
@@ -180,7 +181,7 @@ def test_mosi_and_mosei_as_mmsa_lays_them_out(tmp_path, release):
 def mosi(tmp_path):
     root = tmp_path / "Raw"
     write(root / "Labels/OpinionLevelSentiment.csv", "0.5,2.25,vid_a,1,-2.4\n2.25,3,vid_a,2,0\n1,2,vid_b,1,1.2\n")
-    write(root / "Transcript/Segmented/vid_a.annotprocessed", "1_DELIM_SO SAD\n2_DELIM_OK_THEN\n")
+    write(root / "Transcript/Segmented/vid_a.annotprocessed", "1_DELIM_SO\u2028 SAD\n2_DELIM_OK_THEN\n")
     touch(
         root / "Video/Full/vid_a.mp4",
         root / "Video/Segmented/vid_a_1.mp4",
@@ -192,7 +193,7 @@ def mosi(tmp_path):
 def test_mosi_as_published(mosi):
     found = read("mosi", mosi)
     assert lists(found, "utterance_id", "label") == [["vid_a_1", "vid_a_2", "vid_b_1"], [0, 1, 2]]
-    assert found.transcript == ("SO SAD", "OK_THEN", "")
+    assert found.transcript == ("SO\u2028 SAD", "OK_THEN", "")
     base = f"{mosi.parent}/Raw"
     assert found.video == (
         Clip(f"{base}/Video/Segmented/vid_a_1.mp4", 0.0, None),
@@ -221,7 +222,7 @@ def test_mosei_as_published(tmp_path):
     root = tmp_path / "Raw"
     write(
         root / "Transcript/Segmented/Combined/vid.txt",
-        "vid___0___0.0___3.5___Well ___ yes\nvid___2___7.1___9.0___No\nvid___1___3.5___7.1___Hm\n",
+        "vid___0___0.0___3.5___Well ___ yes\x0bso\nvid___2___7.1___9.0___No\nvid___1___3.5___7.1___Hm\n",
     )
     touch(root / "Videos/Full/Combined/vid.mp4", root / "Audio/Full/WAV_16000/vid.wav")
     with h5py.File(root / "CMU_MOSEI_Labels.csd", "w") as file:
@@ -230,7 +231,7 @@ def test_mosei_as_published(tmp_path):
         group["features"] = np.array([[-1.0, 0, 2, 1, 0, 0, 0], [0.5, 1, 0, 0, 0, 0, 3]])
     found = read("mosei", root, "--keep-unlabeled")
     assert lists(found, "utterance_id", "label") == [["vid_0", "vid_1", "vid_2"], [2, -1, 0]]
-    assert found.transcript == ("Well ___ yes", "Hm", "No")
+    assert found.transcript == ("Well ___ yes\x0bso", "Hm", "No")
     np.testing.assert_array_equal(found.fields["fear"], [3, np.nan, 0])
     assert found.video[2] == Clip(f"{tmp_path}/Raw/Videos/Full/Combined/vid.mp4", 7.1, 9.0)
     assert found.audio[2].path.endswith("WAV_16000/vid.wav")

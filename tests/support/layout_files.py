@@ -210,6 +210,8 @@ def every_layout(root):
     made["MERBench csv"] = merbench(six, _new(root / "merbench_csv"), "csv")
     made["csv"] = write_table(root / "vectors.csv", records(six))
     made["wide csv"] = write_table(root / "wide.csv", records(six, wide=True))
+    made["csv in UTF-16"] = root / "utf16.csv"
+    made["csv in UTF-16"].write_bytes(made["csv"].read_text(encoding="utf-8").encode("utf-16"))
     made["tsv"] = write_table(root / "vectors.tsv", records(six))
     made["json"] = root / "list.json"
     made["json"].write_text(json.dumps(records(six)))

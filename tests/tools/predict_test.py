@@ -68,6 +68,19 @@ def test_three_formats_say_the_same(capsys, folder, conversation, tmp_path):
     assert "\x1b" not in table
 
 
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "gb18030"])
+def test_conversations_of_any_encoding(capsys, folder, conversation, tmp_path, codec):
+    """What PowerShell's > writes is UTF-16."""
+    lines = [json.loads(line) | {"speaker": "张三"} for line in conversation.read_text().splitlines()]
+    for line in lines:
+        del line["dialogue_id"]
+    content = "".join(json.dumps(line, ensure_ascii=False) + "\r\n" for line in lines)
+    (tmp_path / "c.jsonl").write_bytes(content.encode(codec))
+    status, answer, message = call(capsys, "--run", folder, tmp_path / "c.jsonl", "--format", "jsonl")
+    assert status == 0, message
+    assert [json.loads(line)["speaker"] for line in answer.splitlines()] == ["张三"] * 8
+
+
 def test_choices(capsys, folder, conversation, tmp_path):
     _, lines, _ = call(capsys, "--run", folder, conversation, "--format", "jsonl", "--dialogue", "first")
     assert len(lines.splitlines()) == 5

@@ -97,6 +97,28 @@ def test_validate(pickled, tmp_path, capsys):
     assert "valid," not in captured.out
 
 
+@pytest.mark.parametrize(("fields", "words"), [
+    ({}, "no labelled utterance in its validation split"),  # one dialogue
+    ({"dialogue_id": ["a", "a", "b", "b"]}, "no labelled utterance in its validation split"),  # one of two
+    ({"split": ["train"] * 4}, "no labelled utterance in its validation split"),
+    ({"dialogue_id": list("abcd"), "label": [0] * 4, "label_names": ["joy"]}, "only the class 'joy'"),
+])  # fmt: skip
+def test_what_training_refuses_is_not_valid(tmp_path, capsys, fields, words):
+    rows = {"dialogue_id": ["a"] * 4, "label": [0, 1, 0, 1], "text": np.ones((4, 2))} | fields
+    np.savez(tmp_path / "x.npz", **rows)
+    assert run("validate", tmp_path / "x.npz") == 1
+    captured = capsys.readouterr()
+    assert words in captured.err and "valid," not in captured.out
+    assert ("(1 labelled train dialogue cannot be divided)" in captured.out) == ("validation" in words)
+
+
+def test_validate_is_of_the_task(tmp_path, capsys):
+    scores = {"dialogue_id": list("abcdef"), "label": [0.5, -1, 2, 0.1, 1, 0], "text": np.ones((6, 2))}
+    np.savez(tmp_path / "x.npz", **scores)
+    assert run("validate", tmp_path / "x.npz", "--task", "regression") == 0
+    assert "valid, 6 utterances" in capsys.readouterr().out
+
+
 def test_damaged_file_is_one_message_and_leaves_nothing(pickled, tmp_path, capsys):
     pickled.write_bytes(pickled.read_bytes()[:-20])
     assert run("convert", pickled, tmp_path / "mine") == 1
@@ -109,6 +131,23 @@ def test_large_file_is_announced(pickled, monkeypatch, capsys):
     monkeypatch.setattr(prepare, "LARGE", 10)
     assert run("validate", pickled) == 0
     assert capsys.readouterr().err.startswith(f"Reading {pickled}, ")
+
+
+@pytest.mark.parametrize("there", ["test", ""])
+def test_a_modality_that_training_would_never_see_is_no_valid_corpus(tmp_path, capsys, there):
+    rows = ["dialogue_id,label,split,text,audio_file"]
+    for k, split in enumerate(["train"] * 4 + ["valid", "test"] * 2):
+        rows.append(f"d{k},{k % 2},{split},{k} 1,{split}\\{k}.npy")
+        if split == there:
+            (tmp_path / split).mkdir(exist_ok=True)
+            np.save(tmp_path / split / f"{k}.npy", np.ones(3))
+    (tmp_path / "c.csv").write_text("\n".join(rows))
+    assert run("validate", tmp_path / "c.csv") == 1
+    message = capsys.readouterr().err
+    assert "no utterance of the train split has `audio`" in message
+    assert f"{6 if there else 8} files of audio are not there, such as `train\\0.npy`" in message
+    assert run("validate", tmp_path / "c.csv", "--modalities=text") == 0
+    assert run("inspect", tmp_path / "c.csv") == 0
 
 
 def test_arguments_that_make_no_sense(capsys):

@@ -147,6 +147,6 @@ def read(paths: Sequence[Path]) -> tuple[list[Run], list[Study]]:
 def _log(file: Path) -> list[dict[str, Any]]:
     """Read the log's rows; a last line that is still being written is left out."""
     try:
-        return [json.loads(line) for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in file.read_text("utf-8").split("\n")[:-1]]
     except ValueError as error:
         raise UserError(f"{file}: damaged ({error}); delete the line.") from error

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
+import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ariigcn_jax.data import labels, targets
 from ariigcn_jax.data.fields import Fields, count, is_named_like_a_modality, listed, text_array
-from ariigcn_jax.data.values import Rows, ShapeError, is_integer, is_number, load_array, short, text
+from ariigcn_jax.data.values import Rows, ShapeError, is_integer, is_missing, is_number, load_array, short, text
 from ariigcn_jax.types import UserError
 
 if TYPE_CHECKING:
@@ -25,12 +28,20 @@ ALIASES = {
     "label": ("label", "emotion", "emo", "emotion_label", "class"),
     "split": ("split", "set", "partition", "subset"),
     "transcript": ("transcript", "utterance", "sentence", "raw_text", "transcription", "words"),
-    "start_s": ("start_s", "start", "start_time", "begin"),
+    "start_s": ("start_s", "start", "start_time", "starttime", "begin"),
 }  # fmt: skip
+_ABOVE_SCENES = (("season_id", "season"), ("episode_id", "episode"))  # in each of which scenes may count anew
 TEXTS = ("dialogue_id", "utterance_id", "speaker", "label", "split", "transcript")
+NAMES = ALIASES["dialogue_id"] + ALIASES["utterance_id"]
 _LONGEST_VALUE = 200  # characters of a field by which dialogues may be chosen
 _FILE = re.compile(r"(.+)_(?:file|path|npy)")
 _CUT = re.compile(r"""\s*["']?(?:[\w.]+\()?\[+\s*[-+\d.]""")  # a printed vector's beginning
+_CLOCK = re.compile(  # 00:01:05,003 and 1:05, also after a date or a number of days, as pandas writes them
+    r"(?:(\d{4}-\d\d-\d\d)[ T]|(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:[.,]\d*)?)(?: ?([AP])M)?", re.IGNORECASE
+)
+_WHOLE = re.compile(r"(\d+)\.0+")  # of an id
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_DAMAGED = re.compile(rf"\d(?:\.\d+)?E\+\d+|\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}|#(?:NAME\?|REF!|VALUE!|N/A)")
 _TRUE, _FALSE = ("1", "true", "yes", "t", "y", "1.0"), ("0", "false", "no", "f", "n", "0.0", "")
 
 
@@ -40,9 +51,51 @@ def find(names: Iterable[str], field: str) -> str | None:
     return next((lower[alias] for alias in ALIASES[field] if alias in lower), None)
 
 
+@functools.lru_cache(4096)
 def plain(name: str) -> str:
     """Return a column's name in lower case, with underscores in the place of blanks and hyphens."""
     return re.sub(r"[\s\-]+", "_", name.strip()).lower()
+
+
+def dialogue_ids(table: pd.DataFrame, notes: list[str]) -> list[Any] | None:
+    """Return the name of the dialogue of each row, None where the table has no column of them; `notes` grows.
+
+    Scenes are dialogues where there are no others, and their names begin with those of season and episode.
+    """
+    if (column := find(table, "dialogue_id")) is not None:
+        return _of_one_spelling(table[column].tolist(), column, notes)
+    if not (scene := _scene(table)):
+        return None
+    notes.append(f"there is no column `dialogue_id`: {listed(scene)} say the dialogue")
+    return ["_".join(row) for row in zip(*(texts(table[name].tolist(), f"`{name}`") for name in scene), strict=True)]
+
+
+def _scene(table: pd.DataFrame) -> list[str]:
+    """Return the columns that tell a scene from others; [] where none names scenes.
+
+    A column `scene` may hold places: it names scenes only where nothing else names utterances.
+    """
+    names = {plain(name): name for name in table}
+    scene = names.get("scene_id") or (names.get("scene") if find(table, "utterance_id") is None else None)
+    above = [next((names[name] for name in options if name in names), None) for options in _ABOVE_SCENES]
+    return [name for name in (*above, scene) if name is not None] if scene is not None else []
+
+
+def _of_one_spelling(ids: list[Any], column: str, notes: list[str]) -> list[Any]:
+    """Return ids with one spelling of each number: it may be 1 in one row and 1.0, or 01 in text, in another one."""
+    simple = [str(id).strip() if isinstance(id, str) or is_number(id) else "" for id in ids]
+    numbers = {id for id in ids if is_number(id)}
+    spelled: dict[int, list[str]] = {}
+    for spelling in sorted(set(simple), key=len):
+        match = re.fullmatch(r"(\d{1,15})(\.0+)?", spelling)
+        if match and (match[1] == str(int(match[1])) or int(match[1]) in numbers):
+            spelled.setdefault(int(match[1]), []).append(spelling)
+    several = [spellings for spellings in spelled.values() if len(spellings) > 1]
+    if not several:
+        return ids
+    notes.append(f"`{column}`: {' and '.join(several[0])} name the same dialogue, and so do other such numbers")
+    first = {spelling: spellings[0] for spellings in several for spelling in spellings}
+    return [first.get(spelling, id) for spelling, id in zip(simple, ids, strict=True)]
 
 
 def number(value: Any) -> float:
@@ -51,6 +104,33 @@ def number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return float("nan")
+
+
+def seconds(value: Any) -> float:
+    """Return a time in seconds, of a number or a clock; NaN for what is none."""
+    written = str(value).strip()
+    if not (match := _CLOCK.fullmatch(written)):
+        return number(written.replace(",", ".") if isinstance(value, str) else value)
+    date, days, hours, minutes, rest, half = match.groups()
+    try:
+        day = datetime.date.fromisoformat(date).toordinal() if date else int(days or 0)
+        clock = int(hours or 0) % (12 if half else 10**9) + 12 * ((half or "").upper() == "P")
+        return 86400.0 * day + 3600.0 * clock + 60.0 * int(minutes) + float(rest.replace(",", "."))
+    except (ValueError, OverflowError):
+        return float("nan")
+
+
+def located(folder: Path, written: str) -> Path:
+    """Return the file that a table in a folder names, as it is written or as on another system.
+
+    Backslashes separate folders, and of an absolute path of another machine the last folders may lie beside the table.
+    """
+    if (path := folder / written).exists() or not re.match(r"[A-Za-z]:|.*\\|/", written):
+        return path
+    parts = [part for part in re.split(r"[\\/]+", written) if part]
+    absolute = re.match(r"[A-Za-z]:|[\\/]", written) is not None
+    tails = [folder.joinpath(*parts[first:]) for first in range(max(len(parts) - 1, 1) if absolute else 1)]
+    return next((tail for tail in tails if tail.exists()), path if written.startswith("/") else tails[0])
 
 
 def numbered(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -119,48 +199,107 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
     if label != "label":
         columns["label"] = next((name for name in table if plain(name) == plain(label)), None)
     for field in TEXTS:
-        if (column := columns[field]) is not None and field not in ("label", "utterance_id"):
+        if (column := columns[field]) is not None and field not in ("dialogue_id", "label", "utterance_id"):
             fields.arrays[field] = _column(fields, table, column)
+    if (ids := dialogue_ids(table, fields.notes)) is not None:
+        name = columns["dialogue_id"] or "dialogue_id"
+        fields.arrays["dialogue_id"] = _names(fields, texts(ids, f"{fields.path}: `{name}`"), name)
     _read_order(fields, table, columns)
     if (column := columns["label"]) is not None:
-        _read_labels(fields, table[column].tolist(), column, label, task, size)
-    if "dialogue_id" not in fields.arrays and "utterance_id" in fields.arrays:
-        fields.note("there is no column `dialogue_id`: every utterance is a dialogue of its own")
-        fields.arrays["dialogue_id"] = fields.arrays["utterance_id"]
+        read_labels(fields, table[column].tolist(), column, label, task, size)
     others = [name for name in table if name not in columns.values()]
     left = [name for name in others if not _read_column(fields, table[name].tolist(), name, size)]
     for name in left:
         _keep_others(fields, table[name].tolist(), name)
     fields.others.extend(name for name in left if name not in fields.arrays)
-    if left:
-        fields.note(f"ignored columns (no vectors, unknown names): {listed([n or '(no name)' for n in left])}")
+    known = _scene(table)
+    if unknown := [name or "(no name)" for name in left if name not in known]:
+        fields.note(f"ignored columns (no vectors, unknown names): {listed(unknown)}")
 
 
 def _are_words(values: Iterable[Any]) -> bool:
     there = ["" if v is None else v for v in values]
-    return all(isinstance(v, str) for v in there) and not all(_CUT.match(v) for v in there)
+    words = [v for v in there if isinstance(v, str)]
+    others = [v for v in there if not isinstance(v, str)]
+    lists = all(isinstance(v, list) and all(isinstance(word, str) for word in v) for v in others)
+    return lists and not (words and all(_CUT.match(v) for v in words))
 
 
 def _column(fields: Fields, table: pd.DataFrame, name: str) -> np.ndarray:
-    return texts(table[name].tolist(), f"{fields.path}: `{name}`")
+    """Return a column as text [U] str."""
+    words = texts(table[name].tolist(), f"{fields.path}: `{name}`")
+    return words if name == find(table, "transcript") else _names(fields, words, name)
+
+
+def _names(fields: Fields, words: np.ndarray, name: str) -> np.ndarray:
+    """Return a column of names [U] str with whole numbers as ids are written, and note what a spreadsheet damaged."""
+    given = [word for word in words.tolist() if word.strip()]
+    if damaged := [word for word in given if _DAMAGED.fullmatch(word.strip())]:
+        fields.note(
+            f"`{name}` has {count(len(damaged), 'cell')} such as {damaged[0]!r}, which a spreadsheet makes of numbers, "
+            "dates and formulas: what was written there is lost, and ids that differed may be one"
+        )
+    if given and all(re.fullmatch(r"\d+(\.0+)?", word) for word in given):
+        return text_array([_WHOLE.sub(r"\1", word) for word in words.tolist()])
+    return words
 
 
 def _read_order(fields: Fields, table: pd.DataFrame, columns: dict[str, str | None]) -> None:
-    """Read turn and utterance_id; ids in digits that begin again in each dialogue are turns, as in MELD's tables."""
-    turn, start = columns["turn"], columns["start_s"]
+    """Read turn and utterance_id, and the dialogues that they tell where nothing else does.
+
+    Ids in digits that begin again in each dialogue are turns, as in MELD's tables. Without dialogues one begins where
+    such ids do, and else every utterance is one.
+    """
+    turn, start, arrays = columns["turn"], columns["start_s"], fields.arrays
     if (column := columns["utterance_id"]) is not None:
         ids = _column(fields, table, column)
-        if turn is None and columns["dialogue_id"] is not None and _are_turns(fields.arrays["dialogue_id"], ids):
-            fields.arrays["turn"] = ids.astype(np.int64)
+        begins_again = "dialogue_id" in arrays and _are_turns(arrays["dialogue_id"], ids)
+        if "dialogue_id" not in arrays:
+            begins_again = _name_dialogues(fields, ids, column)
+        if turn is None and begins_again:
+            arrays["turn"] = ids.astype(np.int64)
             return
-        fields.arrays["utterance_id"] = ids
+        arrays["utterance_id"] = ids
     if (order := turn or start) is None:
         return
-    values = np.array([number(value) for value in table[order]])
-    if turn is not None or np.isfinite(values).all():
-        fields.arrays["turn"] = values
-    else:
-        fields.note(f"`{order}` is not a number in every row: the rows' order counts")
+    values = np.array([number(value) if turn else seconds(value) for value in table[order]])
+    known = np.isfinite(values)
+    if turn is None and not known.any():
+        fields.note(f"`{order}` is a time in no row: the rows' order counts")
+        return
+    if turn is None and not known.all():
+        values = _after_the_row_before(values, fields.arrays.get("dialogue_id"))
+        fields.note(f"`{order}` is no time in {count(int((~known).sum()), 'row')}, which stay after the row before")
+    fields.arrays["turn"] = values
+
+
+def _after_the_row_before(times: np.ndarray, dialogues: np.ndarray | None) -> np.ndarray:
+    """Return times [U] in which a row without one has that of the row before it in its dialogue."""
+    import pandas as pd
+
+    given = pd.Series(np.where(np.isfinite(times), times, np.nan))
+    filled = given.ffill() if dialogues is None else given.groupby(dialogues).ffill()
+    return filled.fillna(given.min() - 1).to_numpy()
+
+
+def _name_dialogues(fields: Fields, ids: np.ndarray, column: str) -> bool:
+    """Name the dialogues of a table without such a column; return whether one begins where ids [U] str begin again.
+
+    Else every utterance is a dialogue; in each split another one, as ids may count from the same number there.
+    """
+    none, split = "there is no column `dialogue_id`", fields.arrays.get("split", np.full(len(ids), ""))
+    if _are_turns(split, ids):
+        numbers = ids.astype(np.int64)
+        begins = np.append(True, (numbers[1:] <= numbers[:-1]) | (split[1:] != split[:-1]))
+        if (numbers[begins] <= 1).all():
+            fields.arrays["dialogue_id"] = np.cumsum(begins).astype(str)
+            number = count(int(begins.sum()), "dialogue")
+            fields.note(f"{none}: a dialogue begins wherever `{column}` begins again, which makes {number}")
+            return True
+    fields.note(f"{none}: every utterance is a dialogue of its own")
+    here = [f"{name}_{id}" for name, id in zip(split, ids, strict=True)]
+    fields.arrays["dialogue_id"] = text_array(here) if len(set(here)) > len(set(ids.tolist())) else ids
+    return False
 
 
 def _are_turns(dialogues: np.ndarray, ids: np.ndarray) -> bool:
@@ -173,7 +312,11 @@ def _are_turns(dialogues: np.ndarray, ids: np.ndarray) -> bool:
     return bool(numbers.duplicated().any() and numbers.groupby(dialogues).min().median() <= 1)
 
 
-def _read_labels(fields: Fields, values: list[Any], column: str, label: str, task: str, size: int) -> None:
+def read_labels(fields: Fields, values: list[Any], column: str, label: str, task: str, size: int) -> None:
+    """Read the cells of a column into the field `label`, numbered where they are text; arguments as in `fill`.
+
+    Where classes have names already, `<label>_names` in the fields, these number them.
+    """
     target = targets.of(task)
     if target and target.several:
         if any(isinstance(v, np.ndarray) for v in values):
@@ -192,17 +335,26 @@ def _read_labels(fields: Fields, values: list[Any], column: str, label: str, tas
         if names:
             fields.arrays[f"{label}_names"] = text_array(names)
         return
-    numbers = np.array([np.nan if not c or c.lower() == "nan" else number(c) for c in cells])
-    whole = all(re.fullmatch(r"-?\d{1,9}(\.0*)?|nan|", c, re.IGNORECASE) for c in cells)
+    given = [c for c in cells if not is_missing(c)] or [c for c in cells if c and c.lower() != "nan"]
+    numbers = np.array([np.nan if is_missing(c) else number(c) for c in cells])
+    whole = all(re.fullmatch(r"-?\d{1,9}(\.0*)?", c) for c in given)
     if whole and all(isinstance(v, str) or v is None or is_number(v) for v in values):
         if negative := int((numbers < 0).sum()):
             counted = count(negative, "negative number counts", "negative numbers count")
             fields.note(f"`{column}`: {counted} as no label")
         fields.arrays[label] = np.where(np.isnan(numbers), -1, numbers)
-    elif all(not c or np.isfinite(x) for c, x in zip(cells, numbers, strict=True)):
+    elif given and np.isfinite([number(c) for c in given]).all():
         fields.arrays[label] = np.where(np.isnan(numbers), -1.0, numbers)  # scores, which `assemble` refuses
+    elif (listing := fields.names(f"{label}_names")) is not None:
+        number_of = {"": -1} | {name.strip(): number for number, name in enumerate(listing.tolist())}
+        if unknown := sorted(set(cells) - set(number_of)):
+            problem = f"has the value {short(unknown[0], 60)!r}, which `{label}_names` does not list"
+            raise fields.refusal(label, problem, "Add it there, or leave the names out")
+        fields.arrays[label] = np.array([number_of[cell] for cell in cells])
     else:
         fields.arrays[label], fields.arrays[f"{label}_names"] = numbered(cells)
+        if words := sorted({c for c in cells if c and c != "none" and is_missing(c)}):
+            fields.note(f"`{column}` has the class {words[0]!r}; where it means that there is no label, leave it empty")
 
 
 def _read_column(fields: Fields, values: list[Any], name: str, size: int) -> bool:
@@ -217,9 +369,9 @@ def _read_column(fields: Fields, values: list[Any], name: str, size: int) -> boo
     if match and all(v is None or isinstance(v, str) for v in values) and any(str(v).endswith(".npy") for v in values):
         _read_files(fields, match.group(1), values, size)
         return True
-    vectors = [None if isinstance(v, str) and not v.strip() else v for v in values]
+    vectors = [None if is_missing(v) else v for v in values]
     there = [v for v in vectors if v is not None]
-    if not any(isinstance(v, np.ndarray | list) for v in there):
+    if not any(_holds_numbers(v) for v in there):
         if there and is_named_like_a_modality(name) and isinstance(there[0], str) and _CUT.match(there[0]):
             raise UserError(
                 f"{what}: {short(there[0], 60)!r} is no list of numbers, perhaps cut short by printing it. "
@@ -233,17 +385,27 @@ def _read_column(fields: Fields, values: list[Any], name: str, size: int) -> boo
     return True
 
 
+def _holds_numbers(value: Any) -> bool:
+    """Return whether a value is an array, or a list that begins with a number; words and objects are no features."""
+    while isinstance(value, list) and value and not is_number(value[0]):
+        value = value[0]
+    return isinstance(value, np.ndarray) or (isinstance(value, list) and bool(value))
+
+
 def _read_files(fields: Fields, modality: str, values: Sequence[str | None], size: int) -> None:
     folder = fields.path if fields.path.is_dir() else fields.path.parent
-    paths = [folder / v.strip() if v and v.strip() else None for v in values]
+    paths = [None if v is None or is_missing(v) else located(folder, v.strip()) for v in values]
     sizes = {path: path.stat().st_size for path in set(paths) if path is not None and path.is_file()}
     rows = Rows(len(paths), f"{fields.path}: {modality}", size + sum(sizes.values()))
     for row, path in enumerate(paths):
         if path in sizes:
             rows.put(row, np.squeeze(load_array(path)), str(path))
-    if gone := sum(path is not None and path not in sizes for path in paths):
-        fields.note(f"{count(gone, 'file')} of {modality} are not there")
+    if gone := [(v, path) for v, path in zip(values, paths, strict=True) if path is not None and path not in sizes]:
+        verb = "is" if len(gone) == 1 else "are"
+        where = f"`{gone[0][0]}`, looked for as {gone[0][1]}"
+        fields.note(f"{count(len(gone), 'file')} of {modality} {verb} not there, such as {short(where)}")
     keep(fields, modality, rows)
+    fields.gone.extend([modality] if modality not in fields.arrays else [])
 
 
 def _keep_others(fields: Fields, values: list[Any], name: str) -> None:
@@ -256,7 +418,9 @@ def _keep_others(fields: Fields, values: list[Any], name: str) -> None:
     except ShapeError:
         return
     numbers = np.array([number(word) for word in words])
-    no_numbers = (w and (re.match(r"0\d", w) or not np.isfinite(x)) for w, x in zip(words, numbers, strict=True))
+    no_numbers = (
+        not is_missing(w) and (re.match(r"0\d", w) or not np.isfinite(x)) for w, x in zip(words, numbers, strict=True)
+    )
     if all(re.fullmatch(r"-?(0|[1-9]\d{0,8})", word) for word in words):
         fields.arrays[name] = numbers.astype(np.int64)
     elif not any(no_numbers):

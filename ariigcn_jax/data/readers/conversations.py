@@ -20,6 +20,7 @@ import numpy as np
 from ariigcn_jax.data.assemble import assemble
 from ariigcn_jax.data.fields import Fields, text_array
 from ariigcn_jax.data.readers import text
+from ariigcn_jax.data.values import is_integer
 from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
 Utterance = Mapping[str, Any]
@@ -106,8 +107,10 @@ def _text(utterance: Utterance, field: str, where: str) -> str | None:
     value = utterance.get(field)
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return str(value)
+    if isinstance(value, float | np.floating) and np.isnan(value):  # pandas writes it where there is nothing
+        return None
+    if is_integer(value) and not isinstance(value, bool | np.bool_):
+        return str(int(value))
     raise UserError(f"{where}: `{field}` is {type(value).__name__}; it must be text or a whole number.")
 
 

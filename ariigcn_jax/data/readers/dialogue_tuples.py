@@ -17,7 +17,7 @@ import numpy as np
 from ariigcn_jax.data import labels
 from ariigcn_jax.data.fields import Fields, count, text_array
 from ariigcn_jax.data.readers import columns
-from ariigcn_jax.data.values import Rows, ShapeError, as_sequence, check_size, class_numbers, is_number, kind, short
+from ariigcn_jax.data.values import Rows, ShapeError, as_sequence, check_rows, class_numbers, is_number, kind, short
 from ariigcn_jax.data.values import vector as as_vector
 from ariigcn_jax.types import UserError
 
@@ -133,7 +133,7 @@ class _Reader:
         if not self._dialogues:
             raise UserError(f"{self._path}: none of its splits names a dialogue that has labels.")
         self._lengths = [self._measure(dialogue) for dialogue in self._dialogues]
-        check_size(64 * sum(self._lengths), self._size, str(self._path))
+        check_rows(sum(self._lengths), self._size, str(self._path))
 
     def _settle(self, splits: dict[str, list[str]]) -> dict[str, list[str]]:
         """Return the dialogues of each split, once each; note which are left out."""

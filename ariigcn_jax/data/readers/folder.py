@@ -36,7 +36,7 @@ from ariigcn_jax import files
 from ariigcn_jax.data import targets as truths
 from ariigcn_jax.data.fields import Fields, listed, text_array
 from ariigcn_jax.data.labels import MOST
-from ariigcn_jax.data.readers import tables
+from ariigcn_jax.data.readers import tables, text
 from ariigcn_jax.data.values import kind, load_array, short
 from ariigcn_jax.types import UNLABELED, Corpus, UserError
 
@@ -94,7 +94,7 @@ def _read_schema(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_SCHEMA:
             raise UserError(f"{path}: {path.stat().st_size:,} bytes is no schema.")
-        schema = json.loads(path.read_text(encoding="utf-8-sig"))
+        schema = json.loads(text.read(path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no JSON: {short(error)}. Write it again.") from None
     if not isinstance(schema, dict) or schema.get("format") != FORMAT:

@@ -122,15 +122,15 @@ def _merbench(source: Source) -> Path:
 # The last one is asked first, so that a layout that is added need not know of the others.
 READERS: dict[str, Layout] = {
     "tables": Layout(
-        "tables: .csv, .tsv, .json, .jsonl, Parquet, Arrow, one row an utterance; or folders with train, dev and\n"
-        "  test tables, or of Hugging Face's save_to_disk",
+        "tables: .csv, .tsv, .json, .jsonl, Parquet, Arrow, one row an utterance, or JSON nested by dialogue; or\n"
+        "  folders with train, dev and test tables, or of Hugging Face's save_to_disk",
         _is_table,
         lambda source: tables.read_fields(source.path, source.label, source.task),
     ),
     "npz": Layout(
         ".npz of plain arrays, one row an utterance",
         lambda source: source.start.startswith(b"PK") and not _unread_type(source),
-        lambda source: npz.read_fields(source.path),
+        lambda source: npz.read_fields(source.path, source.label, source.task),
     ),
     "merbench": Layout(
         "folders of MERBench: features/<feature>/<utterance>.npy and label.npz or label.csv",
@@ -192,7 +192,7 @@ def _unread_type(source: Source) -> str:
     if start.startswith(b"PK"):
         return _archive_type(source.path)
     found = next((what for place, magic, what in _MAGIC if start.startswith(magic, place)), "")
-    is_binary = b"\0" in start and not start.startswith(text.UTF16_MARKS)
+    is_binary = b"\0" in start and not text.wide_codec(start)
     return found or ("a binary file of no kind that is known" if is_binary else "")
 
 

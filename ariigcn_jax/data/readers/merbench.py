@@ -171,7 +171,7 @@ def _read_transcript(fields: Fields, folder: Path, names: list[str]) -> None:
     if "transcript" in fields.arrays or not path.is_file():
         return
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with text.opened(path, text.encoding(path)[0], newline="") as file:
             rows = [row for row in csv.reader(file) if len(row) > 1]
     except (OSError, ValueError, csv.Error) as error:
         fields.note(f"transcription.csv cannot be read and is left out: {short(error)}")

@@ -6,6 +6,7 @@ over the frames that are not padding (choice).
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from ariigcn_jax.types import UserError
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
 _MODALITIES = {"text": "text", "audio": "audio", "vision": "vision", "visual": "vision"}
 _CLIP = re.compile(r"(.+?)(?:\$_\$|_)(\d+)")
+_SPAN = re.compile(r"(.+)\$_\$(\d+(?:\.\d+)?)\$_\$\d+(?:\.\d+)?")  # MulT's video, start and end in seconds
 
 
 def recognise(data: Any) -> bool:
@@ -48,6 +50,7 @@ def read_fields(path: Path, data: dict[str, dict[str, Any]]) -> Fields:
     fields, size = Fields(path, {}), path.stat().st_size
     named = [(split, part) for split in ("train", "valid", "test") for k, part in data.items() if _SPLITS[k] == split]
     parts = [part for _, part in named]
+    _check_labels(path, parts)
     lengths = [_length(path, part) for part in parts]
     fields.note("read as the layout of MMSA")
     fields.arrays["split"] = np.repeat(np.array([split for split, _ in named]), lengths)
@@ -59,6 +62,20 @@ def read_fields(path: Path, data: dict[str, dict[str, Any]]) -> Fields:
         if all(key in part for part in parts):
             _read_modality(fields, key, parts, lengths, size)
     return fields
+
+
+def _check_labels(path: Path, parts: Sequence[dict[str, Any]]) -> None:
+    """Raise for the other layout of these splits and modalities, MulT's IEMOCAP, whose utterances have no dialogues."""
+    shapes = [np.shape(part["labels"]) for part in parts if isinstance(part.get("labels"), np.ndarray)]
+    wide = [shape for shape in shapes if len(shape) > 2 and math.prod(shape[1:]) > 1]
+    if wide and not any("regression_labels" in part for part in parts):
+        ids = "" if all("id" in part for part in parts) else ", and no field says of which dialogue an utterance is"
+        layout = "this is MulT's layout, {train, valid, test} → {text, audio, vision, labels}"
+        raise UserError(
+            f"{path}: {layout}. Its `labels` are {list(wide[0])}, several emotions with yes or no for each "
+            f"utterance{ids}. Use features with one label "
+            "an utterance and with dialogues, such as the pickles of IEMOCAP by DialogueRNN or MMGCN."
+        )
 
 
 def _length(path: Path, part: dict[str, Any]) -> int:
@@ -85,7 +102,7 @@ def _read_ids(fields: Fields, ids: list[Any] | None, lengths: Sequence[int]) -> 
     else:
         names = columns.texts(ids, f"{fields.path}: id", _id).tolist()
     arrays["utterance_id"] = arrays["dialogue_id"] = text_array(names)
-    matches = [match for name in names if (match := _CLIP.fullmatch(name))]
+    matches = [match for name in names if (match := _SPAN.fullmatch(name) or _CLIP.fullmatch(name))]
     if ids is None or len(matches) < len(names):
         if ids is not None:
             fields.note("the ids are not <video>$_$<clip>: every utterance is a dialogue of its own")
@@ -110,10 +127,11 @@ def _id(value: Any) -> str:
 
 def _read_labels(fields: Fields, parts: Sequence[dict[str, Any]]) -> None:
     arrays = fields.arrays
-    scores = _column(parts, "regression_labels") or _column(parts, "labels")
+    field = "regression_labels" if any("regression_labels" in part for part in parts) else "labels"
+    scores = _column(parts, field)
     named, numbered = _column(parts, "annotations"), _column(parts, "classification_labels")
     if scores is not None:
-        values = class_numbers(scores, f"{fields.path}: regression_labels")
+        values = class_numbers(map(_single, scores), f"{fields.path}: {field}")
         arrays.update(columns.signs(values), sentiment_score=values)
     if named is not None and all(isinstance(v, str) for v in named):
         # in the order of the sentiment where these are its names
@@ -131,6 +149,11 @@ def _read_labels(fields: Fields, parts: Sequence[dict[str, Any]]) -> None:
     else:
         fields.note("there are neither annotations, classification_labels nor regression_labels: nothing is labelled")
         arrays["label"] = np.full(len(arrays["split"]), -1)
+
+
+def _single(value: Any) -> Any:
+    """Return the only value of an array, as MulT writes scores [N, 1, 1]; anything else as it is."""
+    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
 def _read_modality(

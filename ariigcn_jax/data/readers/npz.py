@@ -7,15 +7,21 @@ from pathlib import Path
 import numpy as np
 
 from ariigcn_jax.data.fields import LAYOUT, Fields
-from ariigcn_jax.data.readers import text
+from ariigcn_jax.data.readers import columns, text
+from ariigcn_jax.data.values import check_rows
 from ariigcn_jax.types import UserError
 
-_LARGE = 2**30  # bytes of an archive's arrays, below which it may shrink as far as it likes
+_LARGE = 2**29  # bytes of an archive's arrays, below which it may shrink as far as it likes
 _MOST_TIMES = 100  # the file's own size; features of a corpus never shrink so far
 
 
-def read_fields(path: Path) -> Fields:
-    """Return the arrays of an .npz file, not validated.
+def read_fields(path: Path, label: str = "label", task: str = "classification") -> Fields:
+    """Return the arrays of an .npz file, not validated; labels in text are read as those of a table.
+
+    Args:
+      path: the file.
+      label: the field of the labels, which may be text.
+      task: what they are, where they are text.
 
     Raises:
       UserError: it cannot be read, is damaged, holds no arrays, or unpacks to far more than its size explains.
@@ -43,9 +49,13 @@ def read_fields(path: Path) -> Fields:
                     raise
                 array = None
             if isinstance(array, np.ndarray):
+                check_rows(len(np.atleast_1d(array)), packed, f"{path}: `{field}`")
                 arrays[field] = array
             else:
                 opaque.append(field)
     if not arrays and not opaque:
         raise UserError(f"{path}: the archive holds no arrays. It must have these fields:\n{LAYOUT}")
-    return Fields(path, arrays, tuple(opaque))
+    fields = Fields(path, arrays, tuple(opaque))
+    if label in arrays and arrays[label].dtype.kind in "US" and (names := fields.names(label)) is not None:
+        columns.read_labels(fields, names.tolist(), label, label, task, packed)
+    return fields

@@ -27,6 +27,7 @@ _FREE_OBJECTS = 1_000_000  # that any file may make, however small it is
 _BYTES_AN_OBJECT = 8  # of the file, for each one more: an empty set takes 1 byte there and 216 in memory
 _MOST_KEYS = 20_000  # of one container that are not text: numbers can be chosen so that their hashes collide
 _MOST_KEYS_TOGETHER = 200_000  # of all containers that are not text
+_MOST_OF_ONE_HASH = 100  # different keys
 _BATCH = 1000  # values that pickle appends to a list at a time
 
 # Floats of a list: a mark, G and 8 bytes for each, and e; or a last one and a. Frame headers between them take 9 bytes.
@@ -107,23 +108,28 @@ def _bytes(data: Any = b"", encoding: Any = "latin1") -> bytes:
     return bytes(data)
 
 
-def _values(values: Any = ()) -> list[Any]:
+def _values(machine: _Unpickler, values: Any = ()) -> list[Any]:
     """Stand for list(values)."""
     if not isinstance(values, list | tuple | set | frozenset | np.ndarray):
         raise ValueError("a container made from something else")
-    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if isinstance(values, np.ndarray):
+        machine.charge(values.size + max(values.shape, default=0))
+        return np.atleast_1d(values).tolist()
+    return list(values)
 
 
 def _pairs(machine: _Unpickler, pairs: Any = ()) -> dict[Any, Any]:
     """Stand for dict(pairs)."""
-    listed = [_values(pair) for pair in _values(pairs)]
+    listed = _values(machine, pairs)
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in listed):
+        raise ValueError("a dictionary made from something other than pairs")
     return dict(zip(machine.keys([key for key, _ in listed]), [value for _, value in listed], strict=True))
 
 
-def _fill(array: np.ndarray, state: Any) -> None:
+def _fill(machine: _Unpickler, array: np.ndarray, state: Any) -> None:
     """Give an array its state: (version, shape, dtype, whether in Fortran order, bytes or a list of objects)."""
     shape, kind, fortran, data = state[-4:]
-    data = _values(data) if kind.dtype.hasobject else _bytes(data)
+    data = _values(machine, data) if kind.dtype.hasobject else _bytes(data)
     if min(shape, default=0) < 0 or len(data) != math.prod(shape) * (kind.dtype.hasobject or kind.dtype.itemsize):
         raise ValueError(f"an array of {len(data)} bytes or objects that claims the shape {shape}")
     array.__setstate__((1, shape, kind.dtype, bool(fortran), data))  # type: ignore[arg-type]
@@ -153,10 +159,10 @@ def _check_text(array: np.ndarray) -> None:
 
 
 _BUILTINS: dict[str, Callable[..., Any]] = {  # each maker takes the machine first, which counts keys
-    "list": lambda _, *values: _values(*values),
-    "tuple": lambda _, *values: tuple(_values(*values)),
-    "set": lambda machine, *values: set(machine.keys(_values(*values))),
-    "frozenset": lambda machine, *values: frozenset(machine.keys(_values(*values))),
+    "list": _values,
+    "tuple": lambda machine, *values: tuple(_values(machine, *values)),
+    "set": lambda machine, *values: set(machine.keys(_values(machine, *values))),
+    "frozenset": lambda machine, *values: frozenset(machine.keys(_values(machine, *values))),
     "dict": lambda machine, *pairs: _pairs(machine, *pairs),
     "bytes": lambda _, *data: _bytes(*data),
     "bytearray": lambda _, *data: bytearray(_bytes(*data)),
@@ -192,6 +198,7 @@ class _Unpickler(_Machine):
         self.stack: list[Any] = []
         self.objects = _FREE_OBJECTS + size // _BYTES_AN_OBJECT  # that may still be made
         self._keys = _MOST_KEYS_TOGETHER  # other than text that may still be hashed
+        self._hashed: dict[int, set[Any]] = {}  # hash → the keys other than text that have it
         self._floats: dict[int, Any] = {}  # id of an array that stands for a list of floats → its key in the memo
 
     def find_class(self, module: str, name: str) -> _Name:
@@ -210,7 +217,7 @@ class _Unpickler(_Machine):
         if not isinstance(name, _Name):
             raise ValueError("a call of something that is no function")
         made = _MAKERS[name](self, *arguments)
-        self.charge(1 + sys.getsizeof(made) // 64)
+        self.charge(1 + max(sys.getsizeof(made), getattr(made, "nbytes", 0)) // 64)
         self.append(made)
 
     def load_build(self) -> None:
@@ -218,10 +225,16 @@ class _Unpickler(_Machine):
         if isinstance(value, _DType):
             value.dtype = value.dtype.newbyteorder(state[1]) if state[1] in ("<", ">") else value.dtype
         elif isinstance(value, np.ndarray) and not value.size:
-            _fill(value, state)
+            _fill(self, value, state)
             self.charge(1 + value.nbytes // 64)
         else:
             raise _RefusedError("a state for an object other than an array")
+
+    def load_put(self) -> None:
+        index = int(self.readline())
+        if not 0 <= index < 1 << 32:  # large numbers can be chosen so that their hashes collide
+            raise ValueError(f"an entry {short(index, 40)} of the memo")
+        self.memo[index] = self.stack[-1]
 
     def load_frame(self) -> None:
         self.read(8)  # how many bytes follow, which are read as they are needed
@@ -246,6 +259,10 @@ class _Unpickler(_Machine):
     def _load_floats(self) -> bool:
         """Put an array in the place of an empty list if floats follow: 8 bytes each where Python's take 32."""
         found: list[np.ndarray] = []
+        following = self._file.read(1)
+        self._file.seek(-len(following), os.SEEK_CUR)
+        if following not in (b"G", pickle.FRAME):  # reading a block takes time
+            return False
         self._file.seek(-1, os.SEEK_CUR)  # before the mark
         while match := _FLOATS.match(block := self._file.read(9 * (_BATCH + 3))):
             rows = np.frombuffer(match[match.lastindex or 0], np.uint8).reshape(-1, 9)
@@ -313,6 +330,11 @@ class _Unpickler(_Machine):
         self._keys -= len(others)
         if others and (self._keys < 0 or there + len(others) > _MOST_KEYS):
             raise ValueError(f"more than {_MOST_KEYS:,} keys of a container, or {_MOST_KEYS_TOGETHER:,}, are not text")
+        for key in others:
+            alike = self._hashed.setdefault(hash(key), set())
+            alike.add(key)
+            if len(alike) > _MOST_OF_ONE_HASH:
+                raise ValueError(f"more than {_MOST_OF_ONE_HASH} keys have one hash")
         return keys
 
 

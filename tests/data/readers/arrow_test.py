@@ -105,6 +105,51 @@ def test_values_that_only_arrow_has(tmp_path):
     assert read.modalities == ("text", "audio_x")
 
 
+CLASSES = {"names": ["sad", "happy"], "_type": "ClassLabel"}
+
+
+@pytest.mark.parametrize(
+    "described", [{"feature": CLASSES, "_type": "Sequence"}, {"feature": CLASSES, "_type": "List"}]
+)
+def test_rows_that_are_dialogues_with_lists(tmp_path, described):
+    columns = {
+        "dialog": pa.array([["hi", "hey", "so"], ["no"]], pa.large_list(pa.large_string())),
+        "act": pa.array([[1, 2, 1], [1]]),
+        "emotion": pa.array([[0, 1, 1], [0]], pa.list_(pa.int64())),
+        "text": pa.array([[[1, 2], [3, 4], [5, 6]], [[7, 8]]], pa.list_(pa.list_(pa.float32()))),
+    }
+    about = json.dumps({"info": {"features": {"emotion": described}}})
+    for split in ("train", "test"):
+        table = pa.table(columns).replace_schema_metadata({"huggingface": about})
+        for shard in range(2):
+            parquet.write_table(table, tmp_path / f"{split}-0000{shard}-of-00002.parquet")
+    read = corpus.load(tmp_path, valid_fraction=0)
+    assert len(read) == 16 and len(read.dialogue_ids) == 8
+    assert read.transcript[:4].tolist() == ["hi", "hey", "so", "no"]
+    assert [read.label_names[label] for label in read.label[:4]] == ["sad", "happy", "happy", "sad"]
+    assert read.features["text"][:4].tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+
+
+def test_rows_that_are_dialogues_of_objects_or_hold_words(tmp_path):
+    turns = [[{"speaker": "AB"[t], "utterance": f"{d} {t}", "label": "xy"[t], "text": [d, t + 1.0]} for t in range(2)]
+             for d in range(3)]  # fmt: skip
+    parquet.write_table(pa.table({"id": ["a", "b", "c"], "turns": turns}), tmp_path / "x.parquet")
+    read = corpus.load(tmp_path / "x.parquet", valid_fraction=0, test_fraction=0)
+    assert read.dialogue_ids == ("a", "b", "c") and read.transcript[:3].tolist() == ["0 0", "0 1", "1 0"]
+    flat = [row | {"dialogue_id": "a", "tokens": ["so", "what"]} for turn in turns for row in turn]
+    parquet.write_table(pa.Table.from_pylist(flat), tmp_path / "x.parquet")
+    read = corpus.load(tmp_path / "x.parquet", valid_fraction=0, test_fraction=0)
+    assert len(read) == 6 and any("`tokens`" in note for note in read.notes if note.startswith("ignored"))
+
+
+def test_shards_that_write_ids_as_other_types(tmp_path):
+    for shard, ids in enumerate(([1, 1, 2], [2.0, None], ["03", "02"])):
+        rows = {"dialogue_id": ids, "label": ["x", "y", "x"][: len(ids)], "text": [[1.0, 2.0]] * len(ids)}
+        parquet.write_table(pa.table(rows), tmp_path / f"train-0000{shard}-of-00003.parquet")
+    read = corpus.load(tmp_path, valid_fraction=0)
+    assert read.dialogue_ids == ("train_1", "train_2", "train_None", "train_03")
+
+
 def test_damaged_files_are_one_message(rows, tmp_path):
     table = pa.Table.from_pylist(rows)
     for name, write in (("x.parquet", parquet.write_table), ("x.feather", feather.write_feather), ("x", stream)):
@@ -117,9 +162,13 @@ def test_damaged_files_are_one_message(rows, tmp_path):
 
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     parquet.write_table(pa.table({"text": [[1.0]]}), tmp_path / "x.parquet")
+    saved(tmp_path / "one", pa.table({"text": [[1.0]] * 9}))
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    parquet.write_table(pa.table({"text": [[1.0]]}), tmp_path / "hub" / "data" / "train-00000-of-00001.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UserError, match=r"pip install 'ariigcn-jax\[parquet\]'"):
-        layouts.read_fields(tmp_path / "x.parquet")
+    for place in ("x.parquet", "one", "hub", "hub/data"):
+        with pytest.raises(UserError, match=r"pip install 'ariigcn-jax\[parquet\]'.*`to_json` of Hugging Face"):
+            layouts.read_fields(tmp_path / place)
 
 
 def test_a_claim_of_more_than_the_file_can_hold_is_refused(tmp_path):

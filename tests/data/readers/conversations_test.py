@@ -88,6 +88,12 @@ def test_what_is_no_utterance_is_refused(utterance, message):
         corpora.from_utterances([utterance])
 
 
+def test_whole_numbers_are_names_whatever_their_type():
+    ids = (1, "1", 1.0, np.int64(1), np.float32(1), float("nan"), None)
+    read = corpora.from_utterances([{"dialogue_id": id, "speaker": id, "features": {"text": [1]}} for id in ids])
+    assert read.dialogue_ids == ("1", "conversation") and read.speaker_names.tolist() == ["1"] * 5 + [""] * 2
+
+
 def test_widths_must_agree():
     with pytest.raises(UserError, match="conversation, utterance 2: text has 2 features, but 1 in utterance 1"):
         corpora.from_utterances([{"features": {"text": [1]}}, {"features": {"text": [1, 2]}}])

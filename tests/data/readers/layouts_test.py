@@ -15,8 +15,8 @@ from ariigcn_jax.data.readers.dialogue_tuples import LAYOUTS
 from ariigcn_jax.types import UserError
 from tests.support.layout_files import WIDTHS, conversations, dump, every_layout, tuple_elements
 
-NAMES = [*LAYOUTS, "Python 2", "MMSA", "MERBench npz", "MERBench csv", "csv", "wide csv", "tsv", "json", "jsonl"]
-NAMES += ["json dialogues", "tables by split", "npz", "own format"]
+NAMES = [*LAYOUTS, "Python 2", "MMSA", "MERBench npz", "MERBench csv", "csv", "wide csv", "csv in UTF-16", "tsv"]
+NAMES += ["json", "jsonl", "json dialogues", "tables by split", "npz", "own format"]
 
 
 @pytest.fixture(scope="module")

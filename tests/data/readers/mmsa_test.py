@@ -102,7 +102,10 @@ def test_ids_that_name_no_video(load, data):
             lambda part: part.update(audio=np.ones((len(part["id"]), 2, 9))),
             "has 9 features where those before it have 4",
         ),
-        (lambda part: part.update(regression_labels=["x"] * len(part["id"])), "in the place of a class's number"),
+        (
+            lambda part: part.update(regression_labels=["x"] * len(part["id"])),
+            "regression_labels: text 'x' in the place",
+        ),
     ],
 )
 def test_what_does_not_fit(load, data, change, words):
@@ -110,3 +113,40 @@ def test_what_does_not_fit(load, data, change, words):
     with pytest.raises(UserError) as caught:
         load(data)
     assert words in str(caught.value)
+
+
+def mult(data, shape, ids):
+    """The layout of MulT: `labels`, and no other field of labels or words; of MOSEI ids of video, start and end."""
+    for part in data.values():
+        scores, count = part.pop("regression_labels"), len(part["id"])
+        part["labels"] = scores.reshape(count, 1, 1) if shape == (1, 1) else np.zeros((count, *shape))
+        part["id"] = np.array([[*name.split("$_$"), "99.5"] for name in part["id"]])
+        for key in ("annotations", "raw_text", *(() if ids else ("id",))):
+            del part[key]
+    return data
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (4, 1), (1, 6)])
+@pytest.mark.parametrize("ids", [False, True])
+def test_emotions_of_mult_are_refused_by_their_name(load, data, shape, ids):
+    with pytest.raises(UserError) as caught:
+        load(mult(data, shape, ids))
+    message = str(caught.value)
+    assert "this is MulT's layout" in message and f"`labels` are [{len(data['train']['labels'])}, " in message
+    assert "regression_labels" not in message and ("no field says of which dialogue" in message) is not ids
+
+
+@pytest.mark.parametrize("ids", [False, True])
+def test_scores_of_mult_are_read(load, data, ids):
+    plain = load(mmsa(conversations(classes=3)), label="binary")
+    read = load(mult(data, (1, 1), ids), label="binary")
+    assert sorted(read.label.tolist()) == sorted(plain.label.tolist())
+    if ids:  # the starts of clips order them
+        assert read.dialogue_ids == plain.dialogue_ids and read.label.tolist() == plain.label.tolist()
+
+
+def test_labels_are_called_as_the_file_does(load, data):
+    for part in data.values():
+        part["labels"] = np.full((len(part.pop("regression_labels")), 2), 0.5)
+    with pytest.raises(UserError, match=r": labels: float64 array \[2\] in the place of a class's number"):
+        load(data)

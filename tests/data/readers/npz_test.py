@@ -8,7 +8,7 @@ import pytest
 
 from ariigcn_jax.data import carve, load
 from ariigcn_jax.data.readers import npz
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import UNLABELED, UserError
 
 NAN, INF = float("nan"), float("inf")
 
@@ -337,9 +337,33 @@ def test_float_labels_that_are_none(refused, wrong):
     )
 
 
-def test_text_labels(refused):
-    message = refused(label=["sad"] * 7)
-    assert message.startswith("field `label`: is <U3. It must hold integers: number text by numpy.unique")
+def test_text_labels_are_read_as_those_of_a_table(read):
+    words = ["sad", "glad ", "sad", "", "glad", "sad", "glad"]
+    for label in (words, np.char.encode(words, "utf-8")):
+        corpus = read(label=label, label_names=None)
+        assert corpus.label_names == ("glad", "sad") and corpus.label.tolist() == [1, 0, 1, -1, 0, 1, 0]
+    assert read(label=["1", "0", "2", "", "0", "1", "1"]).label.tolist() == [1, 0, 2, -1, 0, 1, 1]
+    corpus = read(label=["Happy", "angry", "sad", "neutral", "excited", "frustrated", "sad"], label_names=None)
+    assert corpus.label_names == ("Happy", "sad", "neutral", "angry", "excited", "frustrated")  # the usual order
+    assert read(dict(label="mood"), label=None, mood=["a", "b"] * 3 + ["a"]).label_names == ("a", "b")
+
+
+def test_text_labels_are_numbered_by_the_names_that_are_given(read, refused):
+    words = ["sad", "angry", "sad", "", "happy", "sad", "happy"]
+    corpus = read(label=words)
+    assert corpus.label_names == ("sad", "happy", "angry") and corpus.label.tolist() == [0, 2, 0, -1, 1, 0, 1]
+    message = refused(label=["sad", "joy"] * 3 + ["sad"])
+    assert message.startswith("field `label`: has the value 'joy', which `label_names` does not list. Add it there")
+
+
+def test_text_labels_of_other_tasks(read, refused):
+    corpus = read(
+        dict(task="multilabel"), label=["sad", "sad|happy", "none", "", "happy", "sad", "sad"], label_names=None
+    )
+    assert corpus.target_names == ("happy", "sad") and corpus.target[:3].tolist() == [[0, 1], [1, 1], [0, 0]]
+    corpus = read(dict(task="regression"), label=["0.5", "-2", "", "1", "1", "2", "3"], label_names=None)
+    assert corpus.target[:, 0].tolist() == [0.5, -2, 0, 1, 1, 2, 3] and corpus.label[2] == UNLABELED
+    assert "`label`: 'sad' is no number" in refused(dict(task="regression"), label=["sad"] * 7, label_names=None)
 
 
 def test_label_out_of_range(refused):
@@ -452,7 +476,8 @@ def test_only_labelled_dialogues_are_carved(read):
 
 def test_nothing_to_carve(read):
     corpus = read(**conversations(2, split=["train"] * 2 + ["test"] * 2))
-    assert corpus.notes == ("the file names no valid split: the valid split stays empty",)
+    stays_empty = "the valid split stays empty (1 labelled train dialogue cannot be divided)"
+    assert corpus.notes == (f"the file names no valid split: {stays_empty}",)
     corpus = read(dict(valid_fraction=0.0), **conversations(20, split=["train"] * 38 + ["test"] * 2))
     assert corpus.notes == ("the file names no valid split: the valid split stays empty",)
 
@@ -492,9 +517,14 @@ def test_dialogue_id_of_two_dimensions(refused):
     assert refused(dialogue_id=np.ones((7, 2), int)) == "field `dialogue_id`: has the shape (7, 2). It must be 1-D."
 
 
+def test_whole_numbers_are_names_whatever_their_type(read):
+    corpus = read(dialogue_id=[1.0, 1, 1, 2, 2, 3, 4], speaker=np.arange(7.0))
+    assert corpus.dialogue_ids == ("1", "2", "3", "4") and corpus.speaker_names[6] == "6"
+
+
 def test_names_that_are_neither_text_nor_integers(refused):
     message = "field `speaker`: is float64. It must hold text or integers."
-    assert refused(speaker=np.ones(7)) == message
+    assert refused(speaker=np.full(7, 1.5)) == message
     assert refused(speaker=[b"\xff"] * 7).startswith("field `speaker`: holds bytes that are not UTF-8.")
 
 

@@ -144,7 +144,8 @@ def test_vectors_in_files(load, tmp_path):
     read = load(text, valid_fraction=0, test_fraction=0)
     assert read.features["audio"].tolist() == [[0, 1, 2], [2, 3, 4], [0, 0, 0]]
     assert read.present["audio"].tolist() == [True, True, False]
-    assert any("1 file of audio are not there" in n for n in read.notes)
+    where = f"1 file of audio is not there, such as `gone.npy`, looked for as {tmp_path / 'gone.npy'}"
+    assert where in read.notes
 
 
 def test_present(load):
@@ -193,6 +194,102 @@ def test_each_split_counts_its_dialogues_from_0(tmp_path):
     read = corpus.load(tmp_path)
     assert read.dialogue_ids == ("train_0", "train_1", "dev_0", "dev_1", "test_0", "test_1")
     assert read.split.tolist() == ["train"] * 3 + ["valid"] * 3 + ["test"] * 3
+
+
+# --- Where splits and dialogues are named -----------------------------------------------------------------------------
+
+SPLITS = ("train", "dev", "test")
+SCENES = "Utterance,Speaker,Emotion,Scene_ID,Utterance_ID,Season,Episode,text\n" + "".join(
+    f"hm,A,{'joy' if t else 'fear'},{scene},{t + 1},1,{episode},{scene} {t}\n"
+    for episode, scene in ((2, 1), (2, 2), (3, 1))
+    for t in range(2)
+)
+
+
+@pytest.mark.parametrize("form", [
+    "emorynlp_{}_final.csv", "a.{}.v2.csv", "corpus-{}-utterances.csv", "{}.csv", "{}_1.csv", "MELD_{}.csv",
+    "{}/utterances.csv", "data/{}/x.csv", "only/{}.csv", "data/x_{}.csv", "{}_data.csv.feature", "x_{}_y.csv.txt",
+])  # fmt: skip
+@pytest.mark.parametrize("names", [SPLITS, ("trn", "val", "tst"), ("Training", "Development", "Testing")])
+def test_names_of_splits_stand_anywhere_in_names_of_files(tmp_path, form, names):
+    for name in names:
+        path = tmp_path / form.format(name)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(SCENES)
+    (tmp_path / "._x_train_y.csv").write_bytes(b"\0\5\x16\7")  # what macOS leaves beside a file
+    read = corpus.load(tmp_path)
+    assert read.split.tolist() == ["train"] * 6 + ["valid"] * 6 + ["test"] * 6
+    assert len(read.dialogue_ids) == 9
+
+
+def test_other_names_count_only_where_train_has_none_of_the_usual(tmp_path):
+    others = ("a_test_b.csv", "a_train_b.csv", "training_log.csv", "dev.csv.bak", "tst.csv", "train.csv.bak")
+    for name in ("train_sent.csv", "test_sent.csv", *others):
+        (tmp_path / name).write_text(SCENES)
+    assert corpus.load(tmp_path).notes[0] == "read as tables: train_sent.csv, test_sent.csv"
+    (tmp_path / "none").mkdir()
+    for name in ("constrained.csv", "latest.csv", "train.csv.gz", "test.csv.gz"):
+        (tmp_path / "none" / name).write_text(SCENES)
+    with pytest.raises(UserError, match="a folder, and of no layout"):
+        corpus.load(tmp_path / "none")
+
+
+def test_several_tables_of_one_split_are_read_where_they_are_shards(tmp_path):
+    for split in ("train", "test"):
+        for shard in range(2):
+            rows = [[{"label": "xy"[t], "text": [shard, t]} for t in range(2)] for _ in range(2)]
+            name = f"{split}-0000{shard}-of-00002.json"
+            (tmp_path / name).write_text(json.dumps(rows))
+    read = corpus.load(tmp_path, valid_fraction=0)
+    assert len(read) == 16 and len(read.dialogue_ids) == 8  # dialogues without names stay apart
+    (tmp_path / "more" / "train").mkdir(parents=True)
+    for name in ("words.csv", "other.csv"):
+        (tmp_path / "more" / "train" / name).write_text(SCENES)
+    with pytest.raises(UserError, match="a folder, and of no layout"):
+        corpus.load(tmp_path / "more")
+
+
+def test_scenes_are_dialogues_where_nothing_else_is(load, tmp_path):
+    read = load(SCENES, valid_fraction=0, test_fraction=0)
+    assert read.dialogue_ids == ("1_2_1", "1_2_2", "1_3_1") and read.dialogue.tolist() == [0, 0, 1, 1, 2, 2]
+    assert "there is no column `dialogue_id`: `Season`, `Episode`, `Scene_ID` say the dialogue" in read.notes
+    assert not any("ignored" in note for note in read.notes)
+    keys = SCENES.replace("Scene_ID,Utterance_ID", "SCENE,KEY")
+    assert load(keys, valid_fraction=0, test_fraction=0).dialogue_ids == ("1_2_1", "1_2_2", "1_3_1")
+    places = "id,scene,label,text\na,park,x,1 2\nb,park,y,3 4\n"
+    assert load(places, valid_fraction=0, test_fraction=0).dialogue_ids == ("a", "b")
+    named = SCENES.replace("Season,", "dialogue_id,")
+    assert load(named, valid_fraction=0, test_fraction=0).dialogue_ids == ("1",)
+    for split in SPLITS:
+        (tmp_path / "splits").mkdir(exist_ok=True)
+        (tmp_path / "splits" / f"{split}.csv").write_text(SCENES)
+    read = corpus.load(tmp_path / "splits")
+    assert read.dialogue_ids[:4] == ("train_1_2_1", "train_1_2_2", "train_1_3_1", "dev_1_2_1")
+    assert sum("say the dialogue" in note for note in read.notes) == 1
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_that_begin_again_tell_dialogues(load, tmp_path, first):
+    rows = "".join(f"{n + first},{'joy' if n else 'fear'},{n} 1\n" for length in (2, 3, 1, 2) for n in range(length))
+    read = load(f"Utterance_ID,Emotion,text\n{rows}", valid_fraction=0, test_fraction=0)
+    assert read.dialogue.tolist() == [0, 0, 1, 1, 1, 2, 3, 3]
+    told = "a dialogue begins wherever `Utterance_ID` begins again, which makes 4 dialogues"
+    assert f"there is no column `dialogue_id`: {told}" in read.notes
+    for split in SPLITS:
+        (tmp_path / "splits").mkdir(exist_ok=True)
+        (tmp_path / "splits" / f"{split}.csv").write_text(f"Utterance_ID,Emotion,text\n{rows}")
+    assert len(corpus.load(tmp_path / "splits").dialogue_ids) == 12
+
+
+def test_numbers_that_do_not_begin_again_name_utterances(load, tmp_path):
+    for ids in ("4 7 9 2", "1 1 2 2", "a b a c"):
+        rows = "".join(f"{id},{'xy'[n % 2]},{n} 1\n" for n, id in enumerate(ids.split()))
+        read = load(f"id,label,text\n{rows}", valid_fraction=0, test_fraction=0)
+        assert read.dialogue_ids == tuple(dict.fromkeys(ids.split()))
+    for split in SPLITS:
+        (tmp_path / "splits").mkdir(exist_ok=True)
+        (tmp_path / "splits" / f"{split}.csv").write_text("id,label,text\na,x,1 2\nb,y,2 3\n")
+    assert corpus.load(tmp_path / "splits").dialogue_ids[:3] == ("train_a", "train_b", "dev_a")
 
 
 # --- Columns of one name ----------------------------------------------------------------------------------------------
@@ -303,3 +400,133 @@ def test_ids_stay_as_they_are_written(load):
     read = load("\n".join(map(json.dumps, rows)) + "\n", training=False)
     assert read.dialogue_ids == ("007", "8") and read.utterance_ids == ("10000000000000001", "")
     assert read.label_names == ("NA",) and read.label.tolist() == [0, UNLABELED]
+
+
+# --- What spreadsheets and other programs make of cells ---------------------------------------------------------------
+
+
+def by_time(load, times, rows=3):
+    """The rows of one dialogue in the order that the reader gives them, for their times in the file's order."""
+    table = "\n".join(f'd,{"xy"[k % 2]},"{time}","[{k}, 1]"' for k, time in enumerate(times))
+    read = load(f"dialogue_id,label,start_time,text\n{table}", valid_fraction=0, test_fraction=0)
+    return read.features["text"][:, 0].tolist(), read.notes
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["00:01:05,003", "00:00:03.795", "01:00:00,000"],
+        ["1:05", "0:03.8", "61:00"],
+        ["65,003", "3,795", "3600"],
+        ["12:01:05 AM", "12:00:03 AM", "1:00:00 pm"],
+        ["0 days 00:01:05.003000", "0 days 00:00:03", "1 days 00:00:00"],
+        ["1 day, 0:00:05", "0:00:03", "2 days, 0:00:00"],
+        ["1900-01-01 00:01:05", "1900-01-01 00:00:03.5", "1900-01-02 00:00:00"],
+        ["2020-05-17T10:01:05", "2020-05-17T09:59:59", "2020-06-01T00:00:00"],
+    ],
+)
+def test_clocks_are_times(load, times):
+    assert by_time(load, times)[0] == [1, 0, 2]
+
+
+def test_a_time_that_is_none_stays_after_the_row_before(load):
+    order, notes = by_time(load, ["00:02:00", "", "NA", "00:01:00", "nan"])
+    assert order == [3, 4, 0, 1, 2]
+    assert "`start_time` is no time in 3 rows, which stay after the row before" in notes
+    assert by_time(load, ["", "9", "5"])[0] == [0, 2, 1]
+    order, notes = by_time(load, ["soon", "2020-13-01 00:00", ""])
+    assert order == [0, 1, 2] and "`start_time` is a time in no row: the rows' order counts" in notes
+
+
+def test_ids_that_pandas_made_floats(load):
+    rows = [f'{d}.0,{t}.0,{"xy"[t % 2]},{t % 2}.0,"[{d}, {t}]"' for d in (10, 2) for t in (1, 0, 2)]
+    read = load("\n".join(["Dialogue_ID,Utterance_ID,Emotion,Speaker,text", *rows]), valid_fraction=0, test_fraction=0)
+    assert read.dialogue_ids == ("10", "2") and read.speaker_names.tolist() == ["0", "1", "0"] * 2
+    assert read.features["text"][:, 1].tolist() == [0, 1, 2] * 2  # Utterance_ID is the turn
+    kept = load('dialogue_id,id,label,text\n1.0,v1.0,x,"[1, 2]"\n1.10,v2,y,"[1, 2]"\n', training=False)
+    assert kept.dialogue_ids == ("1.0", "1.10") and kept.utterance_ids == ("v1.0", "v2")
+
+
+def test_numbers_and_text_that_name_one_dialogue(load):
+    rows = [{"dialogue_id": name, "label": "x", "text": [1.5, 2]} for name in (3, "3", 3.0, "3.0", 4)]
+    assert load(json.dumps(rows), "x.json", training=False).dialogue_ids == ("3", "4")
+
+
+@pytest.mark.parametrize("cell", ["1.23457E+11", "1E+05", "3-Jan", "Mar-04", "#NAME?", "#REF!"])
+def test_cells_that_a_spreadsheet_made_are_said(load, cell):
+    rows = "".join(f'{name},x,"[1, {k}]"\n' for k, name in enumerate((cell, "a", cell)))
+    read = load(f"dialogue_id,label,text\n{rows}", training=False)
+    assert f"`dialogue_id` has 2 cells such as '{cell}', which a spreadsheet makes of numbers" in " ".join(read.notes)
+    plain = load('dialogue_id,label,text\n1e5,x,"[1, 2]"\n3-Jane,x,"[1, 2]"\n', training=False)
+    assert "spreadsheet" not in " ".join(plain.notes)
+
+
+NOTHING = ["", "NA", "NaN", "None", "null", "n/a", "<NA>"]
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_words_for_nothing_where_numbers_belong(load, nothing):
+    rows = [f"d{k},{k % 2 if k % 4 else nothing},{nothing if k == 1 else k / 2},{nothing if k % 3 == 0 else '1 2'}"
+            for k in range(12)]  # fmt: skip
+    wide = [f"{row},{nothing if k == 2 else 3},{nothing if k == 2 else 4}" for k, row in enumerate(rows)]
+    read = load(
+        "\n".join(["dialogue_id,label,valence,text,audio_0,audio_1", *wide]),
+        ratings=("valence",), valid_fraction=0, test_fraction=0,
+    )  # fmt: skip
+    assert read.label.tolist() == [-1, 1, 0, 1] * 3 and read.label_names == ("0", "1")
+    assert read.present["text"].tolist() == [False, True, True] * 4
+    assert read.present["audio"].tolist() == [k != 2 for k in range(12)]
+    assert np.isnan(read.ratings).tolist() == [[k == 1] for k in range(12)]
+    table = "\n".join(f"d{k},{nothing if k == 3 else k / 8},1 {k}" for k in range(12))
+    scores = load(f"dialogue_id,label,text\n{table}", task="regression", valid_fraction=0, test_fraction=0)
+    assert np.flatnonzero(scores.label == UNLABELED).tolist() == [3]
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "nan", "null", "N/A"])
+def test_people_and_words_that_are_called_so(load, name):
+    said = {"dialogue_id": "d", "speaker": name, "transcript": name}
+    rows = [said | {"label": "xy"[k % 2], "text": [k, 1]} for k in range(4)]
+    head, table = "dialogue_id,label,speaker,transcript,text\n", f"d,x,{name},{name},1 1\nd,y,{name},{name},2 1\n" * 2
+    for read in (
+        load(head + table, valid_fraction=0, test_fraction=0),
+        load(json.dumps(rows), "x.json", valid_fraction=0, test_fraction=0),
+    ):
+        assert read.speaker_names.tolist() == read.transcript.tolist() == [name] * 4
+    read = load(head + table.replace("d,x", f"d,{name}"), training=False)
+    assert sorted(read.label_names) == sorted([name, "y"])
+    assert f"`label` has the class {name!r}; where it means that there is no label, leave it empty" in read.notes
+
+
+# --- Paths as another system writes them ------------------------------------------------------------------------------
+
+PATHS = "dialogue_id,label,audio_file\n"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "sub\\one.npy",
+        ".\\sub\\one.npy",
+        "sub\\\\one.npy",
+        "sub/one.npy",
+        "C:\\Users\\Ann\\data\\sub\\one.npy",
+        "D:/data/sub/one.npy",
+        "\\\\server\\share\\sub\\one.npy",
+        "/mnt/ann/data/sub/one.npy",
+    ],
+)
+def test_paths_of_other_systems(load, tmp_path, written):
+    (tmp_path / "sub").mkdir()
+    np.save(tmp_path / "sub" / "one.npy", np.arange(3.0))
+    read = load(f"{PATHS}a,0,{written}\na,1,{written}\n", valid_fraction=0, test_fraction=0)
+    assert read.features["audio"].tolist() == [[0, 1, 2]] * 2
+
+
+def test_paths_that_lead_to_no_file(load, tmp_path):
+    np.save(tmp_path / "one.npy", np.arange(3.0))
+    np.save(tmp_path / "odd\\name.npy", np.ones(3))
+    rows = "a,0,one.npy\na,1,odd\\name.npy\na,1,C:\\one.npy\na,1,/gone/one.npy\na,1,None\n"
+    read = load(f"{PATHS}{rows}", valid_fraction=0, test_fraction=0)
+    assert read.features["audio"].tolist() == [[0, 1, 2], [1, 1, 1], [0] * 3, [0] * 3, [0] * 3]
+    where = f"`C:\\one.npy`, looked for as {tmp_path / 'C:' / 'one.npy'}"
+    assert f"2 files of audio are not there, such as {where}" in read.notes
