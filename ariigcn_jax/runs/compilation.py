@@ -42,7 +42,7 @@ class Watch:
             name = str(about.get("fun_name", "")).removeprefix("jit(").removesuffix(")")
             self._name, self._begun, self._number = NAMES.get(name, name), time.monotonic(), self._number + 1
 
-    def _end(self, event: str, seconds: float, **_: str | int) -> None:
+    def _end(self, event: str, duration_secs: float, **about: str | int) -> None:
         if event == COMPILE:
             self._name = ""
 
