@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
+from tqdm import tqdm
 
 from ariigcn_jax.data import Normalisation, normalisation, packing, prepare
 from ariigcn_jax.data.readers import conversations
@@ -109,7 +110,7 @@ class TrainedModel:
         attending = self.modalities if window.layers else ()
         count, past = len(self.modalities), 0
         kept: list[list[np.ndarray]] = []
-        for batch in self.batches(corpus):
+        for batch in tqdm(self.batches(corpus), "predicting", unit="batch", leave=False, delay=2):
             past = graph.window(window.past, window.future, batch.dialogue.shape[1]).past
             real = np.asarray(batch.utterance) >= 0
             probabilities, attention = jax.tree.map(np.asarray, self.explained(batch, True))

@@ -1,16 +1,66 @@
-"""Keep compiled programs on disk, in JAX's persistent compilation cache."""
+"""Keep compiled programs on disk, in JAX's persistent compilation cache, and say what compiles for long."""
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
+import threading
+import time
 from pathlib import Path
 
 import jax
+from tqdm import tqdm
 
 from ariigcn_jax import files
 from ariigcn_jax.types import UserError
 
 HIT, MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"
+
+COMPILE = "/jax/core/compile/backend_compile_duration"  # a scalar of this name as it begins, a duration as it ends
+SECONDS = 5  # between two lines about a program that is being compiled
+NAMES = {  # what programs do, by the names that JAX gives them
+    "init_state": "the first parameters",
+    "epoch": "an epoch of training",
+    "evaluate": "the evaluation of a split",
+    "diagnose": "the diagnosis",
+    "explain": "the prediction",
+}
+
+
+class Watch:
+    """Say every SECONDS which program is being compiled, and for how long."""
+
+    def __init__(self) -> None:
+        self._name, self._begun, self._number = "", 0.0, 0
+        jax.monitoring.register_scalar_listener(self._begin)
+        jax.monitoring.register_event_duration_secs_listener(self._end)
+        threading.Thread(target=self._tell, daemon=True).start()
+
+    def _begin(self, event: str, value: float | int, **about: str | int) -> None:
+        if event == COMPILE:
+            name = str(about.get("fun_name", "")).removeprefix("jit(").removesuffix(")")
+            self._name, self._begun, self._number = NAMES.get(name, name), time.monotonic(), self._number + 1
+
+    def _end(self, event: str, duration_secs: float, **about: str | int) -> None:
+        if event == COMPILE:
+            self._name = ""
+
+    def _tell(self) -> None:
+        told = 0.0
+        while True:
+            time.sleep(SECONDS / 5)
+            name, now = self._name, time.monotonic()
+            if name and now - max(told, self._begun) >= SECONDS:
+                seconds = f"{now - self._begun:.0f} s so far"
+                tqdm.write(f"Compiling {name}, program {self._number}: {seconds} …", file=sys.stderr)
+                told = now
+
+
+@functools.cache
+def watch() -> Watch:
+    """Start the watch, once for this process."""
+    return Watch()
 
 
 class Cache:
@@ -38,6 +88,7 @@ def enable() -> Cache:
 
     The folder is that of `files.cache_folder`; JAX's own setting comes before the user's cache.
     """
+    watch()
     folder = files.cache_folder(jax.config.values["jax_compilation_cache_dir"])
     if folder is None:
         return Cache(None)

@@ -48,6 +48,46 @@ def test_folder_of_the_user_that_cannot_be_made_switches_it_off(tmp_path):
     assert words(tmp_path / "file") == "the compilation cache is off"
 
 
+SLOW = """
+import jax, time
+from ariigcn_jax.runs import compilation
+compilation.SECONDS = 0.2
+compilation.enable()
+for name, words in (("evaluate", "the evaluation of a split"), ("other", "other")):
+    jax.monitoring.record_scalar(compilation.COMPILE, 0.0, fun_name=f"jit({name})")
+    time.sleep(1)
+    jax.monitoring.record_event_duration_secs(compilation.COMPILE, 1.0, fun_name=f"jit({name})")
+    time.sleep(0.5)
+"""
+
+
+def test_what_compiles_for_long_is_said():
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), compilation.VARIABLE: ""}
+    done = subprocess.run([sys.executable, "-c", SLOW], env=environment, capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert len(lines) >= 4 and all(line.endswith(" s so far …") for line in lines)
+    assert {line.partition(":")[0] for line in lines} == {
+        "Compiling the evaluation of a split, program 1",
+        "Compiling other, program 2",
+    }
+
+
+def test_names_of_a_real_program_are_those_that_jax_gives():
+    code = """
+import jax, time
+from ariigcn_jax.runs import compilation
+seen = []
+jax.monitoring.register_scalar_listener(lambda event, *_, fun_name="", **__: seen.append((event, fun_name)))
+def evaluate(x):
+    return x + 1
+jax.jit(evaluate)(1.0)
+print((compilation.COMPILE, "jit(evaluate)") in seen)
+"""
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 def test_named_folder_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(files.CACHE, str(tmp_path / "file" / "cache"))

@@ -269,6 +269,11 @@ def test_a_number_and_its_text_name_one_dialogue(load, ids):
 
 
 def test_ids_of_one_spelling_stay(load):
-    for ids in (["01", "1", "001"], ["1.0", "2.0", "3.0"], [1.0, 2.0, 3.5]):
+    for ids in (["01", "1", "001"], [1.0, 2.0, 3.5], ["1.0", "2.0", "a"]):
         read = load([utterance(0, t, dialogue_id=id) for t, id in enumerate(ids)])
         assert read.dialogue_ids == tuple(map(str, ids))
+
+
+def test_ids_that_pandas_made_floats_are_whole_numbers_again(load):
+    for ids in (["1.0", "2.0", "3.0"], [1.0, 2.0, 3.0]):
+        assert load([utterance(0, t, dialogue_id=id) for t, id in enumerate(ids)]).dialogue_ids == ("1", "2", "3")
