@@ -117,9 +117,8 @@ class Corpus:
     # on it; -1 in the test split. None without cross-validation.
     fold: np.ndarray | None = None
     ranked: Mapping[Modality, int] = dataclasses.field(default_factory=dict)  # modality -> features that become ranks
-    words: Words | None = (
-        None  # of the modality WORDS, whose features are then [U, 0]; None where no encoder is trained
-    )
+    # of the modality WORDS, whose features are then [U, 0]; None where no encoder is trained
+    words: Words | None = None
     encoder: tuple[Path, str] | None = None  # folder and digest of the text encoder of the modality WORDS
 
     @property

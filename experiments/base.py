@@ -85,12 +85,10 @@ def get_config() -> ConfigDict:
     config.model.text.encoder = ""  # folder or hub name of a BERT-class encoder; "": no words
     config.model.text.train = "frozen"  # frozen | last_K: the last K layers are trained along | full
     config.model.text.train_table = False  # True: "full" trains the word table, too
-    config.model.text.layers = (
-        -1,
-    )  # hidden states whose vectors are joined: 0, embeddings, to depth, or -1, the last, …
-    config.model.text.pooling = (
-        "auto"  # auto, as the encoder's folder says | mean | cls | max, over an utterance's tokens
-    )
+    # hidden states whose vectors are joined: 0, the embeddings, to the encoder's depth; or back from -1, the last
+    config.model.text.layers = (-1,)
+    # over an utterance's tokens: auto, as the encoder's folder says | mean | cls | max
+    config.model.text.pooling = "auto"
     config.model.text.max_tokens = 128  # of an utterance's text, which is cut behind it
     config.model.text.turns = 0  # >= 0: turns before (where the graph looks ahead, also after) in an utterance's text
     config.model.text.dropout = 0.1  # [0, 1), in the layers that are trained

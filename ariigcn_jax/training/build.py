@@ -216,7 +216,7 @@ def make_players(config: Any, description: Description, steps: int, class_weight
     optimizer = make_optimizer(config.optimizer, config.num_epochs, steps, depth)
     summed = config.discriminator.game == "summed"
     rate = schedule(config.optimizer, config.num_epochs, steps, config.discriminator.lr)
-    separate = optax.adam(rate, b1=config.discriminator.b1)
+    separate = accumulated(optax.adam(rate, b1=config.discriminator.b1), config.optimizer)
     gan = config.model.gan
     return Players(
         model=make_model(config, description),
@@ -240,10 +240,10 @@ def schedule(settings: Any, num_epochs: int, steps: int, peak: float, warmup_epo
 
     Both players follow it, so that the discriminators' rate is never above the generators' where its peak is not.
     """
-    updates = max(1, steps // settings.accumulate)
+    updates = steps / settings.accumulate  # an epoch
     warmup = round((settings.warmup_epochs if warmup_epochs is None else warmup_epochs) * updates)
     if settings.schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(num_epochs * updates, warmup + 1))
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(round(num_epochs * updates), warmup + 1))
     return optax.linear_schedule(peak if not warmup else 0.0, peak, max(warmup, 1))
 
 
@@ -251,7 +251,7 @@ def make_optimizer(settings: Any, num_epochs: int, steps: int, depth: int = 0) -
     """Build AdamW for the model, and with rates of its own for a text encoder of `depth` layers.
 
     Parameters of two dimensions or more decay: matrices, and the attention's biases of each relation and head. `steps`
-    are updates per epoch. The rate of a text encoder's layer is `decay` times that of the layer above (choice).
+    are those of an epoch. The rate of a text encoder's layer is `decay` times that of the layer above (choice).
     """
 
     def matrices(params: Any) -> Any:
@@ -271,8 +271,14 @@ def make_optimizer(settings: Any, num_epochs: int, steps: int, depth: int = 0) -
             )
         main = optax.multi_transform(each, _groups)
     clip = optax.clip_by_global_norm(settings.clip) if settings.clip > 0 else optax.identity()
-    made = optax.chain(clip, main)
-    return optax.MultiSteps(made, settings.accumulate).gradient_transformation() if settings.accumulate > 1 else made
+    return accumulated(optax.chain(clip, main), settings)
+
+
+def accumulated(optimizer: optax.GradientTransformation, settings: Any) -> optax.GradientTransformation:
+    """Return an optimizer that updates once in `settings.accumulate` steps, by the mean of their gradients."""
+    if settings.accumulate == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, settings.accumulate).gradient_transformation()
 
 
 def _groups(params: Any) -> Any:
