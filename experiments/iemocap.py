@@ -52,4 +52,8 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.optimizer.schedule = "constant"
     config.optimizer.average = 0.95
     config.optimizer.weight_decay = 1.0
-    return base.finish(config, ablations, **base.words(WORDS, "audio_egemaps", "vocal_prosody_disfluency"))
+    # With 64 the discriminator of the 1,536 features of frozen words is right about 99 % of what they generate; 65.8
+    # with both ("The adversarial exchange on wide text").
+    frozen = {"model.gan.generator_hidden": 256}
+    names = base.words(WORDS, "audio_egemaps", "vocal_prosody_disfluency", frozen=frozen)
+    return base.finish(config, ablations, **names)
