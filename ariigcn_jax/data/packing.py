@@ -16,6 +16,7 @@ import numpy as np
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Modality, Tokens, Words
 
 LEAST_FILL = 0.85  # share of the slots of `plan` that hold utterances, at least
+ATTENTION = 500  # tokens of a row at which attention in it costs as much as all else of a text encoder, about
 SHORTEST_ROW = 16  # slots of `batches`; longer rows come in steps of at most a half, so that few lengths compile
 
 
@@ -187,12 +188,13 @@ def index(
 
 
 def _with_tokens(words: Words, where: Index) -> Index:
-    """Lay the tokens of each row's utterances into rows of the length that leaves the least padding."""
+    """Lay the tokens of each row's utterances into rows of the length that costs least, by padding and attention."""
     lengths = words.lengths
     inside = [[(slot, int(u)) for slot, u in enumerate(row) if u != PADDING and lengths[u]] for row in where.source]
     longest = max((int(lengths[u]) for row in inside for _, u in row), default=1)
     candidates = sorted({-(-(longest + longest * extra // 4) // 16) * 16 for extra in range(5)})
-    token, slots = min((token_rows(words, inside, length) for length in candidates), key=lambda made: made[0].size)
+    laid = (token_rows(words, inside, length) for length in candidates)
+    token, slots = min(laid, key=lambda made: made[0].size * (ATTENTION + made[0].shape[-1]))
     return where._replace(token=token, token_slot=slots)
 
 

@@ -93,7 +93,7 @@ def find(name: str) -> Path:
       UserError: there is none.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path
     if found := _installed(name):
         return found

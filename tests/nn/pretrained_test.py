@@ -169,7 +169,7 @@ def test_broken_json(name, content, tmp_path):
         ({"num_attention_heads": 3}, "3 heads"),
         ({"num_attention_heads": 0}, "config.json"),
         ({"hidden_size": "wide"}, "config.json"),
-        ({"hidden_size": 24}, "(24"),
+        ({"hidden_size": 24}, "24)"),
         ({"intermediate_size": 40}, "(40, 16)"),
         ({"vocab_size": 7}, "(7, 16)"),
         ({"max_position_embeddings": 512}, "(512, 16)"),

@@ -43,7 +43,8 @@ def reference(folder, ids):
     distilled = config["model_type"] == "distilbert"
     heads, depth = (config["n_heads"], config["n_layers"]) if distilled else (config["num_attention_heads"], 2)
     epsilon, form = config.get("layer_norm_eps", 1e-12), FORMS[config["activation" if distilled else "hidden_act"]]
-    first = config["pad_token_id"] + 1 if "bert" in config["model_type"][3:] and not distilled else 0
+    roberta = config["model_type"] in ("roberta", "xlm-roberta", "camembert")
+    first = config["pad_token_id"] + 1 if roberta else 0
 
     def norm(x, name):
         spread = np.sqrt(x.var(axis=-1, keepdims=True) + epsilon)
@@ -100,7 +101,8 @@ def check(folder, tolerance=2e-5):
     words = some_words(first_position=encoder.architecture.first_position)
     token, tokens = pack(words)
     states = run(TextEncoder(encoder.architecture), encoder.params(), tokens)
-    expected = [reference(folder, words.ids[a:b]) for a, b in zip(words.start, words.start[1:], strict=False)]
+    ends = zip(words.start, words.start[1:], strict=False)
+    expected = [reference(folder, words.ids[a:b]) for a, b in ends if a < b]
     assert len(states) == 3
     for k, state in enumerate(states):
         whole = np.concatenate([one[k] for one in expected])
@@ -152,8 +154,8 @@ def test_neighbours_in_a_row_and_padding_change_nothing(tmp_path):
     network, params, words = TextEncoder(encoder.architecture), encoder.params(), some_words()
     _, together = pack(words, 22)
     vectors = text_encoder.pool(run(network, params, together)[-1], together, len(LENGTHS), "mean")
-    for u, size in enumerate(LENGTHS):
-        _, alone = pack(words.take(np.array([u])), max(size, 1))
+    for u, size in [(u, size) for u, size in enumerate(LENGTHS) if size]:
+        _, alone = pack(words.take(np.array([u])), size)
         expected = text_encoder.pool(run(network, params, alone)[-1], alone, 1, "mean")[0, 0]
         np.testing.assert_allclose(vectors[0, u], expected, atol=1e-6)
     assert not vectors[0, 2].any()  # it has no tokens
