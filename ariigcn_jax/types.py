@@ -72,7 +72,9 @@ class Words:
     width: int = 0  # of the vectors that the encoder makes
     encoder: tuple[Any, int, str] | None = None  # as in `Description`
     states: np.ndarray | None = None  # [N, d] float32, what the trained part of the encoder is given; None for the ids
-    initial: Any = None  # parameters of the trained part before training
+    initial: Any = None  # parameters of the trained part before training, by their names in the model
+    # [width] each, mean and deviation of the vectors of the train utterances before training
+    moments: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def lengths(self) -> np.ndarray:

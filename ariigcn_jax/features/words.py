@@ -19,17 +19,19 @@ from tqdm import tqdm
 
 from ariigcn_jax.data import packing
 from ariigcn_jax.data import tokens as tokenizing
+from ariigcn_jax.data.normalisation import moments_of
 from ariigcn_jax.features.cache import Cache
 from ariigcn_jax.files import cache_folder
 from ariigcn_jax.nn import pretrained
 from ariigcn_jax.nn.layers import unit
 from ariigcn_jax.nn.pretrained import Pretrained
-from ariigcn_jax.nn.text_encoder import IDS, POOLINGS, TABLE, TextEncoder, joined, numbers, standard
+from ariigcn_jax.nn.text_encoder import IDS, NAME, POOLINGS, STATISTICS, TABLE, TextEncoder, joined, numbers
 from ariigcn_jax.types import PADDING, WORDS, Array, Corpus, Tokens, UserError, Words, first_line
 
 FROZEN, FULL, LAST = "frozen", "full", "last_"
 ROWS = 32  # rows of tokens that are encoded at once
 MULTIPLE = 16  # of which rows have so many tokens
+SAMPLE = 1_000  # train utterances, at most, whose vectors are taken for the statistics of a trained encoder
 SHOWN = 2_000  # utterances from which on progress is shown
 FORMAT = 1  # of kept vectors; raise it when they change for the same tokens
 KEPT = 200  # utterances from which on vectors are kept on disk
@@ -171,9 +173,8 @@ class WordEncoder:
             above = TextEncoder(architecture, exact if exact >= 0 else IDS, precision=self.options["precision"])
             states += above.apply({"params": params}, known, rows, False)
         made = joined(dict(enumerate(states)), tokens, length, self.layers, self.pooling)
-        if not self.frozen:
-            return standard(made)
-        return unit(made) if self.pretrained.normalize and self.options["pooling"] == "auto" else made
+        whole = self.frozen and self.pretrained.normalize and self.options["pooling"] == "auto"
+        return unit(made) if whole else made
 
     @functools.cached_property
     def _vectors(self) -> Any:
@@ -334,10 +335,14 @@ def attach(corpus: Corpus, options: Mapping[str, Any], later: bool) -> Corpus:
     if encoder.frozen:
         made = encoder.encode(words, progress=f"{corpus.name}: words")
         return dataclasses.replace(corpus, features={**corpus.features, WORDS: made})
+    train = np.flatnonzero((corpus.split == "train") & (words.lengths > 0))
+    few = words.take(train[:: -(-len(train) // SAMPLE) or 1])
+    moments = moments_of(encoder.encode(few), np.arange(len(few.lengths)))
     words = dataclasses.replace(
         words,
         encoder=(encoder.pretrained.architecture, encoder.given, encoder.pooling),
         states=encoder.states(words, progress=f"{corpus.name}: words"),
-        initial=encoder.trained(encoder.params),
+        initial={NAME: encoder.trained(encoder.params), STATISTICS: dict(zip(("mean", "scale"), moments, strict=True))},
+        moments=moments,
     )
     return dataclasses.replace(corpus, words=words)

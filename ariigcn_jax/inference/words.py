@@ -14,7 +14,7 @@ import numpy as np
 from ariigcn_jax.data import Normalisation
 from ariigcn_jax.features.words import WordEncoder
 from ariigcn_jax.nn.pretrained import FOLDER
-from ariigcn_jax.nn.text_encoder import NAME
+from ariigcn_jax.nn.text_encoder import NAME, STATISTICS
 from ariigcn_jax.types import WORDS, Corpus, UserError, Words
 
 
@@ -109,7 +109,7 @@ def side_by_side(normalisation: Normalisation, count: int) -> Normalisation:
 def separate(params: Mapping[str, Any], members: int) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
     """Return the parameters of the networks, and those of each of their trained text encoders; one {} without any."""
     own = params.get(NAME)
-    networks = {name: x for name, x in params.items() if name != NAME}
+    networks = {name: x for name, x in params.items() if name not in (NAME, STATISTICS)}
     if own is None:
         return networks, [{}]
     if members == 1:

@@ -89,7 +89,9 @@ class Model(nn.Module):
         )
         states = dict(enumerate(encoder(batch.tokens, batch.row, train), start=max(start, 0)))
         length = batch.dialogue.shape[1]
-        return text_encoder.standard(text_encoder.joined(states, batch.tokens, length, layers, pooling))
+        vectors = text_encoder.joined(states, batch.tokens, length, layers, pooling)
+        standard = text_encoder.Standard(name=text_encoder.STATISTICS)(vectors)
+        return jnp.where(batch.present[WORDS][..., None], standard, 0)
 
     def _graphs(self, codes: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[str, list[GraphsTuple]]:
         """Return each modality's graph after every layer (paper: one speaker graph per modality)."""

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ariigcn_jax.nn.layers import NORM_FLOOR, Dropout
+from ariigcn_jax.nn.layers import Dropout
 from ariigcn_jax.rules import RATE, at_least, one_of
 from ariigcn_jax.types import PADDING, Array, Tokens
 
@@ -39,7 +39,7 @@ RULES = {
     "dropout": RATE,
     "precision": one_of("bfloat16", "float32"),
 }
-NAME = "text_encoder"  # of its parameters in the model
+NAME, STATISTICS = "text_encoder", "text_statistics"  # of its parameters in the model, and of those of Standard
 IDS, TABLE = -2, -1  # what a network is given: token ids, or rows of its word table; a number k >= 0: hidden state k
 
 
@@ -218,7 +218,15 @@ def joined(states: Mapping[int, Array], tokens: Tokens, length: int, layers: Seq
     return jnp.concatenate([pool(states[k], tokens, length, how) for k in layers], axis=-1)
 
 
-def standard(x: Array) -> Array:
-    """Return x [..., d] with mean 0 and deviation 1 over its numbers (choice), clipped to ±10, as features are."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    return jnp.clip(centred * lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + NORM_FLOOR), -10, 10)
+class Standard(nn.Module):
+    """Standardise vectors as features are, by mean and scale of the train utterances before training (choice).
+
+    So a model begins with what it has from a frozen encoder. Both stay as they are while the encoder is trained.
+    """
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Standardise x [..., d], and clip it to ±10."""
+        mean = self.param("mean", nn.initializers.zeros, (x.shape[-1],))
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        return jnp.clip((x - lax.stop_gradient(mean)) / lax.stop_gradient(scale), -10, 10)

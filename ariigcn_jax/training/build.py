@@ -158,7 +158,7 @@ def _initial(
     def init(seed: int) -> TrainState:
         state = fresh(sample, jax.random.key(seed))
         if corpus.words is not None:
-            params = {**state.params, text_encoder.NAME: jax.tree.map(jnp.asarray, corpus.words.initial)}
+            params = {**state.params, **jax.tree.map(jnp.asarray, corpus.words.initial)}
             average = jax.tree.map(jnp.copy, params) if players.average else state.average
             state = state.replace(params=params, average=average)
         if corpus.fold is not None:
