@@ -62,7 +62,7 @@ for name, words in (("evaluate", "the evaluation of a split"), ("other", "other"
 
 
 def test_what_compiles_for_long_is_said():
-    environment = os.environ | {"PYTHONPATH": os.getcwd(), compilation.VARIABLE: ""}
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), files.CACHE: ""}
     done = subprocess.run([sys.executable, "-c", SLOW], env=environment, capture_output=True, text=True, check=True)
     lines = done.stderr.splitlines()
     assert len(lines) >= 4 and all(line.endswith(" s so far …") for line in lines)
