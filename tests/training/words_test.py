@@ -11,7 +11,7 @@ import pytest
 from flax import traverse_util
 
 from ariigcn_jax.data import packing
-from ariigcn_jax.nn.text_encoder import IDS, NAME, TABLE
+from ariigcn_jax.nn.text_encoder import IDS, NAME, STATISTICS, TABLE
 from ariigcn_jax.objective import terms as objective
 from ariigcn_jax.runs import divergence
 from ariigcn_jax.runs.checkpoint import Checkpoints
@@ -113,7 +113,7 @@ def test_only_what_is_trained_is_a_parameter(make, name):
     _, corpus, batch, state = make(name)
     assert corpus.description.encoder[1] == given and state.params[NAME].keys() == parts
     assert (batch.tokens.states is None) == (given == IDS) != (batch.tokens.ids is None)
-    assert jax.tree.map(np.shape, state.params[NAME]) == jax.tree.map(np.shape, corpus.words.initial)
+    assert jax.tree.map(np.shape, state.params[NAME]) == jax.tree.map(np.shape, corpus.words.initial[NAME])
 
 
 def test_a_frozen_encoder_is_no_part_of_the_network(make):
@@ -133,10 +133,14 @@ def experiment(folder):
 def test_training_begins_with_the_pretrained_parameters_and_moves_them_all(experiment):
     made, corpus = experiment
     begun = jax.tree.map(np.asarray, made.init(0).params[NAME])
-    jax.tree.map(np.testing.assert_array_equal, begun, corpus.words.initial)
+    jax.tree.map(np.testing.assert_array_equal, begun, corpus.words.initial[NAME])
     state, _ = made.epoch(made.init(0), made.data["train"].rows)
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), begun, jax.tree.map(np.asarray, state.params[NAME]))
     assert all(size > 1e-6 for size in jax.tree.leaves(moved)), moved
+    mean, scale = corpus.words.moments
+    kept = jax.tree.map(np.asarray, state.params[STATISTICS])
+    np.testing.assert_array_equal(kept["mean"], mean)
+    np.testing.assert_array_equal(kept["scale"], scale)
 
 
 def test_training_learns_what_is_said(experiment):
@@ -153,7 +157,7 @@ def test_a_network_that_is_given_states_answers_as_the_whole_one(make):
     rest, found = make("last_1")[3].params, []
     for name in ("last_1", "full, table"):
         players, corpus, batch, _ = make(name)
-        found.append(answers(players, {**rest, NAME: corpus.words.initial}, batch))
+        found.append(answers(players, {**rest, NAME: corpus.words.initial[NAME]}, batch))
     assert np.ptp(found[1]) > 0.1
     np.testing.assert_allclose(*found, atol=1e-5)
 
@@ -443,8 +447,8 @@ def test_a_checkpoint_holds_the_trained_layers_once_and_goes_on_to_the_same_bits
 def test_the_average_begins_at_the_pretrained_parameters_and_is_what_is_evaluated(experiment):
     made, corpus = experiment
     begun = made.init(0)
-    jax.tree.map(np.testing.assert_array_equal, begun.average[NAME], corpus.words.initial)
+    jax.tree.map(np.testing.assert_array_equal, begun.average[NAME], corpus.words.initial[NAME])
     state, _ = made.epoch(begun, made.data["train"].rows)
     assert state.weights is state.average
     assert distance(state.average[NAME], state.params[NAME]) > 1e-4
-    assert distance(state.average[NAME], corpus.words.initial) > 1e-4
+    assert distance(state.average[NAME], corpus.words.initial[NAME]) > 1e-4
