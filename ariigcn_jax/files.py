@@ -1,4 +1,4 @@
-"""Write files whole or not at all; turn values into JSON."""
+"""Write files whole or not at all; turn values into JSON; name the folder of caches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.types import UserError
+
+CACHE = "ARIIGCN_CACHE"  # the environment variable that names the folder of caches
 
 
 def local(path: str | Path) -> Path:
@@ -68,6 +70,18 @@ def explaining(path: Path) -> Iterator[None]:
             f"cannot write {error.filename or path}: {error.strerror or error}; "
             "free space or permission there, or choose another place"
         ) from error
+
+
+def cache_folder(otherwise: str | None = None) -> Path | None:
+    """Return the folder of what may be computed again, which may not exist yet; None where the user switched it off.
+
+    It is the environment variable ARIIGCN_CACHE ("": off), else `otherwise`, else one in the user's cache.
+    """
+    named = os.environ.get(CACHE)
+    if named == "":
+        return None
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named or otherwise or Path(home) / "ariigcn_jax").expanduser().absolute()
 
 
 def json_safe(value: Any) -> Any:

@@ -11,12 +11,14 @@ Dimension letters, used in every docstring of the package:
     Z    width of the contrast space        P    ordered pairs of different modalities
     K    relations of an edge               W    slots of a node's window, past + 1 + future
     O    outputs of a task: C classes, one score, or one for each of several labels
+    Q    rows of tokens of a row of a batch   S    tokens of such a row
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +30,7 @@ Modality = str
 SPLITS = ("train", "valid", "test")
 UNLABELED = -1
 PADDING = -1
+WORDS: Modality = "words"  # the modality whose features a text encoder computes from transcripts
 
 
 class UserError(Exception):
@@ -50,10 +53,41 @@ class Description:
     outputs: int  # O
     classes: int  # C
     ratings: int = 0  # K, further ratings by annotators; 0 for none
+    # of the text encoder that is trained along: its `nn.text_encoder.Architecture`, what it is given, and the pooling
+    encoder: tuple[Any, int, str] | None = None
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
         return tuple(m for m, _ in self.widths)
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """The tokens of a corpus's transcripts (numpy, on the host), and the text encoder that is trained on them."""
+
+    ids: np.ndarray  # [N] int32, the tokens of all utterances, one utterance after another
+    start: np.ndarray  # [U + 1] int64, the first token of each utterance, and N
+    pooled: np.ndarray  # [N] bool, tokens whose hidden states make the utterance's vector; not those of other turns
+    first_position: int  # position of an utterance's first token
+    width: int = 0  # of the vectors that the encoder makes
+    encoder: tuple[Any, int, str] | None = None  # as in `Description`
+    states: np.ndarray | None = None  # [N, d] float32, what the trained part of the encoder is given; None for the ids
+    initial: Any = None  # parameters of the trained part before training, by their names in the model
+    # [width] each, mean and deviation of the vectors of the train utterances before training
+    moments: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Return [U] int64, the tokens of each utterance."""
+        return np.diff(self.start)
+
+    def take(self, rows: np.ndarray) -> Words:
+        """Return the tokens of the utterances `rows` [n] int, in their order."""
+        lengths = self.lengths[rows]
+        start = np.concatenate([[0], np.cumsum(lengths)])
+        token = np.arange(start[-1]) + np.repeat(self.start[rows] - start[:-1], lengths)
+        states = None if self.states is None else self.states[token]
+        return dataclasses.replace(self, ids=self.ids[token], start=start, pooled=self.pooled[token], states=states)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +119,9 @@ class Corpus:
     # on it; -1 in the test split. None without cross-validation.
     fold: np.ndarray | None = None
     ranked: Mapping[Modality, int] = dataclasses.field(default_factory=dict)  # modality -> features that become ranks
+    # of the modality WORDS, whose features are then [U, 0]; None where no encoder is trained
+    words: Words | None = None
+    encoder: tuple[Path, str] | None = None  # folder and digest of the text encoder of the modality WORDS
 
     @property
     def training(self) -> np.ndarray:
@@ -111,7 +148,8 @@ class Corpus:
     @property
     def widths(self) -> dict[Modality, int]:
         """Return modality -> d_m."""
-        return {m: x.shape[1] for m, x in self.features.items()}
+        widths = {m: x.shape[1] for m, x in self.features.items()}
+        return widths if self.words is None else {**widths, WORDS: self.words.width}
 
     @property
     def num_classes(self) -> int:
@@ -126,10 +164,21 @@ class Corpus:
     def description(self) -> Description:
         """Return the facts that a network depends on."""
         ratings = 0 if self.ratings is None else self.ratings.shape[1]
-        return Description(tuple(self.widths.items()), len(self.output_names), self.num_classes, ratings)
+        encoder = None if self.words is None else self.words.encoder
+        return Description(tuple(self.widths.items()), len(self.output_names), self.num_classes, ratings, encoder)
 
     def __len__(self) -> int:
         return len(self.dialogue)
+
+
+class Tokens(PyTreeNode):
+    """The tokens of a batch's utterances: several utterances share a row of S tokens, one after another."""
+
+    slot: Array  # [R, Q, S] int32, slot of the utterance in its row of the batch; PADDING at padding
+    position: Array  # [R, Q, S] int32, place in the utterance, from the network's first position
+    pooled: Array  # [R, Q, S] bool, as in `Words`
+    ids: Array | None = None  # [R, Q, S] int32; None where states are given
+    states: Array | None = None  # [R, Q, S, d], as in `Words`
 
 
 class Batch(PyTreeNode):
@@ -151,6 +200,7 @@ class Batch(PyTreeNode):
     ratings: Array | None = None  # [R, L, K] float32, as in the corpus, and zeros where there are none; None without
     rated: Array | None = None  # [R, L] bool, utterances scored here that have ratings; None without
     fold: Array | None = None  # [R, L] int32, as in the corpus; None without
+    tokens: Tokens | None = None  # of the modality WORDS, whose features are then [R, L, 0]; None where they are known
     classes: int = field(pytree_node=False, default=0)  # C, where the outputs are not the classes; else 0
 
     @property
@@ -183,6 +233,7 @@ class Outputs(PyTreeNode):
     # wiring, [R, L, D] with latent wiring
     generated: dict[tuple[Modality, Modality], Array] = field(default_factory=dict)
     unimodal: dict[Modality, Array] = field(default_factory=dict)  # modality -> [R, L, O], logits of one modality
+    encoded: dict[Modality, Array] = field(default_factory=dict)  # WORDS -> [R, L, d_m], from the batch's tokens
     ratings: Array | None = None  # [R, L, K], predicted ratings of annotators; None without
     extra: dict[str, Any] = field(default_factory=dict)  # name -> output of another head (`nn.model.HEADS`)
     candidates: ContrastSet | None = None  # of `contrast`; set by the train step, which knows the other devices

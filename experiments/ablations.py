@@ -49,7 +49,11 @@ BASELINES: dict[str, dict[str, Any]] = {
 # Names whose options may have no effect on some losses, which is no error
 WHOLE: dict[str, dict[str, Any]] = {"paper": PAPER, **BASELINES}
 # Names that belong to experiments' files and are no ablations (base.finish)
-OF_FILES = {"generated": "mosei, mustard and urfunny", "text_layers": "iemocap, meld and mosi"}
+OF_FILES = {
+    "generated": "mosei, mustard and urfunny",
+    "words": "iemocap, meld, mosi and own",
+    "frozen_words": "iemocap, meld, mosi and own",
+}
 ABLATIONS: dict[str, dict[str, Any]] = {
     # The paper's components
     "no_tgan": {"losses.adversarial.weight": 0.0},
@@ -100,6 +104,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},  # the journal's code
     # IEMOCAP's other protocol: four emotions, and frustration is context without a label
     "four_way": {"data.relabel": "excited=happy,frustrated="},
+    # The text encoder
+    "turns": {"model.text.turns": 2},
+    "utterance": {"model.graph.layers": 0, "model.speakers": 0, "model.context": "none"} | NO_AUXILIARY,
 }
 # Names for several ablations. `modalities`, each kind alone and each pair of kinds, follows from the corpus.
 GROUPS: dict[str, tuple[str, ...]] = {

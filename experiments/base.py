@@ -37,7 +37,6 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.name = ""  # file data/<name>.npz, or in $ARIIGCN_DATA
     config.data.path = ""  # a file, instead of looking for the name
-    config.data.wanted = ""  # what file that is, for the message where there is none
     config.data.modalities = ()  # names of the fields to use; () for all that look like features
     config.data.speaker_normalised = ()  # beginnings of names: append a copy standardised within dialogue and speaker
     config.data.dialogue_normalised = ()  # beginnings of names: append a copy standardised within the dialogue
@@ -82,6 +81,19 @@ def get_config() -> ConfigDict:
     config.model.gan.wiring = "feature"  # feature | latent: what the discriminators see as real, features or codes
     config.model.gan.generator_hidden = 64  # >= 1
     config.model.gan.discriminator_hidden = 64  # >= 1
+    config.model.text = ConfigDict()  # the modality "words": transcripts through a text encoder (nn/text_encoder.py)
+    config.model.text.encoder = ""  # folder or hub name of a BERT-class encoder; "": no words
+    config.model.text.train = "frozen"  # frozen | last_K: the last K layers are trained along | full
+    config.model.text.train_table = False  # True: "full" trains the word table, too
+    # hidden states whose vectors are joined: 0, the embeddings, to the encoder's depth; or back from -1, the last
+    config.model.text.layers = (-1,)
+    # over an utterance's tokens: auto, as the encoder's folder says | mean | cls | max
+    config.model.text.pooling = "auto"
+    config.model.text.max_tokens = 128  # of an utterance's text, which is cut behind it
+    config.model.text.turns = 0  # >= 0: turns before (where the graph looks ahead, also after) in an utterance's text
+    config.model.text.dropout = 0.1  # [0, 1), in the layers that are trained
+    config.model.text.precision = "bfloat16"  # bfloat16 | float32, of the trained layers' products with weights
+    config.model.text.remat = False  # True: less memory in training, for about a third more work
 
     # slot -> fn, weight (0 removes it), hyper-parameters; defaults, units and legal values: TERMS in objective/terms.py
     # slots: emotion, unimodal (each modality alone), ratings (of data.ratings), adversarial (of the GAN), iccl, imcl
@@ -94,8 +106,14 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 1e-2  # >= 0, on what has two dimensions or more
     config.optimizer.average = 0.0  # decay of the moving average that is evaluated, [0, 1); 0 for none
     config.optimizer.clip = 1.0  # largest gradient norm, 0 for none
-    config.discriminator = ConfigDict()  # Adam of the discriminators, a constant rate
-    config.discriminator.lr = 2e-4  # > 0, and not above optimizer.lr's peak
+    config.optimizer.accumulate = 1  # >= 1: steps whose gradients are averaged for an update
+    config.optimizer.words = ConfigDict()  # of the text encoder
+    config.optimizer.words.lr = 5e-5  # peak, > 0, of its last layer
+    config.optimizer.words.decay = 0.9  # (0, 1]: rate of a layer over that of the layer above it
+    config.optimizer.words.warmup_epochs = 0.5  # linear, >= 0
+    config.optimizer.words.weight_decay = 1e-2  # >= 0
+    config.discriminator = ConfigDict()  # Adam of the discriminators, whose rate follows optimizer.schedule
+    config.discriminator.lr = 2e-4  # peak, > 0, and not above optimizer.lr
     config.discriminator.b1 = 0.5  # [0, 1)
     config.discriminator.game = "adversarial"  # adversarial | summed (as in the journal code: not adversarial)
 
@@ -119,18 +137,24 @@ def get_config() -> ConfigDict:
 
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+LAST_LAYERS = (-1, -2, -3, -4)  # joined; 61.2 on MELD, where the sentence embedding has 58.1 (RESULTS.md)
 
 
-def text_layers(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `changes`, dotted key -> value, with those that read a corpus's file with the field `text_layers`."""
-    wanted = (
-        f"layers/{name}.npz is {name}.npz with one field more, `text_layers`: the last four layers of MiniLM over its\n"
-        "transcripts (experiments/RESULTS.md). The command below makes it and needs the extra `text`. Where\n"
-        f"{name}.npz lies elsewhere, give its path, and the folder layers/ beside it:\n\n"
-        f"    python -m tools.features extract --corpus data/{name}.npz --text {MINILM},name=text_layers,"
-        "layers=-1/-2/-3/-4,combine=concat --out data/layers/"
-    )
-    return {"data.name": f"layers/{name}", "data.wanted": wanted, **changes}
+def words(*modalities: str, frozen: Mapping[str, Any] = {}, trained: Mapping[str, Any] = {}) -> dict[str, Any]:
+    """Return the names `words` and `frozen_words` of an experiment: transcripts through a text encoder.
+
+    Args:
+      *modalities: those that are learnt from; none for words, where there are no text features, and all features.
+      frozen: dotted key -> value, of `frozen_words` alone.
+      trained: the same, of `words` alone.
+    """
+    both: dict[str, Any] = {"data.only": (), "model.text.encoder": MINILM, "model.text.layers": LAST_LAYERS}
+    if modalities:
+        both["data.modalities"] = modalities
+    return {
+        "words": both | {"model.text.train": "last_3", "optimizer.schedule": "cosine"} | dict(trained),
+        "frozen_words": both | dict(frozen),
+    }
 
 
 def finish(config: ConfigDict, names: str, **variants: Mapping[str, Any]) -> ConfigDict:

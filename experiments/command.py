@@ -21,7 +21,7 @@ EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}  # platform of JAX -> the
 CONFIG_HELP = (
     "an experiment's file, e.g. experiments/synthetic.py; --config.KEY=VALUE changes one of its options,\n"
     "    which experiments/base.py lists; :NAME behind the file swaps parts, as named in experiments/ablations.py,\n"
-    "    or takes other data: text_layers or generated, in the experiments that have it"
+    "    or takes other data: words, frozen_words or generated, in the experiments that have it"
 )
 
 

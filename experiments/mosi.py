@@ -1,17 +1,18 @@
 """Learn CMU-MOSI: negative or positive, one video a monologue, from text alone.
 
-python -m experiments.run --config=experiments/mosi.py:text_layers --config.num_seeds=10
+python -m experiments.run --config=experiments/mosi.py:frozen_words --config.num_seeds=10
 
 The published text and video features were made with the train labels (python -m tools.prepare inspect measures it).
-Scores on train and validation then say little about new videos, so the last epoch is taken. `text_layers` learns from
+Scores on train and validation then say little about new videos, so the last epoch is taken. `frozen_words` learns from
 the last four layers of MiniLM instead, which never saw a label (experiments/RESULTS.md, "Four layers of the text
 encoder"). Test accuracy, 10 seeds, two shared CPU cores, commit f2f91a6:
 
-    :text_layers+single   79.96 ± 0.57 (158 s)      :single   77.26 ± 0.47 (331 s)
+    :frozen_words+single  79.96 ± 0.57 (158 s)      :single   77.26 ± 0.47 (331 s)
 """
 
 from ml_collections import ConfigDict
 
+from ariigcn_jax.types import WORDS
 from experiments import base
 
 
@@ -32,5 +33,4 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.model.context = "speaker"
     config.model.input_dropout = 0.1
     config.model.dropout = 0.5
-    layered = {"data.modalities": ("text_layers",), "data.only": ()}
-    return base.finish(config, ablations, text_layers=base.text_layers("mosi", layered))
+    return base.finish(config, ablations, **base.words(WORDS))

@@ -2,6 +2,10 @@
 
 python -m experiments.run --config=experiments/mustard.py --config.data.path=mustard/dialogues.npz
 python -m experiments.run --config=experiments/mustard.py:generated
+
+MUStARD comes as videos and sarcasm_data.json. Write a table with a row for each context sentence, without a label, and
+behind them one for the utterance, with its label, all of the same dialogue_id; `python -m tools.features extract
+--manifest TABLE.csv` (tools/README.md) makes dialogues.npz of it.
 """
 
 from ml_collections import ConfigDict
@@ -16,12 +20,6 @@ def get_config(names: str = "") -> ConfigDict:
     config.num_epochs = 20
     config.batch_size = 32
     config.data.name = "mustard"
-    config.data.wanted = (
-        "MUStARD comes as videos and sarcasm_data.json. Write a table with a row for each context sentence, without a "
-        "label, and behind them one for the utterance, with its label, all of the same dialogue_id; then `python -m "
-        "tools.features extract --manifest TABLE.csv` (tools/README.md: tools.features) makes dialogues.npz, to be "
-        "given by --config.data.path. On generated conversations: --config=experiments/mustard.py:generated"
-    )
     generated = ConfigDict(dict(seed=0, dialogues=240, utterances=(2, 8), speakers=3, classes=2, last_only=True))
     generated.update(label_names=("literal", "sarcastic"), imbalance=0.0, separation=1.0)
     generated.update(inertia=0.5, contagion=0.5)  # a new speaker takes over the emotion, so that the context matters

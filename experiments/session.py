@@ -10,10 +10,10 @@ import numpy as np
 
 from ariigcn_jax import data
 from ariigcn_jax.data import prepare, targets
-from ariigcn_jax.types import Corpus, UserError
+from ariigcn_jax.types import WORDS, Corpus, UserError
 
 # Where and how a run is computed, which may change when it is resumed.
-MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "data.wanted", "debug")
+MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "debug")
 
 
 def load(config: Any, overrides: Sequence[str] = ()) -> Corpus:
@@ -21,7 +21,12 @@ def load(config: Any, overrides: Sequence[str] = ()) -> Corpus:
 
     `overrides` are the dotted keys that the user set by hand. Raise UserError where an option does not fit.
     """
-    corpus = prepare.arrange(read(config), config.data, config.members, overrides)
+    corpus = read(config)
+    if WORDS in corpus.features:
+        from ariigcn_jax.features import words
+
+        corpus = words.attach(corpus, config.model.text, later=config.model.graph.future != 0)
+    corpus = prepare.arrange(corpus, config.data, config.members, overrides)
     for note in corpus.notes:
         print(f"note: {note}")
     return corpus
@@ -43,15 +48,11 @@ def read(config: Any) -> Corpus:
         raise UserError(
             f"--config.data.path=PATH, with the conversations, is missing. What is read:\n{data.layouts.listing()}"
         )
-    path = data.locate(options.path, options.name, options.wanted)
+    path = data.locate(options.path, options.name)
     fields: dict[str, Any] = {"modalities": tuple(options.modalities), "ratings": tuple(options.ratings)}
     name = None if options.path else options.name
-    try:
-        return data.load(path, name=name, **fields, **reading(options), **splitting(options))
-    except UserError as error:
-        if options.wanted and any(f"`{m}`" in str(error) for m in options.modalities):
-            raise UserError(f"{error}\n\n{options.wanted}") from None
-        raise
+    fields["words"] = bool(config.model.text.encoder) and (not fields["modalities"] or WORDS in fields["modalities"])
+    return data.load(path, name=name, **fields, **reading(options), **splitting(options))
 
 
 def reading(options: Any) -> dict[str, Any]:

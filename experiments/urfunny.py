@@ -4,6 +4,9 @@ python -m tools.features manifest --release urfunny urfunny2 --out punchlines.cs
 python -m tools.features extract --manifest punchlines.csv --out urfunny/ --audio eGeMAPSv02
 python -m experiments.run --config=experiments/urfunny.py --config.data.path=urfunny/dialogues.npz
 python -m experiments.run --config=experiments/urfunny.py:generated
+
+UR-FUNNY V2 comes as videos and pickles of words. Any other file will do in which the punchline alone has a label and
+the sentences before it, of the same dialogue_id, have none.
 """
 
 from ml_collections import ConfigDict
@@ -19,12 +22,6 @@ def get_config(names: str = "") -> ConfigDict:
     config.batch_size = 32
     config.data.name = "urfunny"
     config.eval.select = "accuracy"  # as this corpus's papers report; its classes are balanced
-    config.data.wanted = (
-        "UR-FUNNY V2 comes as videos and pickles of words: `python -m tools.features manifest --release urfunny` and "
-        "`... extract` (tools/README.md: tools.features) make dialogues.npz of it, to be given by "
-        "--config.data.path. Any other file will do in which the punchline alone has a label and the sentences before "
-        "it, of the same dialogue_id, have none. On generated conversations: --config=experiments/urfunny.py:generated"
-    )
     generated = ConfigDict(dict(seed=0, dialogues=240, utterances=(2, 6), speakers=1, classes=2, last_only=True))
     generated.update(label_names=("not_humorous", "humorous"), imbalance=0.0, separation=1.0)
     generated.update(inertia=1.0, contagion=0.0)  # the context is of the punchline's class, so that it matters

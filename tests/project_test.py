@@ -32,7 +32,7 @@ def test_lock_has_a_hash_for_each_pin():
 
 
 def test_lock_names_no_address():
-    assert re.findall(r"http|file:|--\w*index|--find-links|@", LOCK) == []
+    assert re.findall(r"://|file:|--\w*index|--find-links|@", LOCK) == []
 
 
 def test_versions_agree():

@@ -10,6 +10,7 @@ has spaces of its own. ariigcn_jax/analysis/alignment.py defines the measures.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -25,9 +26,9 @@ from ariigcn_jax.analysis.alignment import MEASURES
 from ariigcn_jax.files import json_safe, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.runs import compilation, figures, tables
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import WORDS, UserError
 from experiments.command import call
-from tools.command import as_read, models, parser
+from tools.command import as_read, by_vectors, models, parser
 
 FILE, PICTURE = "alignment.json", "alignment.png"
 PAIR = ("stage", "first", "second", "utterances")
@@ -48,17 +49,25 @@ def align(run: Path, split: str) -> dict[str, Any]:
     """
     of_seeds = models(run)
     first = of_seeds[0]
-    corpus = first.prepare(as_read(first, split))
-    batches = list(first.batches(corpus))
-    utterances = [np.asarray(batch.utterance) for batch in batches]
     by_seed: list[list[dict[str, Any]]] = []
     projections: dict[str, Any] = {}
-    for model in tqdm(of_seeds, unit="seed", desc=f"{run}"):
-        outputs = [model.outputs(batch) for batch in batches]
-        vectors = alignment.collect(outputs, utterances, corpus, model.model.options.gan.wiring)
-        by_seed.append(alignment.measure(vectors))
-        if not projections:
-            projections = {stage: alignment.project(vectors, stage) for stage in ("code", "hidden")}
+    bar = tqdm(total=len(of_seeds), unit="seed", desc=f"{run}")
+    for group, corpus in by_vectors(of_seeds, as_read(first, split)):
+        corpus = group[0].prepare(corpus)
+        batches = list(group[0].batches(corpus))
+        utterances = [np.asarray(batch.utterance) for batch in batches]
+        if first.words is not None:  # of several networks' vectors of words, those of the first
+            width = dict(first.model.description.widths)[WORDS]
+            features = {**corpus.features, WORDS: corpus.features[WORDS][:, :width]}
+            corpus = dataclasses.replace(corpus, features=features)
+        for model in group:
+            outputs = [model.outputs(batch) for batch in batches]
+            vectors = alignment.collect(outputs, utterances, corpus, model.model.options.gan.wiring)
+            by_seed.append(alignment.measure(vectors))
+            if not projections:
+                projections = {stage: alignment.project(vectors, stage) for stage in ("code", "hidden")}
+            bar.update()
+    bar.close()
     rows = [
         {k: v if k in PAIR else [row[k] for row in same] for k, v in same[0].items()}
         for same in zip(*by_seed, strict=True)

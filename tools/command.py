@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from ariigcn_jax.data import prepare
@@ -29,6 +31,9 @@ def as_read(model: inference.TrainedModel, split: str) -> Corpus:
     """
     wanted = splits_of(model, split)
     corpus = session.read(model.config)
+    if model.words is not None:
+        known = model.words.encoder.pretrained
+        corpus = dataclasses.replace(corpus, encoder=(known.folder, known.digest))
     described = runner.describe(prepare.arrange(corpus, model.config.data, model.config.members))
     if differing := runner.changed(workdir.read_json(model.path / runner.CORPUS), described):
         raise UserError(
@@ -39,6 +44,19 @@ def as_read(model: inference.TrainedModel, split: str) -> Corpus:
     if not chosen.any():
         raise UserError(f"{model.path}: its corpus {corpus.name!r} has no {split} split. Choose another --split.")
     return prepare.dialogues(corpus, chosen)
+
+
+def by_vectors(
+    models: Sequence[inference.TrainedModel], corpus: Corpus
+) -> list[tuple[Sequence[inference.TrainedModel], Corpus]]:
+    """Return a corpus, as read, with vectors of its words, for the models of a run that share them.
+
+    Those that have trained a text encoder have vectors of their own, all others the same.
+    """
+    if models[0].words is None:
+        return [(models, corpus)]
+    groups = [models] if models[0].words.encoder.frozen else [[model] for model in models]
+    return [(group, group[0].words.attach(corpus)) for group in groups if group[0].words]
 
 
 def splits_of(model: inference.TrainedModel, split: str) -> tuple[str, ...]:

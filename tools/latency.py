@@ -2,10 +2,10 @@
 
     python -m tools.latency --run runs/causal
 
-Features are random. Calls are timed after compiling, from Python objects to Python objects. A whole conversation comes
-with contributions and attention; a streamed utterance is timed without and with them. CPU is the mean over calls of the
-processor time of all threads, which depends less than wall time on other programs of the machine. For a model that
-cannot stream, the reason is printed and the rest is measured.
+Features are random, and so are words, eight to an utterance on average. Calls are timed after compiling, from Python
+objects to Python objects. A whole conversation comes with contributions and attention; a streamed utterance is timed
+without and with them. CPU is the mean over calls of the processor time of all threads, which depends less than wall
+time on other programs of the machine. For a model that cannot stream, the reason is printed and the rest is measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 
 from ariigcn_jax.inference import export
 from ariigcn_jax.inference import model as inference
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import WORDS, UserError
 from experiments.command import call
 from tools.bench import machine
 from tools.command import parser
@@ -34,6 +34,7 @@ from tools.command import parser
 CONVERSATIONS = (10, 50, 200)  # utterances
 STREAMED = (10, 100, 1000, 10000)  # utterances before the one that is timed
 EXPORTED = 50
+SAID = ("I", "do", "not", "know", "what", "you", "want", "me", "to", "say", ",", "really", ".")  # for a text encoder
 timed = functools.partial(machine.samples, budget=5, least=5)  # ends after 5 s, but not before 5 calls
 
 # Run in the folder of the export by a process that cannot import this package; reads utterances from standard input.
@@ -89,10 +90,12 @@ def execute(options: argparse.Namespace) -> None:
 def utterances(model: inference.TrainedModel) -> Iterator[dict[str, Any]]:
     """Yield random utterances of two speakers without end, the same ones each time, as in the training data."""
     random = np.random.default_rng(0)
-    scale = {m: (model.normalisation.mean[m], model.normalisation.scale[m]) for m in model.modalities}
+    extracted = {m: width for m, width in model.raw_widths.items() if m != WORDS or not model.words}
+    scale = {m: (model.normalisation.mean[m], model.normalisation.scale[m]) for m in extracted}
     for turn in itertools.count():
-        features = {m: random.normal(*scale[m])[:width] for m, width in model.raw_widths.items()}
-        yield {"speaker": f"speaker {turn % 2}", "features": features}
+        features = {m: random.normal(*scale[m])[:width] for m, width in extracted.items()}
+        words = {"text": " ".join(random.choice(SAID, 1 + random.poisson(7)))} if model.words else {}
+        yield {"speaker": f"speaker {turn % 2}", "features": features, **words}
 
 
 def _take(model: inference.TrainedModel, length: int) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ INPUT is a corpus in any layout that training reads, labelled or not, or a .json
 
     {"dialogue_id": "d1", "speaker": "Ann", "features": {"text": [0.1, ...], "audio": null}, "label": "happy"}
 
-of which only "features" is required. What a modality contributed is by how much the emotion's probability falls when
+of which only "features" is required; for a model with a text encoder "text", with what was said, is enough, and
+transcripts of a corpus are. What a modality contributed is by how much the emotion's probability falls when
 that modality is removed from the conversation.
 """
 
@@ -86,14 +87,15 @@ def read(path: str, model: inference.TrainedModel, splits: bool = False) -> Corp
       UserError: the file cannot be read.
     """
     data = model.config.data
-    options = reading(data) | {"training": False}
+    options = reading(data) | {"training": False, "words": model.words is not None}
     if splits:
         options |= splitting(data) | {"carved": True}
     load = functools.partial(corpora.load, path, **options)
     wanted = tuple(data.modalities) or model.modalities
-    if not splits and Path(path).suffix in (".jsonl", ".ndjson") and _mentions(path, "features"):
+    spoken = model.words is not None and (_mentions(path, "text") or _mentions(path, "transcript"))
+    if not splits and Path(path).suffix in (".jsonl", ".ndjson") and (spoken or _mentions(path, "features")):
         try:
-            return conversations.read_jsonl(path)
+            return conversations.read_jsonl(path, words=model.words is not None)
         except UserError:  # it may have more fields, as training reads them
             # the rows of a table without dialogues would be one dialogue each
             if _mentions(path, "dialogue_id"):

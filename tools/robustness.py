@@ -30,7 +30,7 @@ from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, figures, results, tables
 from ariigcn_jax.types import Corpus, Modality, UserError
 from experiments.command import call
-from tools.command import as_read, models, parser
+from tools.command import as_read, by_vectors, models, parser
 
 STEM = "robustness"
 SHARES = tuple(k / 10 for k in range(8))  # of the entries, as is usual in this field
@@ -119,9 +119,9 @@ def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
     corpus = dataclasses.replace(corpus, features=features, present=present)
     if not (first.prepare(corpus).label >= 0).any():
         raise UserError(f"{run}: no utterance of the {split} split has a label of the model. Choose another --split.")
-    answer, rows = answers(first), []
+    answer, rows, groups = answers(first), [], by_vectors(of_seeds, corpus)
     for name, masks in tqdm(conditions(present, draws).items(), desc=str(run), unit="condition"):
-        by_mask = [_over_seeds(of_seeds, answer, corpus, mask) for mask in masks]
+        by_mask = [_over_seeds(groups, answer, mask) for mask in masks]
         by_seed = list(zip(*by_mask, strict=True))
         means = [{m: float(np.mean([d[m] for d in of_seed])) for m in of_seed[0]} for of_seed in by_seed]
         spread = {m: np.mean([np.std([d[m] for d in of_seed]) for of_seed in by_seed]) for m in means[0]}
@@ -133,19 +133,22 @@ def measure(run: Path, split: str, draws: int) -> dict[str, Any]:
 
 
 def _over_seeds(
-    models: Sequence[inference.TrainedModel], answer: Callable[[Any, Any], jax.Array], corpus: Corpus, mask: Masks
+    groups: Sequence[tuple[Sequence[inference.TrainedModel], Corpus]],
+    answer: Callable[[Any, Any], jax.Array],
+    mask: Masks,
 ) -> list[dict[str, float]]:
     """Return each seed's scores on what a mask leaves of a corpus as read; all masks share one compiled program."""
-    features = {m: np.where(mask[m][:, None], x, np.float32(0)) for m, x in corpus.features.items()}
-    prepared = models[0].prepare(dataclasses.replace(corpus, present=mask, features=features))
-    batches = list(models[0].batches(prepared))
     found = []
-    for model in models:
-        values = np.zeros((len(prepared), len(prepared.output_names)))
-        for batch in batches:
-            real = batch.utterance >= 0
-            values[batch.utterance[real]] = np.asarray(answer(model.params, batch))[real]
-        found.append(scores(prepared, values))
+    for same, corpus in groups:
+        features = {m: np.where(mask[m][:, None], x, np.float32(0)) for m, x in corpus.features.items()}
+        prepared = same[0].prepare(dataclasses.replace(corpus, present=mask, features=features))
+        batches = list(same[0].batches(prepared))
+        for model in same:
+            values = np.zeros((len(prepared), len(prepared.output_names)))
+            for batch in batches:
+                real = batch.utterance >= 0
+                values[batch.utterance[real]] = np.asarray(answer(model.params, batch))[real]
+            found.append(scores(prepared, values))
     return found
 
 

@@ -49,6 +49,7 @@ def assemble(
     split: str = "",
     without: str = "",
     carved: bool = False,
+    words: bool = False,
 ) -> Corpus:
     """Validate fields as `LAYOUT` has them, and make them a corpus: dialogues in the order of their first rows.
 
@@ -68,6 +69,7 @@ def assemble(
       without: the dialogues that are left out, written as `split` is; "" for none.
       carved: whether the splits are those of training also where it is not `training`; else, where neither the file nor
         `split` names any, every dialogue is in the test split.
+      words: whether transcripts may be a modality, WORDS, whose features [U, 0] a text encoder is to make.
 
     Raises:
       UserError: the fields cannot be used; names the file, the field and what to do.
@@ -76,7 +78,7 @@ def assemble(
     for part, fraction in fractions.items():
         if not 0 <= fraction < 1:
             raise UserError(f"{part}_fraction={fraction}: a share of the dialogues is at least 0 and less than 1.")
-    chosen = modalities_of(archive, modalities, label, ratings)
+    chosen = modalities_of(archive, modalities, label, ratings, words)
     order = _order(archive)
     classes, label_names, target = _truth(archive, label, order.rows, task, relabel, training)
     speaker, speaker_names = _speakers(archive, order)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.data.values import mended, short
-from ariigcn_jax.types import SPLITS, Modality, UserError
+from ariigcn_jax.types import SPLITS, WORDS, Modality, UserError
 
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
 LAYOUT = f"""\
@@ -20,13 +20,14 @@ LAYOUT = f"""\
   label              [U] integers counted from 0, negative where there is no label, or names; required
                      (with data.task=regression [U] numbers in [-3, 3], with multilabel [U, labels] zeros and ones,
                      both NaN where there is no label)
-  <modality>         [U, d] floats, at least one, named {", ".join(PREFIXES)},
-                     alone or with _<suffix>; any other name has to be asked for
+  <modality>         [U, d] floats, named {", ".join(PREFIXES)},
+                     alone or with _<suffix>; any other name has to be asked for. At least one, or `transcript`
   <modality>_present [U] bool; without it, rows that are all zero, NaN or Inf count as missing
   label_names        [C] text; without it the classes are called 0, 1, …
   split              [U] train, valid or test, the same for a whole dialogue; without it dialogues are held out
   turn               [U] numbers that order the utterances of a dialogue; without it the file's order counts
-  speaker, utterance_id, transcript
+  transcript         [U] text, which a text encoder can make a modality of (model.text.encoder)
+  speaker, utterance_id
                      [U] text or integers
 """
 
@@ -133,9 +134,25 @@ def kind(array: np.ndarray) -> str:
 
 
 def modalities_of(
-    archive: Fields, modalities: Sequence[Modality], label: str, ratings: Sequence[str]
+    archive: Fields, modalities: Sequence[Modality], label: str, ratings: Sequence[str], words: bool = False
 ) -> tuple[Modality, ...]:
-    """Return the fields that are modalities; a field of several labels is none, nor are ratings."""
+    """Return the fields that are modalities; a field of several labels is none, nor are ratings.
+
+    With `words` transcripts are one, WORDS: if they are asked for by that name, or nothing is asked for and the file
+    has transcripts and no features named like those of text.
+    """
+    if words:
+        named = tuple(m for m in modalities if m != WORDS)
+        if modalities:
+            return (*([WORDS] if WORDS in modalities else []), *(_named(archive, named) if named else ()))
+        spoken = "transcript" in archive.arrays
+        try:
+            features = modalities_of(archive, (), label, ratings)
+        except UserError:
+            if not spoken:
+                raise
+            features = ()
+        return (*([WORDS] if spoken and not any(m.startswith("text") for m in features) else []), *features)
     if modalities:
         return _named(archive, (modalities,) if isinstance(modalities, str) else tuple(modalities))
     for field in filter(is_named_like_a_modality, archive.opaque):
@@ -186,9 +203,21 @@ def _named(archive: Fields, modalities: tuple[Modality, ...]) -> tuple[Modality,
 def features_of(
     archive: Fields, chosen: Sequence[Modality], order: np.ndarray, training: bool
 ) -> tuple[dict[Modality, np.ndarray], dict[Modality, np.ndarray]]:
-    """Return modality -> features [U, d] float32 in the given order, zero where missing, and -> present [U] bool."""
-    found, present = {}, {}
-    for modality in chosen:
+    """Return modality -> features [U, d] float32 in the given order, zero where missing, and -> present [U] bool.
+
+    WORDS has no features yet ([U, 0]), and is present where there is a transcript.
+    """
+    found: dict[Modality, np.ndarray] = {}
+    present: dict[Modality, np.ndarray] = {}
+    if WORDS in chosen:
+        said = archive.names("transcript", order)
+        if said is None:
+            raise archive.absent(
+                "transcript", "A text encoder reads it; add the words, or leave model.text.encoder out"
+            )
+        found[WORDS] = np.zeros((len(order), 0), np.float32)
+        present[WORDS] = np.array([bool(str(text).strip()) for text in said], bool)
+    for modality in (m for m in chosen if m != WORDS):
         values = archive.arrays[modality]
         if len(values) != len(order) or not values.shape[1]:
             remedy = f"It must be [{len(order)}, d] with d of at least 1, one row per utterance"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from ariigcn_jax.data.assemble import assemble
 from ariigcn_jax.data.fields import LAYOUT
 from ariigcn_jax.data.readers import layouts
 from ariigcn_jax.files import local
-from ariigcn_jax.types import Corpus, UserError
+from ariigcn_jax.types import WORDS, Corpus, UserError
 
 VARIABLE = "ARIIGCN_DATA"
 CHUNK_BYTES = 16 * 2**20  # of an array that are checksummed at once
@@ -34,6 +35,8 @@ corpus under its licence and extract or convert its features, or bring your own 
     text = np.random.default_rng(0).normal(size=(4, 16)).astype("float32")  # put your features here
     np.savez("mine.npz", dialogue_id=dialogue_id, split=split, label=label, label_names=label_names, text=text)
 
+Words are enough: a table with dialogue_id, label and transcript is learnt by experiments/own.py.
+
 To try the model without a corpus, on generated conversations:
 
     python -m experiments.run --config=experiments/synthetic.py"""
@@ -47,6 +50,7 @@ def load(
     label: str = "label",
     task: str = "classification",
     standardise: bool = False,
+    words: bool = False,
     **options: Any,
 ) -> Corpus:
     """Find, read and validate a corpus; its `notes` say what a user should know about the file.
@@ -58,8 +62,9 @@ def load(
     Raises:
       UserError: no such file, or one that cannot be used as it is.
     """
-    fields = layouts.read_fields(locate(path, name), modalities=modalities, label=label, task=task)
-    corpus = assemble(fields, name=name, modalities=modalities, label=label, task=task, **options)
+    named = [m for m in modalities if m != WORDS]  # which is no field of a file
+    fields = layouts.read_fields(locate(path, name), modalities=named, label=label, task=task, words=words)
+    corpus = assemble(fields, name=name, modalities=modalities, label=label, task=task, words=words, **options)
     return prepare.standardise(corpus)[0] if standardise else corpus
 
 
@@ -70,7 +75,12 @@ def digest(corpus: Corpus) -> dict[str, str]:
     columns = {"dialogue": np.int32, "speaker": np.int32, "label": np.int32, "split": "S5"}
     columns |= {"target": np.float32, "ratings": np.float32, "fold": np.int32}
     arrays |= {name: (x, dtype) for name, dtype in columns.items() if (x := getattr(corpus, name)) is not None}
-    return {name: _checksum(x, dtype) for name, (x, dtype) in arrays.items()}
+    if WORDS in corpus.features and (corpus.encoder or not corpus.features[WORDS].shape[1]):
+        # what a text encoder makes of them may differ in the last bits on another machine
+        said = json.dumps([str(text) for text in corpus.transcript]).encode()  # type: ignore[union-attr]
+        arrays[f"features of {WORDS}"] = np.frombuffer(said, np.uint8), np.uint8
+    sums = {name: _checksum(x, dtype) for name, (x, dtype) in arrays.items()}
+    return sums if corpus.encoder is None else {**sums, "text encoder": corpus.encoder[1]}
 
 
 def _checksum(rows: Any, dtype: Any) -> str:
@@ -81,21 +91,19 @@ def _checksum(rows: Any, dtype: Any) -> str:
     return total.hexdigest()[:32]
 
 
-def locate(path: str | Path | None, name: str | None = None, wanted: str = "") -> Path:
+def locate(path: str | Path | None, name: str | None = None) -> Path:
     """Find the file of a corpus.
 
     Args:
       path: of a file or a folder, which must exist; None (or "") to look for `name`.
       name: looked for as data/<name>.npz in the working directory, then by the environment variable ARIIGCN_DATA,
         which is a file, or a folder that holds <name>.npz or <name>/<name>.npz; a name may lie in a folder: a/b.
-      wanted: the message for a missing file, instead of `HELP`.
 
     Raises:
       UserError: nothing is there; says where was looked, what is read, and how to get a file.
     """
-    advice = wanted or HELP
     if path:
-        return _explicit(local(path), advice)
+        return _explicit(local(path))
     if not name:
         raise UserError(f"No corpus is named: give the path of a file, or a name to look for.\n\n{HELP}")
     places, inside = [Path("data") / f"{name}.npz"], (f"{name}.npz", f"{name}/{Path(name).name}.npz")
@@ -113,11 +121,11 @@ def locate(path: str | Path | None, name: str | None = None, wanted: str = "") -
         looked = "\n".join(f"  {place}" for place in [*places[1:], f"({how})"])
     raise UserError(
         f"The corpus {name!r} was not found. Looked for:\n  {places[0]} in {Path.cwd()}\n{looked}\n"
-        f"Put the file in one of these places, or give its path.\n\n{advice}"
+        f"Put the file in one of these places, or give its path.\n\n{HELP}"
     )
 
 
-def _explicit(path: Path, advice: str) -> Path:
+def _explicit(path: Path) -> Path:
     """Return a path that exists; say what has nearly its name where it does not."""
     try:
         path.stat()
@@ -131,4 +139,4 @@ def _explicit(path: Path, advice: str) -> Path:
         where += f"; did you mean {' or '.join(str(path.parent / entry) for entry in close)}" if close else ""
     except OSError:
         where += f": the folder {path.parent} is not there or not readable"
-    raise UserError(f"{path}: there is no such file{where}.\n\n{advice}")
+    raise UserError(f"{path}: there is no such file{where}.\n\n{HELP}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.types import Corpus, Modality, UserError
+from ariigcn_jax.types import WORDS, Corpus, Modality, UserError
 
 FLOOR = 1e-6
 _CHUNK = 65_536  # rows that are held in double precision at once
@@ -96,7 +96,9 @@ def fit(corpus: Corpus) -> Normalisation:
     """
     rows = {m: np.flatnonzero(corpus.training & corpus.present[m]) for m in corpus.features}
     quantiles = {m: _quantiles(corpus.features[m], rows[m], n) for m, n in corpus.ranked.items()}
-    moments = {m: _moments(x, rows[m], quantiles.get(m)) for m, x in corpus.features.items()}
+    moments = {m: moments_of(x, rows[m], quantiles.get(m)) for m, x in corpus.features.items()}
+    if corpus.words is not None and corpus.words.moments is not None:
+        moments[WORDS] = corpus.words.moments
     mean, scale = ({m: pair[i] for m, pair in moments.items()} for i in range(2))
     return Normalisation(mean=mean, scale=scale, quantiles=quantiles)
 
@@ -111,6 +113,9 @@ def apply(corpus: Corpus, normalisation: Normalisation) -> Corpus:
     """
     result: dict[Modality, Any] = {}
     for m, features in corpus.features.items():
+        if m == WORDS and corpus.words is not None:
+            result[m] = features
+            continue
         what, known = f"The modality {m!r} of the corpus {corpus.name!r} has", normalisation.mean.get(m)
         if known is None:
             raise UserError(
@@ -228,7 +233,9 @@ def _within(features: np.ndarray, group: np.ndarray, present: np.ndarray) -> np.
     return result
 
 
-def _moments(features: np.ndarray, rows: np.ndarray, quantiles: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def moments_of(
+    features: np.ndarray, rows: np.ndarray, quantiles: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and scale of the rows [n] of features [U, d], the first as ranks, a chunk at a time."""
     width = features.shape[1]
     if not len(rows):

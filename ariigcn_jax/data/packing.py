@@ -7,15 +7,17 @@ Every Batch is made here: `collect` for training, `batches` for prediction, `one
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Modality
+from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Modality, Tokens, Words
 
 LEAST_FILL = 0.85  # share of the slots of `plan` that hold utterances, at least
+ATTENTION = 500  # tokens of a row at which attention in it costs as much as all else of a text encoder, about
 SHORTEST_ROW = 16  # slots of `batches`; longer rows come in steps of at most a half, so that few lengths compile
 
 
@@ -38,7 +40,11 @@ class Index(NamedTuple):
     source: np.ndarray  # [rows, L] int32, index of the utterance in the corpus; PADDING at padding
     utterance: np.ndarray  # [rows, L] int32, the same, but PADDING at the context of a piece of a long dialogue
     dialogue: np.ndarray  # [rows, L] int32, number of the dialogue or piece inside its row; PADDING at padding
-    n_node: np.ndarray  # [rows, S] int32, sizes of the row's graphs, its padding last
+    n_node: np.ndarray  # [rows, G] int32, sizes of the row's graphs, its padding last
+    # [rows, Q, S] int32, which token of `Corpus.words` is where, and the slot of its utterance; PADDING at padding.
+    # None where no text encoder is trained
+    token: np.ndarray | None = None
+    token_slot: np.ndarray | None = None
 
 
 def fill_rows(lengths: Sequence[int], length: int, most: int = 0) -> list[list[int]]:
@@ -167,10 +173,49 @@ def index(
         least = 4 * sum(reach) + 1  # so that at most a third of what is computed is context
         limits = [max(longest >> k, least) for k in range(5) if k == 0 or longest >> k >= least]
     cuts = [pieces(lengths, limit, *(reach or (0, 0))) for limit in limits]
-    plans = [(cut, *plan([last - first for _, first, _, _, last in cut], batch_size)) for cut in cuts]
-    cut, layout, filled = min(plans, key=lambda plan: plan[1].slots)
+    count = np.ones(len(corpus), np.int64) if corpus.words is None else corpus.words.lengths
+    totals = [np.concatenate([[0], np.cumsum(count[m])]) for m in members]  # of utterances, or of tokens
+    plans = []
+    for cut in cuts:
+        sizes = [int(totals[d][last] - totals[d][first]) for d, first, _, _, last in cut]
+        plans.append((cut, sizes, *plan(sizes, batch_size)))
+    cut, sizes, layout, filled = min(plans, key=lambda plan: plan[2].slots)
+    made = _laid(corpus.words, members, cut, layout, filled)
+    if corpus.words is None or token_fill(made[1]) >= LEAST_FILL:
+        return made
+    found, rows = [made], layout.rows
+    while rows and token_fill(found[-1][1]) < LEAST_FILL:  # fewer and longer rows, all with about as many tokens
+        dealt = deal_rows(sizes, layout.steps * rows)
+        found.append(_laid(corpus.words, members, cut, layout._replace(rows=rows), dealt))
+        rows //= 2
+    return max(found, key=lambda made: token_fill(made[1]))
+
+
+def _laid(
+    words: Words | None,
+    members: Sequence[np.ndarray],
+    cut: Sequence[tuple[int, int, int, int, int]],
+    layout: Layout,
+    filled: Sequence[Sequence[int]],
+) -> tuple[Layout, Index]:
+    """Write pieces into the rows of a layout, with their tokens where there are `words`; the arguments of `_place`."""
     graphs = max((len(r) for r in filled), default=0) + 1
-    return layout, _place(members, cut, filled, (layout.steps * layout.rows + 1, layout.length), graphs)
+    if words is not None:  # the slots of a row are then as many as utterances have so many tokens
+        longest = max((sum(cut[piece][4] - cut[piece][1] for piece in row) for row in filled), default=1)
+        layout = layout._replace(length=longest)
+    where = _place(members, cut, filled, (layout.steps * layout.rows + 1, layout.length), graphs)
+    return layout, where if words is None else _with_tokens(words, where)
+
+
+def _with_tokens(words: Words, where: Index) -> Index:
+    """Lay the tokens of each row's utterances into rows of the length that costs least, by padding and attention."""
+    lengths = words.lengths
+    inside = [[(slot, int(u)) for slot, u in enumerate(row) if u != PADDING and lengths[u]] for row in where.source]
+    longest = max((int(lengths[u]) for row in inside for _, u in row), default=1)
+    candidates = sorted({-(-(longest + longest * extra // 4) // 16) * 16 for extra in range(5)})
+    laid = (token_rows(words, inside, length) for length in candidates)
+    token, slots = min(laid, key=lambda made: made[0].size * (ATTENTION + made[0].shape[-1]))
+    return where._replace(token=token, token_slot=slots)
 
 
 def _place(
@@ -250,6 +295,8 @@ def collect(corpus: Corpus, where: Index, rows: np.ndarray) -> Batch:
         fields |= {"rated": rated, "ratings": np.where(rated[..., None], corpus.ratings[source], 0)}
     if corpus.fold is not None:
         fields["fold"] = np.where(real, corpus.fold[source], PADDING).astype(np.int32)
+    if corpus.words is not None and where.token is not None and where.token_slot is not None:
+        fields["tokens"] = tokens(corpus.words, where.token[rows], where.token_slot[rows])
     return Batch(**fields)
 
 
@@ -286,9 +333,63 @@ def empty(widths: Mapping[Modality, int]) -> Batch:
     return one_a_row(features, dict.fromkeys(widths, nothing), np.zeros((1, 1), np.int32), nothing)
 
 
+def token_rows(
+    words: Words, rows: Sequence[Sequence[tuple[int, int]]], length: int, count: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay the tokens of utterances one after another into rows of `length` tokens, by best fit.
+
+    Args:
+      words: the tokens.
+      rows: for each row of a batch, the slot and the number of each of its utterances that has tokens.
+      length: S, at least the tokens of any utterance.
+      count: at least so many rows of tokens for each row; 0 for as many as are needed.
+
+    Returns:
+      Which token of `words` is where, and the slot of its utterance, [rows, Q, S] int32 each; PADDING at padding.
+    """
+    lengths = words.lengths
+    filled = [fill_rows([int(lengths[u]) for _, u in row], length) for row in rows]
+    shape = (len(rows), max(1, count, *map(len, filled)), length)
+    token, slots = (np.full(shape, PADDING, np.int32) for _ in range(2))
+    for r, (row, parts) in enumerate(zip(rows, filled, strict=True)):
+        for q, chosen in enumerate(parts):
+            at = 0
+            for slot, u in (row[n] for n in chosen):
+                end = at + int(lengths[u])
+                token[r, q, at:end] = np.arange(words.start[u], words.start[u + 1])
+                slots[r, q, at:end] = slot
+                at = end
+    return token, slots
+
+
+def tokens(words: Words, token: np.ndarray, slot: np.ndarray) -> Tokens:
+    """Return the tokens [rows, Q, S] of `token_rows` as a numpy Tokens."""
+    real = token != PADDING
+    if not len(words.ids):  # nothing was said: all is padding, of which the first token is read
+        states = None if words.states is None else np.zeros((1, words.states.shape[1]), np.float32)
+        words = dataclasses.replace(words, ids=np.zeros(1, np.int32), pooled=np.zeros(1, bool), states=states)
+    known = np.where(real, token, 0)
+    begin = words.start[np.searchsorted(words.start, known, side="right") - 1]
+    fields: dict[str, Any] = dict(
+        slot=slot,
+        position=np.where(real, known - begin + words.first_position, 0).astype(np.int32),
+        pooled=words.pooled[known] & real,
+    )
+    if words.states is None:
+        return Tokens(ids=np.where(real, words.ids[known], 0), **fields)  # type: ignore[arg-type]
+    return Tokens(states=words.states[known] * real[..., None], **fields)
+
+
 def fill(batch: Batch | Index) -> float:
     """Return the share of the computed nodes that are scored utterances, in [0, 1]; the row that pads batches aside."""
     return float(np.mean(np.asarray(batch.utterance[:-1]) != PADDING))
+
+
+def token_fill(where: Index) -> float:
+    """Return the share of the computed tokens that are real, in [0, 1]; 1 where there are none."""
+    assert where.token is not None
+    real = where.token[:-1] != PADDING
+    return float(real.mean()) if real.any() else 1.0
 
 
 def _power_of_two(least: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ariigcn_jax.data import labels, normalisation, splits, targets
 from ariigcn_jax.data.normalisation import Normalisation
-from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
+from ariigcn_jax.types import UNLABELED, WORDS, Corpus, Modality, UserError
 
 
 def arrange(corpus: Corpus, data: Mapping[str, Any], members: int = 1, given: Collection[str] = ()) -> Corpus:
@@ -181,6 +181,7 @@ def dialogues(corpus: Corpus, chosen: np.ndarray) -> Corpus:
         present={m: x[rows] for m, x in corpus.present.items()},
         dialogue_ids=tuple(name for name, here in zip(corpus.dialogue_ids, chosen, strict=True) if here),
         utterance_ids=tuple(name for name, here in zip(corpus.utterance_ids, rows, strict=True) if here),
+        words=None if corpus.words is None else corpus.words.take(np.flatnonzero(rows)),
         **columns,
     )
 
@@ -209,4 +210,5 @@ def modalities(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
         features={m: corpus.features[m] for m in kept},
         present={m: corpus.present[m] for m in kept},
         ranked={m: count for m, count in corpus.ranked.items() if m in kept},
+        words=corpus.words if WORDS in kept else None,
     )

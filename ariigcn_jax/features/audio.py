@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.extras import require
 from ariigcn_jax.features import encoder, media
-from ariigcn_jax.features.encoder import Encode, Input, parse, require
+from ariigcn_jax.features.encoder import Encode, Input, parse
 from ariigcn_jax.features.manifest import Clip
 from ariigcn_jax.types import UserError
 

@@ -21,26 +21,29 @@ _TABLES = (
     "vectors (key TEXT PRIMARY KEY, vector BLOB NOT NULL)",
     "files (path TEXT PRIMARY KEY, size INTEGER, modified INTEGER, digest TEXT NOT NULL)",
 )
-_EVERY = 1.0  # seconds of work that are lost at most when the process is killed
 
 
 class Cache:
     """Store vectors in a file, made if it is not there; a process that is killed at any moment leaves a valid one.
 
+    Args:
+      path: of the file.
+      patience: seconds to wait for another process that writes.
+      every: seconds of work that are lost at most when the process is killed.
+
     Raises:
       UserError: the file is not a cache, is in use, or its folder cannot be written to.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, patience: float = 60, every: float = 1):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.database = sqlite3.connect(path, timeout=60)
+            self.database = sqlite3.connect(path, timeout=patience)
             for table in _TABLES:
                 self.database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
         except (sqlite3.Error, OSError) as error:
-            remedy = "Choose another with --cache, or delete this one"
-            raise UserError(f"{path}: cannot be used as the cache ({error}). {remedy}.") from None
-        self.saved = time.monotonic()
+            raise UserError(f"{path}: cannot be used as the cache ({error}). Choose another, or delete it.") from None
+        self.every, self.saved = every, time.monotonic()
 
     def __enter__(self) -> Cache:
         return self
@@ -81,7 +84,14 @@ class Cache:
         self.database.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (key, vector.astype("<f4").tobytes()))
         self._save()
 
+    def shrink(self, most: int) -> None:
+        """Delete the vectors that were stored first, until all take at most `most` bytes."""
+        newest = "SELECT rowid, SUM(LENGTH(vector)) OVER (ORDER BY rowid DESC) AS total FROM vectors"
+        query = f"DELETE FROM vectors WHERE rowid <= (SELECT MAX(rowid) FROM ({newest}) WHERE total > ?)"
+        self.database.execute(query, (most,))
+        self.database.commit()
+
     def _save(self) -> None:
-        if time.monotonic() - self.saved > _EVERY:
+        if time.monotonic() - self.saved >= self.every:
             self.database.commit()
             self.saved = time.monotonic()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from ariigcn_jax.extras import require
 from ariigcn_jax.features.manifest import Clip, Manifest
 from ariigcn_jax.types import UserError
 
@@ -24,17 +22,6 @@ Combine = Literal["mean", "concat"]
 TimePooling = Literal["mean", "mean_std", "max"]
 # Weights that a checkpoint may lack, because the hidden states do not depend on them.
 _UNUSED_WEIGHTS = ("pooler", "masked_spec_embed", "mask_token", "position_ids")
-
-
-def require(module: str, extra: str) -> ModuleType:
-    """Import a module of an extra of this project; raise UserError if it is not installed or cannot be loaded."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == module
-        what = f"the package `{module}` is not installed" if missing else f"`{module}` cannot be loaded ({error})"
-        remedy = f"pip install 'ariigcn-jax[{extra}]', or, in a checkout, pip install -e '.[{extra}]'"
-        raise UserError(f"{what}. Install the extra `{extra}`: {remedy}.") from error
 
 
 def digest(path: str | Path) -> str:
@@ -162,14 +149,6 @@ class PretrainedEncoder(Encoder):
             problem = f"{where} cannot be read as a transformers model ({reason})"
             raise UserError(f"{self.model}: {problem}. {remedy}") from None
 
-    def settings(self, name: str) -> Any:
-        """Return the content of a JSON file of the model; None if it has no such file."""
-        path = Path(self.model, name)
-        if not Path(self.model).is_dir():
-            hub = require("transformers", self.modality).utils
-            path = Path(hub.cached_file(self.model, name, _raise_exceptions_for_missing_entries=False) or path)
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
     def network(self, threads: int, device: str) -> Any:
         """Load the model without a task's head, of an encoder-decoder the encoder; raise UserError if it cannot run."""
         torch, transformers = require("torch", self.modality), require("transformers", self.modality)
@@ -190,8 +169,7 @@ class PretrainedEncoder(Encoder):
 
     def _check_layers(self, config: Any) -> None:
         """Raise UserError if one of the option `layers` does not exist."""
-        for part in ("text_config", "vision_config", "encoder"):
-            config = getattr(config, part, config)
+        config = getattr(config, "encoder", config)
         depth = getattr(config, "encoder_layers", None) or getattr(config, "num_hidden_layers", None)
         layers = getattr(self, "layers", ())
         if depth is not None and (wrong := [layer for layer in layers if not -depth - 1 <= layer <= depth]):
@@ -205,7 +183,7 @@ def hidden(outputs: Any, layers: Sequence[int], combine: Combine) -> Any:
         return outputs.last_hidden_state
     states = [outputs.hidden_states[layer] for layer in layers]
     if combine == "concat":
-        return require("torch", "text").cat(states, dim=-1)
+        return require("torch", "audio").cat(states, dim=-1)
     return sum(states[1:], start=states[0]) / len(states)
 
 

@@ -6,15 +6,15 @@ that it has. The manifest's columns are described in `ariigcn_jax/features/manif
 field of its own:
 
     --text sentence-transformers/all-MiniLM-L6-v2     as that model pools and normalises
-    --text roberta-large,pooling=cls,layers=-1/-2/-3/-4,combine=concat
+    --text roberta-large,pooling=cls,layers=-1/-2/-3/-4,combine=concat       the kinds BERT, DistilBERT and RoBERTa
     --audio eGeMAPSv02 --audio ComParE_2016 --audio IS10 --audio my.conf       openSMILE
     --audio facebook/wav2vec2-base,pooling=mean_std,layers=9
     --visual trpakov/vit-face-expression,fps=4        the largest face of each frame
     --visual microsoft/resnet-50,faces=none           whole frames
 
-MODEL is a local folder or a name on the hub. What an utterance lacks or what cannot be encoded is a row of NaN, which
-training counts as missing; failures are listed in NAME.failures.csv. Vectors are kept in a cache: the same command goes
-on where it was stopped, and another corpus or encoder computes only what is new.
+MODEL is a local folder or a name on the hub; JAX runs those of --text. What an utterance lacks or what cannot be
+encoded is a row of NaN, which training counts as missing; failures are listed in NAME.failures.csv. Vectors are kept in
+a cache: the same command goes on where it was stopped, and another corpus or encoder computes only what is new.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{modality}", action="append", default=[], metavar=form, help="an encoder")
     parser.add_argument("--overwrite", action="store_true", help="of --corpus: replace an .npz that is there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for audio and video")
-    parser.add_argument("--device", default="cpu", help="where a model computes: cpu, cuda, cuda:1, mps")
+    parser.add_argument("--device", default="cpu", help="where --audio and --visual compute: cpu, cuda, cuda:1, mps")
     parser.add_argument("--cache", metavar="FILE", help="the cache; without it, features.sqlite beside the .npz")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax.features.encoder import require
+from ariigcn_jax.extras import require
 from ariigcn_jax.features.manifest import Clip
 
 _LEAD = 0.5  # seconds decoded before a clip: a codec's first frames after a seek may be incomplete (choice)

@@ -24,8 +24,8 @@ import numpy as np
 
 from ariigcn_jax.data.readers import pickles, text
 from ariigcn_jax.data.values import mended
+from ariigcn_jax.extras import require
 from ariigcn_jax.features import manifest
-from ariigcn_jax.features.encoder import require
 from ariigcn_jax.features.manifest import SPLIT_NAMES
 from ariigcn_jax.types import UserError
 

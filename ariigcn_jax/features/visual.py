@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ariigcn_jax.extras import require
 from ariigcn_jax.features import media
-from ariigcn_jax.features.encoder import Encode, Input, PretrainedEncoder, TimePooling, digest, over_time, require
+from ariigcn_jax.features.encoder import Encode, Input, PretrainedEncoder, TimePooling, digest, over_time
 from ariigcn_jax.features.manifest import Clip
 from ariigcn_jax.types import UserError
 

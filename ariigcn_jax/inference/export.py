@@ -4,6 +4,7 @@ model.stablehlo           the network by jax.export, for conversations of any nu
 parameters.safetensors    parameters; mean, scale and quantiles of the features; temperature
 model.json                modalities with their widths, labels, limits, options of the network, date and versions
 emotions.py               loads the three and predicts; a copy of `standalone.py`
+tokenizer.json            of a text encoder, which is then a part of the network
 README.md                 model card
 
 JAX promises to read model.stablehlo for six months. `refresh` makes it again from the other files.
@@ -11,6 +12,7 @@ JAX promises to read model.stablehlo for six months. `refresh` makes it again fr
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import importlib.util
@@ -23,20 +25,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 from flax.traverse_util import unflatten_dict
 from ml_collections import FrozenConfigDict
 
 from ariigcn_jax import __version__
 from ariigcn_jax.data import packing, traced
+from ariigcn_jax.features.words import WordEncoder
 from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.inference import model_card
 from ariigcn_jax.inference.model import TrainedModel, differing
 from ariigcn_jax.inference.prediction import forward
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE, attended
 from ariigcn_jax.nn.model import Model
+from ariigcn_jax.nn.pretrained import TOKENIZER, Pretrained
+from ariigcn_jax.nn.text_encoder import NAME, Architecture
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs.workdir import read_json
-from ariigcn_jax.types import Array, Description, UserError, first_line
+from ariigcn_jax.types import PADDING, WORDS, Array, Description, Tokens, UserError, first_line
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -76,8 +82,8 @@ def write(
         raise UserError(f"The longest conversation has {longest} utterances; it must be at least 1.")
     network, limit = _any_length(model.model, longest)
     weights = parameters(model)
-    about = {
-        "modalities": [{"name": m, "width": width} for m, width in model.raw_widths.items()],
+    about: dict[str, Any] = {
+        "modalities": modalities(model),
         "task": model.task,
         "label_names": list(model.output_names),
         "shortest": _shortest(network),
@@ -86,7 +92,12 @@ def write(
         # what `refresh` builds the network of
         "network": {"options": network.options.to_dict(), "members": model.members, "copies": model.copies},
     }
-    contents = {
+    contents: dict[str, bytes] = {}
+    if model.words is not None:
+        source = model.words.encoder.pretrained
+        about["network"]["text_encoder"] = {k: v for k, v in dataclasses.asdict(source).items() if k != "folder"}
+        contents[TOKENIZER] = (source.folder / TOKENIZER).read_bytes()
+    contents |= {
         "parameters.safetensors": save(weights),
         "README.md": model_card.text(model, limit).encode(),
         **_program(about, weights),
@@ -119,7 +130,7 @@ def refresh(folder: str | Path) -> Path:
     try:
         weights = load_file(folder / "parameters.safetensors")
         contents = _program(about, weights)
-    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, FlaxError) as error:
         made = about.get("made", {}).get("ariigcn-jax", "unknown")
         raise UserError(
             f"{folder}: cannot be made again by version {__version__} of this package, as it was by version {made} "
@@ -157,15 +168,34 @@ def _program(about: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> dic
     }
 
 
+def modalities(model: TrainedModel) -> list[dict[str, Any]]:
+    """Return the name and width of each modality, for model.json; of words also how they become tokens."""
+    made: list[dict[str, Any]] = []
+    for m, width in model.raw_widths.items():
+        made.append({"name": m, "width": width})
+        if m == WORDS and model.words is not None:
+            encoder = model.words.encoder
+            limit = int(encoder.options["max_tokens"])
+            text = {"limit": limit, "pooling": encoder.pooling, "turns": list(model.words.turns)}
+            made[-1] = {"name": m, "width": encoder.width, "text": text}
+    return made
+
+
 def parameters(model: TrainedModel) -> dict[str, np.ndarray]:
     """Return all arrays of the export by name.
 
     The names are "params/…", "normalisation/<modality>/mean", "…/scale", for ranks "…/quantiles", and "temperature".
-    Heads that only losses read are left out.
+    Heads that only losses read are left out. Those of text encoders are "text_encoder/shared/…" and, of what the k-th
+    one has trained, "text_encoder/<k>/…".
     """
-    network, batch = model.model.clone(further=frozenset()), packing.empty(model.widths)
+    network, batch = model.model.clone(further=frozenset()), packing.empty(dict(model.model.description.widths))
     used = jax.eval_shape(lambda batch: network.init(jax.random.key(0), batch, False), batch)["params"]
-    leaves = jax.tree.leaves_with_path({"params": {name: model.params[name] for name in used}})
+    trees: dict[str, Any] = {"params": {name: model.params[name] for name in used}}
+    if model.words is not None:
+        own = {str(k): tree for k, tree in enumerate(model.words.trained) if tree}
+        shared = {name: x for name, x in model.words.encoder.params.items() if name not in model.words.trained[0]}
+        trees[NAME] = {"shared": shared, **own}
+    leaves = jax.tree.leaves_with_path(trees)
     flat = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x) for path, x in leaves}
     flat |= {f"normalisation/{name}": np.asarray(x) for name, x in model.normalisation.to_arrays().items()}
     return flat | {"temperature": np.array(model.temperature, np.float32)}
@@ -181,15 +211,21 @@ def lower(about: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> jax.ex
     widths = tuple((m["name"], m["width"] * (1 + len(built["copies"][m["name"]]))) for m in about["modalities"])
     # Heads that depend on numbers of classes and ratings are left out.
     network = Model(Description(widths, outputs, classes=outputs, ratings=0), FrozenConfigDict(built["options"]))
-    if problem := differing(network, built["members"], _tree(weights)):
+    if problem := differing(network, built["members"], _tree(weights, "params")):
         raise ValueError(problem)
-    batch, length = jax.export.symbolic_shape("b, t", constraints=[f"t >= {about['shortest']}"])
+    # s are the tokens of the longest utterance, whose rows come in steps of 16 tokens
+    batch, length, tokens = jax.export.symbolic_shape("b, t, 16*s", constraints=[f"t >= {about['shortest']}"])
 
-    def array(dtype: Any, *more: int) -> jax.ShapeDtypeStruct:
+    def array(dtype: Any, *more: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((batch, length, *more), dtype)
 
     conversation = {
-        "features": {m["name"]: array(jnp.float32, m["width"]) for m in about["modalities"]},
+        "features": {
+            m["name"]: {"ids": array(jnp.int32, tokens), "pooled": array(jnp.bool, tokens)}
+            if "text" in m
+            else array(jnp.float32, m["width"])
+            for m in about["modalities"]
+        },
         "present": {m["name"]: array(jnp.bool) for m in about["modalities"]},
         "speaker": array(jnp.int32),
         "real": array(jnp.bool),
@@ -210,16 +246,34 @@ def _answer(about: Mapping[str, Any], network: Model, weights: Mapping[str, Arra
         present[m] = conversation["present"][m] & real
         names = ("mean", "scale", *(["quantiles"] if f"normalisation/{m}/quantiles" in weights else []))
         statistics = {name: weights[f"normalisation/{m}/{name}"] for name in names}
-        features[m] = traced.standardise(conversation["features"][m], present[m], speaker, copies, **statistics)
+        raw = conversation["features"][m]
+        if m == WORDS and "text_encoder" in about["network"]:
+            raw = _vectors(about, weights, raw)
+        features[m] = traced.standardise(raw, present[m], speaker, copies, **statistics)
     one: dict[str, Any] = jax.tree.map(lambda x: x[None], dict(features=features, present=present))
     batch = packing.one_a_row(**one, speaker=speaker[None], real=real[None], xp=jnp)
-    outputs = forward(network, about["task"], about["network"]["members"])(_tree(weights), batch)
+    outputs = forward(network, about["task"], about["network"]["members"])(_tree(weights, "params"), batch)
     return tasks.get(about["task"]).decode(outputs.logits[0] / weights["temperature"])
 
 
-def _tree(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the network's parameters of `parameters` as a tree."""
-    return unflatten_dict({tuple(k.split("/")[1:]): x for k, x in weights.items() if k.startswith("params/")})
+def _vectors(about: Mapping[str, Any], weights: Mapping[str, Array], words: Mapping[str, Array]) -> Array:
+    """Return vectors [T, d] of tokens, "ids" and "pooled" [T, S], by the text encoders; theirs side by side."""
+    known = dict(about["network"]["text_encoder"])
+    pretrained = Pretrained(folder=Path(), architecture=Architecture(**known.pop("architecture")), **known)
+    encoder = WordEncoder(pretrained, about["network"]["options"]["text"])
+    ids, pooled = words["ids"], words["pooled"]
+    real, place = ids != PADDING, jnp.arange(ids.shape[1], dtype=jnp.int32) + pretrained.architecture.first_position
+    one = {"slot": jnp.where(real, 0, PADDING), "position": jnp.where(real, place, 0), "pooled": pooled & real}
+    tokens = Tokens(**{name: x[:, None] for name, x in {**one, "ids": jnp.maximum(ids, 0)}.items()})
+    params = _tree(weights, NAME)
+    shared = params.pop("shared", {})  # nothing where all is trained
+    own = [params[k] for k in sorted(params, key=int)] or [{}]
+    return jnp.concatenate([encoder.vectors({**shared, **trained}, tokens, 1)[:, 0] for trained in own], axis=-1)
+
+
+def _tree(weights: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the parameters of `parameters` whose names begin so as a tree."""
+    return unflatten_dict({tuple(k.split("/")[1:]): x for k, x in weights.items() if k.startswith(f"{name}/")})
 
 
 def _any_length(network: Model, longest: int) -> tuple[Model, int | None]:

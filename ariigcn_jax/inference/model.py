@@ -18,15 +18,17 @@ from ariigcn_jax.data import Normalisation, normalisation, packing, prepare
 from ariigcn_jax.data.readers import conversations
 from ariigcn_jax.files import local
 from ariigcn_jax.inference import streaming
+from ariigcn_jax.inference import words as spoken
 from ariigcn_jax.inference.prediction import Prediction, contributions, explain, forward
 from ariigcn_jax.inference.streaming import Stream
-from ariigcn_jax.nn import graph
+from ariigcn_jax.inference.words import Transcripts
+from ariigcn_jax.nn import graph, text_encoder
 from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import checkpoint, runner, version
 from ariigcn_jax.runs.workdir import CONFIG, read_json
 from ariigcn_jax.training import build
-from ariigcn_jax.types import Array, Batch, Corpus, Description, Modality, Outputs, UserError, first_line
+from ariigcn_jax.types import WORDS, Array, Batch, Corpus, Description, Modality, Outputs, UserError, first_line
 
 BATCH_EDGES = 2**19  # edge slots of a batch, at most (unless one row has more): bounds the memory of attention weights
 
@@ -39,14 +41,16 @@ class TrainedModel:
       path: the run's work directory.
       config: every option of the run, as `experiments.base.get_config`.
       model: the network, with the generators and contrast heads that the run trained.
-      params: of the network; with several members, with a leading axis of them.
+      params: of the network; with several members, with a leading axis of them. Those of a text encoder are in `words`.
       normalisation: statistics that standardise features.
-      widths: modality -> d_m that the network takes, in its order, `copies` included.
+      widths: modality -> number of features that a batch has, in the network's order, `copies` included. It is d_m, but
+        K d_m for words where each of K members has trained a text encoder.
       label_names: C names.
       temperature: divides logits before the softmax; 1 if the run was not calibrated.
       finished: whether the run has its results; else the epoch is the best one so far.
       target_names: O names; () for classes.
       members: networks whose answers are averaged.
+      words: what makes vectors of transcripts; None for a model that has no text encoder.
     """
 
     path: Path
@@ -63,6 +67,7 @@ class TrainedModel:
     task: str = "classification"
     target_names: tuple[str, ...] = ()
     members: int = 1
+    words: Transcripts | None = None
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -92,13 +97,15 @@ class TrainedModel:
         """Predict the emotion of every utterance, with contributions of the modalities and attention.
 
         Args:
-          conversation: utterances in time order, as in `data.readers.conversations`; or a corpus, as read.
+          conversation: utterances in time order, as in `data.readers.conversations`; or a corpus, as read. Where the
+            model has a text encoder, an utterance's `text` is enough.
 
         Raises:
           UserError: an utterance is malformed, or none has a modality that the model takes.
         """
-        corpus = conversation if isinstance(conversation, Corpus) else conversations.from_utterances(conversation)
-        corpus = self.prepare(corpus)
+        if not isinstance(conversation, Corpus):
+            conversation = conversations.from_utterances(conversation, words=self.words is not None)
+        corpus = self.prepare(conversation)
         window = self.model.options.graph
         attending = self.modalities if window.layers else ()
         count, past = len(self.modalities), 0
@@ -131,7 +138,8 @@ class TrainedModel:
         options = self.model.options
         reach, past = streaming.check(self.path, options, self.copies), options.graph.past
         names = self.output_names
-        return Stream(self.explained, reach, past, self.widths, self.normalisation, self.task, names, explain)
+        known = (self.widths, self.normalisation, self.words)
+        return Stream(self.explained, reach, past, *known, self.task, names, explain)
 
     @functools.cached_property
     def explained(self) -> Callable[[Batch, bool], tuple[Array, dict[Modality, Array]]]:
@@ -142,9 +150,9 @@ class TrainedModel:
         return functools.partial(compiled, self.params, self.temperature)
 
     def prepare(self, corpus: Corpus) -> Corpus:
-        """Bring a corpus, as read, into the model's form with `data.prepare.match`."""
+        """Bring a corpus, as read, into the model's form with `data.prepare.match`; transcripts become vectors."""
         return prepare.match(
-            corpus,
+            self.words.attach(corpus) if self.words else corpus,
             self.config.data,
             self.normalisation,
             widths=self.widths,
@@ -191,8 +199,13 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
         raise UserError(f"{path}: this run has the seeds {', '.join(map(str, seeds))}, not {seed}.")
     index, members = seeds.index(seed), config.members
     mine = index if members == 1 else slice(index * members, (index + 1) * members)
-    params = jax.tree.map(lambda x: jnp.asarray(x[mine]), best["params"])
-    _check_params(path, model, members, params)
+    params, trained = spoken.separate(jax.tree.map(lambda x: jnp.asarray(x[mine]), best["params"]), members)
+    normalisation, words = Normalisation.from_arrays(data), None
+    if config.model.text.encoder and WORDS in widths:
+        words = spoken.read(path, config, described["digest"].get("text encoder", ""), trained)
+        normalisation = spoken.side_by_side(normalisation, len(trained))
+        widths[WORDS] *= len(trained)
+    _check_params(path, model, members, params, words)
     results = read_json(path / runner.RESULTS) if (path / runner.RESULTS).exists() else None
     temperature = (results or {}).get("temperature", 1.0)  # a number, or one for each seed
     return TrainedModel(
@@ -200,7 +213,7 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
         config=config,
         model=model,
         params=params,
-        normalisation=Normalisation.from_arrays(data),
+        normalisation=normalisation,
         widths=widths,
         label_names=tuple(described["label_names"]),
         temperature=float(temperature[index] if np.ndim(temperature) else temperature),
@@ -210,6 +223,7 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
         task=described["task"],
         target_names=tuple(described["target_names"]),
         members=members,
+        words=words,
     )
 
 
@@ -226,21 +240,27 @@ def _rebuild(path: Path, config: FrozenConfigDict, widths: dict[Modality, int], 
         ) from error
 
 
-def _check_params(path: Path, model: Model, members: int, params: Any) -> None:
-    """Check parameters against what the network needs, by name and shape."""
-    if problem := differing(model, members, params):
+def _check_params(path: Path, model: Model, members: int, params: Any, words: Transcripts | None) -> None:
+    """Check parameters against what the network and its text encoders need, by name and shape."""
+    if problem := differing(model, members, params, words):
         raise UserError(
             f"{path}: its parameters differ from those that its {CONFIG} describes: {problem}. One of the two is of "
             "another run; copy the run's folder again."
         )
 
 
-def differing(network: Model, members: int, params: Any) -> str:
-    """Say which parameter of a tree is not as the network needs it, by name and shape; "" where all are."""
+def differing(network: Model, members: int, params: Any, words: Transcripts | None = None) -> str:
+    """Say which parameter of a tree is not as the network needs it, by name and shape; "" where all are.
+
+    With `words` those of a trained text encoder are looked at, too.
+    """
     sample = packing.empty(dict(network.description.widths))
     wanted = jax.eval_shape(lambda batch: network.init(jax.random.key(0), batch, False), sample)["params"]
     if members > 1:
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), wanted)
+    if words and not words.encoder.frozen:
+        wanted = {**wanted, text_encoder.NAME: words.encoder.trained(words.encoder.params)}
+        params = {**params, text_encoder.NAME: words.trained[0]}
     stored, expected = (
         {jax.tree_util.keystr(key, simple=True, separator="/"): x.shape for key, x in jax.tree.leaves_with_path(tree)}
         for tree in (params, wanted)

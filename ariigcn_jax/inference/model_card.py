@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ariigcn_jax.inference.model import TrainedModel
+from ariigcn_jax.inference.words import Transcripts
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE, attended
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import runner, version
 from ariigcn_jax.runs.results import task_of, unit
 from ariigcn_jax.runs.workdir import ENVIRONMENT
+from ariigcn_jax.types import WORDS
 
 
 def text(model: TrainedModel, longest: int | None) -> str:
@@ -25,23 +28,30 @@ def text(model: TrainedModel, longest: int | None) -> str:
     files = (runner.CORPUS, ENVIRONMENT, runner.RESULTS)
     corpus, environment, results = (version.read(model.path / name) for name in files)
     gives = tasks.get(model.task).describe([_line(name) for name in model.output_names])
-    example = ", ".join(f"{json.dumps(m)}: [0.0] * {width}" for m, width in model.raw_widths.items())
+    extracted = {m: width for m, width in model.raw_widths.items() if m != WORDS or model.words is None}
+    example = ", ".join(f"{json.dumps(m)}: [0.0] * {width}" for m, width in extracted.items())
+    given = ['"text": "Oh no!"'] if model.words else []
+    given += [f'"features": {{{example}}}'] if extracted else []
+    reads = " and ".join([*(["words"] if model.words else []), *(["features"] if extracted else [])])
     ranks = model.normalisation.quantiles
     modalities = [
         [_line(m), str(width), "yes" if m in ranks else "no", ", ".join(model.copies[m]) or "–"]
-        for m, width in model.raw_widths.items()
+        for m, width in extracted.items()
     ]
     parts = [
         "---\ntags: [emotion-recognition-in-conversations, jax, stablehlo]\nlibrary_name: jax\n---",
         f"# {_line(model.config.experiment)}: emotions in conversations",
-        "AR-IIGCN (arXiv 2312.16778), trained with ARIIGCN-JAX. It reads the features of a conversation's utterances "
+        "AR-IIGCN (arXiv 2312.16778), trained with ARIIGCN-JAX. "
+        f"It reads the {reads} of a conversation's utterances "
         f"and gives each utterance {gives}.",
         "## Use\n\n```python\nfrom emotions import load  # emotions.py lies beside this card\n\n"
-        f'answer = load(".")\nanswer([{{"speaker": "Ann", "features": {{{example}}}}}])\n```\n\n'
-        "Needs `jax`, `numpy` and `safetensors`. Give features as extracted; leave out a missing one, or give `None`.",
+        f'answer = load(".")\nanswer([{{"speaker": "Ann", {", ".join(given)}}}])\n```\n\n'
+        f"Needs {'`tokenizers`, ' if model.words else ''}`jax`, `numpy` and `safetensors`. Give features as "
+        "extracted; leave out a missing one, or give `None`.",
         "JAX promises to read `model.stablehlo` for six months from the date in `model.json`. Where a newer one does "
         "not, `python -m tools.export --refresh FOLDER` of ARIIGCN-JAX makes the file again.",
-        _table(["modality", "features", "as ranks", "also standardised within"], modalities),
+        *([_table(["modality", "features", "as ranks", "also standardised within"], modalities)] if modalities else []),
+        *([_words(model.words, model.config.model.text)] if model.words else []),
         "## Scores\n\n" + _scores(model, results),
         "## Trained on\n\n" + _data(corpus),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(model, longest, results, corpus)),
@@ -54,6 +64,23 @@ def _line(name: object) -> str:
     """Return a name on one line, with Markdown's and HTML's signs escaped."""
     clean = re.sub(r"[\\|`*_\[\]#]", r"\\\g<0>", " ".join(str(name).split()))
     return clean.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _words(words: Transcripts, options: Any) -> str:
+    """Say which text encoder it is, how it was used, and whose."""
+    encoder, (before, after) = words.encoder, words.turns
+    each = f" by each of the {len(words.trained)} networks" if len(words.trained) > 1 else ""
+    known = {"frozen": "was not trained", "full": f"was trained along{each}, all of it"}
+    how = known.get(
+        options.train, f"was trained along{each} in its last {options.train.removeprefix('last_')} layer(s)"
+    )
+    name = options.encoder if not Path(options.encoder).is_absolute() else Path(options.encoder).name
+    return (
+        f"## Words\n\nThe text encoder `{_line(name)}` (checksum {encoder.pretrained.digest}) {how}. Of each utterance "
+        f"it reads at most {options.max_tokens} tokens, with up to {before} turn(s) before and {after} after it; the "
+        f"vector is the {encoder.pooling} over tokens of the hidden state(s) {', '.join(map(str, encoder.layers))}.\n\n"
+        "Its pretrained weights are its authors': their licence holds for the parameters in this folder, too."
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -101,7 +128,9 @@ def _limits(
         f"It was trained on {corpus['splits']['train']['dialogues']} conversations of one setting and language. "
         "Measure it on your own conversations before you rely on it.",
         "Features must come from the extractors of training: other features of the same width give wrong answers "
-        "without an error.",
+        "without an error."
+        if model.words is None or len(model.modalities) > 1
+        else "Words must be of the language and kind of its training.",
         "Labels are what annotators perceived, not what people felt. Do not decide about people by it.",
     ]
     if not tasks.get(model.task).probabilistic:

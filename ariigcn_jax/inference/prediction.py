@@ -14,7 +14,7 @@ import numpy as np
 from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs.results import truth
-from ariigcn_jax.types import Array, Batch, Corpus, Modality, Outputs
+from ariigcn_jax.types import WORDS, Array, Batch, Corpus, Modality, Outputs
 
 MOST_ATTENDED = 3  # other utterances named for each
 
@@ -169,7 +169,8 @@ def forward(model: Model, task: str, members: int) -> Callable[[Any, Batch], Out
 
     Returns:
       A pure function. With several members `logits` decode to the average answer, attention is the average, and all
-      else, which lies in a space of its own for each member, is the first member's.
+      else, which lies in a space of its own for each member, is the first member's. Where each has a text encoder of
+      its own, the batch's vectors of words are theirs, side by side.
     """
 
     def one(params: Any, batch: Batch) -> Outputs:
@@ -177,7 +178,10 @@ def forward(model: Model, task: str, members: int) -> Callable[[Any, Batch], Out
         return outputs
 
     def several(params: Any, batch: Batch) -> Outputs:
-        every = jax.vmap(one, in_axes=(0, None))(params, batch)
+        def member(params: Any, own: dict[Modality, Array]) -> Outputs:
+            return one(params, batch.replace(features=batch.features | own))
+
+        every = jax.vmap(member)(params, _own_words(model, members, batch))
         learnt = tasks.get(task)
         mean = jax.tree.map(lambda x: x.mean(axis=0), (every.attention, every.attention_entropy))
         return jax.tree.map(lambda x: x[0], every).replace(
@@ -185,6 +189,14 @@ def forward(model: Model, task: str, members: int) -> Callable[[Any, Batch], Out
         )
 
     return one if members == 1 else several
+
+
+def _own_words(model: Model, members: int, batch: Batch) -> dict[Modality, Array]:
+    """Return WORDS -> the vectors of each member's text encoder [K, R, L, d]; {} where all members take the same."""
+    width, x = dict(model.description.widths).get(WORDS), batch.features.get(WORDS)
+    if width is None or x is None or x.shape[-1] == width:
+        return {}
+    return {WORDS: jnp.moveaxis(x.reshape(*x.shape[:-1], members, width), -2, 0)}
 
 
 def explain(

@@ -2,7 +2,8 @@
 
 With K graph layers whose window is p utterances before and f after, the result of an utterance depends on the K · p
 utterances before it and the K · f after it. A stream keeps these K · (p + f) + 1 utterances of each conversation and
-runs the network on them. Results equal those of the whole conversation and come K · f utterances late.
+runs the network on them. Results equal those of the whole conversation and come K · f utterances late. Where a text
+encoder reads up to k turns after an utterance with it (model.text.turns), they come k utterances later.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from ariigcn_jax.data import Normalisation, packing
 from ariigcn_jax.data.normalisation import COPIES
 from ariigcn_jax.data.readers import conversations
 from ariigcn_jax.inference.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, answer, contributions, strongest
+from ariigcn_jax.inference.words import Transcripts
 from ariigcn_jax.nn import graph
-from ariigcn_jax.types import Array, Batch, Modality, UserError
+from ariigcn_jax.types import WORDS, Array, Batch, Modality, UserError
 
 Row = dict[str, Any]
 
@@ -34,6 +36,8 @@ class _Conversation:
     """
 
     utterances: collections.deque[Row | None]
+    said: collections.deque[Row]  # the last utterances that came, as many as a text encoder reads together
+    waiting: int = 0  # the last of `said` that are not among `utterances`, as turns after them may be in their texts
     speakers: dict[str, int] = dataclasses.field(default_factory=dict)  # name -> number, by first appearance
     count: int = 0  # utterances so far, and empty slots after the last one
 
@@ -44,7 +48,7 @@ class Stream:
     Memory is bounded: the last V utterances of each unfinished conversation, and its speakers' names.
 
     Attributes:
-      delay: K · f, utterances that must follow an utterance before its result is there.
+      delay: K · f + k, utterances that must follow an utterance before its result is there.
       length: V = K · (p + f) + 1, utterances kept of each conversation.
     """
 
@@ -55,6 +59,7 @@ class Stream:
         past: int,
         widths: Mapping[Modality, int],
         normalisation: Normalisation,
+        words: Transcripts | None,
         task: str,
         names: tuple[str, ...],
         explain: bool,
@@ -62,7 +67,10 @@ class Stream:
         self._explained, self._explain = explained, explain
         self._widths, self._normalisation = widths, normalisation
         self._task, self._names, self._past = task, names, past
-        self.delay = reach[1]
+        self._words = words
+        self._around = words.turns if words else (0, 0)
+        self._after = reach[1]
+        self.delay = self._after + self._around[1]
         self.length = sum(reach) + 1
         self._conversations: dict[str, _Conversation] = {}
 
@@ -83,9 +91,7 @@ class Stream:
             for row in given:
                 now.setdefault(row["dialogue_id"], row)  # the first one of each
             given = [row for row in given if row is not now[row["dialogue_id"]]]
-            for row in now.values():
-                self._append(row)
-            results += self._answers([d for d in now if self._conversations[d].count > self.delay])
+            results += self._advance([self._heard(row) for row in now.values()], self._around[1])
         return results
 
     def finish(self, dialogue_id: str = conversations.ONLY_DIALOGUE) -> list[UtteranceEmotion]:
@@ -94,11 +100,13 @@ class Stream:
             known = ", ".join(map(repr, self._conversations)) or "none"
             raise UserError(f"There is no open conversation {dialogue_id!r}. Open: {known}.")
         conversation, results = self._conversations[dialogue_id], []
-        for _ in range(self.delay):
+        for waiting in range(conversation.waiting)[::-1]:
+            results += self._advance([conversation], waiting)
+        for _ in range(self._after):
             conversation.utterances.append(None)
             conversation.count += 1
-            if conversation.count > self.delay:
-                results += self._answers([dialogue_id])
+            if conversation.count > self._after:
+                results += self._answers([conversation])
         del self._conversations[dialogue_id]
         return results
 
@@ -108,16 +116,39 @@ class Stream:
         return tuple(self._conversations)
 
     def _checked(self, utterance: conversations.Utterance) -> Row:
-        row = conversations.checked(utterance, "the utterance")
+        row = conversations.checked(utterance, "the utterance", words=self._words is not None)
         for m, width in self._widths.items():
             vector = row["features"].get(m)
             if vector is not None and len(vector) != width:
                 raise UserError(f"the utterance: {m} has {len(vector)} features, but the model takes {width}.")
         return row
 
-    def _append(self, row: Row) -> None:
-        empty: collections.deque[Row | None] = collections.deque([None] * self.length, maxlen=self.length)
-        conversation = self._conversations.setdefault(row["dialogue_id"], _Conversation(empty))
+    def _heard(self, row: Row) -> _Conversation:
+        """Keep the next utterance of a conversation until its text is whole; return the conversation."""
+        if row["dialogue_id"] not in self._conversations:
+            empty: collections.deque[Row | None] = collections.deque([None] * self.length, maxlen=self.length)
+            said: collections.deque[Row] = collections.deque(maxlen=sum(self._around) + 1)
+            self._conversations[row["dialogue_id"]] = _Conversation(empty, said)
+        conversation = self._conversations[row["dialogue_id"]]
+        conversation.said.append(row)
+        conversation.waiting += 1
+        return conversation
+
+    def _advance(self, heard: list[_Conversation], waiting: int) -> list[UtteranceEmotion]:
+        """Take utterances whose texts are whole, until `waiting` wait in each conversation; return results."""
+        ready = [conversation for conversation in heard if conversation.waiting > waiting]
+        places = [len(conversation.said) - conversation.waiting for conversation in ready]
+        rows = [conversation.said[place] for conversation, place in zip(ready, places, strict=True)]
+        if self._words and rows:
+            made = self._words.of_turns([conversation.said for conversation in ready], places)
+            given = [{m: x for m, x in row["features"].items() if x is not None} for row in rows]
+            rows = [row | {"features": {WORDS: x} | own} for row, x, own in zip(rows, made, given, strict=True)]
+        for conversation, row in zip(ready, rows, strict=True):
+            conversation.waiting -= 1
+            self._append(conversation, row)
+        return self._answers([conversation for conversation in ready if conversation.count > self._after])
+
+    def _append(self, conversation: _Conversation, row: Row) -> None:
         turn, speakers = conversation.count, conversation.speakers
         given = {m: row["features"].get(m) for m in self._widths}
         conversation.utterances.append(
@@ -131,13 +162,13 @@ class Stream:
         )
         conversation.count += 1
 
-    def _answers(self, dialogue_ids: list[str]) -> list[UtteranceEmotion]:
-        """Return results of the utterance `delay` places before the last slot in each conversation."""
-        if not dialogue_ids:
+    def _answers(self, answered: list[_Conversation]) -> list[UtteranceEmotion]:
+        """Return results of the utterance K · f places before the last slot in each conversation."""
+        if not answered:
             return []
-        chosen = [self._conversations[d].utterances for d in dialogue_ids]
+        chosen = [conversation.utterances for conversation in answered]
         probabilities, attention = jax.tree.map(np.asarray, self._explained(self._batch(chosen), self._explain))
-        place = self.length - 1 - self.delay
+        place = self.length - 1 - self._after
         contribution = contributions(probabilities[:, : len(chosen), place])  # [0, k] without an explanation
         return [
             self._result(

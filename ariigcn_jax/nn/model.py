@@ -16,14 +16,14 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from ariigcn_jax import rules
-from ariigcn_jax.nn import attention, encoders, gan, layers
+from ariigcn_jax.nn import attention, encoders, gan, layers, text_encoder
 from ariigcn_jax.nn.attention import GraphAttention
 from ariigcn_jax.nn.encoders import Context, Encoder
 from ariigcn_jax.nn.gan import Generator
 from ariigcn_jax.nn.graph import GraphsTuple, conversation_graph, modality_graph
 from ariigcn_jax.nn.layers import MLP, NORM_FLOOR, Dense, Dropout, options_of, unit
 from ariigcn_jax.rules import RATE, Rule, at_least
-from ariigcn_jax.types import Array, Batch, Description, Modality, Outputs, UserError
+from ariigcn_jax.types import WORDS, Array, Batch, Description, Modality, Outputs, UserError
 
 WINDOW = Rule("be a number of utterances >= 0, or -1 for the whole dialogue", lambda x: x >= -1)
 RULES = {
@@ -58,9 +58,11 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, train: bool) -> Outputs:
         """Run the network on packed dialogues; `train` turns dropout on."""
+        encoded = {} if batch.tokens is None else {WORDS: self._words(batch, train)}
+        given = {**batch.features, **encoded}
         codes = {
             m: Encoder(**options_of(Encoder, self.options), name=f"encoder_{m}")(
-                batch.features[m], batch.present[m], batch.row, train
+                given[m], batch.present[m], batch.row, train
             )
             for m in self.description.modalities
         }
@@ -74,7 +76,22 @@ class Model(nn.Module):
         made = {name: head(inner) for name, head in HEADS.items() if name in self.further | {"logits"}}
         fields = {field.name for field in dataclasses.fields(Outputs)}
         extra = {name: made.pop(name) for name in [*made] if name not in fields}
-        return Outputs(codes=codes, hidden=hidden, attention=weights, attention_entropy=entropy, extra=extra, **made)
+        made |= {"encoded": encoded, "attention": weights, "attention_entropy": entropy}
+        return Outputs(codes=codes, hidden=hidden, extra=extra, **made)
+
+    def _words(self, batch: Batch, train: bool) -> Array:
+        """Return the vectors of the batch's tokens [R, L, d_m], by the text encoder that is trained along."""
+        assert self.description.encoder is not None and batch.tokens is not None
+        architecture, start, pooling = self.description.encoder
+        chosen, layers = self.options.text, text_encoder.numbers(self.options.text.layers, architecture.depth)
+        encoder = text_encoder.TextEncoder(
+            architecture, start, **options_of(text_encoder.TextEncoder, chosen), name=text_encoder.NAME
+        )
+        states = dict(enumerate(encoder(batch.tokens, batch.row, train), start=max(start, 0)))
+        length = batch.dialogue.shape[1]
+        vectors = text_encoder.joined(states, batch.tokens, length, layers, pooling)
+        standard = text_encoder.Standard(name=text_encoder.STATISTICS)(vectors)
+        return jnp.where(batch.present[WORDS][..., None], standard, 0)
 
     def _graphs(self, codes: Mapping[Modality, Array], batch: Batch, train: bool) -> dict[str, list[GraphsTuple]]:
         """Return each modality's graph after every layer (paper: one speaker graph per modality)."""
@@ -184,6 +201,7 @@ def check(options: Any) -> None:
     rules.check(options, RULES | layers.RULES | encoders.RULES, "model.")
     rules.check(options.graph, attention.RULES, "model.graph.")
     rules.check(options.gan, gan.RULES, "model.gan.")
+    rules.check(options.text, text_encoder.RULES, "model.text.")
     if options.hidden % options.graph.heads:
         raise UserError(
             f"model.hidden={options.hidden} must be a positive multiple of model.graph.heads={options.graph.heads}."

@@ -12,9 +12,9 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
+from ariigcn_jax import files
 from ariigcn_jax.types import UserError
 
-VARIABLE = "ARIIGCN_CACHE"
 HIT, MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"
 
 COMPILE = "/jax/core/compile/backend_compile_duration"  # a scalar of this name as it begins, a duration as it ends
@@ -86,24 +86,22 @@ class Cache:
 def enable() -> Cache:
     """Switch the cache on for this process; raise a UserError if the folder that ARIIGCN_CACHE names cannot be made.
 
-    The folder is the environment variable ARIIGCN_CACHE ("": off), else JAX's setting, else one in the user's cache.
+    The folder is that of `files.cache_folder`; JAX's own setting comes before the user's cache.
     """
     watch()
-    named = os.environ.get(VARIABLE)
-    if named == "":
+    folder = files.cache_folder(jax.config.values["jax_compilation_cache_dir"])
+    if folder is None:
         return Cache(None)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(named or jax.config.values["jax_compilation_cache_dir"] or Path(home) / "ariigcn_jax").expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if named:
+        if os.environ.get(files.CACHE):
             raise UserError(
                 f"{folder}: the compilation cache cannot be kept there ({error.strerror}). "
-                f"Set {VARIABLE} to another folder, or to nothing to switch the cache off."
+                f"Set {files.CACHE} to another folder, or to nothing to switch the cache off."
             ) from error
         return Cache(None)  # training works without a cache
-    cache = Cache(folder.absolute())
+    cache = Cache(folder)
     jax.config.update("jax_compilation_cache_dir", str(cache.path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

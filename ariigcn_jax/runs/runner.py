@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ariigcn_jax import __version__, parallel
 from ariigcn_jax.data import find, packing, prepare
+from ariigcn_jax.nn import pretrained
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import divergence, outcome, workdir
 from ariigcn_jax.runs.checkpoint import FOLDER, Checkpoints
@@ -51,6 +52,8 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     this = Run(config, corpus, normalisation, seeds, checkpoints, directory)
     try:
         progress = this.start()
+        if corpus.encoder is not None and parallel.is_first() and not (directory.path / pretrained.FOLDER).exists():
+            pretrained.copy(corpus.encoder[0], directory.path / pretrained.FOLDER)
         directory.write_json(CORPUS, described)
         first = progress.epoch
         seconds = _train(this, progress)

@@ -19,7 +19,7 @@ from ml_collections import FrozenConfigDict
 
 from ariigcn_jax import parallel
 from ariigcn_jax.data import packing
-from ariigcn_jax.nn import graph
+from ariigcn_jax.nn import graph, text_encoder
 from ariigcn_jax.nn.gan import Discriminators
 from ariigcn_jax.nn.layers import options_of
 from ariigcn_jax.nn.model import Model
@@ -142,7 +142,7 @@ def _feeds(config: Any, corpus: Corpus, num_devices: int) -> dict[str, Feed]:
     feeds = {}
     for split in SPLITS:
         layout, where = packing.index(corpus, split, config.batch_size, config.data.longest_row, reach)
-        feeds[split] = Feed(corpus, where, layout, steps_of_part(limit, corpus, layout), num_devices)
+        feeds[split] = Feed(corpus, where, layout, steps_of_part(limit, corpus, layout, where), num_devices)
     # Several processes read their own shares, so all their splits are streamed.
     whole = parallel.processes() == 1 and all(feed.steps == feed.layout.steps for feed in feeds.values())
     return {split: feed.on_devices() for split, feed in feeds.items()} if whole else feeds
@@ -157,6 +157,10 @@ def _initial(
 
     def init(seed: int) -> TrainState:
         state = fresh(sample, jax.random.key(seed))
+        if corpus.words is not None:
+            params = {**state.params, **jax.tree.map(jnp.asarray, corpus.words.initial)}
+            average = jax.tree.map(jnp.copy, params) if players.average else state.average
+            state = state.replace(params=params, average=average)
         if corpus.fold is not None:
             state = state.replace(fold=jnp.int32(seed % members))
         return parallel.replicate(state, num_devices)
@@ -208,9 +212,11 @@ def make_players(config: Any, description: Description, steps: int, class_weight
     """
     if class_weights is None:
         class_weights = np.ones(description.classes, np.float32)
-    optimizer = make_optimizer(config.optimizer, config.num_epochs, steps)
+    depth = description.encoder[0].depth if description.encoder else 0
+    optimizer = make_optimizer(config.optimizer, config.num_epochs, steps, depth)
     summed = config.discriminator.game == "summed"
-    separate = optax.adam(config.discriminator.lr, b1=config.discriminator.b1)
+    rate = schedule(config.optimizer, config.num_epochs, steps, config.discriminator.lr)
+    separate = accumulated(optax.adam(rate, b1=config.discriminator.b1), config.optimizer)
     gan = config.model.gan
     return Players(
         model=make_model(config, description),
@@ -229,23 +235,62 @@ def make_players(config: Any, description: Description, steps: int, class_weight
     )
 
 
-def make_optimizer(settings: Any, num_epochs: int, steps: int) -> optax.GradientTransformation:
-    """Build AdamW with linear warm-up, then cosine decay to 0 or a constant rate (choice).
+def schedule(settings: Any, num_epochs: int, steps: int, peak: float, warmup_epochs: float | None = None) -> Any:
+    """Return updates done -> rate: linear warm-up, then cosine decay to 0 or a constant rate (choice).
+
+    Both players follow it, so that the discriminators' rate is never above the generators' where its peak is not.
+    """
+    updates = steps / settings.accumulate  # an epoch
+    warmup = round((settings.warmup_epochs if warmup_epochs is None else warmup_epochs) * updates)
+    if settings.schedule == "cosine":
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(round(num_epochs * updates), warmup + 1))
+    return optax.linear_schedule(peak if not warmup else 0.0, peak, max(warmup, 1))
+
+
+def make_optimizer(settings: Any, num_epochs: int, steps: int, depth: int = 0) -> optax.GradientTransformation:
+    """Build AdamW for the model, and with rates of its own for a text encoder of `depth` layers.
 
     Parameters of two dimensions or more decay: matrices, and the attention's biases of each relation and head. `steps`
-    are updates per epoch.
+    are those of an epoch. The rate of a text encoder's layer is `decay` times that of the layer above (choice).
     """
-    warmup = round(settings.warmup_epochs * steps)
-    if settings.schedule == "cosine":
-        schedule = optax.warmup_cosine_decay_schedule(0.0, settings.lr, warmup, max(num_epochs * steps, warmup + 1))
-    else:
-        schedule = optax.linear_schedule(settings.lr if not warmup else 0.0, settings.lr, max(warmup, 1))
-    clip = optax.clip_by_global_norm(settings.clip) if settings.clip > 0 else optax.identity()
 
     def matrices(params: Any) -> Any:
         return jax.tree.map(lambda x: x.ndim > 1, params)
 
-    return optax.chain(clip, optax.adamw(schedule, weight_decay=settings.weight_decay, mask=matrices))
+    def adamw(rate: Any, decay: float) -> optax.GradientTransformation:
+        return optax.adamw(rate, weight_decay=decay, mask=matrices)
+
+    main = adamw(schedule(settings, num_epochs, steps, settings.lr), settings.weight_decay)
+    if depth:
+        words = settings.words
+        rate = schedule(settings, num_epochs, steps, words.lr, words.warmup_epochs)
+        each = {"model": main}
+        for k in range(-1, depth):  # -1: the embeddings
+            each[f"layer_{k}"] = optax.chain(
+                adamw(rate, words.weight_decay), optax.scale(words.decay ** (depth - 1 - k))
+            )
+        main = optax.multi_transform(each, _groups)
+    clip = optax.clip_by_global_norm(settings.clip) if settings.clip > 0 else optax.identity()
+    return accumulated(optax.chain(clip, main), settings)
+
+
+def accumulated(optimizer: optax.GradientTransformation, settings: Any) -> optax.GradientTransformation:
+    """Return an optimizer that updates once in `settings.accumulate` steps, by the mean of their gradients."""
+    if settings.accumulate == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, settings.accumulate).gradient_transformation()
+
+
+def _groups(params: Any) -> Any:
+    """Name the optimizer of each parameter: "model", or the text encoder's layer (its embeddings are layer -1)."""
+
+    def group(path: Any, _: Any) -> str:
+        names = [str(entry.key) for entry in path]
+        if names[0] != text_encoder.NAME:
+            return "model"
+        return names[1] if names[1].startswith("layer_") else "layer_-1"
+
+    return jax.tree_util.tree_map_with_path(group, params)
 
 
 def class_weights(corpus: Corpus) -> np.ndarray:

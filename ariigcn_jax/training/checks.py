@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from ariigcn_jax import rules
 from ariigcn_jax.nn import model
 from ariigcn_jax.objective import tasks, terms
-from ariigcn_jax.rules import LIMIT, POSITIVE, RATE, at_least, one_of
+from ariigcn_jax.rules import LIMIT, POSITIVE, RATE, Rule, at_least, one_of
 from ariigcn_jax.types import Corpus, Description, UserError
 
 # Options of training; those of the network are in `nn`, those of losses and metrics in `objective`.
@@ -27,6 +27,11 @@ RULES = {
     "optimizer.weight_decay": at_least(0),
     "optimizer.average": RATE,
     "optimizer.clip": at_least(0),
+    "optimizer.accumulate": at_least(1),
+    "optimizer.words.lr": POSITIVE,
+    "optimizer.words.decay": Rule("be above 0 and at most 1", lambda x: 0 < x <= 1),
+    "optimizer.words.warmup_epochs": at_least(0),
+    "optimizer.words.weight_decay": at_least(0),
     "discriminator.lr": POSITIVE,
     "discriminator.b1": RATE,
     "discriminator.game": one_of("adversarial", "summed"),

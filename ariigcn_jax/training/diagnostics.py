@@ -143,7 +143,7 @@ def diagnose(players: Players, layout: packing.Layout, boundary: float, state: T
     values, cotangents = zip(*(jax.value_and_grad(value)(read, slot) for slot in players.terms), strict=True)
     # one backward pass for all terms, because compiling one for each takes longer than a run's epochs
     (gradients,) = jax.vmap(pullback)(jax.tree.map(lambda *x: jnp.stack(x), *cotangents))
-    real = batch.features if players.wiring == "feature" else outputs.codes
+    real = players.real(outputs, batch)
     real_logits, outputs = players.judge(state.discriminators, outputs, batch)
     found = {
         **generation(real, outputs, batch),

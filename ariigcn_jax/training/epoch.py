@@ -52,12 +52,16 @@ def _over_steps(step: Callable[[Any, Batch], tuple[Any, Any]], first: Any, rows:
     """Scan a step (carry, batch) -> (carry, result) over the steps of a part.
 
     Small arrays are gathered once, here: inside the step the compiler would repeat the gather in every loop that reads
-    them. Features are gathered step by step, so that they lie on the device once.
+    them. Features and states are gathered step by step, so that they lie on the device once.
     """
-    rest = jax.tree.map(lambda x: x[order], rows.replace(features={}))
+    tokens = rows.tokens
+    small = rows.replace(features={}, tokens=None if tokens is None else tokens.replace(states=None))
+    rest = jax.tree.map(lambda x: x[order], small)
 
     def body(carry: Any, now: tuple[Array, Batch]) -> tuple[Any, Any]:
         chosen, batch = now
+        if batch.tokens is not None and tokens is not None and tokens.states is not None:
+            batch = batch.replace(tokens=batch.tokens.replace(states=tokens.states[chosen]))
         return step(carry, batch.replace(features={m: x[chosen] for m, x in rows.features.items()}))
 
     return jax.lax.scan(body, first, (order, rest))

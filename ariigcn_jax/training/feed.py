@@ -76,12 +76,15 @@ class Feed:
         return [jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), one) for n in counts]  # noqa: B023
 
 
-def steps_of_part(part_bytes: float, corpus: Corpus, layout: packing.Layout) -> int:
+def steps_of_part(part_bytes: float, corpus: Corpus, layout: packing.Layout, where: packing.Index) -> int:
     """Return the steps of a part, at least 1, so that two parts take at most `part_bytes` a device; 0 sets no limit."""
-    slot = sum(4 * width + 1 for width in corpus.widths.values()) + 16
+    slot = sum(4 * x.shape[1] + 1 for x in corpus.features.values()) + 16
     slot += sum(4 * x.shape[1] + 1 for x in (corpus.target, corpus.ratings) if x is not None)
     slot += 4 * (corpus.fold is not None)
     step = max(1, slot * layout.length * layout.rows)  # an empty split has no rows
+    if where.token is not None and corpus.words is not None:
+        states = corpus.words.states
+        step += (9 + (4 if states is None else 4 * states.shape[1])) * where.token[0].size * layout.rows
     return min(layout.steps, max(1, int(part_bytes / 2 // step))) if part_bytes else layout.steps
 
 

@@ -38,12 +38,17 @@ class Players:
     summed: bool = False
     contrast_candidates: int = 0  # most nodes that anchors are compared with; 0 for all of the batch
 
+    def real(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
+        """Return what the discriminators see as real, modality -> [R, L, d]: features (of words, vectors), or codes."""
+        if self.wiring != "feature":
+            return outputs.codes if self.summed else jax.lax.stop_gradient(outputs.codes)
+        return {**batch.features, **jax.lax.stop_gradient(outputs.encoded)}
+
     def judge(self, discriminators: Any, outputs: Outputs, batch: Batch) -> tuple[dict[str, Array], Outputs]:
         """Return real logits, and the outputs with their fake logits, under the given discriminators."""
         if not outputs.generated:
             return {}, outputs
-        codes = outputs.codes if self.summed else jax.lax.stop_gradient(outputs.codes)
-        real = batch.features if self.wiring == "feature" else codes
+        real = self.real(outputs, batch)
         real_logits, fake_logits = self.discriminators.apply({"params": discriminators}, real, outputs.generated)
         return real_logits, outputs.replace(fake_logits=fake_logits)
 
@@ -54,7 +59,7 @@ def init_state(players: Players, sample: Batch, key: Array) -> TrainState:
     # Without the outputs the compiler leaves out the forward pass, which a long row makes expensive.
     params = jax.jit(players.model.init, static_argnums=2)(model_key, sample, False)["params"]
     outputs: Any = jax.eval_shape(functools.partial(players.model.apply, train=False), {"params": params}, sample)
-    like = sample.features if players.wiring == "feature" else outputs.codes
+    like = {**sample.features, **outputs.encoded} if players.wiring == "feature" else outputs.codes
     real = {m: jnp.zeros((1, 1, x.shape[-1])) for m, x in like.items()} if outputs.generated else {}
     discriminators = players.discriminators.init(discriminator_key, real, {}).get("params", {})
     return TrainState(

@@ -1,18 +1,13 @@
 """Ablations: each removes or swaps what its name says, they compose, and no typo passes."""
 
-import argparse
 import dataclasses
 import importlib
 import pathlib
-import shlex
 
 import numpy as np
 import pytest
 
 from ariigcn_jax.data import generate, prepare
-from ariigcn_jax.features import extract
-from ariigcn_jax.features.encoder import parse
-from ariigcn_jax.features.text import TextEncoder
 from ariigcn_jax.files import flatten
 from ariigcn_jax.nn import gan
 from ariigcn_jax.objective import tasks
@@ -21,6 +16,7 @@ from ariigcn_jax.training import build
 from ariigcn_jax.types import UserError
 from experiments import ablations, base, command, session
 from tests.support import builders
+from tests.support.encoders import WIDTH, tiny_encoder
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = ("iemocap", "meld", "mosi", "mosei", "urfunny", "mustard", "synthetic")
@@ -202,21 +198,19 @@ def test_only_keeps_the_modalities_whose_names_begin_so():
         prepare.modalities(CORPUS, ("text", "face"))
 
 
-# --- A corpus's file with more of its text encoder --------------------------------------------------------------------
+# --- Words -----------------------------------------------------------------------------------------------------------
 
 
-LAYERED = {
-    "iemocap": ("text_layers", "audio_egemaps", "vocal_prosody_disfluency"),
-    "meld": ("text_layers",),
-    "mosi": ("text_layers",),
+WITH_WORDS = {
+    "iemocap": ("words", "audio_egemaps", "vocal_prosody_disfluency"),
+    "meld": ("words",),
+    "mosi": ("words",),
 }
 
 
-@pytest.fixture
-def corpora_folder(tmp_path, monkeypatch):
-    """Make data/ with the fields of IEMOCAP, MELD and MOSI; return a function that adds the layers."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARIIGCN_DATA", raising=False)
+@pytest.mark.parametrize("experiment", WITH_WORDS)
+@pytest.mark.parametrize("train", ["words", "frozen_words"])
+def test_words_take_the_place_of_text_features(experiment, train, tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     fields = {
         "dialogue_id": np.repeat([f"d{k}" for k in range(24)], 3),
@@ -226,53 +220,22 @@ def corpora_folder(tmp_path, monkeypatch):
     }
     for name in ("text_minilm", "text_cnn", "audio_egemaps", "vocal_prosody_disfluency", "visual_3dcnn"):
         fields[name] = random.normal(size=(72, 4)).astype(np.float32)
-    known = fields["label"] * (fields["split"] != "test")
-    fields["text_cnn"] += 2 * known[:, None].astype(np.float32)  # as MOSI's, it was made with the train labels
-
-    def make(name, **more):
-        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
-        np.savez(tmp_path / "data" / f"{name}.npz", **fields, **more)
-
-    for name in LAYERED:
-        make(name)
-    return lambda name: make(f"layers/{name}", text_layers=random.normal(size=(72, 6)).astype(np.float32))
-
-
-@pytest.mark.parametrize("experiment", LAYERED)
-def test_text_layers_takes_the_layers_in_the_place_of_the_sentence_embedding(experiment, corpora_folder):
-    chosen = config("text_layers+single", experiment)
-    assert chosen.experiment == f"{experiment}:text_layers+single" and chosen.members == 1
+    np.savez(tmp_path / f"{experiment}.npz", **fields)
+    monkeypatch.setenv("ARIIGCN_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    chosen = config(f"{train}+single", experiment)
+    assert chosen.experiment == f"{experiment}:{train}+single" and chosen.members == 1
     chosen.data.ratings = ()
-    with pytest.raises(UserError, match=r"tools\.features extract"):
-        session.load(chosen)
-    corpora_folder(experiment)
-    assert tuple(session.load(chosen).modalities) == LAYERED[experiment]
-
-
-def test_file_without_the_layers_names_the_command_that_makes_them(corpora_folder, tmp_path):
-    chosen = config("text_layers", "meld")
-    with pytest.raises(UserError) as error:
-        session.load(chosen)
-    (line,) = [line.strip() for line in str(error.value).splitlines() if "tools.features" in line]
-    arguments = shlex.split(line.removeprefix("python -m tools.features extract "))
-    parser = argparse.ArgumentParser()
-    extract.add_arguments(parser)
-    given = parser.parse_args(arguments)
-    assert (tmp_path / given.corpus).is_file()
-    assert pathlib.Path(given.out) / "meld.npz" == pathlib.Path("data") / f"{chosen.data.name}.npz"
-    encoder = parse(given.text[0], TextEncoder)
-    assert (encoder.field, encoder.layers, encoder.combine) == ("text_layers", (-1, -2, -3, -4), "concat")
-    assert "\n## Four layers of the text encoder\n" in (ROOT / "experiments" / "RESULTS.md").read_text()
-    chosen.data.path = "data/meld.npz"  # the file is there, the field is not
-    with pytest.raises(UserError, match=r"(?s)`text_layers`: is not there.*--corpus data/meld\.npz"):
-        session.load(chosen)
-
-
-def test_layers_lie_beside_the_corpus_in_the_folder_of_the_variable_too(corpora_folder, tmp_path, monkeypatch):
-    corpora_folder("meld")
-    monkeypatch.setenv("ARIIGCN_DATA", str(tmp_path / "data"))
-    monkeypatch.chdir("/")
-    assert session.load(config("text_layers+text_layers", "meld")).modalities == ("text_layers",)
+    chosen.model.text.encoder = str(tiny_encoder(tmp_path / "tiny"))
+    chosen.model.text.train = chosen.model.text.train.replace("last_3", "last_1")
+    chosen.model.text.layers = (-1, -2)
+    chosen.model.text.max_tokens = 16
+    if train == "words":
+        chosen.model.text.layers = (-1,)
+    corpus = session.load(chosen)
+    assert corpus.modalities == WITH_WORDS[experiment]
+    assert corpus.widths["words"] == WIDTH * len(chosen.model.text.layers)
+    assert (corpus.words is None) == (train == "frozen_words")
 
 
 @pytest.mark.parametrize("name", ablations.OF_FILES)
@@ -295,8 +258,8 @@ def test_message_names_the_experiments_whose_files_have_the_name(name):
         ("no_tgan+nonsense", r"no ablation 'nonsense'\. Known: no_tgan"),
         ("only_", "no ablation 'only_'"),
         ("modalities", "no ablation 'modalities'"),
-        ("text_layer", r"no ablation 'text_layer'\. Did you mean text_layers"),
-        ("text_layers", r"no ablation.*of iemocap, meld and mosi.*experiments/iemocap\.py:text_layers"),
+        ("frozen_word", r"no ablation 'frozen_word'\. Did you mean frozen_words"),
+        ("frozen_words", r"no ablation.*of iemocap, meld, mosi and own.*experiments/iemocap\.py:frozen_words"),
     ],
 )
 def test_unknown_name_is_refused_with_the_known_ones(names, words):

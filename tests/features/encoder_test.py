@@ -11,7 +11,7 @@ from ariigcn_jax.types import UserError
 
 def test_options_are_read():
     encoder = parse("org/Some-Model.v2,pooling=cls,layers=-1/-4,combine=concat,max_tokens=64", TextEncoder)
-    assert encoder == TextEncoder("org/Some-Model.v2", "", 32, "cls", (-1, -4), "concat", "auto", 64)
+    assert encoder == TextEncoder("org/Some-Model.v2", "", 2048, "cls", (-1, -4), "concat", "auto", 64)
     assert encoder.field == "text_some_model_v2"
     assert parse("m/,name=text", TextEncoder).field == "text"
     assert parse("x,fps=0.5,faces=none", VisualEncoder).fps == 0.5
@@ -36,7 +36,8 @@ def test_audio_encoders_are_told_apart(specification, kind, field):
     [
         ("m,pool=cls", "unrecognised option 'pool=cls'.*pooling"),
         ("m,cls", "unrecognised option 'cls'"),
-        ("m,pooling=sum", "pooling cannot be 'sum'. It is one of auto, mean, cls, max, last"),
+        ("m,pooling=sum", "pooling cannot be 'sum'. It is one of auto, mean, cls, max"),
+        ("m,pooling=last", "pooling cannot be 'last'. It is one of auto, mean, cls, max"),
         ("m,layers=-1;2", "layers cannot be '-1;2'. Write whole numbers"),
         ("m,batch=-2", "batch cannot be '-2'"),
         (",pooling=cls", "names no model"),

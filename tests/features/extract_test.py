@@ -13,12 +13,12 @@ from ariigcn_jax.data.readers import folder
 from ariigcn_jax.features import extract
 from ariigcn_jax.features.encoder import Encoder
 from ariigcn_jax.types import UserError
+from tests.support.encoders import WIDTH, tiny_encoder
 from tests.support.media import (
     face,
     image_model,
     speak,
     speech_model,
-    text_model,
     tone,
     write_csv,
     write_video,
@@ -290,7 +290,7 @@ def test_a_full_disk_leaves_nothing_half_written(letters, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("option", "model", "module", "extra"),
     [
-        ("--text", "org/model", "transformers", "text"),
+        ("--text", "org/model", "huggingface_hub", "words"),
         ("--audio", "eGeMAPSv02", "opensmile", "audio"),
         ("--visual", "org/model", "av", "visual"),
     ],
@@ -329,12 +329,12 @@ def test_recordings_to_a_corpus(tmp_path, capsys):
         {"dialogue_id": "b", "audio": "", "video": "cut.mp4", "transcript": "fine"},
     ]
     rows = [row | {"label": k % 2, "split": "train"} for k, row in enumerate(rows)]
-    models = [text_model(tmp_path / "bert"), speech_model(tmp_path / "wav2vec2"), image_model(tmp_path / "vit")]
+    models = [tiny_encoder(tmp_path / "bert"), speech_model(tmp_path / "wav2vec2"), image_model(tmp_path / "vit")]
     text, speech, image = (str(model) for model in models)
     options = ["--text", text, "--audio", "eGeMAPSv02", "--audio", speech, "--visual", f"{image},fps=1"]
     assert run(tmp_path, rows, *options) == 0
     corpus = data.load(tmp_path / "corpus/dialogues.npz")
-    assert corpus.widths == {"text_bert": 12, "audio_egemapsv02": 88, "audio_wav2vec2": 16, "visual_vit": 16}
+    assert corpus.widths == {"text_bert": WIDTH, "audio_egemapsv02": 88, "audio_wav2vec2": 16, "visual_vit": 16}
     assert {name: here.tolist() for name, here in corpus.present.items()} == {
         "text_bert": [True, True, False, True],
         "audio_egemapsv02": [True, True, True, False],

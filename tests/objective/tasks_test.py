@@ -236,15 +236,6 @@ def test_options_of_another_task_are_refused(changes, words):
         checks.check_options(config, Description((("text", 3),), outputs=3, classes=3))
 
 
-def test_without_a_file_an_experiment_says_what_it_wants(monkeypatch, tmp_path):
-    from experiments import mosei
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARIIGCN_DATA", raising=False)
-    with pytest.raises(UserError, match=r"MMSA's pickle.*mosei\.py:generated"):
-        session.load(mosei.get_config())
-
-
 # --- Runs -------------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from ariigcn_jax import files
 from ariigcn_jax.runs import compilation
 from ariigcn_jax.types import UserError
 
@@ -19,7 +20,7 @@ print(cache.words())
 
 
 def words(folder, **environment):
-    variables = {k: v for k, v in os.environ.items() if k not in (compilation.VARIABLE, "JAX_COMPILATION_CACHE_DIR")}
+    variables = {k: v for k, v in os.environ.items() if k not in (files.CACHE, "JAX_COMPILATION_CACHE_DIR")}
     variables |= {"PYTHONPATH": os.getcwd(), "XDG_CACHE_HOME": str(folder), **environment}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=variables, capture_output=True, text=True, check=True)
     return done.stdout.strip()
@@ -61,7 +62,7 @@ for name, words in (("evaluate", "the evaluation of a split"), ("other", "other"
 
 
 def test_what_compiles_for_long_is_said():
-    environment = os.environ | {"PYTHONPATH": os.getcwd(), compilation.VARIABLE: ""}
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), files.CACHE: ""}
     done = subprocess.run([sys.executable, "-c", SLOW], env=environment, capture_output=True, text=True, check=True)
     lines = done.stderr.splitlines()
     assert len(lines) >= 4 and all(line.endswith(" s so far …") for line in lines)
@@ -89,6 +90,6 @@ print((compilation.COMPILE, "jit(evaluate)") in seen)
 
 def test_named_folder_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(compilation.VARIABLE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(files.CACHE, str(tmp_path / "file" / "cache"))
     with pytest.raises(UserError, match=r"file/cache: .*ARIIGCN_CACHE"):
         compilation.enable()

@@ -101,26 +101,6 @@ def write_video(path: Path, pictures: list[np.ndarray], fps: int = 10, sound: np
     return path
 
 
-def text_model(path: Path, **settings) -> Path:
-    """A BERT of random weights, width 12, 2 layers."""
-    pytest.importorskip("torch", reason="the extra `text` is not installed")
-    transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "vocab.txt").write_text("\n".join(WORDS))
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=12,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=16,
-        **settings,
-    )
-    _save(transformers.BertModel(config), path)
-    transformers.BertTokenizer(str(path / "vocab.txt")).save_pretrained(path)
-    return path
-
-
 def speech_model(path: Path) -> Path:
     """A wav2vec2 of random weights, width 16, 2 layers, 50 steps a second."""
     pytest.importorskip("torch", reason="the extra `audio` is not installed")

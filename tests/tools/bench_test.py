@@ -11,7 +11,9 @@ import pytest
 from ariigcn_jax.types import UserError
 from experiments import base
 from tests.support import builders
-from tools.bench import __main__, corpora, epochs, machine, report, sections
+from tests.support.encoders import tiny_encoder
+from tools.bench import __main__, corpora, epochs, machine, report, sections, utterances
+from tools.bench import words as encoders
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -140,3 +142,21 @@ def test_a_process_that_fails_says_why(monkeypatch):
     done = subprocess.CompletedProcess([], 0, 'a line\n{"total": 1.5}\n', "")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     assert epochs.probe({}) == {"total": 1.5}
+
+
+def test_an_encoder_is_timed_by_its_real_tokens(monkeypatch):
+    monkeypatch.setattr(encoders.machine, "samples", lambda function, **_: np.array([[9.0, 2.0], [9.0, 4.0]]))
+    ids, _ = utterances.draw(100)
+    row = encoders.measure("tiny", "frozen", "float32", most=1, budget=0)
+    assert row["tokens_per_cpu_second"] == pytest.approx(sum(map(len, ids)) / 3)
+    assert 0 < row["padding"] < 0.5
+    weights = 100 * 16 + 128 * 16 + 16 * 64 + 32 * 32  # tables, attention, the layer's second half
+    assert row["step_memory"] > 3 * 4 * weights  # parameters and the two moments of AdamW
+    assert encoders.measure("tiny", "memory", "float32", most=1, budget=0).keys() == {"padding", "step_memory"}
+
+
+def test_an_encoder_of_a_folder_is_timed(tmp_path):
+    bench = sections.Bench(tiny(), conversations(), quick=True, encoder=str(tiny_encoder(tmp_path)))
+    [*points] = sections.words(bench).items()
+    assert len(points) == 3 and all(str(tmp_path) in name for name, _ in points)
+    assert points[1][1]()["tokens_per_cpu_second"] > 0

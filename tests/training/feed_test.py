@@ -104,9 +104,9 @@ def test_steps_of_a_part_keep_two_of_them_within_the_limit():
     step = sum(np.asarray(x).nbytes for x in jax.tree.leaves(part.replace(n_node=None, row=None, features={})))
     step += part.features["text"].size * 4
     for steps in (1, 2, 4):
-        assert steps_of_part(2 * steps * step * 1.1, corpus, layout) == steps
-    assert steps_of_part(1, corpus, layout) == 1
-    assert steps_of_part(0, corpus, layout) == steps_of_part(1e9, corpus, layout) == 5
+        assert steps_of_part(2 * steps * step * 1.1, corpus, layout, where) == steps
+    assert steps_of_part(1, corpus, layout, where) == 1
+    assert steps_of_part(0, corpus, layout, where) == steps_of_part(1e9, corpus, layout, where) == 5
 
 
 def test_pieces_of_long_dialogues_give_what_whole_ones_give():

@@ -4,8 +4,9 @@
     python -m tools.bench --config=experiments/iemocap.py --only=epoch,length --out=runs/bench
 
 Without --config, conversations of IEMOCAP's shape are generated (experiments/iemocap_shape.py), so no data is needed.
-Sections: epoch, start, seeds, latency, length, corpus. The folder gets bench.md, bench.json and environment.json with
-versions, device and commit. On a machine that does other work, compare CPU seconds and not wall seconds.
+Sections: epoch, start, seeds, latency, length, corpus, words (of --encoder=FOLDER). The folder gets bench.md,
+bench.json and environment.json with versions, device and commit. On a machine that does other work, compare CPU seconds
+and not wall seconds.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def command(overrides: Sequence[str]) -> None:
     names = chosen(flag("only"), list(sections.SECTIONS))
     terms.check_overrides(flag("config").losses.to_dict(), overrides)
     bench = prepare(flag("config"), flag("quick"))
+    bench.encoder = flag("encoder")
     # a later benchmark may write into the same folder with other options
     config = bench.config.to_dict()
     with workdir.open(flag("out"), "bench", config, may_differ=tuple(config), tensorboard=False) as directory:
@@ -99,5 +101,6 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", str(DEFAULT), CONFIG_HELP)
     flags.DEFINE_list("only", [], "sections to measure, separated by commas; all by default")
     flags.DEFINE_bool("quick", False, "few points with a tiny model, to check that everything works")
+    flags.DEFINE_string("encoder", "", "of the section words: a text encoder's folder; without it, random weights")
     flags.DEFINE_string("out", None, "folder for the results; by default a new one under runs/")
     sys.exit(main(command, __doc__, sys.argv))

@@ -14,6 +14,7 @@ TITLES = {  # section -> title
     "seeds": "An epoch of several seeds together",
     "latency": "Inference of one conversation",
     "length": "An epoch of one dialogue, by utterances, in a new process",
+    "words": "A text encoder, in steps of 32 utterances",
     "corpus": "An epoch by train utterances of the corpus, in a new process",
 }
 
@@ -39,6 +40,9 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "times_first": ("times the first row", "{:.2f} ×".format),
     "auto": ("chosen by auto", lambda value: "yes" if value else ""),
     "utterances_per_second": ("utterances/s", number),
+    "tokens_per_cpu_second": ("tokens per CPU s", number),
+    "padding": ("padding", "{:.0%}".format),
+    "step_memory": ("memory of a step MiB", lambda value: number(2**-20 * value)),
     "median": ("median ms", lambda value: number(1e3 * value)),
     "p95": ("95 % ms", lambda value: number(1e3 * value)),
     "calls": ("calls", number),

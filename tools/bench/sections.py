@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ariigcn_jax import parallel
+from ariigcn_jax import files, parallel
 from ariigcn_jax.data import prepare
-from ariigcn_jax.runs import compilation
 from ariigcn_jax.training import seeds as ensembles
 from ariigcn_jax.types import Corpus
 from tools.bench import corpora, epochs, machine
+from tools.bench import words as encoders
 
 Row = dict[str, Any]
 Points = dict[str, Callable[[], Row]]
@@ -31,6 +31,7 @@ class Bench:
     config: Any  # as `experiments.base.get_config`
     corpus: Corpus  # as read
     quick: bool  # whether to measure the fewest points and repetitions, to check that everything works
+    encoder: str = ""  # folder of a text encoder; "" for random weights of MiniLM's shape
     rows: dict[str, list[Row]] = dataclasses.field(default_factory=dict)  # section -> rows measured so far
 
     @property
@@ -71,7 +72,7 @@ def start(bench: Bench) -> Points:
 
     def measure() -> Row:
         resize = {"utterances": bench.utterances} if bench.quick else None
-        return bench.probe(resize, {compilation.VARIABLE: folder.name})
+        return bench.probe(resize, {files.CACHE: folder.name})
 
     return {"empty compilation cache": measure, "filled compilation cache": measure}
 
@@ -130,7 +131,29 @@ def corpus(bench: Bench) -> Points:
     return {f"{n:,}": functools.partial(measure, n) for n in sizes}
 
 
-SECTIONS = {"epoch": epoch, "start": start, "seeds": seeds, "latency": latency, "length": length, "corpus": corpus}
+def words(bench: Bench) -> Points:
+    """Time a text encoder in training and as it is, and count the memory of a step of it and of a larger one."""
+    name = bench.encoder or ("tiny" if bench.quick else "MiniLM")
+    effort: Any = {"most": 1 if bench.quick else 3, "budget": 30.0}
+    points: Points = {
+        f"{name}, {way}, {precision}": functools.partial(encoders.measure, name, way, precision, **effort)
+        for way, precision in (("train", "float32"), ("train", "bfloat16"), ("frozen", "float32"))
+    }
+    if not bench.quick:
+        larger = functools.partial(encoders.measure, "RoBERTa-base", "memory", "bfloat16", **effort)
+        points["RoBERTa-base, memory of a step alone"] = larger
+    return points
+
+
+SECTIONS = {
+    "epoch": epoch,
+    "start": start,
+    "seeds": seeds,
+    "latency": latency,
+    "length": length,
+    "corpus": corpus,
+    "words": words,
+}
 
 
 def measure(bench: Bench, names: list[str]) -> Iterator[tuple[str, str, int]]:

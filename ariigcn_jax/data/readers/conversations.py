@@ -2,7 +2,8 @@
 
     {"dialogue_id": "d1", "speaker": "Ann", "features": {"text": [0.1, …], "audio": [0.3, …]}, "label": "happy"}
 
-Only `features` is required. `dialogue_id`, `utterance_id`, `speaker`, `label` and `transcript` are text or whole
+Only `features` is required, and for a model with a text encoder `text` is enough: {"speaker": "Ann", "text": "Oh no!"}.
+`dialogue_id`, `utterance_id`, `speaker`, `label` and `text`, which may also be called `transcript`, are text or whole
 numbers; `label` is a name. A modality counts as missing in an utterance where it is absent, null or not finite, and
 where its features, if there are several, are all zero: an extraction that failed (choice).
 """
@@ -21,20 +22,21 @@ from ariigcn_jax.data.assemble import assemble
 from ariigcn_jax.data.fields import Fields, text_array
 from ariigcn_jax.data.readers import text
 from ariigcn_jax.data.values import is_integer
-from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
+from ariigcn_jax.types import UNLABELED, WORDS, Corpus, Modality, UserError
 
 Utterance = Mapping[str, Any]
-FIELDS = ("dialogue_id", "utterance_id", "speaker", "label", "transcript", "features")
+FIELDS = ("dialogue_id", "utterance_id", "speaker", "label", "transcript", "text", "features")
 ONLY_DIALOGUE = "conversation"
 EXAMPLE = '{"speaker": "Ann", "features": {"text": [0.1, 0.2], "audio": [0.3]}}'
 
 
-def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGUE) -> Corpus:
+def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGUE, words: bool = False) -> Corpus:
     """Make a corpus of utterances in time order, whose dialogues may be interleaved.
 
     Args:
       utterances: see the module's docstring.
       name: what the corpus is called, and how utterances are named in errors.
+      words: whether transcripts are a modality, WORDS, whose features [U, 0] a text encoder is to make.
 
     Example:
       >>> ann = {"speaker": "Ann", "features": {"text": [0.1, 0.2], "audio": [0.3]}}
@@ -50,13 +52,16 @@ def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGU
     Raises:
       UserError: an utterance is not of this form; says which one and why.
     """
-    rows = [checked(utterance, f"{name}, utterance {n}") for n, utterance in enumerate(utterances, start=1)]
+    rows = [checked(utterance, f"{name}, utterance {n}", words) for n, utterance in enumerate(utterances, start=1)]
     if not rows:
         raise UserError(f"{name}: there is no utterance. Give one for each turn, such as {EXAMPLE}.")
-    modalities = dict.fromkeys(m for row in rows for m in row["features"])
-    features = {m: array for m in modalities if (array := _features(rows, m, name)) is not None}
-    if not features:
-        raise UserError(f"{name}: no utterance has features of any modality; null, NaN and infinity count as missing.")
+    named = dict.fromkeys(m for row in rows for m in row["features"])
+    features = {m: array for m in named if (array := _features(rows, m, name)) is not None}
+    spoken, words = words, words and WORDS not in features and any(row["transcript"] for row in rows)
+    if not features and not words:
+        also = " or words" if spoken else ""
+        problem = f"no utterance has features of any modality{also}; null, NaN and infinity count as missing"
+        raise UserError(f"{name}: {problem}.")
     first = {id: n for n, id in enumerate(dict.fromkeys(row["dialogue_id"] for row in rows))}
     order = sorted(range(len(rows)), key=lambda u: first[rows[u]["dialogue_id"]])
     rows = [rows[u] for u in order]
@@ -65,28 +70,31 @@ def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGU
         row["utterance_id"] = row["utterance_id"] or f"{row['dialogue_id']}_{turns[row['dialogue_id']]}"
         turns[row["dialogue_id"]] += 1
     labels = {name: n for n, name in enumerate(dict.fromkeys(r["label"] for r in rows if r["label"] is not None))}
-    texts = {field: [row[field] or "" for row in rows] for field in FIELDS if field not in ("label", "features")}
+    texts = {field: [row[field] or "" for row in rows] for field in FIELDS[:-2] if field != "label"}
     arrays = {m: array[order] for m, array in features.items()}
     arrays |= {field: text_array(values) for field, values in texts.items() if field != "transcript" or any(values)}
     arrays["label"] = np.array([labels.get(row["label"], UNLABELED) for row in rows])
     arrays["label_names"] = text_array(list(labels))
-    corpus = assemble(Fields(Path(name), arrays), name=name, modalities=tuple(features), training=False)
+    modalities = (*([WORDS] if words else []), *features)
+    corpus = assemble(Fields(Path(name), arrays), name=name, modalities=modalities, training=False, words=words)
     return dataclasses.replace(corpus, notes=())
 
 
-def read_jsonl(path: str | Path) -> Corpus:
-    """Read a file with one utterance a line, as JSON; empty lines are skipped.
+def read_jsonl(path: str | Path, *, words: bool = False) -> Corpus:
+    """Read a file with one utterance a line, as JSON; empty lines are skipped. `words` is as in `from_utterances`.
 
     Raises:
       UserError: the file cannot be read, or a line is not of the form above; names the line.
     """
     path = Path(path)
-    rows = [checked(value, f"{path}, line {number}") for number, value in text.json_lines(path)]
-    return from_utterances(rows, name=str(path))
+    rows = [checked(value, f"{path}, line {number}", words) for number, value in text.json_lines(path)]
+    return from_utterances(rows, name=str(path), words=words)
 
 
-def checked(utterance: Any, where: str) -> dict[str, Any]:
+def checked(utterance: Any, where: str, words: bool = False) -> dict[str, Any]:
     """Return an utterance with all fields: names as text, features [d_m] float32 or None where missing.
+
+    `text` is there as `transcript`. With `words` one of it and `features` is enough.
 
     Raises:
       UserError: it is not of the form in the module's docstring; the message begins with `where`.
@@ -95,10 +103,21 @@ def checked(utterance: Any, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: is {type(utterance).__name__}, not an object such as {EXAMPLE}.")
     if unknown := [str(key) for key in utterance if key not in FIELDS]:
         raise UserError(f"{where}: unknown field {', '.join(unknown)}; the fields are {', '.join(FIELDS)}.")
-    features = utterance.get("features")
-    if not isinstance(features, Mapping):
-        raise UserError(f"{where}: `features` must be an object with one list of numbers a modality, as in {EXAMPLE}.")
     row: dict[str, Any] = {field: _text(utterance, field, where) for field in FIELDS[:-1]}
+    text, features = row.pop("text"), utterance.get("features")
+    if text is not None and row["transcript"] not in (None, text):
+        raise UserError(f"{where}: `text` and `transcript` are two names of the same, and differ. Give one of them.")
+    row["transcript"] = row["transcript"] if text is None else text
+    spoken = "text" in utterance or "transcript" in utterance
+    if features is None and spoken:
+        if not words:
+            remedy = "give `features`, as in training, or choose a model that was trained with model.text.encoder"
+            raise UserError(f"{where}: has words but no `features`, and no text encoder reads them here; {remedy}.")
+        features = {}
+    if not isinstance(features, Mapping):
+        also = " (or `text`, what was said)" if words else ""
+        problem = f"`features` must be an object with one list of numbers a modality{also}, as in {EXAMPLE}"
+        raise UserError(f"{where}: {problem}.")
     row["features"] = {str(m): _vector(values, f"{where}: features of {m}") for m, values in features.items()}
     return row | {"dialogue_id": row["dialogue_id"] or ONLY_DIALOGUE, "speaker": row["speaker"] or ""}
 

@@ -162,9 +162,16 @@ def listing() -> str:
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite becomes missing, and is noted
 def read_fields(
-    path: Path, *, modalities: Sequence[Modality] = (), label: str = "label", task: str = "classification"
+    path: Path,
+    *,
+    modalities: Sequence[Modality] = (),
+    label: str = "label",
+    task: str = "classification",
+    words: bool = False,
 ) -> Fields:
-    """Recognise and read a corpus, and return its fields, not validated; the arguments are those of `Source`.
+    """Recognise and read a corpus, and return its fields, not validated.
+
+    The arguments are those of `Source`; with `words` transcripts are enough, without features.
 
     Raises:
       UserError: it is of no layout that is known (says what was found and how to convert), or cannot be read.
@@ -177,11 +184,13 @@ def read_fields(
         if layout is None:
             raise UserError(f"{path}: {_refusal(source)}")
         fields = layout.read(source)
-    if layout is not READERS["npz"] and not any(array.ndim >= 2 for array in fields.arrays.values()):
+    enough = words and "transcript" in fields.arrays
+    if layout is not READERS["npz"] and not enough and not any(array.ndim >= 2 for array in fields.arrays.values()):
         found = "".join(f" {note[:1].upper()}{note[1:]}." for note in fields.notes)
         raise UserError(
             f"{path}: there are no features in it. By name are known {listed(fields.arrays)}.{found} {tables.VECTORS} "
-            "Features are extracted from words, sound and video by `python -m tools.features`."
+            "Features are extracted from words, sound and video by `python -m tools.features`. A column `transcript` "
+            "is enough for a model with a text encoder (model.text.encoder)."
         )
     return fields
 

@@ -192,7 +192,8 @@ def _are_columns(value: Row) -> bool:
     """Return whether an object has columns whose cells are by number of the row."""
     meant = sum(columns.find(value, field) is not None for field in columns.TEXTS)
     numbers = [cells.keys() if isinstance(cells, dict) else {} for cells in value.values()]
-    return meant > 1 and all(keys == numbers[0] for keys in numbers) and all(key.isdecimal() for key in numbers[0])
+    first = numbers[0] if meant > 1 else {}
+    return bool(first) and all(keys == first for keys in numbers) and all(key.isdecimal() for key in first)
 
 
 def _utterances(entry: Row) -> list | Row | None:

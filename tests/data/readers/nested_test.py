@@ -95,6 +95,13 @@ def test_dialogues_are_found_in_json_lines(load, form):
     assert_dialogues(load(value, "x.jsonl"), ids)
 
 
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
+def test_a_single_utterance_is_one_row(load, name):
+    one = utterance(0, 0) | {"dialogue_id": "x"}
+    read = load(one if name == "x.json" else [one], name)
+    assert (read.dialogue_ids, read.label.tolist()) == (("x",), [0])
+
+
 def test_episodes_are_found_in_json_lines(load):
     lines = [{"episode_id": f"e{i}", "scenes": EPISODES[i]} for i in (0, 1)]
     assert_dialogues(load(lines, "x.jsonl"), ["e0_1", "e0_2", "e1_1"])

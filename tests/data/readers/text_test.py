@@ -136,3 +136,14 @@ def test_a_line_of_excel_names_the_separator(tmp_path):
     (tmp_path / "x.csv").write_text("sep=;\ndialogue_id;label;text\na;0;1,5 2\na;1;3 4\n")
     read = corpus.load(tmp_path / "x.csv", valid_fraction=0, test_fraction=0)
     np.testing.assert_array_equal(read.features["text"], [[1.5, 2], [3, 4]])
+
+
+def test_tables_that_are_read_side_by_side_may_have_long_cells(tmp_path):
+    cells = {"short.csv": "b", "long.csv": "b" * 200_000}
+    for name, cell in cells.items():
+        (tmp_path / name).write_text(f"a\n{cell}\n{cell}\n")
+    first, second = (text.csv_rows(tmp_path / name, "utf-8") for name in cells)
+    for rows in (first, second):
+        next(rows)
+    assert len(list(first)) == 2
+    assert [len(row[0]) for _, row in second] == [200_000, 200_000]
