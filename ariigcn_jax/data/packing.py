@@ -208,14 +208,23 @@ def _laid(
 
 
 def _with_tokens(words: Words, where: Index) -> Index:
-    """Lay the tokens of each row's utterances into rows of the length that costs least, by padding and attention."""
+    """Lay the tokens of each row's utterances into rows of the length that costs least, by padding and attention.
+
+    Lengths that leave more than 1 - LEAST_FILL padding are taken only where all do.
+    """
     lengths = words.lengths
     inside = [[(slot, int(u)) for slot, u in enumerate(row) if u != PADDING and lengths[u]] for row in where.source]
     longest = max((int(lengths[u]) for row in inside for _, u in row), default=1)
     candidates = sorted({-(-(longest + longest * extra // 4) // 16) * 16 for extra in range(5)})
-    laid = (token_rows(words, inside, length) for length in candidates)
-    token, slots = min(laid, key=lambda made: made[0].size * (ATTENTION + made[0].shape[-1]))
-    return where._replace(token=token, token_slot=slots)
+    rows = (token_rows(words, inside, length) for length in candidates)
+    laid = [where._replace(token=token, token_slot=slot) for token, slot in rows]
+    return min(laid, key=lambda made: (token_fill(made) < LEAST_FILL, _token_cost(made)))
+
+
+def _token_cost(where: Index) -> int:
+    """Return what a text encoder costs on the tokens, in a unit of no meaning."""
+    assert where.token is not None
+    return where.token.size * (ATTENTION + where.token.shape[-1])
 
 
 def _place(
