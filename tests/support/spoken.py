@@ -28,17 +28,22 @@ def table(path, dialogues=9, audio=True, seed=0):
     return path
 
 
-def train(folder, changes):
-    """Trains a tiny run in a folder, beside its encoder and its table; returns the run's folder."""
+def config(folder, changes):
+    """The config of a tiny run in a folder, beside its encoder, which is written, and its table."""
     config = base.get_config()
     options = {f"losses.{term}.weight": 0.0 for term in ("adversarial", "iccl", "imcl")}
     options |= {"num_epochs": 2, "batch_size": 3, "optimizer.lr": 0.02, "optimizer.words.lr": 0.02}
     options |= {"diagnostics.every": 0, "model.graph.layers": 1, "model.text.max_tokens": 32}
     config.update_from_flattened_dict(SMALL | options | changes)
     config.model.text.encoder = str(tiny_encoder(folder / "encoder"))
-    config.data.path = str(table(folder / "table.csv"))
+    config.data.path = str(folder / "table.csv")
     config.data.modalities = ("audio", "words")
-    config.lock()
+    return config
+
+
+def train(folder, changes):
+    """Trains a tiny run in a folder, beside its encoder and its table; returns the run's folder."""
+    table(folder / "table.csv")
     with contextlib.redirect_stdout(io.StringIO()):
-        session.execute(config, str(folder / "run"))
+        session.execute(config(folder, changes).lock(), str(folder / "run"))
     return folder / "run"

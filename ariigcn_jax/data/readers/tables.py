@@ -142,7 +142,7 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
         parts: list[pd.DataFrame] = []
         for file in files:
             part, found = frame(file, several=several, first=sum(len(part) for part in parts))
-            parts.append(part)
+            parts.append(columns.with_told(part, found))
             notes += found
         part = pd.concat(parts, ignore_index=True)
         frames.append(_with_split(split, part, notes) if split else part)
@@ -269,8 +269,15 @@ def _with_vectors(names: Sequence[str], rows: list[list[str]], groups: dict[str,
         found[stem] = [_numbers(cells) if not all(map(is_missing, cells)) else None for cells in vectors]
         if stem in place:  # `text` beside text_0, …
             place["transcript"] = place.pop(stem)
-    words = {name for field in (*columns.TEXTS, "start_s") if (name := columns.find(place, field))}
+    words = {name for field in (*columns.TEXTS, "start_s", "end_s") if (name := columns.find(place, field))}
+    if columns.find(place, "transcript") is None:  # what was said may be a number, too
+        words |= {name for name, i in place.items() if columns.plain(name) == "text" and _are_said(rows, i)}
     return {name: [row[i] if name in words else _cell(row[i]) for row in rows] for name, i in place.items()} | found
+
+
+def _are_said(rows: list[list[str]], i: int) -> bool:
+    cells = (_cell(row[i]) for row in rows)
+    return any(isinstance(cell, str) and not is_missing(cell) and columns.are_said([cell]) for cell in cells)
 
 
 def _numbers(cells: Sequence[str]) -> Any:

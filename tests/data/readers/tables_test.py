@@ -229,7 +229,7 @@ def test_other_names_count_only_where_train_has_none_of_the_usual(tmp_path):
     assert corpus.load(tmp_path).notes[0] == "read as tables: train_sent.csv, test_sent.csv"
     (tmp_path / "none").mkdir()
     for name in ("constrained.csv", "latest.csv", "train.csv.gz", "test.csv.gz"):
-        (tmp_path / "none" / name).write_text(SCENES)
+        (tmp_path / "none" / name).write_text(SCENES.replace("Speaker", "who"))
     with pytest.raises(UserError, match="a folder, and of no layout"):
         corpus.load(tmp_path / "none")
 
