@@ -10,6 +10,7 @@ import html
 import re
 from typing import NamedTuple
 
+from ariigcn_jax.data.fields import count
 from ariigcn_jax.data.readers import chat, columns, text
 from ariigcn_jax.data.readers.chat import Turn
 
@@ -17,6 +18,8 @@ _TIMING = re.compile(r"\s*(\d{1,4}:\d{2}(?::\d{2})?[.,]\d{1,3})\s*-->\s*(\d{1,4}
 _VOICE = re.compile(r"<v(?:\.[^\s<>]{0,100})?\s{1,9}([^<>]{1,200})>")
 _TAG = re.compile(r"</?(?:[A-Za-z][^<>]{0,200}|\d[\d:.]{0,20})>|\{\\[^{}]{0,200}\}")
 _SUNG = re.compile(r"<\d[\d:.]{4,20}>")  # the time of a word, as in captions that roll
+_BLOCKS = re.compile(r"(?:WEBVTT|NOTE|STYLE|REGION)(?:\s|$)")
+_FIRST_LINES = 10  # among which the first cue begins
 _DASH = re.compile(r"[-–—](?:\s+|(?=[^\W\d]))")
 
 
@@ -41,15 +44,18 @@ class _Line(NamedTuple):
 
 
 def is_subtitles(begin: str) -> bool:
-    """Return whether a text that begins so is WebVTT or SubRip, whose first line is a number or a time."""
-    first = [line.strip() for line in text.lines(begin) if line.strip()][:2]
-    is_cue = bool(first) and (_TIMING.match(first[-1]) if first[0].isdigit() else _TIMING.match(first[0]))
-    return begin.lstrip("\ufeff").startswith("WEBVTT") or bool(is_cue)
+    """Return whether a text that begins so is WebVTT or SubRip: the times of a cue are one of its first lines."""
+    first = [line for line in text.lines(begin) if line.strip()][:_FIRST_LINES]
+    return begin.startswith("WEBVTT") or any(map(_TIMING.match, first))
 
 
-def turns(written: str) -> list[Turn]:
-    """Return the turns of subtitles, in the order of the file; a cue without words is one, too."""
-    shown = _unrolled(cues(written)) if _SUNG.search(written) else cues(written)
+def turns(written: str) -> tuple[list[Turn], list[str]]:
+    """Return the turns of subtitles, in the order of the file, and what the user should know of them.
+
+    A cue without words is a turn, too.
+    """
+    shown, outside = cues(written)
+    shown = _unrolled(shown) if _SUNG.search(written) else shown
     lines = [_spoken(cue) for cue in shown]
     if 3 * sum(not all(one.sure for one in of_cue) for of_cue in lines) < len(lines):  # few, so they are sentences
         lines = [[one if one.sure else _unnamed(one) for one in of_cue] for of_cue in lines]
@@ -70,22 +76,25 @@ def turns(written: str) -> list[Turn]:
                 pieces.append((speaker, [one.words]))
         for who, words in pieces or [(speaker, [])]:
             found.append(Turn(who, " ".join(words).strip(), cue.start, cue.end))
-    return found
+    return found, [f"{count(outside, 'line')} outside of any cue left out"] if outside else []
 
 
-def cues(written: str) -> list[Cue]:
-    """Return the cues. What stands in no cue, as notes and styles of WebVTT do, is left out.
+def cues(written: str) -> tuple[list[Cue], int]:
+    """Return the cues, and how many lines stand outside; notes and styles of WebVTT are none of these.
 
     In SubRip, words after a blank line belong to the cue before, and a blank line between cues may be missing.
     """
-    is_vtt = written.lstrip("\ufeff").startswith("WEBVTT")
+    is_vtt = written.startswith("WEBVTT")
     found: list[Cue] = []
     apart: list[str] = []  # lines after a blank one, before which no time came yet
-    inside = False
+    inside, outside = False, 0
 
     def keep_apart(last: int | None = None) -> None:
+        nonlocal outside
         if found and not is_vtt:
             found[-1].lines.extend(apart[:last])
+        elif not (is_vtt and apart and _BLOCKS.match(apart[0])):
+            outside += len(apart[:last])
         apart.clear()
 
     for line in text.lines(written):
@@ -101,7 +110,7 @@ def cues(written: str) -> list[Cue]:
         else:
             (found[-1].lines if inside else apart).append(line.strip())
     keep_apart()
-    return found
+    return found, outside
 
 
 def _unrolled(shown: list[Cue]) -> list[Cue]:

@@ -219,7 +219,8 @@ def _checked_groups(path: Path, names: Sequence[str], several: str) -> dict[str,
     """Return the numbered columns of a first line; refuse one that names no columns, or two for one modality."""
     if len(names) == 1:
         line = f"its first line, {short(names[0], 80)!r}, has no comma, tab, semicolon or | between columns"
-        raise UserError(f"{path}: this is text and no table: {line}.")
+        chat = "Nor is it a chat, whose lines begin with who speaks, as `Ann: Oh no!` does"
+        raise UserError(f"{path}: this is text and no table: {line}. {chat}.")
     number = next((n for n in names if isinstance(_cell(n), np.ndarray) or np.isfinite(columns.number(n))), None)
     if number is not None and all(columns.find(names, field) is None for field in columns.ALIASES):
         raise UserError(

@@ -42,7 +42,7 @@ def form(path: Path) -> str:
     if b"\0" in start and not text.wide_codec(start):
         return ""
     begin = start.decode(text.wide_codec(start) or "utf-8", "replace").lstrip("\ufeff")
-    if subtitles.is_subtitles(begin):
+    if subtitles.is_subtitles(begin) or path.suffix.lower() in (".srt", ".vtt"):
         return "subtitles"
     if recognisers.is_rttm(begin):
         return "rttm"
@@ -170,12 +170,13 @@ def _transcript(path: Path, what: str) -> tuple[pd.DataFrame, list[str]]:
         )
     codec = text.encoding(path)[1]
     notes = [f"it is not UTF-8 and was read as {codec}"] if codec else []
-    written = text.read(path)
+    written = text.read(path).lstrip("\ufeff")
     if what == "chat":
         turns, said = chat.turns(written)
         found, notes = {"": turns}, [*notes, *said]
     elif what == "subtitles":
-        found = {"": _by_time(subtitles.turns(written))}
+        turns, said = subtitles.turns(written)
+        found, notes = {"": _by_time(turns)}, [*notes, *said]
     else:
         found = of_recogniser(json.loads(written), str(path))
     if not any(found.values()):

@@ -148,6 +148,14 @@ def test_subrip_with_blank_lines_where_none_belong(tmp_path):
     assert [words for _, words in turns_of(tmp_path / "call.srt")] == ["a", "b c", "7"]
 
 
+def test_what_stands_outside_of_cues_is_told(tmp_path):
+    (tmp_path / "call.srt").write_text("1\n00:00:0x,000 --> 00:00:02,000\nlost\n\n" + CUE.format(2, 3, 4, "b"))
+    (tmp_path / "call.vtt").write_text("WEBVTT\nKind: x\n\nlost\n\nNOTE\nno\n\n00:03.000 --> 00:04.000\nb\n\nlost")
+    for name, lines in (("call.srt", 3), ("call.vtt", 2)):
+        assert turns_of(tmp_path / name) == [("", "b")]
+        assert f"{lines} lines outside of any cue left out" in read(tmp_path / name).notes
+
+
 def test_webvtt(tmp_path):
     path = tmp_path / "call.vtt"
     path.write_text(
@@ -360,6 +368,8 @@ def test_a_recording_alone_names_recognisers(name, tmp_path):
     ("name", "content", "message"),
     [
         ("call.vtt", "WEBVTT\n\n", "there is no turn in it"),
+        ("call.srt", "1\n00:00:0x,000 --> 00:00:02,000\na\n", "there is no turn in it"),
+        ("call.txt", "a poem\nof two lines", "Nor is it a chat, whose lines begin with who speaks"),
         ("call.json", '{"segments": []}', "there is no turn in it"),
         ("call.json", '[{"sentence_info": [{"text": {"a": 1}}]}]', "sentence 0: `text`: dict of 1 is no text"),
         ("call.json", '{"segments": [{"text": "a", "start": 0, "speaker": {}}]}', "segment 0: `speaker`: dict"),
