@@ -139,8 +139,20 @@ def test_a_stream_takes_lines_and_pairs(model):
     )
 
 
-def test_what_cannot_be_read_has_one_message(model, files, tmp_path, monkeypatch):
-    other = runs.load(tmp_path / "run")  # without a text encoder
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A model without a text encoder."""
+    return runs.load(tmp_path_factory.mktemp("other") / "run")
+
+
+def test_a_frame_may_hold_features(other):
+    said = runs.conversation(5)
+    frame = pd.DataFrame([{"speaker": u["speaker"], "transcript": "oh"} | u["features"] for u in said])
+    assert np.abs(other(frame).probabilities - other(said).probabilities).max() < 1e-6
+    assert [u.missing for u in other(frame)] == [u.missing for u in other(said)]
+
+
+def test_what_cannot_be_read_has_one_message(model, other, files, tmp_path, monkeypatch):
     for given in (CHAT, files["chat"], files["srt"], files["csv"], VALUES["frame"], VALUES["pairs"]):
         with pytest.raises(
             UserError, match=r"words in it, and no features. A run without a text encoder needs features"
