@@ -23,7 +23,7 @@ VALUES = {  # of Python
     "chat": CHAT,
     "lines": CHAT.split("\n"),
     "pairs": TURNS,
-    "tuples of a generator": (turn for turn in TURNS),
+    "what a generator gives": (row for row in spoken_files.rows(TURNS, words="utterance")),
     "dictionaries": ROWS,
     "dictionaries with names of columns": spoken_files.rows(TURNS, "Speaker", "utterance"),
     "frame": pd.DataFrame(ROWS, index=[5, 5, 6, 7]),

@@ -212,7 +212,7 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
     if (ids := dialogue_ids(table, fields.notes)) is not None:
         name = columns["dialogue_id"] or "dialogue_id"
         fields.arrays["dialogue_id"] = _names(fields, texts(ids, f"{fields.path}: `{name}`"), name)
-    elif columns["transcript"] and not columns["utterance_id"] and (columns["speaker"] or not columns["label"]):
+    elif columns["transcript"] and (columns["speaker"] or not columns["label"]) and not _are_several(columns):
         fields.arrays["dialogue_id"] = text_array([fields.path.stem] * len(table))
         fields.note("there is no column `dialogue_id`: the rows are one conversation")
     for field in ("start_s", "end_s"):
@@ -231,6 +231,11 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
     known = _scene(table)
     if unknown := [name or "(no name)" for name in left if name not in known]:
         fields.note(f"ignored columns (no vectors, unknown names): {listed(unknown)}")
+
+
+def _are_several(columns: dict[str, str | None]) -> bool:
+    """Return whether a table without dialogues may well be of several, as one with splits or names of utterances."""
+    return columns["split"] is not None or columns["utterance_id"] is not None
 
 
 def words(table: pd.DataFrame) -> str | None:

@@ -113,7 +113,7 @@ def turns_of(conversation: Any) -> pd.DataFrame | None:
     import pandas as pd
 
     if isinstance(conversation, pd.DataFrame):
-        return conversation.rename(columns=str).reset_index(drop=True)
+        return conversation.rename(columns=str)
     if isinstance(conversation, str):
         return transcripts.frame({"": _of_text(conversation)}, ONLY_DIALOGUE)
     if recognisers.are_segments(conversation) and any("words" in segment for segment in conversation):

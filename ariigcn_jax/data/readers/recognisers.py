@@ -41,8 +41,8 @@ def are_segments(value: Any) -> bool:
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
         return False
     labelled = bool(value) and columns.find(map(str, value[0]), "label") is not None
-    timed = all("start" in one or "words" in one for one in value)
-    return timed and not labelled and all(isinstance(one.get("text"), str) for one in value)
+    timed = not value or any("start" in one or "words" in one for one in value)
+    return timed and not labelled and all("text" in one and isinstance(one["text"], str | None) for one in value)
 
 
 def _is_funasr(value: Mapping[str, Any]) -> bool:

@@ -33,6 +33,7 @@ _READ = (
     "experiments/own.py:words trains it."
 )
 _KEY = re.compile(r'"([^"\\]{1,40})"\s*:')
+_LARGEST = 2**28  # bytes of what a recogniser writes; larger JSON is features
 _BLOCK = 2**20  # characters that are searched at once
 
 
@@ -48,7 +49,8 @@ def form(path: Path) -> str:
         return "rttm"
     if path.suffix.lower() in _CHATS and not _names_columns(begin) and chat.is_chat(_opening(path)):
         return "chat"
-    if begin.lstrip()[:1] in ("{", "[") and _mentions(path, recognisers.KEYS):
+    is_json = begin.lstrip()[:1] in ("{", "[") and path.stat().st_size < _LARGEST
+    if is_json and _mentions(path, recognisers.KEYS):
         with contextlib.suppress(ValueError, RecursionError):  # the reader of tables says what is wrong
             return "recogniser" if recognisers.recognise(json.loads(text.read(path))) else ""
     return ""
