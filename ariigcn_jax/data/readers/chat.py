@@ -135,14 +135,16 @@ def _exported(lines: Sequence[str]) -> tuple[list[Turn], list[str]]:
     found: list[tuple[str, list[str]]] = []  # sender and lines
     stamps: list[tuple[str, ...]] = []
     of_messenger, inside = 0, False
-    for line in lines:
-        line = line.translate(_MARKS).strip()
+    for written in lines:
+        line = written.translate(_MARKS).strip()
         if stamp := _STAMP.match(line[:_MOST_LETTERS]):
             rest = line[stamp.end() :]
             inside = (sender := _SENDER.match(rest[:_MOST_LETTERS])) is not None
             if sender:
                 words = rest[sender.end() :].replace(_EDITED, "").strip()
-                found.append((sender[1].strip(" ~"), ["" if _WORDLESS.fullmatch(words) else words]))
+                # in whatever language, a mark of direction comes before what an iPhone writes by itself
+                silent = _WORDLESS.fullmatch(words) or ": \u200e" in written[:_MOST_LETTERS]
+                found.append((sender[1].strip(" ~"), ["" if silent else words]))
                 stamps.append(tuple(part or "" for part in (stamp.groups()[:7] if stamp[1] else stamp.groups()[7:])))
         elif inside:
             found[-1][1].append(line.replace(_EDITED, "").strip())

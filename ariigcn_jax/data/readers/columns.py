@@ -203,7 +203,7 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
     Raises:
       UserError: a cell is not what its column is.
     """
-    columns = {field: find(table, field) for field in ALIASES} | {"transcript": words(table)}
+    columns = {field: find(table, field) for field in ALIASES} | {"transcript": spoken(table)}
     if label != "label":
         columns["label"] = next((name for name in table if plain(name) == plain(label)), None)
     for field in TEXTS:
@@ -238,7 +238,7 @@ def _are_several(columns: dict[str, str | None]) -> bool:
     return columns["split"] is not None or columns["utterance_id"] is not None
 
 
-def words(table: pd.DataFrame) -> str | None:
+def spoken(table: pd.DataFrame) -> str | None:
     """Return the column of what was said, None where there is none; `text` is one unless it holds features."""
     if (column := find(table, "transcript")) is not None:
         return column
@@ -289,7 +289,7 @@ def with_told(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 def _column(fields: Fields, table: pd.DataFrame, name: str) -> np.ndarray:
     """Return a column as text [U] str."""
     said = texts(table[name].tolist(), f"{fields.path}: `{name}`")
-    return said if name == words(table) else _names(fields, said, name)
+    return said if name == spoken(table) else _names(fields, said, name)
 
 
 def _names(fields: Fields, words: np.ndarray, name: str) -> np.ndarray:

@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Utterance = Mapping[str, Any]
+Line = Utterance | str | Sequence[str]  # an utterance, a line of a chat, or a speaker and words
 FIELDS = ("dialogue_id", "utterance_id", "speaker", "label", "transcript", "text", "features")
 ONLY_DIALOGUE = "conversation"
 EXAMPLE = '{"speaker": "Ann", "features": {"text": [0.1, 0.2], "audio": [0.3]}}'
 
 
-def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGUE, words: bool = False) -> Corpus:
+def from_utterances(utterances: Iterable[Line], *, name: str = ONLY_DIALOGUE, words: bool = False) -> Corpus:
     """Make a corpus of utterances in time order, whose dialogues may be interleaved.
 
     Args:
@@ -161,7 +162,7 @@ def from_turns(table: pd.DataFrame, *, label: str = "label", task: str = "classi
     return assemble(fields, label=label, task=task, training=False, **options)
 
 
-def checked(utterance: Any, where: str, words: bool = False) -> dict[str, Any]:
+def checked(utterance: Line, where: str, words: bool = False) -> dict[str, Any]:
     """Return an utterance with all fields: names as text, features [d_m] float32 or None where missing.
 
     `text` is there as `transcript`. With `words` one of it and `features` is enough. An utterance may also be a line of

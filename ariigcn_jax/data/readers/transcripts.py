@@ -99,7 +99,10 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
         others = [other.name for other in sorted(path.iterdir()) if other not in files and other.suffix != ".rttm"]
         if others := [name for name in others if not name.startswith(".")]:
             fields.note(f"left out of the folder: {listed(others)}")
-    fill(fields, pd.concat(parts, ignore_index=True), label, task, sum(file.stat().st_size for file in files))
+    table = pd.concat(parts, ignore_index=True)
+    if "utterance_id" in table:  # of some of the files
+        table["utterance_id"] = table["utterance_id"].fillna(table["dialogue_id"] + "_" + table["turn"].astype(str))
+    fill(fields, table, label, task, sum(file.stat().st_size for file in files))
     return fields
 
 
@@ -155,7 +158,7 @@ def frame(found: Conversations, name: str = "") -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["dialogue_id", "turn", "speaker", "transcript", "start_s", "end_s"])
     unknown = [name for name in ("start_s", "end_s") if not np.isfinite(table[name].to_numpy(float)).any()]
-    return table.drop(columns=unknown + ([] if any(table["speaker"]) else ["speaker"]))
+    return table.drop(columns=unknown + ([] if any(table["speaker"]) else ["speaker"])).astype(object)
 
 
 def of_recogniser(value: Any, where: str) -> Conversations:
@@ -201,16 +204,18 @@ def _table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     table = table.drop(columns=[column] if column else [])
     table["dialogue_id"] = path.stem if ids is None else [f"{path.stem}_{id}" for id in ids]
     table = table.rename(columns=_usual(table))
+    if "utterance_id" in table:
+        table["utterance_id"] = [f"{path.stem}_{id}" for id in table["utterance_id"]]
     if "turn" not in table:
         if "start_s" in table:
             table = table.iloc[_order(map(columns.seconds, table["start_s"]))]
         table["turn"] = range(len(table))
-    return table, notes
+    return table.astype(object), notes
 
 
 def _usual(table: pd.DataFrame) -> dict[str, str]:
     """Return column -> the usual name of its field, so that tables with other names go together."""
-    found = {columns.find(table, field): field for field in columns.ALIASES} | {columns.words(table): "transcript"}
+    found = {columns.find(table, field): field for field in columns.ALIASES} | {columns.spoken(table): "transcript"}
     return {column: field for column, field in found.items() if column is not None and field not in table}
 
 

@@ -58,8 +58,9 @@ CHATS = {
         "[12/03/2024, 14:05:33] Ann: Hi: you\nagain\n"
         "[12/03/2024, 14:05:34] Messages are end-to-end encrypted.\nand more\n"
         "\u200e[12/03/2024, 14:06:33] Bob: \u200eimage omitted\n[13/03/2024, 14:06:33] ~ Cid: <Media omitted>\n"
+        "[13/03/2024, 14:06:33] Cid: \u200eBild weggelassen\n"
         "[13/03/2024, 14:06:34] Bob: IMG-1.jpg (file attached)\nlook\n[13/03/2024, 14:06:35] Bob: no <b>\n",
-        [("Ann", "Hi: you\nagain"), ("Bob", ""), ("Cid", ""), ("Bob", "look"), ("Bob", "no <b>")],
+        [("Ann", "Hi: you\nagain"), ("Bob", ""), ("Cid", ""), ("Cid", ""), ("Bob", "look"), ("Bob", "no <b>")],
     ),
     "whatsapp of another phone": (
         '3/12/24, 2:05\u202fpm - Ann created group "Trip: us"\n'
@@ -282,15 +283,17 @@ def test_a_folder_of_conversations(tmp_path):
         "c.csv": "speaker,text,emotion\nAnn,w,sad\nBob,,\n", "d.csv": "x,y\n1,2\n", "README.txt": "Ann: no",
         "e.json": json.dumps(spoken_files.segments([("Ann", "v")])), ".f.txt": "Ann: no",
         "h.jsonl": spoken_files.lines(spoken_files.rows([("A", "s")], words="utterance", Dialogue_ID=[7])),
-        "i.csv": "Speaker,Utterance,StartTime\nA,second,00:00:09\nA,first,00:00:01\n",
+        "i.csv": "Speaker,Utterance,StartTime,id\nA,second,00:00:09,1\nA,first,00:00:01,0\n",
+        "j.csv": "speaker,text,label,start\nA,last,,\n",
     }  # fmt: skip
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     corpus = corpora.load(tmp_path, training=False, words=True)
-    assert corpus.dialogue_ids == ("a", "b", "c", "e", "h_7", "i")
-    assert corpus.transcript.tolist() == ["x", "y", "z", "w", "", "v", "s", "first", "second"]
+    assert corpus.dialogue_ids == ("a", "b", "c", "e", "h_7", "i", "j")
+    assert corpus.transcript.tolist() == ["x", "y", "z", "w", "", "v", "s", "first", "second", "last"]
     assert [corpus.label_names[k] for k in corpus.label if k >= 0] == ["sad"]
-    assert corpus.notes[0] == "9 turns of 8 speakers in 6 conversations, words of 8 and times; no sound"
+    assert corpus.notes[0] == "10 turns of 9 speakers in 7 conversations, words of 9 and times; no sound"
+    assert not any("utterance_id" in note for note in corpus.notes)
     assert "left out of the folder: `README.txt`, `b.txt`, `d.csv`, `g.txt`" in corpus.notes
 
 
