@@ -86,9 +86,8 @@ def test_predict_and_python_read_files_alike(form, files, model, expected):
     read = predict.read(str(files[form]), model)
     assert read.transcript.tolist() == prediction.corpus.transcript.tolist()
     assert read.speaker_names.tolist() == prediction.corpus.speaker_names.tolist()
-    if form not in ("jsonl", "labelled jsonl"):  # lines of JSON may be utterances, of which nothing has to be said
-        timed = any(kind in form for kind in ("times", "whatsapp", "srt", "vtt", "whisperx", "funasr"))
-        assert read.notes[0] == f"4 turns of 2 speakers, words of 3{' and times' * timed}; no sound"
+    timed = any(kind in form for kind in ("times", "whatsapp", "srt", "vtt", "whisperx", "funasr"))
+    assert read.notes[0] == f"4 turns of 2 speakers, words of 3{' and times' * timed}; no sound"
 
 
 def test_a_chat_is_answered_in_one_command(trained, files, model, expected, capsys):

@@ -83,8 +83,9 @@ def from_utterances(utterances: Iterable[Line], *, name: str = ONLY_DIALOGUE, wo
     arrays["label"] = np.array([labels.get(row["label"], UNLABELED) for row in rows])
     arrays["label_names"] = text_array(list(labels))
     modalities = (*([WORDS] if words else []), *features)
-    corpus = assemble(Fields(Path(name), arrays), name=name, modalities=modalities, training=False, words=words)
-    return dataclasses.replace(corpus, notes=())
+    fields = Fields(Path(name), arrays)
+    corpus = assemble(fields, name=name, modalities=modalities, training=False, words=words)
+    return dataclasses.replace(corpus, notes=() if features else (transcripts.understood(fields),))
 
 
 def read_jsonl(path: str | Path, *, words: bool = False) -> Corpus:

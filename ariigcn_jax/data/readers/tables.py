@@ -204,7 +204,10 @@ def frame(path: Path, several: str = "", delimiter: str = "", first: int = 0) ->
 def _csv_blocks(path: Path, codec: str, several: str, delimiter: str, notes: list[str]) -> Iterator[Row]:
     """Yield column -> its cells, for a block of rows after the other."""
     rows = text.csv_rows(path, codec, delimiter)
-    names = [name.strip() for name in next(rows)[1]]
+    _, first = next(rows, (0, []))
+    if not first:
+        raise UserError(f"{path}: the table has no rows.")
+    names = [name.strip() for name in first]
     groups = {} if delimiter else _checked_groups(path, names, several)
     if len(set(names)) < len(names):
         raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")

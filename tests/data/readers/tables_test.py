@@ -177,6 +177,7 @@ def test_features_one_level_deeper_and_gaps(load):
         ("dialogue_id,text_0,text_1,mood\na,1,2,x\n",
          "field `label`: is not there; the file has `dialogue_id`, `text`, `mood`."),
         ('d0,0,Ann,"[0.1, 0.2]"\nd0,1,Bob,"[0.3, 0.4]"\n', "the first line must name the columns, and it has '0'"),
+        (",,\n", "the table has no rows"),
         ("@relation x\n@data\n", "this is text and no table: its first line, '@relation x'"),
         ("dialogue_id,label,text\na,0,[0.1 0.2 ... 0.9]\n", "`text`: '[0.1 0.2 ... 0.9]' is no list of numbers"),
         ("dialogue_id,label,text_0,text_1\na,1.5,1,2\n", "scores are learnt with data.task=regression"),

@@ -293,6 +293,7 @@ def test_a_folder_of_conversations(tmp_path):
     assert corpus.transcript.tolist() == ["x", "y", "z", "w", "", "v", "s", "first", "second", "last"]
     assert [corpus.label_names[k] for k in corpus.label if k >= 0] == ["sad"]
     assert corpus.notes[0] == "10 turns of 9 speakers in 7 conversations, words of 9 and times; no sound"
+    assert corpus.utterance_ids[-3:] == ("i_0", "i_1", "j_0")
     assert not any("utterance_id" in note for note in corpus.notes)
     assert "left out of the folder: `README.txt`, `b.txt`, `d.csv`, `g.txt`" in corpus.notes
 
