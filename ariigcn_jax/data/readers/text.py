@@ -153,7 +153,8 @@ def csv_rows(path: Path, codec: str, delimiter: str = "") -> Iterator[tuple[int,
     Raises:
       UserError: a row has more or fewer cells than the first one, or a quotation mark takes in the rows below it.
     """
-    before = csv.field_size_limit(path.stat().st_size + 1)
+    # of the whole process, and so only raised: a reader that was left halfway would lower it again at any time
+    csv.field_size_limit(max(csv.field_size_limit(), path.stat().st_size + 1))
     begin = width = 0
     try:
         with opened(path, codec, newline="") as file:
@@ -180,8 +181,6 @@ def csv_rows(path: Path, codec: str, delimiter: str = "") -> Iterator[tuple[int,
                 yield first, cells
     except csv.Error as error:
         raise UserError(f"{path}: line {begin + 1} cannot be read: {error}. {_QUOTES}") from None
-    finally:
-        csv.field_size_limit(before)
 
 
 def _holds_rows(cells: list[str], delimiter: str) -> bool:

@@ -136,3 +136,12 @@ def test_a_line_of_excel_names_the_separator(tmp_path):
     (tmp_path / "x.csv").write_text("sep=;\ndialogue_id;label;text\na;0;1,5 2\na;1;3 4\n")
     read = corpus.load(tmp_path / "x.csv", valid_fraction=0, test_fraction=0)
     np.testing.assert_array_equal(read.features["text"], [[1.5, 2], [3, 4]])
+
+
+def test_a_reader_that_is_left_halfway_limits_no_other(tmp_path):
+    (tmp_path / "small.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "large.csv").write_text(f"a,b\n{'x' * 200_000},2\n")
+    left, other = (text.csv_rows(tmp_path / name, "utf-8") for name in ("small.csv", "large.csv"))
+    next(left), next(other)
+    left.close()
+    assert len(next(other)[1][0]) == 200_000
