@@ -153,7 +153,7 @@ def csv_rows(path: Path, codec: str, delimiter: str = "") -> Iterator[tuple[int,
     Raises:
       UserError: a row has more or fewer cells than the first one, or a quotation mark takes in the rows below it.
     """
-    # of the whole process, and so only raised: a reader that was left halfway would lower it again at any time
+    # Only ever raised: of two files that are read side by side, the one that ends first would lower it for the other.
     csv.field_size_limit(max(csv.field_size_limit(), path.stat().st_size + 1))
     begin = width = 0
     try:
