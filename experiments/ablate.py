@@ -20,7 +20,7 @@ from ariigcn_jax.analysis import statistics
 from ariigcn_jax.data import normalisation
 from ariigcn_jax.objective import tasks, terms
 from ariigcn_jax.runs import figures, results
-from ariigcn_jax.types import Corpus, UserError
+from ariigcn_jax.types import WORDS, Corpus, UserError
 from experiments import ablations, study
 from experiments.command import flag, main
 from experiments.session import load
@@ -78,6 +78,8 @@ def _effective(config: Any, corpus: Corpus) -> dict[str, Any]:
         for name in ("gan", "modality_dropout", "dialogue_dropout"):
             del options["model"][name]
         del options["discriminator"]
+    if WORDS not in corpus.modalities:
+        del options["model"]["text"], options["optimizer"]["words"]
     for option in normalisation.OPTIONS:
         beginnings = options["data"][option]
         options["data"][option] = [b for b in beginnings if any(m.startswith(b) for m in corpus.modalities)]

@@ -104,6 +104,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gan_journal": {"model.gan.wiring": "latent", "discriminator.game": "summed"},  # the journal's code
     # IEMOCAP's other protocol: four emotions, and frustration is context without a label
     "four_way": {"data.relabel": "excited=happy,frustrated="},
+    # The text encoder
+    "turns": {"model.text.turns": 2},
+    "utterance": {"model.graph.layers": 0, "model.speakers": 0, "model.context": "none"} | NO_AUXILIARY,
 }
 # Names for several ablations. `modalities`, each kind alone and each pair of kinds, follows from the corpus.
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -16,5 +16,5 @@ def get_config(ablations: str = "") -> ConfigDict:
     config.experiment = "own"
     config.num_epochs = 30
     config.model.text.encoder = base.MINILM  # used where there are transcripts and no text features
-    config.model.text.layers = base.FROZEN_LAYERS
+    config.model.text.layers = base.LAST_LAYERS
     return base.finish(config, ablations, **base.words())

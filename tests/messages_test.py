@@ -83,12 +83,13 @@ def place(tmp_path_factory):
     return folder
 
 
-def run(module, arguments, place, monkeypatch, capsys):
+def run(module, arguments, place, monkeypatch, capsys, trains=False):
     """Return status and standard error of `python -m module arguments` in the folder, in this process."""
     monkeypatch.chdir(place)
     monkeypatch.delenv("ARIIGCN_DATA", raising=False)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr("ariigcn_jax.runs.runner.run", lambda *_: sys.exit("it would have trained"))
+    if not trains:
+        monkeypatch.setattr("ariigcn_jax.runs.runner.run", lambda *_: sys.exit("it would have trained"))
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     monkeypatch.delitem(sys.modules, "config_config", raising=False)  # the file of --config that an earlier test read
     known = set(flags.FLAGS)

@@ -7,6 +7,7 @@ Every Batch is made here: `collect` for training, `batches` for prediction, `one
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -174,28 +175,56 @@ def index(
     cuts = [pieces(lengths, limit, *(reach or (0, 0))) for limit in limits]
     count = np.ones(len(corpus), np.int64) if corpus.words is None else corpus.words.lengths
     totals = [np.concatenate([[0], np.cumsum(count[m])]) for m in members]  # of utterances, or of tokens
-    plans = [
-        (cut, *plan([int(totals[d][last] - totals[d][first]) for d, first, _, _, last in cut], batch_size))
-        for cut in cuts
-    ]
-    cut, layout, filled = min(plans, key=lambda plan: plan[1].slots)
+    plans = []
+    for cut in cuts:
+        sizes = [int(totals[d][last] - totals[d][first]) for d, first, _, _, last in cut]
+        plans.append((cut, sizes, *plan(sizes, batch_size)))
+    cut, sizes, layout, filled = min(plans, key=lambda plan: plan[2].slots)
+    made = _laid(corpus.words, members, cut, layout, filled)
+    if corpus.words is None or token_fill(made[1]) >= LEAST_FILL:
+        return made
+    found, rows = [made], layout.rows
+    while rows and token_fill(found[-1][1]) < LEAST_FILL:  # fewer and longer rows, all with about as many tokens
+        dealt = deal_rows(sizes, layout.steps * rows)
+        found.append(_laid(corpus.words, members, cut, layout._replace(rows=rows), dealt))
+        rows //= 2
+    return max(found, key=lambda made: token_fill(made[1]))
+
+
+def _laid(
+    words: Words | None,
+    members: Sequence[np.ndarray],
+    cut: Sequence[tuple[int, int, int, int, int]],
+    layout: Layout,
+    filled: Sequence[Sequence[int]],
+) -> tuple[Layout, Index]:
+    """Write pieces into the rows of a layout, with their tokens where there are `words`; the arguments of `_place`."""
     graphs = max((len(r) for r in filled), default=0) + 1
-    if corpus.words is not None:  # the slots of a row are then as many as utterances have so many tokens
+    if words is not None:  # the slots of a row are then as many as utterances have so many tokens
         longest = max((sum(cut[piece][4] - cut[piece][1] for piece in row) for row in filled), default=1)
         layout = layout._replace(length=longest)
     where = _place(members, cut, filled, (layout.steps * layout.rows + 1, layout.length), graphs)
-    return layout, where if corpus.words is None else _with_tokens(corpus.words, where)
+    return layout, where if words is None else _with_tokens(words, where)
 
 
 def _with_tokens(words: Words, where: Index) -> Index:
-    """Lay the tokens of each row's utterances into rows of the length that costs least, by padding and attention."""
+    """Lay the tokens of each row's utterances into rows of the length that costs least, by padding and attention.
+
+    Lengths that leave more than 1 - LEAST_FILL padding are taken only where all do.
+    """
     lengths = words.lengths
     inside = [[(slot, int(u)) for slot, u in enumerate(row) if u != PADDING and lengths[u]] for row in where.source]
     longest = max((int(lengths[u]) for row in inside for _, u in row), default=1)
     candidates = sorted({-(-(longest + longest * extra // 4) // 16) * 16 for extra in range(5)})
-    laid = (token_rows(words, inside, length) for length in candidates)
-    token, slots = min(laid, key=lambda made: made[0].size * (ATTENTION + made[0].shape[-1]))
-    return where._replace(token=token, token_slot=slots)
+    rows = (token_rows(words, inside, length) for length in candidates)
+    laid = [where._replace(token=token, token_slot=slot) for token, slot in rows]
+    return min(laid, key=lambda made: (token_fill(made) < LEAST_FILL, _token_cost(made)))
+
+
+def _token_cost(where: Index) -> int:
+    """Return what a text encoder costs on the tokens, in a unit of no meaning."""
+    assert where.token is not None
+    return where.token.size * (ATTENTION + where.token.shape[-1])
 
 
 def _place(
@@ -345,6 +374,9 @@ def token_rows(
 def tokens(words: Words, token: np.ndarray, slot: np.ndarray) -> Tokens:
     """Return the tokens [rows, Q, S] of `token_rows` as a numpy Tokens."""
     real = token != PADDING
+    if not len(words.ids):  # nothing was said: all is padding, of which the first token is read
+        states = None if words.states is None else np.zeros((1, words.states.shape[1]), np.float32)
+        words = dataclasses.replace(words, ids=np.zeros(1, np.int32), pooled=np.zeros(1, bool), states=states)
     known = np.where(real, token, 0)
     begin = words.start[np.searchsorted(words.start, known, side="right") - 1]
     fields: dict[str, Any] = dict(
@@ -360,6 +392,13 @@ def tokens(words: Words, token: np.ndarray, slot: np.ndarray) -> Tokens:
 def fill(batch: Batch | Index) -> float:
     """Return the share of the computed nodes that are scored utterances, in [0, 1]; the row that pads batches aside."""
     return float(np.mean(np.asarray(batch.utterance[:-1]) != PADDING))
+
+
+def token_fill(where: Index) -> float:
+    """Return the share of the computed tokens that are real, in [0, 1]; 1 where there are none."""
+    assert where.token is not None
+    real = where.token[:-1] != PADDING
+    return float(real.mean()) if real.any() else 1.0
 
 
 def _power_of_two(least: int) -> int:

@@ -38,7 +38,7 @@ def tokens(
     speakers: Sequence[str] = (),
     dialogue: np.ndarray | None = None,
     turns: tuple[int, int] = (0, 0),
-) -> tuple[Words, int]:
+) -> tuple[Words, np.ndarray]:
     """Tokenize the transcripts of U utterances, dialogue by dialogue in time order.
 
     Args:
@@ -52,7 +52,7 @@ def tokens(
       turns: how many turns before and after an utterance are in its text, as far as they fit whole (choice).
 
     Returns:
-      The tokens, and how many of the texts' own tokens were cut.
+      The tokens, and how many of each text's own tokens were cut, [U] int.
     """
     marks = tokenizer.encode("").ids
     begin, end = (marks[0], marks[-1]) if len(marks) > 1 else (None, None)
@@ -62,7 +62,7 @@ def tokens(
     said = [one if text.strip() else "" for one, text in zip(said if joined else texts, texts, strict=True)]
     every = [encoding.ids for encoding in tokenizer.encode_batch(list(said), add_special_tokens=False)]
     own = [ids[:room] for ids in every]
-    cut = sum(map(len, every)) - sum(map(len, own))
+    cut = np.array([len(whole) - len(kept) for whole, kept in zip(every, own, strict=True)], np.int64)
     made: list[list[int]] = []
     pooled: list[np.ndarray] = []
     for u, ids in enumerate(own):

@@ -123,13 +123,12 @@ class WordEncoder:
         names = corpus.speaker if corpus.speaker_names is None else corpus.speaker_names
         speakers = [f"Speaker {who + 1}" if isinstance(who, np.integer) else str(who) for who in names]
         words, cut = self.of_texts(texts, speakers, corpus.dialogue, later)
-        long = int((words.lengths == int(self.options["max_tokens"])).sum()) if cut else 0
         notes = (
             [
-                f"{long} transcripts are longer than model.text.max_tokens={self.options['max_tokens']}: "
-                f"{cut:,} tokens at their ends are cut off"
+                f"{np.count_nonzero(cut)} transcripts are longer than "
+                f"model.text.max_tokens={self.options['max_tokens']}: {cut.sum():,} tokens at their ends are cut off"
             ]
-            if cut
+            if cut.any()
             else []
         )
         return words, notes
@@ -140,8 +139,8 @@ class WordEncoder:
 
     def of_texts(
         self, texts: Sequence[str], speakers: Sequence[str], dialogue: np.ndarray, later: bool
-    ) -> tuple[Words, int]:
-        """Return the tokens of U texts, and how many tokens were cut, as `data.tokens.tokens`."""
+    ) -> tuple[Words, np.ndarray]:
+        """Return the tokens of U texts, and how many tokens of each were cut, as `data.tokens.tokens`."""
         turns = self.turns(later)
         words, cut = tokenizing.tokens(
             self.tokenizer,

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ariigcn_jax.data import packing
+from ariigcn_jax.nn import text_encoder
 from ariigcn_jax.training.build import Experiment
 from ariigcn_jax.training.epoch import run_order
-from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, TrainState
+from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Tokens, TrainState
 
 PACKAGE = Path(__file__).resolve().parents[1]
 NAMED = 5  # dialogues that a message lists
@@ -119,6 +120,20 @@ def _only(batch: Batch, kept: np.ndarray) -> Batch:
         utterance=np.where(kept, batch.utterance, PADDING),
         target=None if batch.target is None else np.where(kept[..., None], batch.target, 0),
         rated=None if batch.rated is None else batch.rated & kept,
+        tokens=None if batch.tokens is None else _only_tokens(batch.tokens, kept),
+    )
+
+
+def _only_tokens(tokens: Tokens, kept: np.ndarray) -> Tokens:
+    """Return the tokens with padding in the place of those whose utterances are not in the slots `kept` [R, L] bool."""
+    slot = np.asarray(tokens.slot)
+    mine = (slot != PADDING) & kept[np.arange(len(kept))[:, None, None], slot]
+    return tokens.replace(
+        slot=np.where(mine, slot, PADDING),
+        position=np.where(mine, tokens.position, 0),
+        pooled=tokens.pooled & mine,
+        ids=None if tokens.ids is None else np.where(mine, tokens.ids, 0),
+        states=None if tokens.states is None else np.where(mine[..., None], tokens.states, 0),
     )
 
 
@@ -145,7 +160,8 @@ def words(fault: Fault, steps: int) -> str:
     sizes = {name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree)) for name, tree in modules.items()}
     module, largest = max(sizes.items(), key=lambda item: (not np.isfinite(item[1]), item[1]))
     weights = [f"losses.{t}.weight" for t in terms if t not in ("total", "discriminator")]
-    rate = "discriminator.lr" if terms == ["discriminator"] else "optimizer.lr"
+    rate = "optimizer.words.lr" if module == text_encoder.NAME else "optimizer.lr"
+    rate = "discriminator.lr" if terms == ["discriminator"] else rate
     sentences.append(f"The largest parameter before it is {largest:.3g} in size, in {module}.")
     sentences.append(f"Lower {' or '.join([rate, *weights])}, or set optimizer.clip=1.")
     return " ".join(sentences)

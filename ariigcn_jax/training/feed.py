@@ -78,7 +78,7 @@ class Feed:
 
 def steps_of_part(part_bytes: float, corpus: Corpus, layout: packing.Layout, where: packing.Index) -> int:
     """Return the steps of a part, at least 1, so that two parts take at most `part_bytes` a device; 0 sets no limit."""
-    slot = sum(4 * width + 1 for width in corpus.widths.values()) + 16
+    slot = sum(4 * x.shape[1] + 1 for x in corpus.features.values()) + 16
     slot += sum(4 * x.shape[1] + 1 for x in (corpus.target, corpus.ratings) if x is not None)
     slot += 4 * (corpus.fold is not None)
     step = max(1, slot * layout.length * layout.rows)  # an empty split has no rows

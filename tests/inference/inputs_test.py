@@ -42,10 +42,10 @@ def trained(tmp_path_factory):
     for n in range(8):
         rows = spoken_files.rows(TURNS[n % 2 :], label=LABELS[n % 2 :])
         (folder / "calls" / f"call{n}.csv").write_text(spoken_files.table(rows))
-    config = spoken.config(folder, {"num_epochs": 1})
+    config = spoken.options(folder, {"num_epochs": 1})
     config.data.path, config.data.modalities = str(folder / "calls"), ()
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        session.execute(config.lock(), str(folder / "run"))
+        session.execute(config, str(folder / "run"))
     return folder / "run", said.getvalue()
 
 
