@@ -3,8 +3,11 @@
     python -m tools.predict --run runs/seed3 conversation.jsonl
     python -m tools.predict --run runs/seed3 corpus.npz --split test --format csv --out emotions.csv
     python -m tools.predict --run runs/seed3 conversation.jsonl --html conversation.html
+    python -m tools.predict --run runs/words chat.txt
 
-INPUT is a corpus in any layout that training reads, labelled or not, or a .jsonl file with one utterance a line:
+INPUT is a corpus in any layout that training reads, labelled or not. For a model with a text encoder it may be a chat
+(`Ann: …` a line, or an export of WhatsApp), .srt, .vtt, JSON of whisper, WhisperX or FunASR, or a folder of these. And
+it may be a .jsonl file with one utterance a line:
 
     {"dialogue_id": "d1", "speaker": "Ann", "features": {"text": [0.1, ...], "audio": null}, "label": "happy"}
 
@@ -16,27 +19,23 @@ that modality is removed from the conversation.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import functools
 import json
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
-from ariigcn_jax import data as corpora
 from ariigcn_jax.data.prepare import dialogues, dialogues_in
-from ariigcn_jax.data.readers import conversations, text
 from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.inference import model as inference
+from ariigcn_jax.inference import reading
 from ariigcn_jax.inference.prediction import Prediction
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, tables
 from ariigcn_jax.types import SPLITS, Corpus, UserError
 from experiments.command import call
-from experiments.session import reading, splitting
+from experiments.session import splitting
 from tools import conversation_page
 from tools.command import parser, splits_of
 
@@ -46,7 +45,7 @@ def arguments() -> argparse.ArgumentParser:
     made = parser(__doc__)
     add = made.add_argument
     add("--run", required=True, help="work directory of the run")
-    add("input", metavar="INPUT", help="a corpus, or a .jsonl file")
+    add("input", metavar="INPUT", help="a corpus, a chat, subtitles, or a .jsonl file")
     add("--seed", type=int, help="one of the run's seeds; by default the best on validation")
     add("--split", choices=SPLITS, help="only this split of a corpus, as training had it")
     add("--dialogue", action="append", help="only this dialogue; may be given several times")
@@ -60,7 +59,9 @@ def arguments() -> argparse.ArgumentParser:
 def execute(options: argparse.Namespace) -> None:
     """Predict and write."""
     if not local(options.input).exists():
-        raise UserError(f"{options.input}: there is no such file. Give a corpus, or a .jsonl file of utterances.")
+        raise UserError(
+            f"{options.input}: there is no such file. Give a corpus, a chat, or a .jsonl file of utterances."
+        )
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)
     splits = splits_of(model, options.split) if options.split else ()
@@ -79,53 +80,14 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def read(path: str, model: inference.TrainedModel, splits: bool = False) -> Corpus:
-    """Read what a user gives: conversations as lines of JSON, or a corpus with the fields that training read.
-
-    With `splits`, dialogues are put into the splits in which training had them.
+    """Read what a user gives; with `splits`, dialogues are put into the splits in which training had them.
 
     Raises:
       UserError: the file cannot be read.
     """
     data = model.config.data
-    options = reading(data) | {"training": False, "words": model.words is not None}
-    if splits:
-        options |= splitting(data) | {"carved": True}
-    load = functools.partial(corpora.load, path, **options)
-    wanted = tuple(data.modalities) or model.modalities
-    spoken = model.words is not None and (_mentions(path, "text") or _mentions(path, "transcript"))
-    if not splits and Path(path).suffix in (".jsonl", ".ndjson") and (spoken or _mentions(path, "features")):
-        try:
-            return conversations.read_jsonl(path, words=model.words is not None)
-        except UserError:  # it may have more fields, as training reads them
-            # the rows of a table without dialogues would be one dialogue each
-            if _mentions(path, "dialogue_id"):
-                with contextlib.suppress(UserError):
-                    return _load_available(load, wanted)
-            raise
-    return _load_available(load, wanted)
-
-
-def _load_available(load: Callable[..., Corpus], wanted: Sequence[str]) -> Corpus:
-    """Load the corpus with the wanted modalities that its file has, and all that it names like modalities."""
-    with contextlib.suppress(UserError):
-        return load(modalities=tuple(wanted))
-    there = []
-    for modality in wanted:
-        with contextlib.suppress(UserError):
-            load(modalities=(modality,))
-            there.append(modality)
-    try:
-        named = load().modalities
-    except UserError:  # it has none that is named so, or says what else is wrong
-        if not there:
-            raise
-        named = ()
-    return load(modalities=tuple(dict.fromkeys((*there, *named))))
-
-
-def _mentions(path: str, field: str) -> bool:
-    with text.opened(Path(path), text.encoding(Path(path))[0]) as file:
-        return f'"{field}"' in file.read(2**16)
+    of_training = splitting(data) | {"carved": True} if splits else {}
+    return reading.of_file(path, data, model.modalities, model.words is not None, **of_training)
 
 
 def choose(corpus: Corpus, splits: Sequence[str], names: Sequence[str] | None) -> Corpus:

@@ -23,6 +23,11 @@ from ariigcn_jax.data.fields import (
 from ariigcn_jax.data.values import short
 from ariigcn_jax.types import UNLABELED, Corpus, Modality, UserError
 
+NO_LABELS = (
+    "a chat, subtitles and what a recogniser writes have no labels to learn from. Write a table with one row a turn "
+    "and the columns dialogue_id,speaker,transcript,label, such as call1,Ann,Oh no!,sad"
+)
+
 
 class _Order(NamedTuple):
     """Say which rows of the file are the utterances of which dialogue."""
@@ -124,6 +129,8 @@ def _truth(
         raise UserError(f"data.relabel={relabel} renames classes, and data.task={task} has none. Leave it out.")
     if not training and label not in archive.arrays:
         return np.full(len(rows), UNLABELED, np.int32), (), None
+    if archive.unlabelled:
+        raise UserError(f"{archive.path}: {NO_LABELS}.")
     if target is not None:
         found = target.read(archive, label, rows)
         return np.where(np.isfinite(found[0]).all(axis=1), 0, UNLABELED).astype(np.int32), (), found

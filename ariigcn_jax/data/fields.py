@@ -58,6 +58,7 @@ class Fields:
     name: str = ""  # what the file calls the corpus
     others: list[str] = dataclasses.field(default_factory=list)  # columns that became no field, for messages
     gone: list[Modality] = dataclasses.field(default_factory=list)  # modalities of whose files none is there
+    unlabelled: bool = False  # whether files of this kind have no labels
 
     def refusal(self, field: str, problem: str, remedy: str) -> UserError:
         return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,8 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from tqdm import tqdm
 
 from ariigcn_jax.data import Normalisation, normalisation, packing, prepare
-from ariigcn_jax.data.readers import conversations
 from ariigcn_jax.files import local
-from ariigcn_jax.inference import streaming
+from ariigcn_jax.inference import reading, streaming
 from ariigcn_jax.inference import words as spoken
 from ariigcn_jax.inference.prediction import Prediction, contributions, explain, forward
 from ariigcn_jax.inference.streaming import Stream
@@ -93,18 +92,19 @@ class TrainedModel:
         """Return the forward pass on a batch, compiled once for each shape; `logits` exclude the temperature."""
         return functools.partial(jax.jit(forward(self.model, self.task, self.members)), self.params)
 
-    def __call__(self, conversation: Corpus | Iterable[conversations.Utterance]) -> Prediction:
+    def __call__(self, conversation: Any) -> Prediction:
         """Predict the emotion of every utterance, with contributions of the modalities and attention.
 
         Args:
           conversation: utterances in time order, as in `data.readers.conversations`; or a corpus, as read. Where the
-            model has a text encoder, an utterance's `text` is enough.
+            model has a text encoder, an utterance's `text` is enough, and a conversation may be a chat in a text, a
+            list of its lines or of pairs (speaker, words), or a pandas DataFrame. A `Path` is read as training reads.
 
         Raises:
           UserError: an utterance is malformed, or none has a modality that the model takes.
         """
         if not isinstance(conversation, Corpus):
-            conversation = conversations.from_utterances(conversation, words=self.words is not None)
+            conversation = reading.corpus(conversation, self.config.data, self.modalities, self.words is not None)
         corpus = self.prepare(conversation)
         window = self.model.options.graph
         attending = self.modalities if window.layers else ()

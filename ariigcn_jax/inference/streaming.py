@@ -74,15 +74,17 @@ class Stream:
         self.length = sum(reach) + 1
         self._conversations: dict[str, _Conversation] = {}
 
-    def push(self, utterance: conversations.Utterance) -> list[UtteranceEmotion]:
+    def push(self, utterance: conversations.Line) -> list[UtteranceEmotion]:
         """Take the next utterance, of the conversation with its `dialogue_id`, and return the results it completes.
+
+        With a text encoder it may also be a line of a chat, or a pair (speaker, words).
 
         Raises:
           UserError: the utterance is malformed; the stream is unchanged.
         """
         return self.push_all([utterance])
 
-    def push_all(self, utterances: Iterable[conversations.Utterance]) -> list[UtteranceEmotion]:
+    def push_all(self, utterances: Iterable[conversations.Line]) -> list[UtteranceEmotion]:
         """Take the next utterances of several conversations in one forward pass, those of one conversation in turn."""
         given = [self._checked(utterance) for utterance in utterances]  # all, before anything changes
         results = []
@@ -115,7 +117,7 @@ class Stream:
         """Return the names of the unfinished conversations."""
         return tuple(self._conversations)
 
-    def _checked(self, utterance: conversations.Utterance) -> Row:
+    def _checked(self, utterance: conversations.Line) -> Row:
         row = conversations.checked(utterance, "the utterance", words=self._words is not None)
         for m, width in self._widths.items():
             vector = row["features"].get(m)

@@ -20,16 +20,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALIASES = {
-    "dialogue_id": ("dialogue_id", "dialog_id", "conversation_id", "conv_id", "video_id", "dialogue", "dialog",
+    "dialogue_id": ("dialogue_id", "dialog_id", "conversation_id", "conv_id", "dialogueid", "dialogid", "dia_id",
+                    "conversationid", "call_id", "chat_id", "meeting_id", "video_id", "dialogue", "dialog",
                     "conversation", "video"),
-    "utterance_id": ("utterance_id", "utt_id", "uid", "clip_id", "name", "id"),
-    "turn": ("turn", "turn_id", "utterance_index", "position"),
-    "speaker": ("speaker", "speaker_id", "speaker_name", "actor"),
-    "label": ("label", "emotion", "emo", "emotion_label", "class"),
+    "utterance_id": ("utterance_id", "utt_id", "uid", "utteranceid", "clip_id", "name", "id"),
+    "turn": ("turn", "turn_id", "utterance_index", "turn_index", "turn_number", "position"),
+    "speaker": ("speaker", "speaker_id", "speaker_name", "speaker_label", "speakerid", "spk", "spk_id", "actor",
+                "character", "author", "sender", "participant", "role"),
+    "label": ("label", "emotion", "emo", "emotion_label", "emotion_name", "major_emotion", "class"),
     "split": ("split", "set", "partition", "subset"),
-    "transcript": ("transcript", "utterance", "sentence", "raw_text", "transcription", "words"),
-    "start_s": ("start_s", "start", "start_time", "starttime", "begin"),
+    "transcript": ("transcript", "utterance", "sentence", "raw_text", "transcription", "utterance_text",
+                   "to_translate", "message", "content", "words"),
+    "start_s": ("start_s", "start", "start_time", "starttime", "begin", "begin_time", "start_sec", "start_seconds"),
+    "end_s": ("end_s", "end", "end_time", "endtime", "end_sec", "end_seconds"),
 }  # fmt: skip
+_FILES = ("file", "file_name", "filename", "path", "wav", "titre")  # where copies of corpora keep an utterance's name
+_TOLD = (  # names of utterances that tell the dialogue: of IEMOCAP with its speaker, and of MELD
+    re.compile(r"(?:.*/)?(?P<dialogue>Ses\d\d[FM]_(?:impro|script)\w+)_(?P<speaker>[FM])[A-Z]*\d+"),
+    re.compile(r"(?:.*/(?=[^/]*/))?(?P<dialogue>(?:[^/]*/)?[^/]*dia\d+)_utt(?P<turn>\d+)"),
+)
 _ABOVE_SCENES = (("season_id", "season"), ("episode_id", "episode"))  # in each of which scenes may count anew
 TEXTS = ("dialogue_id", "utterance_id", "speaker", "label", "split", "transcript")
 NAMES = ALIASES["dialogue_id"] + ALIASES["utterance_id"]
@@ -39,6 +48,7 @@ _CUT = re.compile(r"""\s*["']?(?:[\w.]+\()?\[+\s*[-+\d.]""")  # a printed vector
 _CLOCK = re.compile(  # 00:01:05,003 and 1:05, also after a date or a number of days, as pandas writes them
     r"(?:(\d{4}-\d\d-\d\d)[ T]|(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:[.,]\d*)?)(?: ?([AP])M)?", re.IGNORECASE
 )
+_NUMBERS = re.compile(r"[\[(]*\s*[-+\d.][-+\d.,;|\seEnaN]*[\])]*")
 _WHOLE = re.compile(r"(\d+)\.0+")  # of an id
 _MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _DAMAGED = re.compile(rf"\d(?:\.\d+)?E\+\d+|\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}|#(?:NAME\?|REF!|VALUE!|N/A)")
@@ -193,9 +203,7 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
     Raises:
       UserError: a cell is not what its column is.
     """
-    columns = {field: find(table, field) for field in ALIASES}
-    if columns["transcript"] is None and "text" in table and _are_words(table["text"]):
-        columns["transcript"] = "text"
+    columns = {field: find(table, field) for field in ALIASES} | {"transcript": spoken(table)}
     if label != "label":
         columns["label"] = next((name for name in table if plain(name) == plain(label)), None)
     for field in TEXTS:
@@ -204,6 +212,14 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
     if (ids := dialogue_ids(table, fields.notes)) is not None:
         name = columns["dialogue_id"] or "dialogue_id"
         fields.arrays["dialogue_id"] = _names(fields, texts(ids, f"{fields.path}: `{name}`"), name)
+    elif columns["transcript"] and (columns["speaker"] or not columns["label"]) and not _are_several(columns):
+        fields.arrays["dialogue_id"] = text_array([fields.path.stem] * len(table))
+        fields.note("there is no column `dialogue_id`: the rows are one conversation")
+    for field in ("start_s", "end_s"):
+        if (column := columns[field]) is not None:
+            times = np.array([seconds(value) for value in table[column]], np.float64)
+            if np.isfinite(times).any():
+                fields.arrays[field] = np.where(np.isfinite(times), times, np.nan)
     _read_order(fields, table, columns)
     if (column := columns["label"]) is not None:
         read_labels(fields, table[column].tolist(), column, label, task, size)
@@ -217,18 +233,63 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
         fields.note(f"ignored columns (no vectors, unknown names): {listed(unknown)}")
 
 
+def _are_several(columns: dict[str, str | None]) -> bool:
+    """Return whether a table without dialogues may well be of several, as one with splits or names of utterances."""
+    return columns["split"] is not None or columns["utterance_id"] is not None
+
+
+def spoken(table: pd.DataFrame) -> str | None:
+    """Return the column of what was said, None where there is none; `text` is one unless it holds features."""
+    if (column := find(table, "transcript")) is not None:
+        return column
+    named = next((name for name in table if plain(name) == "text"), None)
+    return named if named is not None and _are_words(table[named]) else None
+
+
 def _are_words(values: Iterable[Any]) -> bool:
     there = ["" if v is None else v for v in values]
     words = [v for v in there if isinstance(v, str)]
     others = [v for v in there if not isinstance(v, str)]
     lists = all(isinstance(v, list) and all(isinstance(word, str) for word in v) for v in others)
-    return lists and not (words and all(_CUT.match(v) for v in words))
+    filled = [v for v in words if not is_missing(v)]
+    return lists and not (words and all(_CUT.match(v) for v in words)) and (not filled or are_said(filled))
+
+
+def are_said(cells: Iterable[str]) -> bool:
+    """Return whether some of the cells are words, and not all of them numbers."""
+    return any(not is_missing(cell) and not _NUMBERS.fullmatch(cell) for cell in cells)
+
+
+def with_told(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Return a table with the dialogues, and speakers or turns, that the names of its utterances tell.
+
+    Copies of IEMOCAP and MELD on the Hugging Face hub have them in the names of files alone.
+    """
+    if find(table, "dialogue_id") is not None or _scene(table):
+        return table
+    named = [find(table, "utterance_id"), *(name for name in table if plain(name) in _FILES)]
+    for column in filter(None, named):
+        stems = [re.sub(r"\.\w{2,4}$", "", str(value).strip()[:_LONGEST_VALUE]) for value in table[column]]
+        form = next((form for form in _TOLD if stems and form.fullmatch(stems[0])), None)
+        found = [form.fullmatch(stem) for stem in stems] if form else []
+        if not found or not all(found):
+            continue
+        told = {name: [match[name] for match in found if match] for name in form.groupindex} if form else {}
+        told = {f"{name}_id" if name == "dialogue" else name: values for name, values in told.items()}
+        told = {name: values for name, values in told.items() if find(table, name) is None}
+        ordered = any(find(table, field) or field in told for field in ("turn", "start_s"))
+        order = "" if ordered else ", and the rows' order counts"
+        notes.append(f"`{column}` tells {listed(list(told))} of each utterance{order}")
+        if find(table, "utterance_id") is None:
+            table = table.drop(columns=[column]).assign(utterance_id=stems)
+        return table.assign(**told)
+    return table
 
 
 def _column(fields: Fields, table: pd.DataFrame, name: str) -> np.ndarray:
     """Return a column as text [U] str."""
-    words = texts(table[name].tolist(), f"{fields.path}: `{name}`")
-    return words if name == find(table, "transcript") else _names(fields, words, name)
+    said = texts(table[name].tolist(), f"{fields.path}: `{name}`")
+    return said if name == spoken(table) else _names(fields, said, name)
 
 
 def _names(fields: Fields, words: np.ndarray, name: str) -> np.ndarray:

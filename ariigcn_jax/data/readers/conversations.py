@@ -6,6 +6,8 @@ Only `features` is required, and for a model with a text encoder `text` is enoug
 `dialogue_id`, `utterance_id`, `speaker`, `label` and `text`, which may also be called `transcript`, are text or whole
 numbers; `label` is a name. A modality counts as missing in an utterance where it is absent, null or not finite, and
 where its features, if there are several, are all zero: an extraction that failed (choice).
+
+`turns_of` takes what else a conversation may be in Python: a chat, pairs of speaker and text, a pandas DataFrame.
 """
 
 from __future__ import annotations
@@ -14,23 +16,28 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ariigcn_jax.data.assemble import assemble
 from ariigcn_jax.data.fields import Fields, text_array
-from ariigcn_jax.data.readers import text
+from ariigcn_jax.data.readers import chat, columns, recognisers, text, transcripts
+from ariigcn_jax.data.readers.chat import Turn
 from ariigcn_jax.data.values import is_integer
 from ariigcn_jax.types import UNLABELED, WORDS, Corpus, Modality, UserError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Utterance = Mapping[str, Any]
+Line = Utterance | str | Sequence[str]  # an utterance, a line of a chat, or a speaker and words
 FIELDS = ("dialogue_id", "utterance_id", "speaker", "label", "transcript", "text", "features")
 ONLY_DIALOGUE = "conversation"
 EXAMPLE = '{"speaker": "Ann", "features": {"text": [0.1, 0.2], "audio": [0.3]}}'
 
 
-def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGUE, words: bool = False) -> Corpus:
+def from_utterances(utterances: Iterable[Line], *, name: str = ONLY_DIALOGUE, words: bool = False) -> Corpus:
     """Make a corpus of utterances in time order, whose dialogues may be interleaved.
 
     Args:
@@ -76,8 +83,9 @@ def from_utterances(utterances: Iterable[Utterance], *, name: str = ONLY_DIALOGU
     arrays["label"] = np.array([labels.get(row["label"], UNLABELED) for row in rows])
     arrays["label_names"] = text_array(list(labels))
     modalities = (*([WORDS] if words else []), *features)
-    corpus = assemble(Fields(Path(name), arrays), name=name, modalities=modalities, training=False, words=words)
-    return dataclasses.replace(corpus, notes=())
+    fields = Fields(Path(name), arrays)
+    corpus = assemble(fields, name=name, modalities=modalities, training=False, words=words)
+    return dataclasses.replace(corpus, notes=() if features else (transcripts.understood(fields),))
 
 
 def read_jsonl(path: str | Path, *, words: bool = False) -> Corpus:
@@ -91,14 +99,84 @@ def read_jsonl(path: str | Path, *, words: bool = False) -> Corpus:
     return from_utterances(rows, name=str(path), words=words)
 
 
-def checked(utterance: Any, where: str, words: bool = False) -> dict[str, Any]:
+def turns_of(conversation: Any) -> pd.DataFrame | None:
+    """Return the turns of a conversation as a table, as `transcripts` makes it of files.
+
+    Args:
+      conversation: a chat in one text; a list of lines, of pairs (speaker, words), or of dictionaries whose keys are
+        names of columns; what whisper, WhisperX or FunASR return; a pandas DataFrame.
+
+    Returns:
+      The table; None where `from_utterances` takes the conversation as it is.
+
+    Raises:
+      UserError: it is a text without words, or the name of a file.
+    """
+    import pandas as pd
+
+    if isinstance(conversation, pd.DataFrame):
+        return conversation.rename(columns=str)
+    if isinstance(conversation, str):
+        return transcripts.frame({"": _of_text(conversation)}, ONLY_DIALOGUE)
+    if recognisers.are_segments(conversation) and any("words" in segment for segment in conversation):
+        conversation = {"segments": conversation}
+    if recognisers.recognise(conversation):
+        return transcripts.frame(transcripts.of_recogniser(conversation, ONLY_DIALOGUE), ONLY_DIALOGUE)
+    if not isinstance(conversation, list) or not conversation:
+        return None
+    if all(isinstance(line, str) for line in conversation):
+        first = next((turn.speaker for line in conversation if (turn := chat.said(line, lower=True))), "")
+        lines = [chat.said(line, first[:1].islower()) or Turn("", line) for line in conversation]
+        return transcripts.frame({"": lines}, ONLY_DIALOGUE)
+    if all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in conversation):
+        return pd.DataFrame(conversation, columns=["speaker", "transcript"])
+    return pd.DataFrame(conversation) if _are_rows(conversation) else None
+
+
+def _of_text(written: str) -> list[Turn]:
+    if "\n" not in written and Path(written).suffix and len(written) < 1000 and Path(written).exists():
+        raise UserError(f"{written!r} is the name of a file, and a text is a chat. Give pathlib.Path({written!r}).")
+    if turns := chat.turns(written)[0]:
+        return turns
+    raise UserError("The conversation has no words. Give one line for each turn, such as 'Ann: Oh no!'.")
+
+
+def _are_rows(utterances: list[Any]) -> bool:
+    """Return whether dictionaries have other names of columns than `FIELDS`, and no features."""
+    if not all(isinstance(one, Mapping) and "features" not in one for one in utterances):
+        return False
+    others = {columns.plain(str(key)) for one in utterances for key in one if key not in FIELDS}
+    return bool(others) and all(any(name in aliases for aliases in columns.ALIASES.values()) for name in others)
+
+
+def from_turns(table: pd.DataFrame, *, label: str = "label", task: str = "classification", **options: Any) -> Corpus:
+    """Make a corpus of a table of turns; keywords are those of `data.load`, for a corpus that is not trained on.
+
+    Raises:
+      UserError: a cell is not what its column is, or there is no modality among the columns.
+    """
+    if not len(table):
+        raise UserError("The conversation has no words: there is no turn in it.")
+    fields = Fields(Path(ONLY_DIALOGUE), {})
+    transcripts.fill(fields, table, label, task)
+    transcripts.check(fields, options.get("words", False))
+    return assemble(fields, label=label, task=task, training=False, **options)
+
+
+def checked(utterance: Line, where: str, words: bool = False) -> dict[str, Any]:
     """Return an utterance with all fields: names as text, features [d_m] float32 or None where missing.
 
-    `text` is there as `transcript`. With `words` one of it and `features` is enough.
+    `text` is there as `transcript`. With `words` one of it and `features` is enough. An utterance may also be a line of
+    a chat, or a pair (speaker, words).
 
     Raises:
       UserError: it is not of the form in the module's docstring; the message begins with `where`.
     """
+    if isinstance(utterance, str):
+        said = chat.said(utterance) or Turn("", utterance)
+        utterance = {"speaker": said.speaker, "text": said.text}
+    elif isinstance(utterance, tuple | list) and len(utterance) == 2 and all(isinstance(x, str) for x in utterance):
+        utterance = dict(zip(("speaker", "text"), utterance, strict=True))
     if not isinstance(utterance, Mapping):
         raise UserError(f"{where}: is {type(utterance).__name__}, not an object such as {EXAMPLE}.")
     if unknown := [str(key) for key in utterance if key not in FIELDS]:

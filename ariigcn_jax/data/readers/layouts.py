@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import re
+import shlex
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ariigcn_jax.data.fields import Fields, listed
-from ariigcn_jax.data.readers import dialogue_tuples, folder, merbench, mmsa, npz, pickles, tables, text
+from ariigcn_jax.data.readers import dialogue_tuples, folder, merbench, mmsa, npz, pickles, tables, text, transcripts
 from ariigcn_jax.data.values import as_sequence, is_number, kind, short
 from ariigcn_jax.types import Modality, UserError
 
@@ -28,7 +29,7 @@ then checks:
     numpy.savez("mine.npz", dialogue_id=…, turn=…, speaker=…, label=…, label_names=…, split=…, transcript=…,
                 text=…, audio=…)    # one row an utterance; text and audio are [utterances, features] float32"""
 
-_SOUND = "a sound or video file; features are extracted by python -m tools.features"
+_SOUND = "a sound or video file"
 _PAGE = "a web page; the download may have asked for a sign-in or a confirmation, so fetch it with a browser"
 _PYTORCH = "a PyTorch file; read it with torch.load and write its tensors as arrays with numpy.savez"
 _MAGIC = (  # place in a file, what is there, and what the file then is
@@ -56,6 +57,7 @@ _ZIPPED = {  # what a member's name tells of an archive that holds no arrays
 }
 _TORCH = 0x1950A86A20F9469CFC6C  # what torch.save wrote first before it wrote archives
 _PICKLE_STARTS = (b"(d", b"(l", b"(S", b"(V", b"((", b"}q", b"]q", b"(]", b"(}", b"cnu", b"cco")  # of protocols 0 and 1
+_TEXTS = (".txt", ".srt", ".vtt")
 _MOST_LINES = 30  # of a description
 _MEDIA = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".mp4", ".avi", ".mkv", ".webm", ".mov")
 
@@ -84,6 +86,8 @@ class Source:
     @property
     def is_pickle(self) -> bool:
         """Return whether the file is a pickle: protocols from 2 begin with 0x80, older ones are text."""
+        if self.path.suffix.lower() in _TEXTS:  # which may begin with a bracket
+            return False
         named = bool(self.start) and self.path.suffix.lower() in (".pkl", ".pickle", ".p", ".pk")
         return (named and not self.start.startswith(b"PK")) or self.start.startswith((b"\x80", *_PICKLE_STARTS))
 
@@ -110,7 +114,12 @@ class Layout(NamedTuple):
 def _is_table(source: Source) -> bool:
     if source.path.is_dir():
         return bool(tables.recognise(source.path))
-    return tables.is_arrow(source.start) or not (source.is_pickle or _unread_type(source))
+    return tables.is_arrow(source.start) or _is_readable(source)
+
+
+def _is_readable(source: Source) -> bool:
+    """Return whether a source is a folder, or may be text."""
+    return source.path.is_dir() or not (source.is_pickle or _unread_type(source))
 
 
 def _merbench(source: Source) -> Path:
@@ -126,6 +135,12 @@ READERS: dict[str, Layout] = {
         "  folders with train, dev and test tables, or of Hugging Face's save_to_disk",
         _is_table,
         lambda source: tables.read_fields(source.path, source.label, source.task),
+    ),
+    "transcripts": Layout(
+        "conversations: a chat (.txt, `Ann: …` a line), .srt, .vtt, JSON of whisper, WhisperX or FunASR, with .rttm\n"
+        "  beside; or folders of these, or of tables with speakers and transcripts, one file a conversation",
+        lambda source: _is_readable(source) and transcripts.recognise(source.path),
+        lambda source: transcripts.read_fields(source.path, source.label, source.task),
     ),
     "npz": Layout(
         ".npz of plain arrays, one row an utterance",
@@ -184,14 +199,8 @@ def read_fields(
         if layout is None:
             raise UserError(f"{path}: {_refusal(source)}")
         fields = layout.read(source)
-    enough = words and "transcript" in fields.arrays
-    if layout is not READERS["npz"] and not enough and not any(array.ndim >= 2 for array in fields.arrays.values()):
-        found = "".join(f" {note[:1].upper()}{note[1:]}." for note in fields.notes)
-        raise UserError(
-            f"{path}: there are no features in it. By name are known {listed(fields.arrays)}.{found} {tables.VECTORS} "
-            "Features are extracted from words, sound and video by `python -m tools.features`. A column `transcript` "
-            "is enough for a model with a text encoder (model.text.encoder)."
-        )
+    if layout is not READERS["npz"] or (words and "transcript" in fields.arrays):
+        transcripts.check(fields, words)
     return fields
 
 
@@ -202,6 +211,8 @@ def _unread_type(source: Source) -> str:
         return _archive_type(source.path)
     found = next((what for place, magic, what in _MAGIC if start.startswith(magic, place)), "")
     is_binary = b"\0" in start and not text.wide_codec(start)
+    if b"\0" in start and source.path.suffix.lower() in _MEDIA:
+        return _SOUND
     return found or ("a binary file of no kind that is known" if is_binary else "")
 
 
@@ -228,7 +239,13 @@ def _refusal(source: Source) -> str:
             f"this is a folder, and of no layout that is known. It holds {listed(inside[:20])}{more}. "
             f"{remedy}Give the path of a file in it, or one of these:\n{listing()}"
         )
-    what = f"{_unread_type(source)}. "
+    if (found := _unread_type(source)) == _SOUND:
+        command = f"whisperx {shlex.quote(source.path.name)} --diarize --output_format json"
+        return (
+            f"this is {found}, and its words are not written down. What the recognisers WhisperX, whisper and FunASR "
+            f"write is read: run `{command}`, and give {source.path.stem}.json."
+        )
+    what = f"{found}. "
     if source.is_pickle:
         torch = isinstance(source.content, int) and source.content == _TORCH
         unknown = f"a pickle of no layout that is known. It holds {describe(source.content)}\n"

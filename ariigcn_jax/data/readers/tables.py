@@ -142,7 +142,7 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
         parts: list[pd.DataFrame] = []
         for file in files:
             part, found = frame(file, several=several, first=sum(len(part) for part in parts))
-            parts.append(part)
+            parts.append(columns.with_told(part, found))
             notes += found
         part = pd.concat(parts, ignore_index=True)
         frames.append(_with_split(split, part, notes) if split else part)
@@ -204,7 +204,10 @@ def frame(path: Path, several: str = "", delimiter: str = "", first: int = 0) ->
 def _csv_blocks(path: Path, codec: str, several: str, delimiter: str, notes: list[str]) -> Iterator[Row]:
     """Yield column -> its cells, for a block of rows after the other."""
     rows = text.csv_rows(path, codec, delimiter)
-    names = [name.strip() for name in next(rows)[1]]
+    _, first = next(rows, (0, []))
+    if not first:
+        raise UserError(f"{path}: the table has no rows.")
+    names = [name.strip() for name in first]
     groups = {} if delimiter else _checked_groups(path, names, several)
     if len(set(names)) < len(names):
         raise UserError(f"{path}: a column's name comes twice in the first line: {short(', '.join(names))}.")
@@ -219,7 +222,8 @@ def _checked_groups(path: Path, names: Sequence[str], several: str) -> dict[str,
     """Return the numbered columns of a first line; refuse one that names no columns, or two for one modality."""
     if len(names) == 1:
         line = f"its first line, {short(names[0], 80)!r}, has no comma, tab, semicolon or | between columns"
-        raise UserError(f"{path}: this is text and no table: {line}.")
+        chat = "Nor is it a chat, whose lines begin with who speaks, as `Ann: Oh no!` does"
+        raise UserError(f"{path}: this is text and no table: {line}. {chat}.")
     number = next((n for n in names if isinstance(_cell(n), np.ndarray) or np.isfinite(columns.number(n))), None)
     if number is not None and all(columns.find(names, field) is None for field in columns.ALIASES):
         raise UserError(
@@ -269,8 +273,15 @@ def _with_vectors(names: Sequence[str], rows: list[list[str]], groups: dict[str,
         found[stem] = [_numbers(cells) if not all(map(is_missing, cells)) else None for cells in vectors]
         if stem in place:  # `text` beside text_0, …
             place["transcript"] = place.pop(stem)
-    words = {name for field in (*columns.TEXTS, "start_s") if (name := columns.find(place, field))}
+    words = {name for field in (*columns.TEXTS, "start_s", "end_s") if (name := columns.find(place, field))}
+    if columns.find(place, "transcript") is None:  # what was said may be a number, too
+        words |= {name for name, i in place.items() if columns.plain(name) == "text" and _are_said(rows, i)}
     return {name: [row[i] if name in words else _cell(row[i]) for row in rows] for name, i in place.items()} | found
+
+
+def _are_said(rows: list[list[str]], i: int) -> bool:
+    cells = (_cell(row[i]) for row in rows)
+    return any(isinstance(cell, str) and not is_missing(cell) and columns.are_said([cell]) for cell in cells)
 
 
 def _numbers(cells: Sequence[str]) -> Any:

@@ -16,9 +16,11 @@ import pytest
 
 from ariigcn_jax.data import load
 from ariigcn_jax.types import UserError
+from tests.support import spoken_files
 from tests.support.layout_files import conversations, every_layout
 
 SECONDS = 10  # that one file may take
+SPOKEN = "words:"  # begins the names of conversations of words alone
 INTERESTING = [
     *(b"\0", b"\xff", b"\x80", b"\x7f", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0\0\0\0\x40"),
     *(
@@ -52,6 +54,9 @@ def originals(tmp_path_factory):
         patch.setattr("tests.support.layout_files.WIDTHS", small["widths"])
         patch.setattr("tests.support.layout_files.conversations", lambda **options: conversations(**(small | options)))
         made = every_layout(folder)
+    spoken = spoken_files.write(folder / "spoken")
+    spoken["srt beside rttm"] = spoken["srt beside rttm"].parent
+    made |= {f"{SPOKEN} {name}": path for name, path in spoken.items()}
     return [(name, path, _files(path)) for name, path in made.items()]
 
 
@@ -121,7 +126,7 @@ def fuzz(originals, folder, number, seed=0):
         signal.alarm(SECONDS)
         begun = time.perf_counter()
         try:
-            load(place)
+            load(place, words=name.startswith(SPOKEN), training=not name.startswith(SPOKEN))
             counts["read"] += 1
         except UserError as error:
             counts["refused"] += 1

@@ -177,6 +177,7 @@ def test_features_one_level_deeper_and_gaps(load):
         ("dialogue_id,text_0,text_1,mood\na,1,2,x\n",
          "field `label`: is not there; the file has `dialogue_id`, `text`, `mood`."),
         ('d0,0,Ann,"[0.1, 0.2]"\nd0,1,Bob,"[0.3, 0.4]"\n', "the first line must name the columns, and it has '0'"),
+        (",,\n", "the table has no rows"),
         ("@relation x\n@data\n", "this is text and no table: its first line, '@relation x'"),
         ("dialogue_id,label,text\na,0,[0.1 0.2 ... 0.9]\n", "`text`: '[0.1 0.2 ... 0.9]' is no list of numbers"),
         ("dialogue_id,label,text_0,text_1\na,1.5,1,2\n", "scores are learnt with data.task=regression"),
@@ -229,7 +230,7 @@ def test_other_names_count_only_where_train_has_none_of_the_usual(tmp_path):
     assert corpus.load(tmp_path).notes[0] == "read as tables: train_sent.csv, test_sent.csv"
     (tmp_path / "none").mkdir()
     for name in ("constrained.csv", "latest.csv", "train.csv.gz", "test.csv.gz"):
-        (tmp_path / "none" / name).write_text(SCENES)
+        (tmp_path / "none" / name).write_text(SCENES.replace("Speaker", "who"))
     with pytest.raises(UserError, match="a folder, and of no layout"):
         corpus.load(tmp_path / "none")
 
