@@ -119,19 +119,10 @@ def jsonl(prediction: Prediction) -> str:
 
 
 def comma_separated(prediction: Prediction) -> str:
-    """Return CSV, one row an utterance (RFC 4180)."""
-    corpus = prediction.corpus
-    names, modalities = corpus.output_names if tasks.get(corpus.task).probabilistic else (), corpus.modalities
-    header = ["dialogue_id", "utterance_id", "turn", "speaker", "label", "emotion", *(f"p_{name}" for name in names)]
-    header += [*(f"contribution_{m}" for m in modalities), "missing", "attended"]
-    rows = [
-        [u.dialogue_id, u.utterance_id, u.turn, u.speaker, u.label or "", u.emotion]
-        + [f"{u.probabilities[name]:.6f}" for name in names]
-        + [f"{u.contribution[m]:.6f}" for m in modalities]
-        + [" ".join(u.missing), " ".join(f"{a.turn}:{a.weight:.3f}" for a in u.attended)]
-        for u in prediction
-    ]
-    return tables.comma_separated([header, *rows])
+    """Return CSV, one row an utterance (RFC 4180): `Prediction.to_frame` without transcripts and scores."""
+    frame = prediction.to_frame().drop(columns=["transcript", "score"], errors="ignore")
+    rows = [[f"{x:.6f}" if isinstance(x, float) else "" if x is None else x for x in row] for row in frame.to_numpy()]
+    return tables.comma_separated([list(frame.columns), *rows])
 
 
 def table(prediction: Prediction) -> str:

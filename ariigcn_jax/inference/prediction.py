@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ from ariigcn_jax.nn.model import Model
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs.results import truth
 from ariigcn_jax.types import WORDS, Array, Batch, Corpus, Modality, Outputs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_ATTENDED = 3  # other utterances named for each
 
@@ -108,6 +111,30 @@ class Prediction:
             contribution={m: float(c[u]) for m, c in self.contribution.items()},
             missing=tuple(m for m, here in corpus.present.items() if not here[u]),
             attended=self.attended(u),
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with a row for each utterance.
+
+        Its columns: dialogue_id, utterance_id, turn, speaker, transcript (if there are any), label, emotion; `p_NAME`
+        with the probability of each emotion or label, or `score`; `contribution_MODALITY`; missing, the modalities with
+        blanks between; attended, turn:weight of the other utterances with the most attention.
+        """
+        import pandas as pd
+
+        said = self.corpus.transcript
+        return pd.DataFrame(
+            {
+                **{name: getattr(u, name) for name in ("dialogue_id", "utterance_id", "turn", "speaker")},
+                **({} if said is None else {"transcript": str(said[k])}),
+                "label": u.label,
+                "emotion": u.emotion,
+                **({f"p_{name}": p for name, p in u.probabilities.items()} or {"score": u.score}),
+                **{f"contribution_{m}": c for m, c in u.contribution.items()},
+                "missing": " ".join(u.missing),
+                "attended": " ".join(f"{a.turn}:{a.weight:.3f}" for a in u.attended),
+            }
+            for k, u in enumerate(self)
         )
 
     @property

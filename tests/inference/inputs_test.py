@@ -177,3 +177,13 @@ def test_what_cannot_be_read_has_one_message(model, other, files, tmp_path, monk
     ):
         with pytest.raises(UserError, match=message):
             model(given)
+
+
+def test_a_prediction_is_a_frame(model):
+    prediction = model(CHAT)
+    frame = prediction.to_frame()
+    assert list(zip(frame["speaker"], frame["transcript"], strict=True)) == TURNS
+    assert frame["emotion"].tolist() == prediction.emotions and frame["label"].isna().all()
+    names = [f"p_{name}" for name in prediction.corpus.output_names]
+    np.testing.assert_array_equal(frame[names].to_numpy(), prediction.probabilities.astype(float))
+    assert frame["contribution_words"].tolist() == [u.contribution["words"] for u in prediction]
