@@ -22,10 +22,11 @@ def load(config: Any, overrides: Sequence[str] = ()) -> Corpus:
     `overrides` are the dotted keys that the user set by hand. Raise UserError where an option does not fit.
     """
     corpus = read(config)
-    if WORDS in corpus.features:
+    only = tuple(config.data.only)
+    if WORDS in corpus.features and (not only or WORDS.startswith(tuple(map(str, only)))):
         from ariigcn_jax.features import words
 
-        corpus = words.attach(corpus, config.model.text, later=config.model.graph.future != 0)
+        corpus = words.attach(corpus, config.model.text, later=words.looks_ahead(config.model))
     corpus = prepare.arrange(corpus, config.data, config.members, overrides)
     for note in corpus.notes:
         print(f"note: {note}")

@@ -173,7 +173,7 @@ def index(
         least = 4 * sum(reach) + 1  # so that at most a third of what is computed is context
         limits = [max(longest >> k, least) for k in range(5) if k == 0 or longest >> k >= least]
     cuts = [pieces(lengths, limit, *(reach or (0, 0))) for limit in limits]
-    count = np.ones(len(corpus), np.int64) if corpus.words is None else corpus.words.lengths
+    count = np.ones(len(corpus), np.int64) if corpus.words is None else np.maximum(corpus.words.lengths, 1)
     totals = [np.concatenate([[0], np.cumsum(count[m])]) for m in members]  # of utterances, or of tokens
     plans = []
     for cut in cuts:

@@ -53,6 +53,9 @@ def _check_beginnings(corpus: Corpus, data: Mapping[str, Any], option: str, give
             remedy = f'Write --config.data.{option}="(\'{corpus.modalities[0]}\',)", or "()" for none.'
             problem = f"{beginning!r} is no beginning of a modality's name"
             raise UserError(f"data.{option}={tuple(data[option])}: {problem}. {remedy}")
+        if corpus.words is not None and WORDS.startswith(beginning):
+            remedy = "Leave it out, or take an encoder that is frozen (model.text.train=frozen)"
+            raise UserError(f"data.{option} names {WORDS!r}, whose encoder is trained along. {remedy}.")
         if not any(m.startswith(beginning) for m in corpus.modalities):
             have = ", ".join(corpus.modalities)
             notes.append(f"data.{option} names {beginning!r}, but no modality's name begins with it (there are {have})")
@@ -211,4 +214,5 @@ def modalities(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
         present={m: corpus.present[m] for m in kept},
         ranked={m: count for m, count in corpus.ranked.items() if m in kept},
         words=corpus.words if WORDS in kept else None,
+        encoder=corpus.encoder if WORDS in kept else None,
     )

@@ -55,6 +55,8 @@ class WordEncoder:
         """
         made = cls(pretrained.read(folder or pretrained.find(options["encoder"])), options)
         depth, longest = made.pretrained.architecture.depth, made.pretrained.architecture.longest
+        if not options["layers"]:
+            raise UserError("model.text.layers names no layer. The last one is (-1,).")
         if wrong := [k for k in options["layers"] if not -depth - 1 <= k <= depth]:
             legal = f"Layers count from 0 (the embeddings) to {depth}, or back from -1"
             raise UserError(f"{options['encoder']}: there is no layer {wrong[0]}. {legal}.")
@@ -120,8 +122,8 @@ class WordEncoder:
     def tokens(self, corpus: Corpus, later: bool) -> tuple[Words, list[str]]:
         """Return the tokens of a corpus's transcripts, and notes; `later` is whether turns to come may be in a text."""
         texts = [""] * len(corpus) if corpus.transcript is None else [str(text) for text in corpus.transcript]
-        names = corpus.speaker if corpus.speaker_names is None else corpus.speaker_names
-        speakers = [f"Speaker {who + 1}" if isinstance(who, np.integer) else str(who) for who in names]
+        known = corpus.speaker_names
+        speakers = [""] * len(corpus) if known is None else [str(who) for who in known]
         words, cut = self.of_texts(texts, speakers, corpus.dialogue, later)
         notes = (
             [
@@ -152,6 +154,12 @@ class WordEncoder:
             dialogue=dialogue,
             turns=turns,
         )
+        size = self.pretrained.architecture.vocabulary
+        if (largest := int(words.ids.max(initial=0))) >= size:
+            raise UserError(
+                f"{self.pretrained.folder}: its {pretrained.TOKENIZER} gives the token {largest:,}, and its word table "
+                f"has {size:,} rows. One of the files is of another network; copy the folder again."
+            )
         return dataclasses.replace(words, width=self.width), cut
 
     def vectors(self, params: Any, tokens: Tokens, length: int) -> Array:
@@ -304,6 +312,11 @@ class _Store:
         print(f"note: {reason}. Words are encoded without it.", file=sys.stderr)
 
 
+def looks_ahead(model: Any) -> bool:
+    """Return whether turns to come may be in a text, by the options `config.model`: where the graph looks ahead."""
+    return model.graph.layers > 0 and model.graph.future != 0
+
+
 def last_layers(train: str, depth: int) -> int:
     """Return how many layers `model.text.train` trains, of `depth`; raise UserError where it is none of its values."""
     if train == FROZEN:
@@ -311,7 +324,7 @@ def last_layers(train: str, depth: int) -> int:
     if train == FULL:
         return depth
     number = train.removeprefix(LAST)
-    if not train.startswith(LAST) or not number.isdigit() or not 1 <= int(number) <= depth:
+    if not train.startswith(LAST) or not number.isdecimal() or not 1 <= int(number) <= depth:
         raise UserError(f"model.text.train={train}: it is frozen, full, or last_1 to last_{depth} for this encoder.")
     return int(number)
 
@@ -330,7 +343,8 @@ def attach(corpus: Corpus, options: Mapping[str, Any], later: bool) -> Corpus:
     encoder = WordEncoder.of(options)
     words, notes = encoder.tokens(corpus, later)
     source = (encoder.pretrained.folder, encoder.pretrained.digest)
-    corpus = dataclasses.replace(corpus, notes=(*corpus.notes, *notes), encoder=source)
+    present = {**corpus.present, WORDS: corpus.present[WORDS] & (words.lengths > 0)}
+    corpus = dataclasses.replace(corpus, present=present, notes=(*corpus.notes, *notes), encoder=source)
     if encoder.frozen:
         made = encoder.encode(words, progress=f"{corpus.name}: words")
         return dataclasses.replace(corpus, features={**corpus.features, WORDS: made})

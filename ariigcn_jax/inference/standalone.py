@@ -149,7 +149,9 @@ def tokens(
     begin, end = (marks[:1], marks[-1:]) if len(marks) > 1 else ([], [])
     room, said = text["limit"] - len(marks), []
     for utterance in utterances:
-        spoken, speaker = utterance.get("text") or utterance.get("transcript") or "", utterance.get("speaker")
+        given = (utterance.get(name) for name in ("text", "transcript"))
+        spoken = next((str(x) for x in given if x not in (None, "") and x == x), "")  # NaN is not itself
+        speaker = utterance.get("speaker")
         tag = f"{speaker}: " if joined and speaker not in (None, "") else ""
         said.append(tag + spoken if spoken.strip() else "")
     own = [encoding.ids[:room] for encoding in tokenizer.encode_batch(said, add_special_tokens=False)]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ariigcn_jax.data import Normalisation
-from ariigcn_jax.features.words import WordEncoder
+from ariigcn_jax.features.words import WordEncoder, looks_ahead
 from ariigcn_jax.nn.pretrained import FOLDER
 from ariigcn_jax.nn.text_encoder import NAME, STATISTICS
 from ariigcn_jax.types import WORDS, Corpus, UserError, Words
@@ -94,7 +94,7 @@ def read(path: Path, config: Any, digest: str, trained: Sequence[Mapping[str, An
     if encoder.pretrained.digest != digest:
         problem = "is damaged, or not the text encoder that the model was trained with: its checksum differs"
         raise UserError(f"{path / FOLDER}: {problem}. Copy the run's folder again.")
-    return Transcripts(encoder, tuple(trained), config.model.graph.future != 0)
+    return Transcripts(encoder, tuple(trained), looks_ahead(config.model))
 
 
 def side_by_side(normalisation: Normalisation, count: int) -> Normalisation:

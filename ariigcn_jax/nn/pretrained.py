@@ -5,6 +5,7 @@ Neither torch nor transformers is needed. Names of parameters are those that PyT
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -92,19 +93,19 @@ def find(name: str) -> Path:
     Raises:
       UserError: there is none.
     """
-    path = Path(name).expanduser()
-    if name and path.is_dir():
-        return path
+    with contextlib.suppress(RuntimeError):  # ~ of a user who is not there
+        if name and (path := Path(name).expanduser()).is_dir():
+            return path
     if found := _installed(name):
         return found
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise UserError(f"{name}: there is no such folder of a text encoder.")
     hub = require("huggingface_hub", "words")
     wanted = [*FILES, WEIGHTS, SHARDS, "model-*.safetensors"]
-    try:
-        return Path(hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-    except Exception:  # not here yet: its errors have no common class
-        pass
+    with contextlib.suppress(Exception):  # not here yet, or not whole: the hub's errors have no common class
+        here = Path(hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        read(here)
+        return here
     try:
         print(f"{name}: fetching the text encoder from the hub …", flush=True)
         return Path(hub.snapshot_download(name, allow_patterns=wanted))
@@ -141,7 +142,8 @@ def read(folder: str | Path) -> Pretrained:
         )
     found: dict[str, Any] = {"pooling": "mean", "normalize": False, "other": "", "limit": architecture.longest}
     if (folder / "modules.json").is_file():
-        kinds = [str(module.get("type", "")).rpartition(".")[2] for module in _json(folder / "modules.json")]
+        modules = [module for module in _json(folder / "modules.json") if isinstance(module, dict)]
+        kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
         found["normalize"] = "Normalize" in kinds
         if further := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
             found["other"] = f"this sentence-transformers model ends in a {further[0]} module"
@@ -152,17 +154,22 @@ def read(folder: str | Path) -> Pretrained:
             found["other"] = f"its own pooling ({', '.join(modes) or 'not named'})"
     if (folder / "sentence_bert_config.json").is_file():
         asked = _json(folder / "sentence_bert_config.json").get("max_seq_length")
-        found["limit"] = min(architecture.longest, int(asked or architecture.longest))
+        if isinstance(asked, int) and asked > 0:
+            found["limit"] = min(architecture.longest, asked)
     return Pretrained(folder, architecture, _digest(folder), **found)
 
 
 def copy(source: Path, folder: Path) -> None:
-    """Copy what `read` and `params` need of an encoder into a folder, each file whole or not at all."""
+    """Copy what `read` and `params` need of an encoder into a folder, each file whole or not at all.
+
+    Files that are there stay as they are: a copy that was interrupted goes on.
+    """
     names = [name for name in FILES if (source / name).is_file()]
     if (source / SHARDS).is_file() and not (source / WEIGHTS).is_file():
         names.append(SHARDS)
     for path in [*(source / name for name in names), *_weight_files(source)]:
-        write_atomically(folder / path.relative_to(source), path.read_bytes())
+        if not (folder / path.relative_to(source)).exists():
+            write_atomically(folder / path.relative_to(source), path.read_bytes())
 
 
 def _json(path: Path) -> Any:
@@ -197,7 +204,10 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / SHARDS).is_file():
-        names = sorted(set(_json(folder / SHARDS).get("weight_map", {}).values()))
+        listed = _json(folder / SHARDS).get("weight_map")
+        names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) else []
+        if not names:
+            raise UserError(f"{folder}: {SHARDS} names no files. Copy the folder again.")
         for name in names:
             if not (folder / name).is_file() or Path(name).name != name:
                 raise UserError(f"{folder}: {SHARDS} names {name}, which is not there. Copy the folder again.")

@@ -52,7 +52,7 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     this = Run(config, corpus, normalisation, seeds, checkpoints, directory)
     try:
         progress = this.start()
-        if corpus.encoder is not None and parallel.is_first() and not (directory.path / pretrained.FOLDER).exists():
+        if corpus.encoder is not None and parallel.is_first():
             pretrained.copy(corpus.encoder[0], directory.path / pretrained.FOLDER)
         directory.write_json(CORPUS, described)
         first = progress.epoch

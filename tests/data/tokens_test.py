@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 
 from ariigcn_jax.data import tokens as tokenizing
-from ariigcn_jax.features.words import WordEncoder
-from ariigcn_jax.types import UserError
+from ariigcn_jax.features.words import WordEncoder, attach
+from ariigcn_jax.types import WORDS, UserError
 from experiments import base
 from tests.support import builders
 from tests.support.encoders import tiny_encoder
@@ -149,11 +150,12 @@ def conversation(said, **fields):
     return dataclasses.replace(made, transcript=np.array(said), **fields)
 
 
-def test_speakers_without_names_are_numbered(folder):
+def test_speakers_without_names_have_no_tag(folder):
+    """As those of a conversation that says of nobody who speaks."""
     said = conversation(["yes", "no"], speaker=np.array([0, 1], np.int32))
     encoder = encoder_of(folder, turns=1)
     words, _ = encoder.tokens(said, later=False)
-    assert read(encoder.tokenizer, words)[1] == "[CLS] speaker 1 : yes [SEP] speaker 2 : no [SEP]"
+    assert read(encoder.tokenizer, words)[1] == "[CLS] yes [SEP] no [SEP]"
     named = dataclasses.replace(said, speaker_names=np.array(["Ann", ""]))
     words, _ = encoder.tokens(named, later=False)
     assert read(encoder.tokenizer, words)[1] == "[CLS] ann : yes [SEP] no [SEP]"
@@ -167,3 +169,23 @@ def test_a_note_counts_the_transcripts_that_are_cut(folder, turns):
     _, notes = encoder.tokens(said, later=True)
     assert notes == ["1 transcripts are longer than model.text.max_tokens=5: 3 tokens at their ends are cut off"]
     assert encoder_of(folder, max_tokens=8).tokens(said, later=True)[1] == []
+
+
+def test_what_becomes_no_token_is_missing(tmp_path):
+    """As signs that have no width, which BERT's tokenizer drops."""
+    folder = tiny_encoder(tmp_path)
+    made = tokenizing.tokenizer(folder / "tokenizer.json")
+    made.normalizer = normalizers.Replace("\u200b", "")
+    made.save(str(folder / "tokenizer.json"))
+    said = conversation(["yes", "\u200b", "no"])
+    said = dataclasses.replace(said, features={WORDS: np.zeros((3, 0))}, present={WORDS: np.ones(3, bool)})
+    found = attach(said, encoder_of(folder).options, later=False)
+    assert found.present[WORDS].tolist() == [True, False, True]
+
+
+def test_a_tokenizer_of_another_network_is_named(folder):
+    encoder = encoder_of(folder)
+    few = dataclasses.replace(encoder.pretrained.architecture, vocabulary=6)
+    other = dataclasses.replace(encoder, pretrained=dataclasses.replace(encoder.pretrained, architecture=few))
+    with pytest.raises(UserError, match="word table has 6 rows"):
+        other.tokens(conversation(["yes", "no"]), later=False)

@@ -235,10 +235,13 @@ def hub(monkeypatch):
 
 
 def test_the_hub_is_asked_after_this_disk(hub, tmp_path):
-    hub.places[True] = tmp_path
+    hub.places[True] = tiny_encoder(tmp_path)
     assert pretrained.find("some/model") == tmp_path and hub.asked == [("some/model", True)]
-    hub.places = {True: None, False: tmp_path}
-    assert pretrained.find("some/model") == tmp_path and hub.asked[1:] == [("some/model", True), ("some/model", False)]
+    (tmp_path / "part").mkdir()  # of a download that was interrupted
+    for here in (None, tmp_path / "part"):
+        hub.asked, hub.places = [], {True: here, False: tmp_path}
+        assert pretrained.find("some/model") == tmp_path
+        assert hub.asked == [("some/model", True), ("some/model", False)]
 
 
 def test_a_name_that_is_nowhere(hub):
@@ -314,3 +317,11 @@ def test_transformers_gives_the_same(family, tmp_path):
     made = TextEncoder(encoder.architecture).apply({"params": encoder.params()}, tokens, jnp.arange(3), False)
     for mine, other in zip(made, expected, strict=True):
         np.testing.assert_allclose(np.asarray(mine)[:, 0][mask], other.numpy()[mask], atol=2e-5)
+
+
+def test_a_copy_that_was_interrupted_goes_on(tmp_path):
+    source, folder = tiny_encoder(tmp_path / "source"), tmp_path / "copy"
+    pretrained.copy(source, folder)
+    (folder / "model.safetensors").unlink()
+    pretrained.copy(source, folder)
+    assert pretrained.read(folder).digest == pretrained.read(source).digest

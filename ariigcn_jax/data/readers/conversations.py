@@ -24,7 +24,7 @@ from ariigcn_jax.data.assemble import assemble
 from ariigcn_jax.data.fields import Fields, text_array
 from ariigcn_jax.data.readers import chat, columns, recognisers, text, transcripts
 from ariigcn_jax.data.readers.chat import Turn
-from ariigcn_jax.data.values import is_integer
+from ariigcn_jax.data.values import is_integer, mended
 from ariigcn_jax.types import UNLABELED, WORDS, Corpus, Modality, UserError
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def checked(utterance: Line, where: str, words: bool = False) -> dict[str, Any]:
 def _text(utterance: Utterance, field: str, where: str) -> str | None:
     value = utterance.get(field)
     if value is None or isinstance(value, str):
-        return value
+        return value and mended(value)
     if isinstance(value, float | np.floating) and np.isnan(value):  # pandas writes it where there is nothing
         return None
     if is_integer(value) and not isinstance(value, bool | np.bool_):

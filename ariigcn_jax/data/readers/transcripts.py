@@ -141,7 +141,7 @@ def understood(fields: Fields) -> str:
     several = len(set(dialogues.tolist()))
     where = f" in {several:,} conversations" if several > 1 else ""
     who = f"of {count(len(pairs), 'speaker')}" if pairs else "without speakers"
-    silent = sum(not words.strip() for words in said.tolist())
+    silent = sum(not str(words).strip() for words in said.tolist())
     words = f"words of {len(said) - silent:,}" if silent else "words"
     times = " and times" if "start_s" in arrays else ""
     return f"{count(len(said), 'turn')} {who}{where}, {words}{times}; no sound"
