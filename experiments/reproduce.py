@@ -32,7 +32,7 @@ def reproduce(run: str | Path, workdir: str | None, tolerance: float) -> None:
     workdirs.read_json(run / runner.RESULTS)  # a damaged file is an error before the training, not after it
     folder = _new_folder(run, workdir)
     config = _again(workdirs.read_json(run / workdirs.CONFIG))
-    corpus = session.load(config)
+    corpus = session.load(config, run=run)
     different = conditions(run, config, corpus)
     how = "other conditions (then → now):" if different else "the same options, code, versions, device and corpus."
     print("\n  ".join([f"{run} was made with {how}", *different]), flush=True)

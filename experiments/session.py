@@ -4,29 +4,40 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ariigcn_jax import data
 from ariigcn_jax.data import prepare, targets
+from ariigcn_jax.files import local
 from ariigcn_jax.types import WORDS, Corpus, UserError
 
 # Where and how a run is computed, which may change when it is resumed.
 MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "debug")
 
 
-def load(config: Any, overrides: Sequence[str] = ()) -> Corpus:
+def load(config: Any, overrides: Sequence[str] = (), run: str | Path | None = None) -> Corpus:
     """Read or generate the corpus that a run of a config trains on, not standardised, and print its notes.
 
-    `overrides` are the dotted keys that the user set by hand. Raise UserError where an option does not fit.
+    Args:
+      config: as `experiments.base.get_config`.
+      overrides: dotted keys that the user set by hand.
+      run: the folder of a run that was begun, whose copy of the text encoder is taken; None for a new run.
+
+    Raises:
+      UserError: an option does not fit, or the corpus cannot be used.
     """
     corpus = read(config)
     only = tuple(config.data.only)
-    if WORDS in corpus.features and (not only or WORDS.startswith(tuple(map(str, only)))):
+    spoken = WORDS in corpus.features and not corpus.features[WORDS].shape[1]
+    if spoken and (not only or WORDS.startswith(tuple(map(str, only)))):
         from ariigcn_jax.features import words
+        from ariigcn_jax.runs import runner
 
-        corpus = words.attach(corpus, config.model.text, later=words.looks_ahead(config.model))
+        folder = runner.text_encoder(local(run)) if run else None
+        corpus = words.attach(corpus, config.model.text, words.looks_ahead(config.model), folder)
     corpus = prepare.arrange(corpus, config.data, config.members, overrides)
     for note in corpus.notes:
         print(f"note: {note}")
@@ -83,7 +94,7 @@ def execute(
       UserError: an option, the corpus or the folder is wrong, or the training ended early.
     """
     if corpus is None:
-        corpus = load(config, overrides)  # first, so that an error in the data is shown within a second or two
+        corpus = load(config, overrides, workdir)  # first, so that an error in the data is shown within a second or two
     from ariigcn_jax import parallel
     from ariigcn_jax.objective import terms
     from ariigcn_jax.runs import compilation, results, runner

@@ -213,9 +213,9 @@ def features_of(
     if WORDS in chosen:
         said = archive.names("transcript", order)
         if said is None:
-            raise archive.absent(
-                "transcript", "A text encoder reads it; add the words, or leave model.text.encoder out"
-            )
+            remedy = "The modality `words` is made of it; add it"
+            renamed = ", or give the features `words` another name" if WORDS in archive.arrays else ""
+            raise archive.absent("transcript", remedy + renamed)
         found[WORDS] = np.zeros((len(order), 0), np.float32)
         present[WORDS] = np.array([bool(str(text).strip()) for text in said], bool)
     for modality in (m for m in chosen if m != WORDS):

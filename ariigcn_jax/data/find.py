@@ -20,6 +20,7 @@ from ariigcn_jax.files import local
 from ariigcn_jax.types import WORDS, Corpus, UserError
 
 VARIABLE = "ARIIGCN_DATA"
+TEXT_ENCODER = "text encoder"  # name of its checksum among those of `digest`
 CHUNK_BYTES = 16 * 2**20  # of an array that are checksummed at once
 HELP = f"""\
 What is read, recognised by what is in it:
@@ -80,7 +81,7 @@ def digest(corpus: Corpus) -> dict[str, str]:
         said = json.dumps([str(text) for text in corpus.transcript]).encode()  # type: ignore[union-attr]
         arrays[f"features of {WORDS}"] = np.frombuffer(said, np.uint8), np.uint8
     sums = {name: _checksum(x, dtype) for name, (x, dtype) in arrays.items()}
-    return sums if corpus.encoder is None else {**sums, "text encoder": corpus.encoder[1]}
+    return sums if corpus.encoder is None else {**sums, TEXT_ENCODER: corpus.encoder[1]}
 
 
 def _checksum(rows: Any, dtype: Any) -> str:

@@ -329,18 +329,19 @@ def last_layers(train: str, depth: int) -> int:
     return int(number)
 
 
-def attach(corpus: Corpus, options: Mapping[str, Any], later: bool) -> Corpus:
+def attach(corpus: Corpus, options: Mapping[str, Any], later: bool, folder: Path | None = None) -> Corpus:
     """Give a corpus whose modality WORDS is empty its vectors, or its tokens where the encoder is trained.
 
     Args:
       corpus: with transcripts.
       options: `model.text` of a config.
       later: whether turns to come may be in a text.
+      folder: of the encoder; None for the one that the options name.
 
     Raises:
       UserError: there is no such encoder, or an option does not fit it.
     """
-    encoder = WordEncoder.of(options)
+    encoder = WordEncoder.of(options, folder)
     words, notes = encoder.tokens(corpus, later)
     source = (encoder.pretrained.folder, encoder.pretrained.digest)
     present = {**corpus.present, WORDS: corpus.present[WORDS] & (words.lengths > 0)}

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 from tqdm import tqdm
 
-from ariigcn_jax.data import Normalisation, normalisation, packing, prepare
+from ariigcn_jax.data import Normalisation, find, normalisation, packing, prepare
 from ariigcn_jax.files import local
 from ariigcn_jax.inference import reading, streaming
 from ariigcn_jax.inference import words as spoken
@@ -202,7 +202,7 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     params, trained = spoken.separate(jax.tree.map(lambda x: jnp.asarray(x[mine]), best["params"]), members)
     normalisation, words = Normalisation.from_arrays(data), None
     if config.model.text.encoder and WORDS in widths:
-        words = spoken.read(path, config, described["digest"].get("text encoder", ""), trained)
+        words = spoken.read(path, config, described["digest"].get(find.TEXT_ENCODER, ""), trained)
         normalisation = spoken.side_by_side(normalisation, len(trained))
         widths[WORDS] *= len(trained)
     _check_params(path, model, members, params, words)

@@ -93,8 +93,10 @@ def find(name: str) -> Path:
     Raises:
       UserError: there is none.
     """
+    if not name:
+        raise UserError("Words need a text encoder: --config.model.text.encoder=FOLDER, or a name on the hub.")
     with contextlib.suppress(RuntimeError):  # ~ of a user who is not there
-        if name and (path := Path(name).expanduser()).is_dir():
+        if (path := Path(name).expanduser()).is_dir():
             return path
     if found := _installed(name):
         return found

@@ -7,6 +7,7 @@ import operator
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -88,6 +89,19 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "cross_validation": corpus.fold is not None,
         "digest": find.digest(corpus),
     }
+
+
+def text_encoder(path: Path) -> Path | None:
+    """Return the folder of the text encoder in a run's folder, if it is whole; None where there is none.
+
+    So a run resumes, and is made again, on a machine that lacks the folder that its options name.
+    """
+    folder, described = path / pretrained.FOLDER, path / CORPUS
+    try:
+        known = workdir.read_json(described)["digest"].get(find.TEXT_ENCODER) if described.exists() else None
+        return folder if known and pretrained.read(folder).digest == known else None
+    except (UserError, KeyError):
+        return None
 
 
 def changed(before: Mapping[str, Any], described: Mapping[str, Any]) -> list[str]:

@@ -69,3 +69,20 @@ def test_an_encoder_that_is_not_there_is_one_message(place, monkeypatch, capsys,
     assert status == 1
     assert error == f"error: {place / encoder}: there is no such folder of a text encoder.\n"
     assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    ("field", "problem"),
+    [
+        ("transcript", "error: Words need a text encoder: --config.model.text.encoder=FOLDER, or a name on the hub."),
+        ("said", "made of it; add it, or give the features `words` another name."),
+    ],
+)
+def test_words_without_an_encoder_or_without_transcripts_are_one_message(
+    place, tmp_path, monkeypatch, capsys, field, problem
+):
+    columns = {"dialogue_id": np.repeat(list("abcdef"), 2), "speaker": ["A", "B"] * 6, "label": [0, 1] * 6}
+    np.savez(tmp_path / "c.npz", words=np.ones((12, 3), np.float32), **columns, **{field: ["oh no"] * 12})
+    given = [OWN, "--config.data.path=c.npz", "--config.data.modalities=('words',)", "--config.model.text.encoder="]
+    status, error = run("experiments.run", given, tmp_path, monkeypatch, capsys)
+    assert status == 1 and problem in error and error.count("\n") == 1

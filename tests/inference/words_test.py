@@ -14,6 +14,7 @@ import ariigcn_jax
 from ariigcn_jax.data import tokens as tokenizing
 from ariigcn_jax.inference import export, standalone
 from ariigcn_jax.types import UserError
+from experiments import session
 from tests.support import runs, spoken
 from tests.support.encoders import WORDS, tiny_encoder
 from tools import predict
@@ -232,6 +233,19 @@ def test_damaged_folders_have_one_message(copy):
     (copy / "text_encoder" / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"text_encoder: has no model.safetensors"):
         ariigcn_jax.load(copy)
+
+
+def test_a_run_goes_on_with_its_own_copy_of_the_encoder(copy, tmp_path):
+    config = json.loads((copy / "config.json").read_text())
+    options = spoken.options(tmp_path, {"model.text.train": config["model"]["text"]["train"]})
+    shutil.rmtree(tmp_path / "encoder")
+    with pytest.raises(UserError, match="encoder"):
+        session.load(options)
+    assert session.load(options, run=copy).encoder[0] == copy / "text_encoder"
+    with open(copy / "text_encoder" / "model.safetensors", "ab") as weights:
+        weights.write(b"0")
+    with pytest.raises(UserError, match="encoder"):
+        session.load(options, run=copy)
 
 
 def test_parameters_of_another_encoder_are_refused(trained, tmp_path):

@@ -18,7 +18,7 @@ from ariigcn_jax.runs.checkpoint import Checkpoints
 from ariigcn_jax.training import build, seeds
 from ariigcn_jax.training.feed import steps_of_part
 from ariigcn_jax.training.step import seen_batch
-from ariigcn_jax.types import PADDING, UNLABELED, WORDS
+from ariigcn_jax.types import PADDING, UNLABELED, WORDS, UserError
 from experiments import session
 from tests.support import spoken
 from tests.support.builders import by_utterance, jit
@@ -340,6 +340,12 @@ def test_a_missing_transcript_is_a_missing_modality(make, tmp_path):
 
 
 # --- The game ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["ranked", "speaker_normalised", "dialogue_normalised"])
+def test_words_that_are_trained_along_are_neither_ranked_nor_copied(tmp_path, option):
+    with pytest.raises(UserError, match=f"data.{option} names 'words', whose encoder is trained along"):
+        session.load(spoken.options(tmp_path, {"model.text.train": "last_1", f"data.{option}": ("wor",)}))
 
 
 def test_discriminators_judge_vectors_of_words_as_constants(make):
