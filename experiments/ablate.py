@@ -17,13 +17,14 @@ from typing import Any
 from absl import flags
 
 from ariigcn_jax.analysis import statistics
+from ariigcn_jax.commands.command import flag, main
 from ariigcn_jax.data import normalisation
 from ariigcn_jax.objective import tasks, terms
+from ariigcn_jax.options import ablations
 from ariigcn_jax.runs import figures, results
+from ariigcn_jax.runs.session import load
 from ariigcn_jax.types import WORDS, Corpus, UserError
-from experiments import ablations, study
-from experiments.command import flag, main
-from experiments.session import load
+from experiments import study
 
 FULL = "full"
 

@@ -13,7 +13,7 @@ import warnings
 import pytest
 from absl import flags
 
-from experiments import command
+from ariigcn_jax.commands import command
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -q -r requirements.lock && .venv/bin/python -m "

@@ -19,12 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ariigcn_jax.commands.command import call
+from ariigcn_jax.commands.finished import parser
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.runs import results, tables, version
 from ariigcn_jax.runs.workdir import ENVIRONMENT, RESULTS, read_json
 from ariigcn_jax.types import UserError
-from experiments.command import call
-from tools.command import parser
 
 DASH = "–"
 CROSS_VALIDATED = "Average of cross-validated models"

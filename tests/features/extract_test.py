@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data
+from ariigcn_jax.commands import features as command
+from ariigcn_jax.commands import prepare
 from ariigcn_jax.data.readers import folder
 from ariigcn_jax.features import extract
 from ariigcn_jax.features.encoder import Encoder
@@ -24,8 +26,6 @@ from tests.support.media import (
     write_video,
     write_wav,
 )
-from tools import features as command
-from tools import prepare
 
 ROWS = [
     {"dialogue_id": "a", "transcript": "one", "label": "glad", "split": "train"},

@@ -6,10 +6,10 @@ import pickle
 import numpy as np
 import pytest
 
+from ariigcn_jax.commands import features as command
 from ariigcn_jax.features import manifest
 from ariigcn_jax.features.manifest import Clip
 from tests.support.media import write_csv
-from tools import features as command
 
 
 def touch(*paths):

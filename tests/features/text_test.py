@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpora
+from ariigcn_jax.commands import features as command
 from ariigcn_jax.data import packing
 from ariigcn_jax.data import tokens as tokenizing
 from ariigcn_jax.features import manifest
@@ -17,7 +18,6 @@ from ariigcn_jax.features.text import TextEncoder
 from ariigcn_jax.nn import pretrained, text_encoder
 from ariigcn_jax.types import UserError
 from tests.support.encoders import POSITIONS, tiny_encoder
-from tools import features as command
 
 TEXTS = ["hello there .", "so angry", "well how are you , fine thanks so angry ."]
 

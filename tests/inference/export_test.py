@@ -12,13 +12,13 @@ import jax
 import numpy as np
 import pytest
 
+from ariigcn_jax.commands import export as tool
+from ariigcn_jax.commands.command import call
 from ariigcn_jax.data import normalisation, traced
 from ariigcn_jax.inference import export, model_card, standalone
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.types import UserError
-from experiments.command import call
 from tests.support import runs
-from tools import export as tool
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
 pytestmark = pytest.mark.usefixtures("quick_compilation")

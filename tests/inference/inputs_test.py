@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 import ariigcn_jax
+from ariigcn_jax.commands import predict
+from ariigcn_jax.options import own
+from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
-from experiments import own, session
 from tests.support import runs, spoken, spoken_files
 from tests.support.spoken_files import LABELS, TURNS
-from tools import predict
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 CHAT = "\n".join(f"{who}: {said}" for who, said in TURNS)

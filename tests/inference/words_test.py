@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 import ariigcn_jax
+from ariigcn_jax.commands import predict
+from ariigcn_jax.commands.align import align
+from ariigcn_jax.commands.finished import as_read, by_vectors, models
+from ariigcn_jax.commands.robustness import measure
 from ariigcn_jax.data import tokens as tokenizing
 from ariigcn_jax.inference import export, standalone
 from ariigcn_jax.types import UserError
 from tests.support import runs, spoken
 from tests.support.encoders import WORDS, tiny_encoder
-from tools import predict
-from tools.align import align
-from tools.command import as_read, by_vectors, models
-from tools.robustness import measure
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

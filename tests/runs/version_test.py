@@ -6,12 +6,13 @@ import shutil
 import pytest
 
 import ariigcn_jax
-from ariigcn_jax.runs import version, workdir
+from ariigcn_jax.commands import predict, robustness
+from ariigcn_jax.options import base
+from ariigcn_jax.runs import session, version, workdir
 from ariigcn_jax.types import UserError
-from experiments import base, reproduce, session
+from experiments import reproduce
 from tests.support import runs
 from tests.support.runs import SMALL
-from tools import predict, robustness
 
 MESSAGE = (
     r"run was written by version 0\.1\.0 of ariigcn_jax; this version \S+ reads format 4\. Use version 0\.1\.0 "
@@ -75,7 +76,7 @@ def test_a_study_of_runs(run, tmp_path):
 
 def test_the_report(run):
     pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
-    from tools.report import runs as report
+    from ariigcn_jax.commands.report import runs as report
 
     with pytest.raises(UserError, match=MESSAGE):
         report.read([run])

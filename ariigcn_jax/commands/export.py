@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ariigcn_jax.commands.command import call
+from ariigcn_jax.commands.finished import parser
 from ariigcn_jax.inference import export
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.runs import compilation
 from ariigcn_jax.types import UserError
-from experiments.command import call
-from tools.command import parser
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.commands.align import FILE as ALIGNMENT
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import results, runner, version
 from ariigcn_jax.runs.figures import NOT_TERMS
 from ariigcn_jax.runs.workdir import CONFIG, ENVIRONMENT, METRICS, read_json
 from ariigcn_jax.training import diagnostics
 from ariigcn_jax.types import UserError
-from tools.align import FILE as ALIGNMENT
 
 STUDIES = ("folds", "ablations", "sweep")  # a study's folder holds the file <kind>.json
 

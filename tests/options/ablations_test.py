@@ -7,14 +7,16 @@ import pathlib
 import numpy as np
 import pytest
 
+from ariigcn_jax.commands import command
 from ariigcn_jax.data import generate, prepare
 from ariigcn_jax.files import flatten
 from ariigcn_jax.nn import gan
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.options import ablations, base
+from ariigcn_jax.runs import session
 from ariigcn_jax.training import build
 from ariigcn_jax.types import UserError
-from experiments import ablations, base, command, session
 from tests.support import builders
 from tests.support.encoders import WIDTH, tiny_encoder
 

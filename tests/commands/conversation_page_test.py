@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
+from ariigcn_jax.commands import conversation_page
 from tests.support import runs
-from tools import conversation_page
 
 pytest.importorskip("jinja2", reason="jinja2 is not installed (extra: report)")
 pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")

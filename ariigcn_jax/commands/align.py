@@ -23,12 +23,12 @@ from tqdm import tqdm
 
 from ariigcn_jax.analysis import alignment
 from ariigcn_jax.analysis.alignment import MEASURES
+from ariigcn_jax.commands.command import call
+from ariigcn_jax.commands.finished import as_read, by_vectors, models, parser
 from ariigcn_jax.files import json_safe, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.runs import compilation, figures, tables
 from ariigcn_jax.types import WORDS, UserError
-from experiments.command import call
-from tools.command import as_read, by_vectors, models, parser
 
 FILE, PICTURE = "alignment.json", "alignment.png"
 PAIR = ("stage", "first", "second", "utterances")

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax import data
+from ariigcn_jax.commands.command import guarded
 from ariigcn_jax.data import quality, targets
 from ariigcn_jax.data.assemble import assemble, other_targets
 from ariigcn_jax.data.fields import Fields, is_named_like_a_modality
 from ariigcn_jax.data.readers import folder, layouts
 from ariigcn_jax.files import local
+from ariigcn_jax.options import base
 from ariigcn_jax.training import checks
 from ariigcn_jax.types import Corpus, UserError
-from experiments import base
-from experiments.command import guarded
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
 
@@ -35,7 +35,7 @@ LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announce
 def main(argv: Sequence[str]) -> int:
     """Run a command; return the exit status, 2 for wrong arguments and else as `guarded`."""
     if list(argv[1:2]) == ["features"]:
-        from tools import features  # its libraries are heavy
+        from ariigcn_jax.commands import features  # its libraries are heavy
 
         return features.main(["extract", *argv[2:]])
     arguments = _parser().parse_args(argv[1:])

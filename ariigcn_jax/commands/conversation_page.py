@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.commands import html_page
 from ariigcn_jax.inference.prediction import Prediction
 from ariigcn_jax.types import UserError
-from tools import html_page
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 LINES = 8  # of an utterance, in each modality's graph

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from ariigcn_jax.commands import align
+from ariigcn_jax.commands.command import call
+from ariigcn_jax.commands.finished import parser
+from ariigcn_jax.options import base
+from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
-from experiments import base, session
-from experiments.command import call
-from tools import align
-from tools.command import parser
 
 
 def content(name, shift, seeds=2, second="audio"):
@@ -56,7 +57,7 @@ def test_trained_run_is_aligned_and_reported(tmp_path, capsys):
     assert (tmp_path / "run" / "alignment.png").read_bytes().startswith(b"\x89PNG")
 
     pytest.importorskip("plotly")
-    from tools.report import __main__ as report
+    from ariigcn_jax.commands.report import command as report
 
     page = tmp_path / "page.html"
     assert call(report.command, report.options(), [str(tmp_path / "run"), f"--output={page}", "--count=1"]) == 0

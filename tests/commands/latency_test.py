@@ -2,9 +2,9 @@
 
 import pytest
 
-from experiments.command import call
+from ariigcn_jax.commands import latency
+from ariigcn_jax.commands.command import call
 from tests.support import runs
-from tools import latency
 
 
 @pytest.mark.slow

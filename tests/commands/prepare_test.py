@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpus
+from ariigcn_jax.commands import prepare
 from ariigcn_jax.data.readers.dialogue_tuples import LAYOUTS
 from tests.support.layout_files import conversations, dump, mmsa, tuple_elements
-from tools import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 MELD = "MMGCN, MM-DFN: MELD"

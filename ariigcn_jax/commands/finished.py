@@ -9,9 +9,8 @@ from pathlib import Path
 
 from ariigcn_jax.data import prepare
 from ariigcn_jax.inference import model as inference
-from ariigcn_jax.runs import runner, workdir
+from ariigcn_jax.runs import runner, session, workdir
 from ariigcn_jax.types import SPLITS, Corpus, UserError
-from experiments import session
 
 
 def parser(doc: str | None, split: str = "") -> argparse.ArgumentParser:

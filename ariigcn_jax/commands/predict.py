@@ -26,6 +26,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ariigcn_jax.commands import conversation_page
+from ariigcn_jax.commands.command import call
+from ariigcn_jax.commands.finished import parser, splits_of
 from ariigcn_jax.data.prepare import dialogues, dialogues_in
 from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.inference import model as inference
@@ -33,11 +36,8 @@ from ariigcn_jax.inference import reading
 from ariigcn_jax.inference.prediction import Prediction
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, tables
+from ariigcn_jax.runs.session import splitting
 from ariigcn_jax.types import SPLITS, Corpus, UserError
-from experiments.command import call
-from experiments.session import splitting
-from tools import conversation_page
-from tools.command import parser, splits_of
 
 
 def arguments() -> argparse.ArgumentParser:

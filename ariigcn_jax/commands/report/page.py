@@ -13,14 +13,14 @@ import plotly.graph_objects as go
 import plotly.io
 from markupsafe import Markup
 
+from ariigcn_jax.commands import html_page
+from ariigcn_jax.commands.report import charts
+from ariigcn_jax.commands.report.runs import Run, Study
 from ariigcn_jax.files import flatten
 from ariigcn_jax.objective import tasks
+from ariigcn_jax.options import base
 from ariigcn_jax.runs import results
 from ariigcn_jax.training import diagnostics
-from experiments import base
-from tools import html_page
-from tools.report import charts
-from tools.report.runs import Run, Study
 
 TEMPLATE = Path(__file__).parent / "templates" / "page.html"
 Drawn = tuple[str, Sequence[go.Figure], str]  # a run's name, its conversations, and why they could not be drawn, or ""

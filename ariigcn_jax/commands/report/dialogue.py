@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from ariigcn_jax.commands.report import charts
 from ariigcn_jax.data.prepare import dialogues
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.nn import graph
 from ariigcn_jax.types import Corpus, Modality, Outputs, UserError
-from tools.report import charts
 
 LONGEST = 40  # utterances of a dialogue that is chosen by itself
 ABOVE_UNIFORM = 1.25  # times its share that an edge must weigh to be drawn

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from ariigcn_jax import features
+from ariigcn_jax.commands.command import guarded
 from ariigcn_jax.features import extract, releases
-from experiments.command import guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ariigcn_jax.objective import terms
-from experiments import ablations
+from ariigcn_jax.options import ablations
 
 
 def get_config() -> ConfigDict:

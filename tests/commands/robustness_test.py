@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpora
+from ariigcn_jax.commands import robustness
+from ariigcn_jax.commands.command import call
 from ariigcn_jax.runs import runner
-from experiments.command import call
-from experiments.session import load
+from ariigcn_jax.runs.session import load
 from tests.support import runs
-from tools import robustness
 
 WIDTHS = {"text": 3, "audio": 2, "visual": 4}
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tools import html_page
+from ariigcn_jax.commands import html_page
 
 jinja2 = pytest.importorskip("jinja2", reason="jinja2 is not installed (extra: report)")
 pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")

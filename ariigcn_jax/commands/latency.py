@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
+from ariigcn_jax.commands import machine
+from ariigcn_jax.commands.command import call
+from ariigcn_jax.commands.finished import parser
 from ariigcn_jax.inference import export
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.types import WORDS, UserError
-from experiments.command import call
-from tools.bench import machine
-from tools.command import parser
 
 CONVERSATIONS = (10, 50, 200)  # utterances
 STREAMED = (10, 100, 1000, 10000)  # utterances before the one that is timed

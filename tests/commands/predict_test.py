@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import data as corpora
+from ariigcn_jax.commands import predict
+from ariigcn_jax.commands.command import call as call_command
+from ariigcn_jax.commands.finished import splits_of
+from ariigcn_jax.options import base
 from ariigcn_jax.types import UserError
-from experiments import base
-from experiments.command import call as call_command
 from tests.support import runs
-from tools import predict
-from tools.command import splits_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -15,16 +15,16 @@ pytest.importorskip("plotly", reason="the report is an extra: pip install 'ariig
 
 from plotly.offline import get_plotlyjs
 
+from ariigcn_jax.commands.command import call
+from ariigcn_jax.commands.report import charts, dialogue, page
+from ariigcn_jax.commands.report import command as report
+from ariigcn_jax.commands.report.runs import read
 from ariigcn_jax.objective import tasks
+from ariigcn_jax.options import base
 from ariigcn_jax.runs import results
+from ariigcn_jax.runs.results import MEAN
 from ariigcn_jax.training import diagnostics
-from experiments import base
-from experiments.command import call
-from experiments.folds import MEAN
 from tests.support import builders
-from tools.report import __main__ as report
-from tools.report import charts, dialogue, page
-from tools.report.runs import read
 
 EVIL = "</script><img src=x onerror=alert(1)>&'\""
 NAMES = ("calm", EVIL, "%{x}")

@@ -11,11 +11,11 @@ from plotly.subplots import make_subplots
 
 from ariigcn_jax.analysis.alignment import MEASURES
 from ariigcn_jax.analysis.statistics import half_interval
+from ariigcn_jax.commands.align import STAGE_TITLES
+from ariigcn_jax.commands.report.runs import Run, Study
 from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs.results import MEAN, POOLED
 from ariigcn_jax.training import diagnostics
-from experiments.folds import MEAN, POOLED
-from tools.align import STAGE_TITLES
-from tools.report.runs import Run, Study
 
 # Of Okabe and Ito: they stay apart for every common kind of colour blindness.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c8c00", "#444444", "#b03060")

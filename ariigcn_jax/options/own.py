@@ -7,7 +7,7 @@ Transcripts without text features are encoded (model.text); `own.py:words` train
 
 from ml_collections import ConfigDict
 
-from experiments import base
+from ariigcn_jax.options import base
 
 
 def get_config(ablations: str = "") -> ConfigDict:

@@ -23,14 +23,14 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from ariigcn_jax.commands.command import call
+from ariigcn_jax.commands.finished import as_read, by_vectors, models, parser
 from ariigcn_jax.files import json_safe, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference import prediction
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, figures, results, tables
 from ariigcn_jax.types import Corpus, Modality, UserError
-from experiments.command import call
-from tools.command import as_read, by_vectors, models, parser
 
 STEM = "robustness"
 SHARES = tuple(k / 10 for k in range(8))  # of the entries, as is usual in this field

@@ -74,7 +74,7 @@ def execute(
     """Run a config, and return the content of results.json.
 
     Args:
-      config: as `experiments.base.get_config`, locked.
+      config: as `options.base.get_config`, locked.
       workdir: the run's folder, or None for a new one.
       overrides: dotted keys that the user set by hand; one that has no effect is an error.
       corpus: of the config, where `load` was called before.

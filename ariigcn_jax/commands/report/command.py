@@ -19,20 +19,20 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ariigcn_jax.commands import html_page
+from ariigcn_jax.commands.command import call
+from ariigcn_jax.commands.finished import as_read, parser
+from ariigcn_jax.commands.report.runs import Run, read
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.runs import compilation
 from ariigcn_jax.types import UserError
-from experiments.command import call
-from tools import html_page
-from tools.command import as_read, parser
-from tools.report.runs import Run, read
 
 
 def command(options: argparse.Namespace) -> None:
     """Write the page."""
     html_page.check_packages()
-    from tools.report import page  # which needs them
+    from ariigcn_jax.commands.report import page  # which needs them
 
     runs, studies = read(options.runs)
     attention = _attention(runs, options) if runs and options.count else []
@@ -42,7 +42,7 @@ def command(options: argparse.Namespace) -> None:
 
 def _attention(runs: Sequence[Run], options: argparse.Namespace) -> list[Any]:
     """Draw the chosen conversations as each run's model sees them, as `page.render` takes them."""
-    from tools.report import dialogue
+    from ariigcn_jax.commands.report import dialogue
 
     compilation.enable()
     found = []
