@@ -2,7 +2,7 @@
 
     python -m experiments.ablate --config=experiments/iemocap.py:single --ablations=no_tgan,no_iccl,no_imcl --seeds=10
 
-Names of ablations and of groups of them are in experiments/ablations.py; `+` joins two into one. --config.KEY=VALUE
+Ablations and groups of them are named in ariigcn_jax/options/ablations.py; `+` joins two into one. --config.KEY=VALUE
 changes the full model, and with it every ablation. Each run is a work directory below --workdir. The same command
 resumes where it stopped; a longer list of ablations adds the new ones. The seeds of one ablation share one compilation,
 and all processes the compilation cache.
@@ -186,5 +186,5 @@ def command(overrides: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     study.define_flags(seeds=10)
-    flags.DEFINE_list("ablations", [], "what to take out: names of experiments/ablations.py, groups, or name+name")
+    flags.DEFINE_list("ablations", [], "what to take out: names of options/ablations.py, groups, or name+name")
     sys.exit(main(command, __doc__, sys.argv))

@@ -1,10 +1,8 @@
 """Measure the distances between the modalities' distributions in trained models: before TGAN, after it, in the graph.
 
-    python -m tools.align runs/full runs/no_tgan
-
 The first run is compared with each of the others, over their seeds. Each run gets alignment.json and alignment.png, the
-t-SNE projection of its first seed; tools.report shows both. Of several members only the first is measured, because each
-has spaces of its own. ariigcn_jax/analysis/alignment.py defines the measures.
+t-SNE projection of its first seed; `ariigcn report` shows both. Of several members only the first is measured, because
+each has spaces of its own. ariigcn_jax/analysis/alignment.py defines the measures.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import argparse
 import dataclasses
 import importlib.util
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +20,7 @@ from tqdm import tqdm
 
 from ariigcn_jax.analysis import alignment
 from ariigcn_jax.analysis.alignment import MEASURES
-from ariigcn_jax.commands.command import call
-from ariigcn_jax.commands.finished import as_read, by_vectors, models, parser
+from ariigcn_jax.commands.finished import as_read, by_vectors, models
 from ariigcn_jax.files import json_safe, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.runs import compilation, figures, tables
@@ -117,7 +113,7 @@ def _names(row: Mapping[str, Any]) -> list[str]:
 def command(options: argparse.Namespace) -> None:
     """Measure, compare and print."""
     if importlib.util.find_spec("sklearn") is None:
-        raise UserError("tools.align needs scikit-learn, which is not installed: pip install -e '.[report]'")
+        raise UserError("scikit-learn is not installed. Install the extra `report`: pip install 'ariigcn-jax[report]'")
     compilation.enable()
     for run in options.runs:
         inference.load(run)  # a wrong name is reported before anything is computed
@@ -129,7 +125,3 @@ def command(options: argparse.Namespace) -> None:
             raise UserError(f"{other['run']} has other modalities than {contents[0]['run']}: they cannot be compared.")
         print(f"\n{comparison(contents[0], other)}")
     print(f"{', '.join(str(run) for run in options.runs)}: wrote {FILE} and {PICTURE}.")
-
-
-if __name__ == "__main__":
-    sys.exit(call(command, parser(__doc__, "test"), sys.argv[1:]))

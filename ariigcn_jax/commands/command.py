@@ -20,8 +20,8 @@ NEEDS = {"int()": "a whole number", "float": "a number", "boolean": "true or fal
 EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}  # platform of JAX -> the extra that installs it
 CONFIG_HELP = (
     "an experiment's file, e.g. experiments/synthetic.py; --config.KEY=VALUE changes one of its options,\n"
-    "    which experiments/base.py lists; :NAME behind the file swaps parts, as named in experiments/ablations.py,\n"
-    "    or takes other data: words, frozen_words or generated, in the experiments that have it"
+    "    which ariigcn_jax/options/base.py lists; :NAME behind the file swaps parts, as named in\n"
+    "    ariigcn_jax/options/ablations.py, or takes other data: words, frozen_words or generated, in the experiments that have it"
 )
 
 
@@ -30,24 +30,24 @@ def define_config() -> None:
     config_flags.DEFINE_config_file("config", None, CONFIG_HELP)
 
 
-def parse(argv: Sequence[str], instead: str = "") -> list[str]:
+def parse(argv: Sequence[str], instead: str = "", values: flags.FlagValues = flags.FLAGS) -> list[str]:
     """Read absl's flags, of which `instead` may replace --config; return the config's keys that the user set."""
     try:
-        left = flags.FLAGS(list(argv))[1:]
-        config = flags.FLAGS.config
+        left = values(list(argv))[1:]
+        config = values.config
         if config is not None:
             config.keys()  # raises what loading the file raised
     except Exception as error:  # what importing an experiment's file raises cannot be listed
         raise UserError(_parse_message(error, argv)) from error
     if left:
         raise UserError(f"unrecognised argument {left[0]!r}. Options begin with --, as in --config.seed=3.")
-    if instead and flags.FLAGS[instead].value:
+    if instead and values[instead].value:
         if config is not None:
             raise UserError(f"--{instead} has a config of its own. Leave --config out.")
         return []
     if config is None:
         raise UserError("--config is missing, for example --config=experiments/synthetic.py")
-    return list(config_flags.get_override_values(flags.FLAGS["config"]))
+    return list(config_flags.get_override_values(values["config"]))
 
 
 def _parse_message(error: Exception, argv: Sequence[str]) -> str:
@@ -57,7 +57,7 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
     last = words.splitlines()[-1].strip() if words else type(error).__name__
     joined = [f"{a}={b}" if a == "--config" else a for a, b in itertools.pairwise([*argv, ""])]  # or `--config FILE`
     file = next((a.partition("=")[2] for a in joined if a.startswith("--config=")), "")
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and file:
         return f"--config={file}: there is no such file, or it cannot be read. experiments/ holds those of the project."
     if "no attribute 'get_config" in words:
         return f"--config={file}: not usable as an experiment's file: it has no function get_config()."
@@ -67,7 +67,7 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
         given = [a.partition("=")[0] for a in argv if a.startswith("--config.")]
         name = re.findall(r"\w+", last)[-1:]  # the message ends with it
         meant = ", ".join([key for key in given if name and name[0] in key.split(".")] or given)
-        return f"{file} has no such option as {meant or 'one of those given'}: {last}"
+        return f"{file or 'The config'} has no such option as {meant or 'one of those given'}: {last}"
     wrong = re.match(r"flag --config\.([\w.]+)=(.*?): ", words)
     if wrong and isinstance(error, flags.IllegalFlagValueError):
         key, value = wrong.groups()

@@ -27,7 +27,7 @@ def html(prediction: Prediction, title: str, *, transcripts: bool = False) -> st
     """
     corpus = prediction.corpus
     if corpus.task != "classification":
-        raise UserError(f"The page shows classes, and this model has data.task={corpus.task}. Use --format csv.")
+        raise UserError(f"The page shows classes, and this model has data.task={corpus.task}. Use --csv FILE.")
     dialogues: list[dict[str, Any]] = [{"id": name, "utterances": []} for name in corpus.dialogue_ids]
     for u, record in enumerate(prediction):
         utterance = {

@@ -1,8 +1,7 @@
-"""Share options, and read the conversations of a finished run, among the tools."""
+"""Read the conversations that a run was trained on, and the models of its seeds."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +9,7 @@ from pathlib import Path
 from ariigcn_jax.data import prepare
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.runs import runner, session, workdir
-from ariigcn_jax.types import SPLITS, Corpus, UserError
-
-
-def parser(doc: str | None, split: str = "") -> argparse.ArgumentParser:
-    """Return a parser whose help shows a module's docstring as it is; with `split`, it takes runs and a split."""
-    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    if split:
-        made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="work directory of a run")
-        made.add_argument("--split", choices=SPLITS, default=split, help=f"whose conversations (default: {split})")
-    return made
+from ariigcn_jax.types import Corpus, UserError
 
 
 def as_read(model: inference.TrainedModel, split: str) -> Corpus:

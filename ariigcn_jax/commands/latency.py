@@ -1,12 +1,4 @@
-"""Measure how long a trained model takes to answer: a whole conversation, one streamed utterance, and its export.
-
-    python -m tools.latency --run runs/causal
-
-Features are random, and so are words, eight to an utterance on average. Calls are timed after compiling, from Python
-objects to Python objects. A whole conversation comes with contributions and attention; a streamed utterance is timed
-without and with them. CPU is the mean over calls of the processor time of all threads, which depends less than wall
-time on other programs of the machine. For a model that cannot stream, the reason is printed and the rest is measured.
-"""
+"""Measure how long a trained model takes to answer: a whole conversation, one streamed utterance, and its export."""
 
 from __future__ import annotations
 
@@ -25,8 +17,6 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.commands import machine
-from ariigcn_jax.commands.command import call
-from ariigcn_jax.commands.finished import parser
 from ariigcn_jax.inference import export
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.types import WORDS, UserError
@@ -56,14 +46,6 @@ for _ in range(1 + repeats):
     tick()
 print(json.dumps([[b - a for a, b in zip(*pair)] for pair in zip(clock, clock[1:])]))
 """
-
-
-def arguments() -> argparse.ArgumentParser:
-    """Return the parser of the options."""
-    made = parser(__doc__)
-    made.add_argument("--run", required=True, help="work directory of the run")
-    made.add_argument("--repeats", type=int, default=200, help="calls of which p50 and p99 are taken; default 200")
-    return made
 
 
 def execute(options: argparse.Namespace) -> None:
@@ -156,7 +138,3 @@ def _row(name: str, seconds: np.ndarray) -> None:
 
 def _print(name: str, what: str) -> None:
     print(f"{name:<18}{what}", flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(call(execute, arguments(), sys.argv[1:]))

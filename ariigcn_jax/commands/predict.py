@@ -1,82 +1,91 @@
-"""Predict emotions in conversations by the model of a run:
-
-    python -m tools.predict --run runs/seed3 conversation.jsonl
-    python -m tools.predict --run runs/seed3 corpus.npz --split test --format csv --out emotions.csv
-    python -m tools.predict --run runs/seed3 conversation.jsonl --html conversation.html
-    python -m tools.predict --run runs/words chat.txt
-
-INPUT is a corpus in any layout that training reads, labelled or not. For a model with a text encoder it may be a chat
-(`Ann: …` a line, or an export of WhatsApp), .srt, .vtt, JSON of whisper, WhisperX or FunASR, or a folder of these. And
-it may be a .jsonl file with one utterance a line:
-
-    {"dialogue_id": "d1", "speaker": "Ann", "features": {"text": [0.1, ...], "audio": null}, "label": "happy"}
-
-of which only "features" is required; for a model with a text encoder "text", with what was said, is enough, and
-transcripts of a corpus are. What a modality contributed is by how much the emotion's probability falls when
-that modality is removed from the conversation.
-"""
+"""Predict emotions in conversations by the model of a run."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import json
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ariigcn_jax import extras
 from ariigcn_jax.commands import conversation_page
-from ariigcn_jax.commands.command import call
-from ariigcn_jax.commands.finished import parser, splits_of
+from ariigcn_jax.commands.finished import splits_of
 from ariigcn_jax.data.prepare import dialogues, dialogues_in
 from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference import reading
-from ariigcn_jax.inference.prediction import Prediction
+from ariigcn_jax.inference.prediction import Prediction, UtteranceEmotion
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import compilation, tables
 from ariigcn_jax.runs.session import splitting
-from ariigcn_jax.types import SPLITS, Corpus, UserError
+from ariigcn_jax.types import Corpus, UserError
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def arguments() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = parser(__doc__)
-    add = made.add_argument
-    add("--run", required=True, help="work directory of the run")
-    add("input", metavar="INPUT", help="a corpus, a chat, subtitles, or a .jsonl file")
-    add("--seed", type=int, help="one of the run's seeds; by default the best on validation")
-    add("--split", choices=SPLITS, help="only this split of a corpus, as training had it")
-    add("--dialogue", action="append", help="only this dialogue; may be given several times")
-    add("--format", choices=FORMATS, default="table", help="default: table")
-    add("--out", help="a file, instead of the terminal")
-    add("--html", metavar="FILE", help="write a page to look at, instead")
-    add("--transcripts", action="store_true", help="show the transcripts on the page")
-    return made
+STANDARD = "-"  # for standard input and output
 
 
 def execute(options: argparse.Namespace) -> None:
     """Predict and write."""
-    if not local(options.input).exists():
+    if options.input != STANDARD and not local(options.input).exists():
         raise UserError(
             f"{options.input}: there is no such file. Give a corpus, a chat, or a .jsonl file of utterances."
+        )
+    writers = {name: getattr(options, name) for name in WRITERS if getattr(options, name)}
+    if options.parquet:
+        extras.require("pyarrow", "parquet")  # before minutes of predicting
+    if [*writers.values(), options.html].count(STANDARD) > 1 or STANDARD in (options.parquet, options.html):
+        raise UserError(
+            "- stands for standard output, which takes one of --csv and --jsonl. Name files for the others."
         )
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)
     splits = splits_of(model, options.split) if options.split else ()
-    corpus = choose(read(options.input, model, bool(splits)), splits, options.dialogue)
-    prediction = model(corpus)
+    with given(options.input) as path:
+        corpus = choose(read(path, model, bool(splits)), splits, options.dialogue)
+        prediction = model(corpus)
     for note in prediction.corpus.notes:
         print(f"note: {note}", file=sys.stderr)
     if options.html:
         title = f"{model.config.experiment}, seed {model.seed}, epoch {model.epoch}"
         page = conversation_page.html(prediction, title, transcripts=options.transcripts)
         print(write_atomically(options.html, page.encode()), file=sys.stderr)
-    if options.out:
-        print(write_atomically(options.out, FORMATS[options.format](prediction).encode()), file=sys.stderr)
-    elif not options.html:
-        sys.stdout.write(FORMATS[options.format](prediction))
+    for name, file in writers.items():
+        content = WRITERS[name](prediction, options.transcripts)
+        if file == STANDARD:
+            sys.stdout.write(content.decode())
+        else:
+            print(write_atomically(file, content), file=sys.stderr)
+    if not options.html and not writers:
+        sys.stdout.write(table(prediction))
+
+
+@contextlib.contextmanager
+def given(name: str) -> Iterator[str]:
+    """Yield the path of the input; of standard input, a file of what is read from it, a chat or lines of JSON."""
+    if name != STANDARD:
+        yield name
+        return
+    content = getattr(sys.stdin, "buffer", sys.stdin).read()
+    content = content.encode() if isinstance(content, str) else content
+    if not content.strip():
+        raise UserError("Standard input is empty. Give a chat, such as `Ann: Oh no!`, or lines of JSON.")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / ("input.jsonl" if content.lstrip()[:1] == b"{" else "input.txt")
+        file.write_bytes(content)
+        try:
+            yield str(file)
+        except UserError as error:
+            raise UserError(str(error).replace(str(file), "standard input")) from error
 
 
 def read(path: str, model: inference.TrainedModel, splits: bool = False) -> Corpus:
@@ -109,20 +118,42 @@ def choose(corpus: Corpus, splits: Sequence[str], names: Sequence[str] | None) -
     return dialogues(corpus, chosen)
 
 
-def jsonl(prediction: Prediction) -> str:
+def jsonl(prediction: Prediction, transcripts: bool = False) -> bytes:
     """Return one line of JSON an utterance, with the fields of `prediction.UtteranceEmotion`."""
-    records = [dataclasses.asdict(utterance) for utterance in prediction]
-    if tasks.get(prediction.corpus.task).probabilistic:
-        for record in records:
-            del record["score"]
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    lines = []
+    for u, utterance in enumerate(prediction):
+        record = line(utterance, prediction.corpus.task)
+        if transcripts and prediction.corpus.transcript is not None:
+            record["transcript"] = str(prediction.corpus.transcript[u])
+        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    return "".join(lines).encode()
 
 
-def comma_separated(prediction: Prediction) -> str:
-    """Return CSV, one row an utterance (RFC 4180): `Prediction.to_frame` without transcripts and scores."""
-    frame = prediction.to_frame().drop(columns=["transcript", "score"], errors="ignore")
+def line(utterance: UtteranceEmotion, task: str) -> dict[str, Any]:
+    """Return the fields of an answer; a score only where the task has one."""
+    record = dataclasses.asdict(utterance)
+    if tasks.get(task).probabilistic:
+        del record["score"]
+    return record
+
+
+def comma_separated(prediction: Prediction, transcripts: bool = False) -> bytes:
+    """Return CSV, one row an utterance (RFC 4180): `Prediction.to_frame` without scores, which `emotion` has."""
+    frame = _frame(prediction, transcripts).drop(columns="score", errors="ignore")
     rows = [[f"{x:.6f}" if isinstance(x, float) else "" if x is None else x for x in row] for row in frame.to_numpy()]
-    return tables.comma_separated([list(frame.columns), *rows])
+    return tables.comma_separated([list(frame.columns), *rows]).encode()
+
+
+def parquet(prediction: Prediction, transcripts: bool = False) -> bytes:
+    """Return the table of `Prediction.to_frame` as Parquet."""
+    file = io.BytesIO()
+    _frame(prediction, transcripts).to_parquet(file, index=False)
+    return file.getvalue()
+
+
+def _frame(prediction: Prediction, transcripts: bool) -> pd.DataFrame:
+    frame = prediction.to_frame()
+    return frame if transcripts else frame.drop(columns="transcript", errors="ignore")
 
 
 def table(prediction: Prediction) -> str:
@@ -145,21 +176,18 @@ def table(prediction: Prediction) -> str:
         [", ".join(modalities), f"by how much {answer} falls without the modality; – where missing"],
         ["attends to (turn)", "the other utterances with the most attention, and their shares"],
     ]
-    return "\n".join([*(f"{_printable(name)}\n{_aligned(lines)}" for name, lines in blocks.items()), _aligned(legend)])
+    return "\n".join([*(f"{printable(name)}\n{_aligned(lines)}" for name, lines in blocks.items()), _aligned(legend)])
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    cells = [[_printable(cell) for cell in line] for line in lines]
+    cells = [[printable(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in cells)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return names from data without control characters of a terminal."""
     return "".join(c if c.isprintable() else "�" for c in text)
 
 
-FORMATS = {"table": table, "jsonl": jsonl, "csv": comma_separated}
-
-if __name__ == "__main__":
-    sys.exit(call(execute, arguments(), sys.argv[1:]))
+WRITERS = {"csv": comma_separated, "jsonl": jsonl, "parquet": parquet}  # by the names of options

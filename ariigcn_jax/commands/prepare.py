@@ -1,25 +1,15 @@
-"""Prepare conversations for training: convert, inspect and validate a corpus of any layout that can be read.
-
-    python -m tools.prepare inspect PATH            what is in it, and what should be looked at before training
-    python -m tools.prepare convert IN OUT          any layout → a folder of the project's own format
-    python -m tools.prepare validate PATH           whether training could use it; exit status 0 or 1
-    python -m tools.prepare features …              wav, video and transcripts → features
-
-Layouts that can be read, recognised by what is in them:
-"""
+"""Convert, inspect and validate a corpus of any layout that can be read."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ariigcn_jax import data
-from ariigcn_jax.commands.command import guarded
 from ariigcn_jax.data import quality, targets
 from ariigcn_jax.data.assemble import assemble, other_targets
 from ariigcn_jax.data.fields import Fields, is_named_like_a_modality
@@ -30,48 +20,6 @@ from ariigcn_jax.training import checks
 from ariigcn_jax.types import Corpus, UserError
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run a command; return the exit status, 2 for wrong arguments and else as `guarded`."""
-    if list(argv[1:2]) == ["features"]:
-        from ariigcn_jax.commands import features  # its libraries are heavy
-
-        return features.main(["extract", *argv[2:]])
-    arguments = _parser().parse_args(argv[1:])
-    return guarded(lambda: arguments.run(arguments), "Nothing half-written was left.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.prepare",
-        description=f"{__doc__}{layouts.listing()}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def reader(name: str, what: str, run: Callable[[argparse.Namespace], None], path: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=what)
-        made.set_defaults(run=run)
-        made.add_argument("path", metavar=path, help="a file or folder")
-        add = made.add_argument
-        add("--label", default="label", help="field of the classes, e.g. sentiment (default: label)")
-        add("--task", choices=targets.TARGETS, default="classification", help="what it holds (default: classification)")
-        add("--modalities", default="", metavar="A,B,…", help="fields to take; by default all that look like features")
-        valid, test = "of the train dialogues, if no split is valid", "of all dialogues, if there are no splits"
-        add("--valid-fraction", default=0.1, type=float, metavar="SHARE", help=f"{valid} (default: 0.1)")
-        add("--test-fraction", default=0.2, type=float, metavar="SHARE", help=f"{test} (default: 0.2)")
-        return made
-
-    convert = reader("convert", "any layout → a folder of the project's own format", _convert, "IN")
-    convert.add_argument("output", metavar="OUT", help="the folder to make")
-    convert.add_argument("--overwrite", action="store_true", help="replace a corpus that is there already")
-    convert.add_argument("--name", help="what the corpus is called; by default as the file")
-    convert.add_argument("--label-names", metavar="A,B,…", help="names of the classes 0, 1, …")
-    reader("inspect", "what is in a corpus, and what should be looked at before training", _inspect, "PATH")
-    reader("validate", "whether training could use a corpus", _validate, "PATH")
-    commands.add_parser("features", help="wav, video and transcripts → features")  # `main` hands it on
-    return parser
 
 
 def _read(arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
@@ -95,7 +43,8 @@ def _size(corpus: Corpus) -> str:
     return f"{counted}, {targets.describe(corpus)}, modalities {modalities}"
 
 
-def _convert(arguments: argparse.Namespace) -> None:
+def convert(arguments: argparse.Namespace) -> None:
+    """Write a corpus as a folder of the project's own format."""
     output = local(arguments.output)
     folder.check_place(output, arguments.overwrite)  # before minutes of reading
     fields, corpus = _read(arguments)
@@ -116,7 +65,11 @@ def _convert(arguments: argparse.Namespace) -> None:
     print(f"Train on it: python -m experiments.run {options}")
 
 
-def _inspect(arguments: argparse.Namespace) -> None:
+def inspect(arguments: argparse.Namespace) -> None:
+    """Print what is in a corpus; without a path, which layouts are read."""
+    if arguments.path is None:
+        print(f"Layouts that are read, recognised by what is in them:\n{layouts.listing()}")
+        return
     _, corpus = _read(arguments)
     print(f"{corpus.name}: {_size(corpus)}\n")
     print(quality.examine(corpus).text())
@@ -124,7 +77,8 @@ def _inspect(arguments: argparse.Namespace) -> None:
         print("\nWhat reading found\n" + "\n".join(f"  - {note}" for note in corpus.notes))
 
 
-def _validate(arguments: argparse.Namespace) -> None:
+def validate(arguments: argparse.Namespace) -> None:
+    """Check that training could use a corpus; raise UserError where it could not."""
     fields, corpus = _read(arguments)
     for modality, rows in corpus.features.items():
         if not all(np.isfinite(rows[i : i + 4096]).all() for i in range(0, len(rows), 4096)):
@@ -139,7 +93,3 @@ def _validate(arguments: argparse.Namespace) -> None:
     config.data.task = arguments.task
     checks.check_corpus(config, corpus)
     print(f"{fields.path}: valid, {_size(corpus)}")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

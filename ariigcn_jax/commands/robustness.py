@@ -1,20 +1,10 @@
-"""Measure what a trained model scores when modalities are missing:
-
-    python -m tools.robustness runs/seed3
-    python -m tools.robustness runs/full runs/no_dropout --draws=10
-
-Shares of the (utterance, modality) entries of the test split are removed at random, where each utterance keeps at least
-one of its modalities; then each modality is removed altogether, and each is left alone. Masks are drawn from fixed
-numbers: they are the same for every seed and run, and a larger share removes all that a smaller one removes. Each run
-gets robustness.md, .csv, .json and .png: the mean over masks, then mean ± std over the run's seeds.
-"""
+"""Measure what a trained model scores when modalities are missing."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ariigcn_jax.commands.command import call
-from ariigcn_jax.commands.finished import as_read, by_vectors, models, parser
+from ariigcn_jax.commands.finished import as_read, by_vectors, models
 from ariigcn_jax.files import json_safe, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference import prediction
@@ -209,14 +198,3 @@ def command(options: argparse.Namespace) -> None:
     for run in options.runs:
         print(f"\n{write(run, measure(run, options.split, options.draws))}")
         print(f"{run}: wrote {STEM}.md, .csv, .json and .png.")
-
-
-def arguments() -> argparse.ArgumentParser:
-    """Return the parser of the options."""
-    made = parser(__doc__, "test")
-    made.add_argument("--draws", type=int, default=5, help="masks for each share (default: 5)")
-    return made
-
-
-if __name__ == "__main__":
-    sys.exit(call(command, arguments(), sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Prepare the process of a command, `python -m experiments.…` or `python -m tools.…`, before anything is imported."""
+"""Prepare the process of a command before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ class _Lasting(io.FileIO):
 
 
 def prepare() -> None:
-    """Say that the command has begun, let no print end a run, and let matplotlib draw files alone.
-
-    Characters that the terminal cannot show are replaced. A run continues when its output is closed; the output of a
-    tool is its result, so that the tool ends.
-    """
+    """Begin the command of `python -m experiments.…` or `python -m tools.…`; of these, runs are lasting."""
     given = sys.orig_argv
     name = given[given.index("-m") + 1] if "-m" in given[:-1] else ""
-    is_run = not name.startswith("tools")
-    sys.stdout, sys.stderr = _stream(sys.stdout, is_run), _stream(sys.stderr, True)
+    begin(name, not name.startswith("tools"))
+
+
+def begin(name: str, lasting: bool) -> None:
+    """Say that a command has begun, let no print end a run, and let matplotlib draw files alone.
+
+    Characters that the terminal cannot show are replaced. A run (`lasting`) continues when its output is closed; the
+    output of a tool is its result, so that the tool ends.
+    """
+    sys.stdout, sys.stderr = _stream(sys.stdout, lasting), _stream(sys.stderr, True)
     os.environ["MPLBACKEND"] = "agg"  # notebooks set one of their own for their children
-    print(f"{name}: loading JAX …", file=sys.stdout if is_run else sys.stderr, flush=True)
+    print(f"{name}: loading JAX …", file=sys.stdout if lasting else sys.stderr, flush=True)
 
 
 def _stream(stream: Any, lasting: bool) -> io.TextIOWrapper:

@@ -160,7 +160,7 @@ def words(*modalities: str, frozen: Mapping[str, Any] = {}, trained: Mapping[str
 def finish(config: ConfigDict, names: str, **variants: Mapping[str, Any]) -> ConfigDict:
     """Return the config, locked, with the names that stand behind the experiment's file, joined by `+`.
 
-    They are of experiments/ablations.py or of `variants`, which this experiment alone has: name -> dotted key -> value.
+    They are of ablations.py or of `variants`, which this experiment alone has: name -> dotted key -> value.
     """
     chosen = list(dict.fromkeys(names.split("+")))
     for name in [name for name in chosen if name in variants]:

@@ -16,12 +16,13 @@ from ariigcn_jax.types import WORDS, Corpus, UserError
 MAY_DIFFER = ("num_devices", "seeds_by", "distributed", "data.device_megabytes", "debug")
 
 
-def load(config: Any, overrides: Sequence[str] = ()) -> Corpus:
+def load(config: Any, overrides: Sequence[str] = (), given: Corpus | None = None) -> Corpus:
     """Read or generate the corpus that a run of a config trains on, not standardised, and print its notes.
 
-    `overrides` are the dotted keys that the user set by hand. Raise UserError where an option does not fit.
+    `overrides` are the dotted keys that the user set by hand; a corpus that is `given` is taken as read. Raise
+    UserError where an option does not fit.
     """
-    corpus = read(config)
+    corpus = read(config) if given is None else given
     only = tuple(config.data.only)
     if WORDS in corpus.features and (not only or WORDS.startswith(tuple(map(str, only)))):
         from ariigcn_jax.features import words

@@ -1,27 +1,15 @@
-"""Make one self-contained page from one or several work directories:
-
-    python -m tools.report runs/full runs/no_tgan --output=report.html
-
-A folder may be a run, finished or not, folds (experiments.folds), a set of ablations (experiments.ablate) or a sweep
-(experiments.sweep). The page shows the options in which the runs differ, scores with intervals, classes, confusion
-matrices, calibration, learning curves, failure signatures, alignment (where tools.align has measured it), folds,
-ablations, curves over swept options, and attention over conversations of the corpus. It needs no network. It holds no
-transcripts unless --transcripts asks for them.
-"""
+"""Make one self-contained page from one or several work directories: runs, folds, ablations, sweeps."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from ariigcn_jax.commands import html_page
-from ariigcn_jax.commands.command import call
-from ariigcn_jax.commands.finished import as_read, parser
+from ariigcn_jax.commands.finished import as_read
 from ariigcn_jax.commands.report.runs import Run, read
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.inference import model as inference
@@ -59,18 +47,3 @@ def _attention(runs: Sequence[Run], options: argparse.Namespace) -> list[Any]:
             problem = str(error)
         found.append((run.name, figures, problem))
     return found
-
-
-def options() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = parser(__doc__, "test")
-    add = made.add_argument
-    add("--output", type=Path, default=Path("report.html"), help="the page (default: report.html)")
-    add("--dialogue", action="append", default=[], metavar="ID", help="a conversation to draw; repeatable")
-    add("--count", type=int, default=2, help="conversations to draw where none is named (default: 2)")
-    add("--transcripts", action="store_true", help="put the transcripts onto the page, too")
-    return made
-
-
-if __name__ == "__main__":
-    sys.exit(call(command, options(), sys.argv[1:]))
