@@ -25,13 +25,14 @@ class Command(NamedTuple):
 
 
 RESUME = "The same command with the run's --workdir resumes from its last checkpoint."
+WHOLE = "Nothing half-written was left."
 COMMANDS = {
     "train": Command(arguments.train, "train:execute", RESUME, lasting=True),
     "predict": Command(arguments.predict, "predict:execute"),
     "stream": Command(arguments.stream, "stream:execute"),
-    "inspect": Command(arguments.inspect_, "prepare:inspect"),
-    "validate": Command(arguments.validate, "prepare:validate"),
-    "convert": Command(arguments.convert, "prepare:convert", "Nothing half-written was left."),
+    "inspect": Command(arguments.inspect_, "prepare:inspect", WHOLE),
+    "validate": Command(arguments.validate, "prepare:validate", WHOLE),
+    "convert": Command(arguments.convert, "prepare:convert", WHOLE),
     "features": Command(arguments.features, "features:execute", "What is computed is kept: the same command goes on."),
     "export": Command(arguments.export, "export:execute"),
     "report": Command(arguments.report, "report.command:command"),

@@ -21,7 +21,8 @@ EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}  # platform of JAX -> the
 CONFIG_HELP = (
     "an experiment's file, e.g. experiments/synthetic.py; --config.KEY=VALUE changes one of its options,\n"
     "    which ariigcn_jax/options/base.py lists; :NAME behind the file swaps parts, as named in\n"
-    "    ariigcn_jax/options/ablations.py, or takes other data: words, frozen_words or generated, in the experiments that have it"
+    "    ariigcn_jax/options/ablations.py, or takes other data: words, frozen_words or generated, in the\n"
+    "    experiments that have it"
 )
 
 

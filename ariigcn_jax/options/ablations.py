@@ -161,7 +161,8 @@ def override(config: Any, changes: Mapping[str, Any]) -> None:
             config.update_from_flattened_dict({key: value})
         except KeyError as error:
             meant = nearest(key, flatten(config.to_dict()))
-            raise UserError(f"No option is called {key}.{meant} ariigcn_jax/options/base.py lists them.") from error
+            known = "ariigcn_jax/options/base.py lists them"
+            raise UserError(f"The config has no option {key}.{meant} {known}.") from error
         except TypeError as error:
             leaves = flatten(config.to_dict())
             kind = f"of type {type(leaves[key]).__name__}" if key in leaves else "a group of options"

@@ -1,12 +1,13 @@
 """tools.align: tables of what was measured, runs against each other, and (slow) a trained run from end to end."""
 
+import argparse
 import json
+from pathlib import Path
 
 import pytest
 
+from ariigcn_jax import cli
 from ariigcn_jax.commands import align
-from ariigcn_jax.commands.command import call
-from ariigcn_jax.commands.finished import parser
 from ariigcn_jax.options import base
 from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
@@ -49,7 +50,7 @@ def test_trained_run_is_aligned_and_reported(tmp_path, capsys):
     )
     config.data.generate = dict(dialogues=24, utterances=(3, 6), classes=3, widths=dict(text=5, audio=3), test=0.3)
     session.execute(config.lock(), str(tmp_path / "run"))
-    assert call(align.command, parser(align.__doc__, "test"), [str(tmp_path / "run")]) == 0
+    assert cli.main(["align", str(tmp_path / "run")]) == 0
     found = json.loads((tmp_path / "run" / "alignment.json").read_text())
     stages = [row["stage"] for row in found["rows"]]
     assert stages == ["code", "generated", "generated", "hidden", "contrast"]
@@ -57,13 +58,12 @@ def test_trained_run_is_aligned_and_reported(tmp_path, capsys):
     assert (tmp_path / "run" / "alignment.png").read_bytes().startswith(b"\x89PNG")
 
     pytest.importorskip("plotly")
-    from ariigcn_jax.commands.report import command as report
 
     page = tmp_path / "page.html"
-    assert call(report.command, report.options(), [str(tmp_path / "run"), f"--output={page}", "--count=1"]) == 0
+    assert cli.main(["report", str(tmp_path / "run"), f"--output={page}", "--count=1"]) == 0
     assert "lines are attention" in page.read_text()
     wrong = [str(tmp_path / "run"), f"--output={page}", "--dialogue=nobody"]
-    assert call(report.command, report.options(), wrong) == 1
+    assert cli.main(["report", *wrong]) == 1
     assert "There is no dialogue 'nobody'" in capsys.readouterr().err
 
 
@@ -72,6 +72,6 @@ def test_runs_of_other_modalities_are_not_compared(monkeypatch, tmp_path):
     monkeypatch.setattr(align, "align", lambda run, split: contents[run.name])
     monkeypatch.setattr(align.inference, "load", lambda run: None)
     monkeypatch.setattr(align.compilation, "enable", lambda: None)
-    options = parser(None, "test").parse_args(["a", "b"])
+    options = argparse.Namespace(runs=[Path("a"), Path("b")], split="test")
     with pytest.raises(UserError, match="b has other modalities than a"):
         align.command(options)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ariigcn_jax import cli
 from ariigcn_jax.commands import latency
-from ariigcn_jax.commands.command import call
 from tests.support import runs
 
 
@@ -19,7 +19,7 @@ def test_every_row_is_measured(tmp_path, capsys, monkeypatch, future):
         "data.dialogue_normalised": ("audio",) if future else (),
     }
     folder = runs.make(tmp_path / "run", options)
-    assert call(latency.execute, latency.arguments(), ["--run", str(folder), "--repeats", "3"]) == 0
+    assert cli.main(["latency", "--run", str(folder), "--repeats", "3"]) == 0
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if line.endswith(" 3")]
     assert all(0 < float(row[-7]) <= float(row[-5]) for row in rows)  # p50 ms p99 ms CPU ms calls

@@ -9,9 +9,9 @@ import types
 import numpy as np
 import pytest
 
+from ariigcn_jax import cli
 from ariigcn_jax import data as corpora
 from ariigcn_jax.commands import predict
-from ariigcn_jax.commands.command import call as call_command
 from ariigcn_jax.commands.finished import splits_of
 from ariigcn_jax.options import base
 from ariigcn_jax.types import UserError
@@ -38,7 +38,7 @@ def conversation(tmp_path_factory):
 
 def call(capsys, *arguments):
     """Exit status, output and messages of the command."""
-    status = call_command(predict.execute, predict.arguments(), [*map(str, arguments)])
+    status = cli.main(["predict", *map(str, arguments)])
     return status, *capsys.readouterr()
 
 
@@ -48,13 +48,13 @@ def no_cache(monkeypatch):
 
 
 def test_three_formats_say_the_same(capsys, folder, conversation, tmp_path):
-    status, lines, _ = call(capsys, "--run", folder, conversation, "--format", "jsonl")
+    status, lines, _ = call(capsys, "--run", folder, conversation, "--jsonl", "-")
     assert status == 0
     records = [json.loads(line) for line in lines.splitlines()]
     assert [r["turn"] for r in records] == [0, 1, 2, 3, 4, 0, 1, 2]
     assert [r["label"] for r in records[:3]] == ["class 1", None, None]
     out = tmp_path / "out.csv"
-    status, nothing, _ = call(capsys, "--run", folder, conversation, "--format", "csv", "--out", out)
+    status, nothing, _ = call(capsys, "--run", folder, conversation, "--csv", out)
     assert (status, nothing) == (0, "")
     rows = list(csv.DictReader(io.StringIO(out.read_text(), newline="")))
     _, table, _ = call(capsys, "--run", folder, conversation)
@@ -76,18 +76,18 @@ def test_conversations_of_any_encoding(capsys, folder, conversation, tmp_path, c
         del line["dialogue_id"]
     content = "".join(json.dumps(line, ensure_ascii=False) + "\r\n" for line in lines)
     (tmp_path / "c.jsonl").write_bytes(content.encode(codec))
-    status, answer, message = call(capsys, "--run", folder, tmp_path / "c.jsonl", "--format", "jsonl")
+    status, answer, message = call(capsys, "--run", folder, tmp_path / "c.jsonl", "--jsonl", "-")
     assert status == 0, message
     assert [json.loads(line)["speaker"] for line in answer.splitlines()] == ["张三"] * 8
 
 
 def test_choices(capsys, folder, conversation, tmp_path):
-    _, lines, _ = call(capsys, "--run", folder, conversation, "--format", "jsonl", "--dialogue", "first")
+    _, lines, _ = call(capsys, "--run", folder, conversation, "--jsonl", "-", "--dialogue", "first")
     assert len(lines.splitlines()) == 5
     file = tmp_path / "corpus.npz"
     options = dict(split=["test", "test", "train"], label=[0, 1, 0], label_names=["fury", "class 0"])
     np.savez(file, dialogue_id=["a", "a", "b"], text=np.eye(3), audio_other=np.eye(3), **options)
-    status, lines, notes = call(capsys, "--run", folder, file, "--format", "jsonl", "--split", "test")
+    status, lines, notes = call(capsys, "--run", folder, file, "--jsonl", "-", "--split", "test")
     assert status == 0
     assert [(r["dialogue_id"], r["label"]) for r in map(json.loads, lines.splitlines())] == [("b", "class 1")]
     assert "note: data.split=dialogue_id=b: 1 of 2 dialogues became the test split" in notes
@@ -148,7 +148,7 @@ def test_nobody_reads_on(monkeypatch, folder, conversation):
             raise BrokenPipeError
 
     monkeypatch.setattr("sys.stdout", Closed())
-    assert call_command(predict.execute, predict.arguments(), ["--run", str(folder), str(conversation)]) == 1
+    assert cli.main(["predict", "--run", str(folder), str(conversation)]) == 1
     assert sys.stdout is None  # so that Python does not flush it once more
 
 

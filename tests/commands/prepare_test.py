@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ariigcn_jax import cli
 from ariigcn_jax import data as corpus
 from ariigcn_jax.commands import prepare
 from ariigcn_jax.data.readers.dialogue_tuples import LAYOUTS
@@ -23,7 +24,7 @@ def pickled(tmp_path):
 
 
 def run(*arguments):
-    return prepare.main(["prepare", *map(str, arguments)])
+    return cli.main([*map(str, arguments)])
 
 
 def test_convert_keeps_everything(pickled, tmp_path, capsys):
@@ -151,7 +152,7 @@ def test_a_modality_that_training_would_never_see_is_no_valid_corpus(tmp_path, c
 
 
 def test_arguments_that_make_no_sense(capsys):
-    for arguments in ([], ["convert"], ["inspect"], ["melt", "x"]):
+    for arguments in ([], ["convert"], ["validate"], ["melt", "x"]):
         with pytest.raises(SystemExit) as stopped:
             run(*arguments)
         assert stopped.value.code == 2
@@ -170,7 +171,7 @@ def test_interruption(monkeypatch, capsys):
 
 def test_features_are_handed_on(capsys):
     with pytest.raises(SystemExit) as stopped:
-        run("features", "--help")
+        run("features", "extract", "--help")
     assert stopped.value.code == 0 and "--manifest" in capsys.readouterr().out
 
 

@@ -15,15 +15,15 @@ pytest.importorskip("plotly", reason="the report is an extra: pip install 'ariig
 
 from plotly.offline import get_plotlyjs
 
-from ariigcn_jax.commands.command import call
+from ariigcn_jax import cli
 from ariigcn_jax.commands.report import charts, dialogue, page
-from ariigcn_jax.commands.report import command as report
 from ariigcn_jax.commands.report.runs import read
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.options import base
 from ariigcn_jax.runs import results
 from ariigcn_jax.runs.results import MEAN
 from ariigcn_jax.training import diagnostics
+from ariigcn_jax.types import UserError
 from tests.support import builders
 
 EVIL = "</script><img src=x onerror=alert(1)>&'\""
@@ -82,7 +82,7 @@ def make_run(folder, seeds=(0, 1), epochs=7, finished=True, aligned=True, **opti
 def make_page(folder, *arguments):
     """Text of the page that the command writes, and its exit status."""
     output = folder / "out" / "page.html"
-    status = call(report.command, report.options(), [*map(str, arguments), "--count=0", f"--output={output}"])
+    status = cli.main(["report", *map(str, arguments), "--count=0", f"--output={output}"])
     return output.read_text() if output.exists() else "", status
 
 
@@ -338,5 +338,5 @@ def test_conversations_are_chosen_by_name_or_by_their_emotions():
     best = int(emotions[1] > emotions[0])
     assert dialogue.choose(corpus, [], 1) == [best]
     assert dialogue.choose(corpus, ["dialogue 2", "dialogue 0"], 1) == [2, 0]
-    with pytest.raises(report.UserError, match=r"no dialogue 'x'.*dialogue 0, dialogue 1"):
+    with pytest.raises(UserError, match=r"no dialogue 'x'.*dialogue 0, dialogue 1"):
         dialogue.choose(corpus, ["x"], 1)

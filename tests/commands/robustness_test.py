@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+from ariigcn_jax import cli
 from ariigcn_jax import data as corpora
 from ariigcn_jax.commands import robustness
-from ariigcn_jax.commands.command import call
 from ariigcn_jax.runs import runner
 from ariigcn_jax.runs.session import load
 from tests.support import runs
@@ -72,7 +72,7 @@ def measured(tmp_path_factory):
         patch.setenv("ARIIGCN_CACHE", "")
         answers = robustness.answers
         patch.setattr(robustness, "answers", lambda model: made.append(answers(model)) or made[-1])
-        assert call(robustness.command, robustness.arguments(), [str(run), "--draws=2"]) == 0
+        assert cli.main(["robustness", str(run), "--draws=2"]) == 0
     return run, made
 
 
@@ -135,12 +135,12 @@ def test_what_cannot_be_measured_is_said(measured, capsys, monkeypatch, tmp_path
         (other / "config.json").write_text(json.dumps(config))
         with np.load(file) as was:
             np.savez(tmp_path / f"{name}.npz", **{**was, **changed(was)})
-        assert call(robustness.command, robustness.arguments(), [str(other)]) == 1
+        assert cli.main(["robustness", str(other)]) == 1
         assert f"has changed since it was trained on ({name})" in capsys.readouterr().err
     for arguments, words in (
         ([run, "--draws=0"], "at least one mask"),
         ([run.parent], "is not the folder of a run"),
         ([alone], "The run has one modality, text"),
     ):
-        assert call(robustness.command, robustness.arguments(), [*map(str, arguments)]) == 1
+        assert cli.main(["robustness", *map(str, arguments)]) == 1
         assert words in capsys.readouterr().err

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ariigcn_jax import cli
 from ariigcn_jax import data as corpora
-from ariigcn_jax.commands import features as command
 from ariigcn_jax.data import packing
 from ariigcn_jax.data import tokens as tokenizing
 from ariigcn_jax.features import manifest
@@ -138,7 +138,7 @@ def test_minilm_of_iemocap_is_reproduced(tmp_path):
     manifest.write(tmp_path / "dialogues.csv", rows)
     weights = Path(package.__file__).parent / "model"
     options = ["--manifest", str(tmp_path / "dialogues.csv"), "--out", str(tmp_path), "--jobs", "0"]
-    assert not command.main(["extract", *options, "--text", f"{weights},name=text_minilm"])
+    assert not cli.main(["features", "extract", *options, "--text", f"{weights},name=text_minilm"])
     with np.load(tmp_path / "dialogues.npz") as made:
         error = np.abs(made["text_minilm"] - corpus.features["text_minilm"][list(chosen)]).max()
     print(f"{len(rows)} transcripts, largest difference {error:.1e}")

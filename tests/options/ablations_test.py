@@ -275,7 +275,7 @@ def test_unknown_name_is_refused_with_the_known_ones(names, words):
         ({"losses.adversarail.weight": 0.0}, r"no option losses\.adversarail\.weight\. Did you mean losses\.adversa"),
         ({"model.graph.layer": 0}, r"no option model\.graph\.layer\. Did you mean model\.graph\.layers"),
         ({"model.graph.layers.count": 0}, r"no option model\.graph\.layers\.count"),
-        ({"nothing.like.it": 0}, r"no option nothing\.like\.it\. experiments/base"),
+        ({"nothing.like.it": 0}, r"no option nothing\.like\.it\. ariigcn_jax/options/base"),
         ({"model.graph.layers": "two"}, r"model\.graph\.layers cannot be 'two': it is of type int"),
     ],
 )

@@ -1,12 +1,13 @@
 """A run that another version wrote is refused with one message, whatever would read it."""
 
+import argparse
 import json
 import shutil
 
 import pytest
 
 import ariigcn_jax
-from ariigcn_jax.commands import predict, robustness
+from ariigcn_jax.commands import arguments, predict, robustness
 from ariigcn_jax.options import base
 from ariigcn_jax.runs import session, version, workdir
 from ariigcn_jax.types import UserError
@@ -40,8 +41,10 @@ def run(written, tmp_path):
     return shutil.copytree(written, tmp_path / "run")
 
 
-def options(tool, *arguments):
-    return tool.arguments().parse_args([str(a) for a in arguments])
+def options(describe, *given):
+    parser = argparse.ArgumentParser()
+    describe(parser)
+    return parser.parse_args([str(a) for a in given])
 
 
 def config():
@@ -57,8 +60,8 @@ def config():
         lambda run: ariigcn_jax.load(run),
         lambda run: reproduce.reproduce(run, None, 0.0),
         lambda run: session.execute(config(), str(run)),
-        lambda run: predict.execute(options(predict, "--run", run, run / "config.json")),
-        lambda run: robustness.command(options(robustness, run)),
+        lambda run: predict.execute(options(arguments.predict, "--run", run, run / "config.json")),
+        lambda run: robustness.command(options(arguments.robustness, run)),
     ],
     ids=["load", "reproduce", "resume", "predict", "robustness"],
 )
