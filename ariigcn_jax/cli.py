@@ -51,18 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: an argument is wrong (2), or help was asked for (0).
     """
-    given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["features"] and given[1:2] in (["manifest"], ["extract"]):
-        options, further = argparse.Namespace(command="features"), given[1:]  # their options are in heavy modules
-    else:
-        parser = _parser()
-        options, further = parser.parse_known_args(given)
-        if further and not (options.command == "train" and all(a.startswith("--config.") for a in further)):
-            parser.error(f"unrecognized arguments: {' '.join(further)}")
+    options = read(sys.argv[1:] if argv is None else argv)
     chosen = COMMANDS[options.command]
     if argv is None:
         start.begin(f"ariigcn {options.command}", chosen.lasting)
-    options.further = further
     from ariigcn_jax.commands import command
 
     module, function = chosen.run.split(":")
@@ -71,6 +63,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         getattr(importlib.import_module(f"ariigcn_jax.commands.{module}"), function)(options)
 
     return command.guarded(run, chosen.interrupted)
+
+
+def read(argv: Sequence[str]) -> argparse.Namespace:
+    """Return a subcommand's options: `command`, its own, and `further`, arguments that it reads itself."""
+    given = list(argv)
+    if given[:1] == ["features"] and given[1:2] in (["manifest"], ["extract"]):
+        return argparse.Namespace(command="features", further=given[1:])  # their options are in heavy modules
+    parser = _parser()
+    options, further = parser.parse_known_args(given)
+    if further and not (options.command == "train" and all(a.startswith("--config.") for a in further)):
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    options.further = further
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
