@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ariigcn_jax.commands.train import train as train
     from ariigcn_jax.data import from_utterances as from_utterances
     from ariigcn_jax.data import generate as generate
     from ariigcn_jax.data import load as load_corpus
@@ -34,10 +35,11 @@ _PUBLIC = {
     "generate": ("data", "generate"),
     "load": ("inference.model", "load"),
     "load_corpus": ("data", "load"),
+    "train": ("commands.train", "train"),
     "read_jsonl": ("data.readers.conversations", "read_jsonl"),
 }
 __all__ = ["Corpus", "Prediction", "Stream", "TrainedModel", "UserError", "UtteranceEmotion", "__version__"]
-__all__ += ["export_model", "from_utterances", "generate", "load", "load_corpus", "read_jsonl"]
+__all__ += ["export_model", "from_utterances", "generate", "load", "load_corpus", "read_jsonl", "train"]
 
 
 def __getattr__(name: str) -> Any:

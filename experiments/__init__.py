@@ -2,7 +2,7 @@
 
 import sys
 
-from experiments import start
+from ariigcn_jax.commands import start
 
 if sys.argv[:1] == ["-m"]:  # as long as `python -m` imports the package of a command
     start.prepare()

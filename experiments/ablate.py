@@ -2,7 +2,7 @@
 
     python -m experiments.ablate --config=experiments/iemocap.py:single --ablations=no_tgan,no_iccl,no_imcl --seeds=10
 
-Names of ablations and of groups of them are in experiments/ablations.py; `+` joins two into one. --config.KEY=VALUE
+Ablations and groups of them are named in ariigcn_jax/options/ablations.py; `+` joins two into one. --config.KEY=VALUE
 changes the full model, and with it every ablation. Each run is a work directory below --workdir. The same command
 resumes where it stopped; a longer list of ablations adds the new ones. The seeds of one ablation share one compilation,
 and all processes the compilation cache.
@@ -17,13 +17,14 @@ from typing import Any
 from absl import flags
 
 from ariigcn_jax.analysis import statistics
+from ariigcn_jax.commands.command import flag, main
 from ariigcn_jax.data import normalisation
 from ariigcn_jax.objective import tasks, terms
+from ariigcn_jax.options import ablations
 from ariigcn_jax.runs import figures, results
+from ariigcn_jax.runs.session import load
 from ariigcn_jax.types import WORDS, Corpus, UserError
-from experiments import ablations, study
-from experiments.command import flag, main
-from experiments.session import load
+from experiments import study
 
 FULL = "full"
 
@@ -185,5 +186,5 @@ def command(overrides: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     study.define_flags(seeds=10)
-    flags.DEFINE_list("ablations", [], "what to take out: names of experiments/ablations.py, groups, or name+name")
+    flags.DEFINE_list("ablations", [], "what to take out: names of options/ablations.py, groups, or name+name")
     sys.exit(main(command, __doc__, sys.argv))

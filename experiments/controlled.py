@@ -30,12 +30,12 @@ from tqdm import tqdm
 
 from ariigcn_jax import data
 from ariigcn_jax.analysis import statistics
+from ariigcn_jax.commands.command import call
 from ariigcn_jax.data import prepare
 from ariigcn_jax.files import explaining, write_atomically
+from ariigcn_jax.options import base
 from ariigcn_jax.runs import compilation, figures, tables
 from ariigcn_jax.types import Corpus, Outputs, UserError
-from experiments import base
-from experiments.command import call
 
 # All corpora of a study have the same shapes, so a model is compiled once. Each modality shows all classes.
 SHAPES = dict(dialogues=120, utterances=(8, 8), valid=0.05, test=0.45, widths=dict(text=16, audio=16))

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from ariigcn_jax.commands.command import flag, main
 from ariigcn_jax.data import splits
 from ariigcn_jax.objective import tasks, terms
+from ariigcn_jax.options import ablations
 from ariigcn_jax.runs import results
+from ariigcn_jax.runs.results import MEAN, POOLED
+from ariigcn_jax.runs.session import load
 from ariigcn_jax.types import UserError
-from experiments import ablations, study
-from experiments.command import flag, main
-from experiments.session import load
-
-MEAN, POOLED = "mean of folds", "all utterances"
+from experiments import study
 
 
 def variants(config: Any, folds: Sequence[str], overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, int]]:

@@ -14,7 +14,8 @@ is no result for the corpus.
 
 from ml_collections import ConfigDict
 
-from experiments import ablations, base
+from ariigcn_jax.options import ablations
+from experiments import base
 
 
 def get_config(names: str = "") -> ConfigDict:

@@ -2,19 +2,10 @@
 
 python -m experiments.run --config=experiments/own.py --config.data.path=PATH
 
-Transcripts without text features are encoded (model.text); `own.py:words` trains the text encoder along.
+Transcripts without text features are encoded (model.text); `own.py:words` trains the text encoder along. `ariigcn train
+PATH` is the same; the options are in ariigcn_jax/options/own.py.
 """
 
-from ml_collections import ConfigDict
+from ariigcn_jax.options.own import get_config
 
-from experiments import base
-
-
-def get_config(ablations: str = "") -> ConfigDict:
-    """Return the defaults with fewer epochs."""
-    config = base.get_config()
-    config.experiment = "own"
-    config.num_epochs = 30
-    config.model.text.encoder = base.MINILM  # used where there are transcripts and no text features
-    config.model.text.layers = base.LAST_LAYERS
-    return base.finish(config, ablations, **base.words())
+__all__ = ["get_config"]

@@ -14,10 +14,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ariigcn_jax.files import flatten, json_safe, local
-from ariigcn_jax.runs import checkpoint, runner, version
+from ariigcn_jax.runs import checkpoint, runner, session, version
 from ariigcn_jax.runs import workdir as workdirs
 from ariigcn_jax.types import SPLITS, Corpus, UserError
-from experiments import session
 
 SHOWN = 12  # differences that are listed, the largest first
 

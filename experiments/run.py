@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import session
-from experiments.command import define_config, flag, main
+from ariigcn_jax.commands.command import define_config, flag, main
+from ariigcn_jax.runs import session
 
 
 def command(overrides: Sequence[str]) -> None:

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from ariigcn_jax.commands.command import define_config, flag
 from ariigcn_jax.data import prepare
 from ariigcn_jax.objective import terms
-from ariigcn_jax.runs import results, runner, tables
+from ariigcn_jax.runs import results, runner, session, tables
 from ariigcn_jax.runs import workdir as workdirs
 from ariigcn_jax.training import checks
 from ariigcn_jax.types import Corpus, UserError
-from experiments import session
-from experiments.command import define_config, flag
 
 flags.disclaim_key_flags()  # --help of a command lists the flags that are defined here as its own
 LONGEST_FOLDER = 150  # characters

@@ -28,13 +28,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from ariigcn_jax.analysis import statistics
+from ariigcn_jax.commands.command import flag, main
 from ariigcn_jax.files import flatten
 from ariigcn_jax.objective import tasks, terms
+from ariigcn_jax.options import ablations
 from ariigcn_jax.runs import figures, results
+from ariigcn_jax.runs.session import load
 from ariigcn_jax.types import UserError
-from experiments import ablations, study
-from experiments.command import flag, main
-from experiments.session import load
+from experiments import study
 
 Settings = Mapping[tuple[Any, ...], Mapping[str, Any]]  # one value for each axis -> content of the run's results.json
 # --sweep=NAME -> a grid; FORMS has the ablation that it needs, a form of ICCL and IMCL

@@ -15,13 +15,14 @@ import pytest
 
 import ariigcn_jax
 from ariigcn_jax.analysis import calibration
+from ariigcn_jax.commands import predict
 from ariigcn_jax.data import prepare, targets
 from ariigcn_jax.nn import model
 from ariigcn_jax.objective import losses, metrics, tasks, terms
+from ariigcn_jax.options import ablations, base
+from ariigcn_jax.runs import session
 from ariigcn_jax.training import seeds
 from ariigcn_jax.types import UserError
-from experiments import ablations, base, session
-from tools import predict
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

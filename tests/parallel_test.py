@@ -11,8 +11,8 @@ import pytest
 
 from ariigcn_jax import parallel
 from ariigcn_jax.data import generate, packing
+from ariigcn_jax.options import base
 from ariigcn_jax.types import UserError
-from experiments import base
 from tests.support.runs import on_devices
 
 DEVICES = 2
@@ -51,7 +51,7 @@ def config_for(devices):
 
 def main(folder):
     """Runs on one device and on several, and on several once more from the last checkpoint, without its results."""
-    from experiments import session
+    from ariigcn_jax.runs import session
 
     for devices in (1, DEVICES):
         session.execute(config_for(devices), str(folder / str(devices)))

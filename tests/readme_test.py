@@ -7,13 +7,15 @@ import pathlib
 import re
 import runpy
 import shlex
+import signal
 import sys
 import warnings
 
 import pytest
 from absl import flags
 
-from experiments import command
+from ariigcn_jax import cli
+from ariigcn_jax.commands import command
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -q -r requirements.lock && .venv/bin/python -m "
@@ -44,7 +46,10 @@ def spans(markdown: str) -> list[str]:
 
 
 def module_runs(bash: str) -> list[list[str]]:
-    """Return the words [module, argument, ...] of every `python -m experiments.* …` or `… tools.* …` in a bash text."""
+    """Return the words of every `python -m experiments.* …`, `python -m tools.* …` or `ariigcn …` in a bash text.
+
+    They are [module, argument, ...], or [ariigcn, argument, ...].
+    """
     runs = []
     for line in bash.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -56,6 +61,8 @@ def module_runs(bash: str) -> list[list[str]]:
             else:
                 commands[-1].append(word)
         for words in commands:
+            if words[:1] == ["ariigcn"]:
+                runs.append(words)
             for flag, module in itertools.pairwise(words):
                 if flag == "-m" and module.startswith(("experiments.", "tools.")):
                     runs.append(words[words.index(module) :])
@@ -76,7 +83,15 @@ def parse(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) ->
 
         return wrapped
 
+    def reading(argv, read=cli.read):
+        options = read(argv)
+        if options.command not in ("train", "features"):  # which read further by themselves
+            raise ParsedError
+        return options
+
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(cli, "read", reading)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     monkeypatch.delitem(sys.modules, "config_config", raising=False)  # the file of --config that an earlier test read
     monkeypatch.setattr(command, "parse", ending(command.parse))
@@ -85,6 +100,8 @@ def parse(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) ->
     try:
         with warnings.catch_warnings(), pytest.raises(ParsedError):
             warnings.simplefilter("ignore")  # of runpy, that the module is there already
+            if module == "ariigcn":
+                sys.exit(cli.main(arguments))
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         for name in set(flags.FLAGS) - known:
@@ -129,7 +146,7 @@ def test_readme_is_a_front_page():
 def test_command_parses(run, monkeypatch):
     module, *arguments = run
     assert "--config" not in arguments, "write --config=FILE, as the commands' own messages do"
-    assert importlib.util.find_spec(module), f"no module {module}"
+    assert module == "ariigcn" or importlib.util.find_spec(module), f"no module {module}"
     parse(module, arguments, monkeypatch)
 
 
@@ -157,12 +174,13 @@ def test_reference_has_a_section_for_every_command():
                 if len(parts) == 2:  # what is deeper is a process that a command starts
                     commands.add(".".join(parts))
     sections = re.findall(r"^## (.*)$", TEXTS["tools/README.md"], re.MULTILINE)
-    assert sorted(sections) == sorted(commands)
+    assert sorted(sections) == sorted([*commands, "ariigcn"])
 
 
 def test_commands_are_found_behind_set_up_variables_and_continuations():
     bash = "cd x && A=1 python -m experiments.run --config=a.py \\\n  --config.b.c='(1, 2)'  # why\npython -m pytest\n"
     assert module_runs(bash) == [["experiments.run", "--config=a.py", "--config.b.c=(1, 2)"]]
+    assert module_runs("echo 'Ann: Oh!' | ariigcn predict --run a -\n") == [["ariigcn", "predict", "--run", "a", "-"]]
 
 
 def test_anchors_are_those_of_github():
@@ -180,6 +198,15 @@ def test_anchors_are_those_of_github():
         "experiments.ablate --config=experiments/synthetic.py --ablation=no_tgan",
         "tools.predict --runs=x conversation.jsonl",
         "tools.predict conversation.jsonl",
+        "ariigcn predict conversation.jsonl",
+        "ariigcn predikt --run runs/x conversation.jsonl",
+        "ariigcn predict --run runs/x conversation.jsonl --config.seed=3",
+        "ariigcn train calls.csv --confg.seed=3",
+        "ariigcn train calls.csv --config.optimizer.lrr=1",
+        "ariigcn train calls.csv --config=own.py --names=words",
+        "ariigcn train calls.csv more.csv",
+        "ariigcn train calls.csv --names=no_such_part",
+        "ariigcn train",
     ],
 )
 def test_wrong_command_is_refused(wrong, monkeypatch):

@@ -19,12 +19,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ariigcn_jax.commands.command import call
 from ariigcn_jax.files import write_atomically
 from ariigcn_jax.runs import results, tables, version
 from ariigcn_jax.runs.workdir import ENVIRONMENT, RESULTS, read_json
 from ariigcn_jax.types import UserError
-from experiments.command import call
-from tools.command import parser
 
 DASH = "–"
 CROSS_VALIDATED = "Average of cross-validated models"
@@ -86,6 +85,7 @@ def _command(arguments: Sequence[str]) -> str:
     if not arguments:
         return DASH
     program = re.sub(r".*?(experiments|tools)[/\\](\w+)\.py$", r"python -m \1.\2", arguments[0])
+    program = re.sub(r".*[/\\]ariigcn(\.exe)?$", "ariigcn", program)
     pairs = itertools.pairwise(arguments)
     kept = [a for before, a in pairs if "--workdir" not in (before, a) and not a.startswith("--workdir=")]
     return f"`{' '.join([program, *map(shlex.quote, kept)])}`"
@@ -102,7 +102,7 @@ def execute(options: argparse.Namespace) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = parser(__doc__)
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="work directory of a finished run")
     made.add_argument("--out", type=Path, help="a file, instead of the terminal")
     return made

@@ -38,7 +38,7 @@ class TrainedModel:
 
     Attributes:
       path: the run's work directory.
-      config: every option of the run, as `experiments.base.get_config`.
+      config: every option of the run, as `options.base.get_config`.
       model: the network, with the generators and contrast heads that the run trained.
       params: of the network; with several members, with a leading axis of them. Those of a text encoder are in `words`.
       normalisation: statistics that standardise features.

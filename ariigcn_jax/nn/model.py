@@ -1,6 +1,6 @@
 """AR-IIGCN's forward pass: encoders → graphs → classifier, and the heads that losses read in training.
 
-Options are `config.model` of experiments/base.py, with units and legal values. A module gets those that it has
+Options are `config.model` of ariigcn_jax/options/base.py, with units and legal values. A module gets those that it has
 attributes for (`layers.options_of`).
 """
 

@@ -14,6 +14,7 @@ from ariigcn_jax.objective.tasks import BY_CLASS, Task
 from ariigcn_jax.runs import tables
 from ariigcn_jax.types import UNLABELED, Corpus
 
+MEAN, POOLED = "mean of folds", "all utterances"  # rows of folds.json beside its folds
 BEST_TEST_NOTE = (
     "Epoch chosen on the test split itself: optimistic, and only for comparison with papers that choose it so."
 )

@@ -34,7 +34,7 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
     """Train a run to its end, from its newest checkpoint if there is one, and return the content of results.json.
 
     Args:
-      config: as `experiments.base.get_config`.
+      config: as `options.base.get_config`.
       corpus: as read.
       directory: the work directory, open.
 

@@ -89,7 +89,7 @@ def make(config: Any, corpus: Corpus, num_devices: int | None = None) -> Experim
     """Build the experiment of a config on a standardised corpus; no function below this one sees the config.
 
     Args:
-      config: as `experiments.base.get_config`.
+      config: as `options.base.get_config`.
       corpus: with labelled utterances in its train split.
       num_devices: local devices that share a batch; None for those of the config.
 

@@ -304,7 +304,7 @@ def _on_host(x: jax.Array) -> np.ndarray:
 
 
 def make(config: Any, corpus: Corpus) -> Seeds:
-    """Build the seeds of a config (`experiments.base.get_config`) on a standardised corpus.
+    """Build the seeds of a config (`options.base.get_config`) on a standardised corpus.
 
     Raises:
       UserError: an option that cannot be built, or a way that this machine or this run does not offer.

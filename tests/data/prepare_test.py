@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ariigcn_jax.data import normalisation, prepare
+from ariigcn_jax.options import base
 from ariigcn_jax.types import Corpus, UserError
-from experiments import base
 from tests.support.builders import corpus
 
 

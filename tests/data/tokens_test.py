@@ -8,8 +8,8 @@ from tokenizers import normalizers
 
 from ariigcn_jax.data import tokens as tokenizing
 from ariigcn_jax.features.words import WordEncoder, attach
+from ariigcn_jax.options import base
 from ariigcn_jax.types import WORDS, UserError
-from experiments import base
 from tests.support import builders
 from tests.support.encoders import tiny_encoder
 

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from ariigcn_jax.runs import runner
+from ariigcn_jax.runs import runner, session
 from ariigcn_jax.types import UNLABELED, UserError
-from experiments import ablate, session, study
+from experiments import ablate, study
 from tests.runs.runner_test import LIGHT, tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

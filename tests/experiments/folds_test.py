@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ariigcn_jax.objective import tasks
+from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
-from experiments import folds, session, study
+from experiments import folds, study
 from tests.runs.runner_test import tiny
 
 NAMES = ("joy", "anger")

@@ -10,9 +10,10 @@ import jax
 import pytest
 
 from ariigcn_jax import files
-from ariigcn_jax.runs import workdir
+from ariigcn_jax.commands import command
+from ariigcn_jax.runs import session, workdir
 from ariigcn_jax.types import UserError
-from experiments import command, reproduce, session
+from experiments import reproduce
 from tests.runs.kill_test import LIGHT
 from tests.runs.runner_test import tiny
 

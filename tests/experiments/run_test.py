@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ariigcn_jax.commands import command
+from ariigcn_jax.options import base
 from ariigcn_jax.types import UserError
-from experiments import base, command
 from tests.runs.runner_test import BOTH, EPOCHS, tiny
 from tests.support.runs import assert_same_run, config_file, log_of, results_of
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ariigcn_jax.commands import command, start
 from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.types import UserError
-from experiments import command, start
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LC_", "LANG", "JAX_PLATFORM", "MPL"))}
@@ -90,7 +90,11 @@ def test_import_in_a_notebook_changes_nothing():
 
 # --- Devices ----------------------------------------------------------------------------------------------------------
 
-ASKS = "import sys, jax; from experiments import command; sys.exit(command.guarded(lambda: print(jax.devices())))"
+ASKS = """
+import sys, jax
+from ariigcn_jax.commands import command
+sys.exit(command.guarded(lambda: print(jax.devices())))
+"""
 
 
 @pytest.mark.parametrize(

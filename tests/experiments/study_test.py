@@ -6,8 +6,10 @@ import pytest
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.objective import tasks
+from ariigcn_jax.options import ablations
+from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
-from experiments import ablations, session, study, synthetic
+from experiments import study, synthetic
 
 CORPUS = corpora.generate(dialogues=6, utterances=(2, 4), classes=3, widths={"text": 4, "audio": 3})
 

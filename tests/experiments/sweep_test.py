@@ -9,8 +9,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from ariigcn_jax import data as corpora
+from ariigcn_jax.options import ablations
+from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
-from experiments import ablations, session, study, sweep, synthetic
+from experiments import study, sweep, synthetic
 from tests.experiments.ablate_test import content
 from tests.runs.runner_test import tiny
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from ariigcn_jax import data
+from ariigcn_jax import cli, data
 from ariigcn_jax.data.readers import folder
 from ariigcn_jax.features import extract
 from ariigcn_jax.features.encoder import Encoder
@@ -24,8 +24,6 @@ from tests.support.media import (
     write_video,
     write_wav,
 )
-from tools import features as command
-from tools import prepare
 
 ROWS = [
     {"dialogue_id": "a", "transcript": "one", "label": "glad", "split": "train"},
@@ -71,7 +69,7 @@ def letters(monkeypatch):
 def run(tmp_path, rows, *options):
     write_csv(tmp_path / "dialogues.csv", rows)
     arguments = ["--manifest", str(tmp_path / "dialogues.csv"), "--out", str(tmp_path / "corpus"), "--jobs", "0"]
-    return command.main(["extract", *arguments, *options])
+    return cli.main(["features", "extract", *arguments, *options])
 
 
 def load(tmp_path):
@@ -166,7 +164,7 @@ def corpus_file(tmp_path, **changes):
 
 
 def extend(path, out, *options):
-    return command.main(["extract", "--corpus", str(path), "--out", str(out), "--jobs", "0", *options])
+    return cli.main(["features", "extract", "--corpus", str(path), "--out", str(out), "--jobs", "0", *options])
 
 
 def test_transcripts_of_a_corpus_become_a_field_beside_its_others(letters, tmp_path, capsys):
@@ -257,7 +255,7 @@ def test_other_layouts_are_converted_first(letters, tmp_path, capsys):
     ):
         assert extend(tmp_path / name, tmp_path / "more", "--text", "m") == 1
         assert words in capsys.readouterr().err
-    assert command.main(["extract", "--corpus", "", "--out", str(tmp_path / "more"), "--text", "m"]) == 1
+    assert cli.main(["features", "extract", "--corpus", "", "--out", str(tmp_path / "more"), "--text", "m"]) == 1
     assert "names nothing" in capsys.readouterr().err
 
 
@@ -348,7 +346,7 @@ def test_recordings_to_a_corpus(tmp_path, capsys):
 
 def test_help_names_every_option(capsys):
     with pytest.raises(SystemExit) as stopped:
-        command.main(["extract", "--help"])
+        cli.main(["features", "extract", "--help"])
     assert stopped.value.code == 0
     assert "--visual" in capsys.readouterr().out
 
@@ -356,7 +354,7 @@ def test_help_names_every_option(capsys):
 def test_prepare_takes_the_same_options(letters, tmp_path):
     write_csv(tmp_path / "dialogues.csv", ROWS)
     options = ["--manifest", str(tmp_path / "dialogues.csv"), "--out", str(tmp_path / "corpus"), "--jobs", "0"]
-    assert prepare.main(["tools.prepare", "features", *options, "--text", "m"]) == 0
+    assert cli.main(["features", "extract", *options, "--text", "m"]) == 0
     assert load(tmp_path)["text_m"].shape == (5, 2)
 
 

@@ -6,10 +6,14 @@ import pickle
 import numpy as np
 import pytest
 
+from ariigcn_jax import cli
 from ariigcn_jax.features import manifest
 from ariigcn_jax.features.manifest import Clip
 from tests.support.media import write_csv
-from tools import features as command
+
+
+def run(*arguments):
+    return cli.main(["features", *map(str, arguments)])
 
 
 def touch(*paths):
@@ -26,7 +30,7 @@ def write(path, text, encoding="utf-8"):
 def read(release, root, *options):
     """The manifest that the command writes next to the release."""
     out = root.parent / "dialogues.csv"
-    assert command.main(["manifest", "--release", release, str(root), "--out", str(out), *options]) == 0
+    assert run("manifest", "--release", release, str(root), "--out", str(out), *options) == 0
     return manifest.read(out)
 
 
@@ -283,7 +287,7 @@ def test_urfunny_of_another_version(tmp_path, capsys):
     pytest.importorskip("ariigcn_jax.data.readers.pickles", reason="the reader of pickles is not there")
     urfunny(tmp_path / "UR-FUNNY", language_sdk={7: {"punchline_embedding_indexes": [1]}})
     arguments = ["manifest", "--release", "urfunny", str(tmp_path / "UR-FUNNY"), "--out", str(tmp_path / "m.csv")]
-    assert command.main(arguments) == 1
+    assert run(*arguments) == 1
     assert "not those of UR-FUNNY V2 (KeyError: 'context_sentences')" in capsys.readouterr().err
     assert not (tmp_path / "m.csv").exists()
 
@@ -298,19 +302,19 @@ def test_urfunny_of_another_version(tmp_path, capsys):
     ],
 )
 def test_another_folder_is_refused(tmp_path, capsys, release, message):
-    assert command.main(["manifest", "--release", release, str(tmp_path), "--out", str(tmp_path / "m.csv")]) == 1
+    assert run("manifest", "--release", release, str(tmp_path), "--out", str(tmp_path / "m.csv")) == 1
     assert message in capsys.readouterr().err
 
 
 def test_refusals_of_the_command(tmp_path, iemocap, mosi, capsys):
     out = ["--out", str(tmp_path / "m.csv")]
-    assert command.main(["manifest", "--release", "iemocap", str(tmp_path / "gone"), *out]) == 1
+    assert run("manifest", "--release", "iemocap", str(tmp_path / "gone"), *out) == 1
     assert "no such folder" in capsys.readouterr().err
-    assert command.main(["manifest", "--release", "iemocap", str(iemocap), "--folds", "x", *out]) == 1
+    assert run("manifest", "--release", "iemocap", str(iemocap), "--folds", "x", *out) == 1
     assert "names its splits itself" in capsys.readouterr().err
     write(tmp_path / "folds.py", "standard_train_fold = make()\n")
-    assert command.main(["manifest", "--release", "mosi", str(mosi), "--folds", str(tmp_path / "folds.py"), *out]) == 1
+    assert run("manifest", "--release", "mosi", str(mosi), "--folds", str(tmp_path / "folds.py"), *out) == 1
     assert "does not name splits" in capsys.readouterr().err
     write(mosi / "Labels/OpinionLevelSentiment.csv", "a,b,c\n")
-    assert command.main(["manifest", "--release", "mosi", str(mosi), *out]) == 1
+    assert run("manifest", "--release", "mosi", str(mosi), *out) == 1
     assert "is not START,END,VIDEO,SEGMENT,SENTIMENT" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ariigcn_jax import cli
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data import packing
 from ariigcn_jax.data import tokens as tokenizing
@@ -17,7 +18,6 @@ from ariigcn_jax.features.text import TextEncoder
 from ariigcn_jax.nn import pretrained, text_encoder
 from ariigcn_jax.types import UserError
 from tests.support.encoders import POSITIONS, tiny_encoder
-from tools import features as command
 
 TEXTS = ["hello there .", "so angry", "well how are you , fine thanks so angry ."]
 
@@ -138,7 +138,7 @@ def test_minilm_of_iemocap_is_reproduced(tmp_path):
     manifest.write(tmp_path / "dialogues.csv", rows)
     weights = Path(package.__file__).parent / "model"
     options = ["--manifest", str(tmp_path / "dialogues.csv"), "--out", str(tmp_path), "--jobs", "0"]
-    assert not command.main(["extract", *options, "--text", f"{weights},name=text_minilm"])
+    assert not cli.main(["features", "extract", *options, "--text", f"{weights},name=text_minilm"])
     with np.load(tmp_path / "dialogues.npz") as made:
         error = np.abs(made["text_minilm"] - corpus.features["text_minilm"][list(chosen)]).max()
     print(f"{len(rows)} transcripts, largest difference {error:.1e}")

@@ -12,13 +12,12 @@ import jax
 import numpy as np
 import pytest
 
+from ariigcn_jax import cli
 from ariigcn_jax.data import normalisation, traced
 from ariigcn_jax.inference import export, model_card, standalone
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.types import UserError
-from experiments.command import call
 from tests.support import runs
-from tools import export as tool
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra: export)")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -115,7 +114,7 @@ def test_refreshed_folder_answers_as_before_without_the_run(tmp_path, monkeypatc
     with pytest.raises(ValueError, match=r"cannot read model\.stablehlo"):
         standalone.load(folder)
     monkeypatch.setattr(export, "__version__", "9.9")
-    assert call(tool.execute, tool.arguments(), ["--refresh", str(folder)]) == 0
+    assert cli.main(["export", "--refresh", str(folder)]) == 0
     assert [standalone.load(folder)(conversation) for conversation in conversations] == given
     after = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert {name for name in before if before[name] != after[name]} <= {"model.json", "model.stablehlo"}
@@ -174,7 +173,7 @@ def test_folder_that_this_version_cannot_build_stays_as_it_is(tmp_path, change, 
     ],
 )
 def test_wrong_arguments_of_the_tool(capsys, arguments, words):
-    assert call(tool.execute, tool.arguments(), arguments) == 1
+    assert cli.main(["export", *arguments]) == 1
     assert words in capsys.readouterr().err
 
 

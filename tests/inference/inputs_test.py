@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 
 import ariigcn_jax
+from ariigcn_jax import cli
+from ariigcn_jax.commands import predict
+from ariigcn_jax.options import own
+from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
-from experiments import own, session
 from tests.support import runs, spoken, spoken_files
 from tests.support.spoken_files import LABELS, TURNS
-from tools import predict
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 CHAT = "\n".join(f"{who}: {said}" for who, said in TURNS)
@@ -91,8 +93,8 @@ def test_predict_and_python_read_files_alike(form, files, model, expected):
 
 
 def test_a_chat_is_answered_in_one_command(trained, files, model, expected, capsys):
-    options = ["--run", str(trained[0]), str(files["chat"]), "--format", "jsonl"]
-    assert predict.call(predict.execute, predict.arguments(), options) == 0
+    options = ["--run", str(trained[0]), str(files["chat"]), "--jsonl", "-"]
+    assert cli.main(["predict", *options]) == 0
     out, said = capsys.readouterr()
     assert "note: 4 turns of 2 speakers, words of 3; no sound" in said
     answers = [json.loads(line) for line in out.splitlines()]

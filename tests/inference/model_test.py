@@ -17,8 +17,9 @@ from ml_collections import ConfigDict, FrozenConfigDict
 import ariigcn_jax
 from ariigcn_jax import data as corpora
 from ariigcn_jax.inference import model as inference
+from ariigcn_jax.options import base
+from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
-from experiments import base, session
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

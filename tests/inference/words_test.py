@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 import ariigcn_jax
+from ariigcn_jax import cli
+from ariigcn_jax.commands import predict
+from ariigcn_jax.commands.align import align
+from ariigcn_jax.commands.finished import as_read, by_vectors, models
+from ariigcn_jax.commands.robustness import measure
 from ariigcn_jax.data import tokens as tokenizing
 from ariigcn_jax.inference import export, standalone
+from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
-from experiments import session
 from tests.support import runs, spoken
 from tests.support.encoders import WORDS, tiny_encoder
-from tools import predict
-from tools.align import align
-from tools.command import as_read, by_vectors, models
-from tools.robustness import measure
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -98,7 +99,7 @@ def test_words_are_read_from_dictionaries_and_lines(run, tmp_path, capsys):
     file = tmp_path / "c.jsonl"
     file.write_text("".join(json.dumps({k: v for k, v in u.items() if v is not None}) + "\n" for u in said[:3]))
     assert spread(model(predict.read(str(file), model)).probabilities, model(said[:3]).probabilities) == 0
-    assert predict.call(predict.execute, predict.arguments(), ["--run", str(run), str(file), "--format", "jsonl"]) == 0
+    assert cli.main(["predict", "--run", str(run), str(file), "--jsonl", "-"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["emotion"] for line in lines] == model(said[:3]).emotions
     alone = [{"speaker": "Ann", "features": {"audio": [1.0, 2.0]}}]  # without any words

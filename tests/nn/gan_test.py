@@ -10,9 +10,9 @@ import optax
 import pytest
 
 from ariigcn_jax.nn import gan
+from ariigcn_jax.options import base
 from ariigcn_jax.training import build
 from ariigcn_jax.training.step import init_state, train_step
-from experiments import base
 from tests.support import builders
 
 CORPUS = builders.corpus([3, 2], builders.widths(3), missing=0.2)

@@ -13,14 +13,15 @@ from sklearn.metrics import f1_score
 
 import ariigcn_jax
 from ariigcn_jax import data as corpora
+from ariigcn_jax.commands import predict, prepare
 from ariigcn_jax.data import prepare as preparation
 from ariigcn_jax.data.readers import folder
 from ariigcn_jax.objective import losses, metrics, tasks
+from ariigcn_jax.options import ablations, base
+from ariigcn_jax.runs import session
 from ariigcn_jax.training import checks
 from ariigcn_jax.types import UNLABELED, Description, UserError
-from experiments import ablations, base, session
 from tests.support.layout_files import conversations, dump, mmsa
-from tools import predict, prepare
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAN = float("nan")

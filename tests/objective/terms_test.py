@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 from ariigcn_jax.nn import gan
 from ariigcn_jax.objective import pairing, tasks
 from ariigcn_jax.objective import terms as objective
+from ariigcn_jax.options import base
 from ariigcn_jax.training import build as building
 from ariigcn_jax.types import UserError
-from experiments import base
 from tests.support import builders
 
 HYPER = {

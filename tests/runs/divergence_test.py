@@ -16,11 +16,10 @@ import pytest
 
 from ariigcn_jax.data import packing, prepare
 from ariigcn_jax.objective import losses
-from ariigcn_jax.runs import divergence
+from ariigcn_jax.runs import divergence, session
 from ariigcn_jax.training import build
 from ariigcn_jax.training.epoch import run_order
 from ariigcn_jax.types import UserError
-from experiments import session
 from tests.runs.runner_test import LIGHT, tiny
 from tests.support.runs import ROOT, config_file, on_devices
 from tests.training.distributed_test import free_address

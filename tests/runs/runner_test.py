@@ -15,15 +15,15 @@ import orbax.checkpoint as ocp
 import pytest
 
 import ariigcn_jax
+from ariigcn_jax.commands.finished import as_read
 from ariigcn_jax.inference import model_card
-from ariigcn_jax.runs import outcome, results, runner
+from ariigcn_jax.options import base
+from ariigcn_jax.runs import outcome, results, runner, session
 from ariigcn_jax.runs.workdir import WorkDir
 from ariigcn_jax.training import build, seeds, step
 from ariigcn_jax.training import epoch as epochs
 from ariigcn_jax.types import TrainState, UserError
-from experiments import base, session
 from tests.support.runs import assert_same_run
-from tools.command import as_read
 
 EPOCHS = 5
 TERMS = {"total", "emotion", "unimodal", "adversarial", "iccl", "imcl", "discriminator"}

@@ -1,17 +1,19 @@
 """A run that another version wrote is refused with one message, whatever would read it."""
 
+import argparse
 import json
 import shutil
 
 import pytest
 
 import ariigcn_jax
-from ariigcn_jax.runs import version, workdir
+from ariigcn_jax.commands import arguments, predict, robustness
+from ariigcn_jax.options import base
+from ariigcn_jax.runs import session, version, workdir
 from ariigcn_jax.types import UserError
-from experiments import base, reproduce, session
+from experiments import reproduce
 from tests.support import runs
 from tests.support.runs import SMALL
-from tools import predict, robustness
 
 MESSAGE = (
     r"run was written by version 0\.1\.0 of ariigcn_jax; this version \S+ reads format 4\. Use version 0\.1\.0 "
@@ -39,8 +41,10 @@ def run(written, tmp_path):
     return shutil.copytree(written, tmp_path / "run")
 
 
-def options(tool, *arguments):
-    return tool.arguments().parse_args([str(a) for a in arguments])
+def options(describe, *given):
+    parser = argparse.ArgumentParser()
+    describe(parser)
+    return parser.parse_args([str(a) for a in given])
 
 
 def config():
@@ -56,8 +60,8 @@ def config():
         lambda run: ariigcn_jax.load(run),
         lambda run: reproduce.reproduce(run, None, 0.0),
         lambda run: session.execute(config(), str(run)),
-        lambda run: predict.execute(options(predict, "--run", run, run / "config.json")),
-        lambda run: robustness.command(options(robustness, run)),
+        lambda run: predict.execute(options(arguments.predict, "--run", run, run / "config.json")),
+        lambda run: robustness.command(options(arguments.robustness, run)),
     ],
     ids=["load", "reproduce", "resume", "predict", "robustness"],
 )
@@ -75,7 +79,7 @@ def test_a_study_of_runs(run, tmp_path):
 
 def test_the_report(run):
     pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
-    from tools.report import runs as report
+    from ariigcn_jax.commands.report import runs as report
 
     with pytest.raises(UserError, match=MESSAGE):
         report.read([run])

@@ -6,8 +6,8 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from ariigcn_jax.nn.model import Model
+from ariigcn_jax.options import base
 from ariigcn_jax.types import PADDING, UNLABELED, Batch, Corpus, Outputs
-from experiments import base
 
 WIDTHS = {"text": 3, "audio": 2}
 NAMES = ("text", "audio", "visual", "pose", "pulse")

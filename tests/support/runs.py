@@ -14,10 +14,10 @@ import orbax.checkpoint as ocp
 
 import ariigcn_jax
 from ariigcn_jax import data as corpora
+from ariigcn_jax.options import base
 from ariigcn_jax.runs import runner, workdir
 from ariigcn_jax.runs.checkpoint import Checkpoints
 from ariigcn_jax.training import build
-from experiments import base
 from tests.support.builders import batch, scattered
 from tests.support.builders import corpus as make_corpus
 

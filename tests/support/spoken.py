@@ -7,7 +7,8 @@ import io
 import numpy as np
 
 from ariigcn_jax.features import words
-from experiments import base, session
+from ariigcn_jax.options import base
+from ariigcn_jax.runs import session
 from tests.support import builders
 from tests.support.encoders import WORDS, tiny_encoder
 from tests.support.runs import SMALL

@@ -6,9 +6,9 @@ import numpy as np
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data import packing
+from ariigcn_jax.options import base
 from ariigcn_jax.training.step import init_state
 from ariigcn_jax.types import TrainState
-from experiments import base
 from tests.support import builders
 
 TINY = {

@@ -8,11 +8,12 @@ import time
 import numpy as np
 import pytest
 
+from ariigcn_jax.commands import machine
+from ariigcn_jax.options import base
 from ariigcn_jax.types import UserError
-from experiments import base
 from tests.support import builders
 from tests.support.encoders import tiny_encoder
-from tools.bench import __main__, corpora, epochs, machine, report, sections, utterances
+from tools.bench import __main__, corpora, epochs, report, sections, utterances
 from tools.bench import words as encoders
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

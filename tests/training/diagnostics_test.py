@@ -10,12 +10,12 @@ import pytest
 
 from ariigcn_jax import data as corpora
 from ariigcn_jax.nn.graph import SELF
+from ariigcn_jax.options import base
 from ariigcn_jax.runs import runner
 from ariigcn_jax.training import build, diagnostics, seeds
 from ariigcn_jax.training.diagnostics import PATIENCE, Watch
 from ariigcn_jax.training.feed import Feed
 from ariigcn_jax.types import Outputs
-from experiments import base
 from tests.support import builders
 
 TINY = {

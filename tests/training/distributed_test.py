@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from ariigcn_jax import parallel
+from ariigcn_jax.options import base
+from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
-from experiments import base, session
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 300

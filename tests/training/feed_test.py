@@ -11,9 +11,9 @@ import pytest
 from ariigcn_jax import data as corpora
 from ariigcn_jax.data import packing
 from ariigcn_jax.nn import graph
+from ariigcn_jax.options import base
 from ariigcn_jax.training import build
 from ariigcn_jax.training.feed import Feed, steps_of_part
-from experiments import base
 from tests.support import builders
 
 TINY = {

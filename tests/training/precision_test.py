@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ariigcn_jax.options import base
 from ariigcn_jax.training import build
 from ariigcn_jax.training.step import init_state, train_step
 from ariigcn_jax.types import UserError
-from experiments import base
 from tests.support import builders
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

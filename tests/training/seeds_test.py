@@ -11,9 +11,9 @@ import pytest
 
 from ariigcn_jax import parallel
 from ariigcn_jax.data import prepare
+from ariigcn_jax.runs import session
 from ariigcn_jax.training import seeds
 from ariigcn_jax.types import PADDING, UserError
-from experiments import session
 from tests.parallel_test import DEVICES, config_for
 from tests.support.runs import on_devices
 

@@ -13,13 +13,12 @@ from flax import traverse_util
 from ariigcn_jax.data import packing
 from ariigcn_jax.nn.text_encoder import IDS, NAME, STATISTICS, TABLE
 from ariigcn_jax.objective import terms as objective
-from ariigcn_jax.runs import divergence
+from ariigcn_jax.runs import divergence, session
 from ariigcn_jax.runs.checkpoint import Checkpoints
 from ariigcn_jax.training import build, seeds
 from ariigcn_jax.training.feed import steps_of_part
 from ariigcn_jax.training.step import seen_batch
 from ariigcn_jax.types import PADDING, UNLABELED, WORDS, UserError
-from experiments import session
 from tests.support import spoken
 from tests.support.builders import by_utterance, jit
 from tests.support.encoders import tiny_encoder

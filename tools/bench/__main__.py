@@ -22,12 +22,13 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
+from ariigcn_jax.commands import machine
+from ariigcn_jax.commands.command import CONFIG_HELP, flag, main
 from ariigcn_jax.objective import terms
 from ariigcn_jax.runs import compilation, workdir
+from ariigcn_jax.runs.session import load
 from ariigcn_jax.types import UserError
-from experiments.command import CONFIG_HELP, flag, main
-from experiments.session import load
-from tools.bench import corpora, machine, report, sections
+from tools.bench import corpora, report, sections
 
 DEFAULT = Path(__file__).parents[2] / "experiments" / "iemocap_shape.py"
 JSON, TABLE = "bench.json", "bench.md"

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from ariigcn_jax.commands import machine
 from ariigcn_jax.data import prepare
 from ariigcn_jax.runs import compilation
+from ariigcn_jax.runs.session import load
 from ariigcn_jax.training import seeds
 from ariigcn_jax.types import Corpus
-from experiments.session import load
-from tools.bench import corpora, machine
+from tools.bench import corpora
 
 MARGIN = 1.2  # a program is started only if so many times the memory that it needs is free
 
@@ -40,7 +41,7 @@ def measure(
     """Compile an epoch of all seeds together, as a run trains them, and time it.
 
     Args:
-      config: as `experiments.base.get_config`; its number of seeds and members is not used.
+      config: as `options.base.get_config`; its number of seeds and members is not used.
       corpus: as read.
       num_seeds: number of seeds.
       way: how they share the hardware.

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax import files, parallel
+from ariigcn_jax.commands import machine
 from ariigcn_jax.data import prepare
 from ariigcn_jax.training import seeds as ensembles
 from ariigcn_jax.types import Corpus
-from tools.bench import corpora, epochs, machine
+from tools.bench import corpora, epochs
 from tools.bench import words as encoders
 
 Row = dict[str, Any]
@@ -28,7 +29,7 @@ Points = dict[str, Callable[[], Row]]
 class Bench:
     """Hold what the sections share."""
 
-    config: Any  # as `experiments.base.get_config`
+    config: Any  # as `options.base.get_config`
     corpus: Corpus  # as read
     quick: bool  # whether to measure the fewest points and repetitions, to check that everything works
     encoder: str = ""  # folder of a text encoder; "" for random weights of MiniLM's shape

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ariigcn_jax.commands import machine
 from ariigcn_jax.data import packing
 from ariigcn_jax.nn import pretrained, text_encoder
 from ariigcn_jax.types import Array, Tokens, Words
-from tools.bench import machine
 from tools.bench.utterances import CLASSES, SHAPES, STEP, STEPS, draw
 
 Encoder = tuple[text_encoder.Architecture, Callable[[], Any] | None]

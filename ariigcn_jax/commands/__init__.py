@@ -1,0 +1,1 @@
+"""The subcommands of `ariigcn`, which `python -m experiments.run` and `python -m tools.…` also are."""
