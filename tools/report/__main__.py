@@ -31,7 +31,7 @@ from tools.report.runs import Run, read
 
 def command(options: argparse.Namespace) -> None:
     """Write the page."""
-    html_page.check_packages()
+    html_page.check_packages("jinja2", "plotly")
     from tools.report import page  # which needs them
 
     runs, studies = read(options.runs)

@@ -12,6 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
 from ariigcn_jax.files import flatten
 from ariigcn_jax.objective import tasks
@@ -31,6 +32,7 @@ def render(runs: Sequence[Run], studies: Sequence[Study], attention: Sequence[Dr
     return html_page.render(
         TEMPLATE,
         filters={"draw": html, "which_epoch": results.which_epoch},
+        plotly=get_plotlyjs(),
         title="ARIIGCN-JAX: " + ", ".join([*(run.name for run in runs), *(study.name for study in studies)]),
         runs=runs,
         finished=[run for run in runs if run.results],
