@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,13 +64,11 @@ def html(
     rows = itertools.groupby(range(len(prediction)), key=lambda u: corpus.dialogue[u])
     found = []
     for d, own in rows:
-        turns = [
-            _turn(prediction[u], names[u], said[u] if transcripts and said else None, sound.get(u)) for u in own
-        ]
+        turns = [_turn(prediction[u], names[u], said[u] if transcripts and said else None, sound.get(u)) for u in own]
         found.append(_dialogue(corpus.dialogue_ids[d], turns, corpus.label_names))
     return html_page.render(
         TEMPLATE,
-        filters={"percent": percent, "listed": listed},
+        filters={"percent": percent, "points": points, "listed": listed},
         title=title,
         emotions=[
             dict(name=name, mark=mark, colour=colour, ink=ink(colour))
@@ -170,11 +169,19 @@ def spans(turns: Sequence[int]) -> str:
 
 
 def marks(names: Sequence[str]) -> list[str]:
-    """Return a short mark of each emotion: its first letter, or two, where no other begins so; else its number."""
+    """Return a short mark of each emotion: its first letter, or two, where no other begins so; else a number.
+
+    The numbers are those at the ends of all names, `class 3`, if they are short and differ.
+    """
+    numbers = [re.sub(r".*?(\d{0,2})$", r"\1", name, flags=re.DOTALL) for name in names]
+    if all(numbers) and len(set(numbers)) == len(names):
+        return numbers
     found = []
     for k, name in enumerate(names):
         starts = (name[:length].capitalize() for length in (1, 2))
-        same = (start for start in starts if start.strip() and sum(n.capitalize().startswith(start) for n in names) == 1)
+        same = (
+            start for start in starts if start.strip() and sum(n.capitalize().startswith(start) for n in names) == 1
+        )
         found.append(next(same, str(k + 1)))
     return found
 
@@ -194,7 +201,8 @@ def colours(names: Sequence[str]) -> list[str]:
 def ink(colour: str) -> str:
     """Return black or white, whichever is read better on a colour, by the contrast that WCAG defines."""
     red, green, blue = (
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (x / 255 for x in bytes.fromhex(colour[1:]))
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (x / 255 for x in bytes.fromhex(colour[1:]))
     )
     return "#000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "#fff"
 
@@ -202,6 +210,11 @@ def ink(colour: str) -> str:
 def percent(share: float) -> str:
     """Return a share in whole percent, with a blank that does not break."""
     return f"{100 * share:.0f} %"
+
+
+def points(share: float) -> str:
+    """Return a difference of shares in whole points, with its sign."""
+    return f"{100 * share:+.0f}".replace("-", "−")
 
 
 def listed(words: Sequence[str]) -> str:

@@ -12,8 +12,9 @@ it may be a .jsonl file with one utterance a line:
     {"dialogue_id": "d1", "speaker": "Ann", "features": {"text": [0.1, ...], "audio": null}, "label": "happy"}
 
 of which only "features" is required; for a model with a text encoder "text", with what was said, is enough, and
-transcripts of a corpus are. What a modality contributed is by how much the emotion's probability falls when
-that modality is removed from the conversation.
+transcripts of a corpus are. What a modality contributed is by how much the emotion's probability falls when that
+modality is removed from the conversation. The page of --html shows what was said where the input is a chat, subtitles
+or what a recogniser wrote, and that of a corpus only with --transcripts.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ariigcn_jax.data.prepare import dialogues, dialogues_in
+from ariigcn_jax.data.readers import transcripts
 from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference import reading
@@ -52,7 +55,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--format", choices=FORMATS, default="table", help="default: table")
     add("--out", help="a file, instead of the terminal")
     add("--html", metavar="FILE", help="write a page to look at, instead")
-    add("--transcripts", action="store_true", help="show the transcripts on the page")
+    add("--transcripts", action="store_true", help="show the transcripts of a corpus on the page, too")
     return made
 
 
@@ -71,7 +74,8 @@ def execute(options: argparse.Namespace) -> None:
         print(f"note: {note}", file=sys.stderr)
     if options.html:
         title = f"{model.config.experiment}, seed {model.seed}, epoch {model.epoch}"
-        page = conversation_page.html(prediction, title, transcripts=options.transcripts)
+        shown = options.transcripts or are_words(local(options.input))
+        page = conversation_page.html(prediction, title, transcripts=shown)
         print(write_atomically(options.html, page.encode()), file=sys.stderr)
     if options.out:
         print(write_atomically(options.out, FORMATS[options.format](prediction).encode()), file=sys.stderr)
@@ -88,6 +92,12 @@ def read(path: str, model: inference.TrainedModel, splits: bool = False) -> Corp
     data = model.config.data
     of_training = splitting(data) | {"carved": True} if splits else {}
     return reading.of_file(path, data, model.modalities, model.words is not None, **of_training)
+
+
+def are_words(path: Path) -> bool:
+    """Return whether a file is a chat, subtitles or what a recogniser writes, or a folder of these alone."""
+    forms = set(transcripts.members(path).values()) if path.is_dir() else {transcripts.form(path)}
+    return bool(forms) and forms <= {"chat", "subtitles", "recogniser"}
 
 
 def choose(corpus: Corpus, splits: Sequence[str], names: Sequence[str] | None) -> Corpus:
