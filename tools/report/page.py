@@ -109,8 +109,11 @@ def _legend(figure: go.Figure) -> Markup:
     }
     if figure.layout.showlegend is False or len(named) < 2:
         return Markup()
-    entry = Markup('<button type="button" aria-pressed="true" data-traces="{}"><i style="{}"></i>{}</button>')
-    entries = (entry.format(json.dumps(traces), _swatch(trace), name) for name, (trace, traces) in named.items())
+    entry = Markup('<button type="button" aria-pressed="true" data-traces="{}"{}><i style="{}"></i>{}</button>')
+    entries = []
+    for name, (trace, traces) in named.items():
+        explains = trace.x is not None and list(trace.x) == [None]  # it has no points that could be hidden
+        entries.append(entry.format(json.dumps(traces), " disabled" if explains else "", _swatch(trace), name))
     return Markup('<div class="legend">{}</div>').format(Markup().join(entries))
 
 
