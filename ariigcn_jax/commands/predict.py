@@ -19,6 +19,7 @@ from ariigcn_jax import extras
 from ariigcn_jax.commands import conversation_page
 from ariigcn_jax.commands.finished import splits_of
 from ariigcn_jax.data.prepare import dialogues, dialogues_in
+from ariigcn_jax.data.readers import transcripts
 from ariigcn_jax.files import local, write_atomically
 from ariigcn_jax.inference import model as inference
 from ariigcn_jax.inference import reading
@@ -51,13 +52,14 @@ def execute(options: argparse.Namespace) -> None:
     model = inference.load(options.run, seed=options.seed)
     splits = splits_of(model, options.split) if options.split else ()
     with given(options.input) as path:
+        shown = options.transcripts or are_words(local(path))
         corpus = choose(read(path, model, bool(splits)), splits, options.dialogue)
         prediction = model(corpus)
     for note in prediction.corpus.notes:
         print(f"note: {note}", file=sys.stderr)
     if options.html:
         title = f"{model.config.experiment}, seed {model.seed}, epoch {model.epoch}"
-        page = conversation_page.html(prediction, title, transcripts=options.transcripts)
+        page = conversation_page.html(prediction, title, transcripts=shown)
         print(write_atomically(options.html, page.encode()), file=sys.stderr)
     for name, file in writers.items():
         content = WRITERS[name](prediction, options.transcripts)
@@ -97,6 +99,12 @@ def read(path: str, model: inference.TrainedModel, splits: bool = False) -> Corp
     data = model.config.data
     of_training = splitting(data) | {"carved": True} if splits else {}
     return reading.of_file(path, data, model.modalities, model.words is not None, **of_training)
+
+
+def are_words(path: Path) -> bool:
+    """Return whether a file is a chat, subtitles or what a recogniser writes, or a folder of these alone."""
+    forms = set(transcripts.members(path).values()) if path.is_dir() else {transcripts.form(path)}
+    return bool(forms) and forms <= {"chat", "subtitles", "recogniser"}
 
 
 def choose(corpus: Corpus, splits: Sequence[str], names: Sequence[str] | None) -> Corpus:

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from ariigcn_jax.commands import html_page
+from ariigcn_jax.types import UserError
 
 jinja2 = pytest.importorskip("jinja2", reason="jinja2 is not installed (extra: report)")
-pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
 EVIL = "</p></script><img src=x onerror='1'>"
 
 
@@ -34,8 +34,13 @@ def test_what_a_template_lacks_is_an_error(template):
         template("<h1>{{ title }}</h1>")
 
 
-def test_plotly_and_the_policy_come_along(template):
-    filled = template("{{ policy|safe }}|{{ plotly|safe }}|{{ 2|double }}", filters={"double": lambda x: 2 * x})
-    policy, *plotly, double = filled.split("|")
+def test_filters_and_the_policy_come_along(template):
+    filled = template("{{ policy|safe }}|{{ 2|double }}", filters={"double": lambda x: 2 * x})
+    policy, double = filled.split("|")
     assert policy.startswith("default-src 'none'") and double == "4"
-    assert len("|".join(plotly)) > 1_000_000
+
+
+def test_packages_that_are_missing_are_named():
+    html_page.check_packages("jinja2")
+    with pytest.raises(UserError, match=r"needs nowhere_1 and nowhere_2\..*report"):
+        html_page.check_packages("nowhere_1", "jinja2", "nowhere_2")

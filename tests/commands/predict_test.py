@@ -153,10 +153,28 @@ def test_nobody_reads_on(monkeypatch, folder, conversation):
 
 
 def test_a_page_is_written(capsys, folder, conversation, tmp_path):
-    pytest.importorskip("plotly", reason="plotly is not installed (extra: report)")
+    pytest.importorskip("jinja2", reason="jinja2 is not installed (extra: report)")
     status, out, _ = call(capsys, "--run", folder, conversation, "--html", tmp_path / "page.html")
     assert (status, out) == (0, "")
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    ("files", "shown"),
+    [
+        ({"talk.txt": "Ann: Oh no!\nBob: Sorry!\n"}, True),
+        ({"talk.srt": "1\n00:00:00,000 --> 00:00:01,000\nOh no!\n"}, True),
+        ({"talk.json": '{"segments": [{"start": 0, "end": 1, "text": "Oh no!", "speaker": "A"}]}'}, True),
+        ({"talk.csv": "dialogue_id,speaker,transcript\nd,Ann,Oh no!\n"}, False),
+        ({"talk.jsonl": '{"speaker": "Ann", "text": "Oh no!"}\n'}, False),
+        ({"a.txt": "Ann: Oh no!\nBob: Sorry!\n", "b.vtt": "WEBVTT\n\n00:00.000 --> 00:01.000\nHi\n"}, True),
+        ({"a.txt": "Ann: Oh no!\nBob: Sorry!\n", "b.csv": "speaker,transcript\nAnn,Oh no!\n"}, False),
+    ],
+)
+def test_words_that_are_given_as_such_are_told_from_a_corpus(tmp_path, files, shown):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert predict.are_words(tmp_path if len(files) > 1 else tmp_path / next(iter(files))) is shown
 
 
 @pytest.mark.parametrize(

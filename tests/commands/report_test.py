@@ -122,6 +122,7 @@ def written(tmp_path_factory):
 def test_every_section_is_there(written):
     text, _ = written
     for anchor in (
+        "summary",
         "configuration",
         "results",
         "classes",
@@ -161,8 +162,8 @@ def test_page_asks_for_nothing_from_outside(written):
 
 def test_configuration_shows_what_differs_and_only_that(written):
     _, reader = written
-    words = reader.words[: reader.words.index("In %, epoch chosen on validation")]
-    assert "losses.iccl.weight0.10.0" in words and "0123456789" in words
+    words = reader.words[reader.words.index("Options in which the runs differ") :]
+    assert "losses.iccl.weight0.10.0" in words and "0123456789" in reader.words
     assert "model.hidden" not in words
 
 
@@ -174,6 +175,39 @@ def test_scores_have_student_intervals(written):
 
 def test_permutation_tests_are_listed(written):
     assert f"pairfullcode: text – {EVIL}0.010 to 0.020" in written[1].words
+
+
+def test_summary_comes_first(written):
+    text, reader = written
+    summary = reader.words[: reader.words.index("In %, epoch chosen on validation")]
+    assert text.index('id="summary"') < text.index('id="results"') < text.index('id="configuration"')
+    # of the classes the third is the best; F1 is 0.60 + 0.01 · seed, of two seeds
+    assert "50.50 ± 6.35 weighted F1, test, 2 seeds" in summary
+    assert "%{x} 60.5" in summary and "calm 30.5" in summary and "12.50 ± 0.00 %1" in summary
+
+
+def test_sections_without_content_are_left_out(tmp_path):
+    alone = make_run(tmp_path / "alone", seeds=(0,), finished=False, aligned=False, epochs=1)
+    text, _ = make_page(tmp_path, alone)
+    assert re.findall(r'<h2 id="(\w+)"', text) == ["summary", "failures", "configuration"]
+    assert "under way, 1 epoch done" in Reader(text).words
+    one = make_run(tmp_path / "one", seeds=(0,), aligned=False, epochs=1)
+    text, _ = make_page(tmp_path, one)
+    assert re.findall(r'<h2 id="(\w+)"', text)[:4] == ["summary", "results", "classes", "confusion"]
+    assert "chart" not in text[text.index('id="results"') : text.index('id="classes"')]  # a single dot says nothing
+
+
+def test_legends_are_beside_charts_and_name_the_traces_that_a_click_hides():
+    figure = charts.chart("")
+    assert page.html(figure) == ""  # no empty chart
+    charts._band(figure, [1, 2], np.array([[0.1, 0.2], [0.3, 0.4]]), EVIL, "#0072b2")
+    assert "<button" not in page.html(figure)  # a single name needs no legend
+    charts._band(figure, [1, 2], np.array([[0.1], [0.3]]), "plain", "#d55e00")
+    figure.add_scatter(x=[None], y=[None], mode="markers", name="explains", marker=dict(color="#009e73"))
+    text = str(page.html(figure))
+    assert re.findall(r'data-traces="(.*?)"( disabled)?>', text) == [("[0, 1]", ""), ("[2]", ""), ("[3]", " disabled")]
+    assert EVIL not in text and "border-top: 3px solid #d55e00" in text and "background: #009e73" in text
+    assert '"showlegend":false' in re.sub(r"\s", "", text[text.rindex('"xaxis"') :])
 
 
 def test_warnings_are_those_of_the_log(written):
@@ -222,7 +256,8 @@ def test_curves_over_a_swept_margin_are_drawn_for_each_emotion(tmp_path):
     (folder / "sweep.json").write_text(json.dumps(content))
     text, status = make_page(tmp_path, folder)
     assert status == 0
-    assert "losses.iccl.margin" in Reader(text).words and "F1 of calm" in text
+    assert "F1 of calm" in text
+    assert "losses.iccl.margin = 0.5 has the best validation weighted F1 of 2 settings." in Reader(text).words
     _, (study,) = read([folder])
     assert text.count('class="plotly-graph-div"') == 1 + len(NAMES) == 1 + len(study.label_names)
 
@@ -239,6 +274,7 @@ def test_ablations_are_listed_with_their_intervals(tmp_path, select, difference)
     text, status = make_page(tmp_path, folder)
     words = Reader(text).words
     assert status == 0 and "no_tgan" in words
+    assert "set: of 1 ablations these clearly differ from the full model" in words and words.count(": none.") == 1
     assert f"{difference}0.0310.062" in words
 
 
@@ -257,6 +293,7 @@ def test_folds_are_listed_with_their_mean_and_their_classes(tmp_path):
     text, status = make_page(tmp_path, folder)
     words = Reader(text).words
     assert status == 0 and "held out" in words and 'id="folds"' in text
+    assert f"test weighted F1 of 2 folds is between 45.00 (session1) and 85.00 ({EVIL})." in words
     # the chosen metric first; 12.706 · 0.0707 / √2 is half an interval of 0.4 and 0.5
     assert "test splitutterancesweighted F1accuracy" in words
     assert "session1445.00 ± 63.5355.00 ± 63.53" in words

@@ -20,7 +20,7 @@ from ariigcn_jax.training import diagnostics
 # Of Okabe and Ito: they stay apart for every common kind of colour blindness.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c8c00", "#444444", "#b03060")
 QUIET = "#5f6672"
-NO_LEGEND: dict[str, Any] = dict(showlegend=False, margin=dict(l=55, r=15, t=42, b=40))  # and no room for one
+NO_LEGEND: dict[str, Any] = dict(showlegend=False)
 DOTS: dict[str, Any] = dict(mode="markers", hoverinfo="text")
 
 
@@ -42,12 +42,11 @@ def _axis(score: str) -> tuple[float, dict[str, Any]]:
 
 
 def chart(title: str, height: int = 300, **layout: Any) -> go.Figure:
-    """Return an empty chart of a height in pixels; further layout as plotly takes it."""
-    legend = dict(orientation="h", yref="container", yanchor="bottom", y=0, x=0, itemsizing="constant")
-    look = dict(font=dict(size=12), hoverlabel=dict(namelength=-1), legend=legend | dict(font=dict(size=11)))
+    """Return an empty chart of a height in pixels; further layout as plotly takes it. `page.html` adds its legend."""
+    look = dict(font=dict(size=12), hoverlabel=dict(namelength=-1))
     look |= dict(title=dict(text=title, font=dict(size=14), x=0, xanchor="left", xref="paper"))
     figure = go.Figure()
-    figure.update_layout(template="plotly_white", height=height, margin=dict(l=55, r=15, t=42, b=75), **look)
+    figure.update_layout(template="plotly_white", height=height, margin=dict(l=55, r=15, t=42, b=45), **look)
     return figure.update_xaxes(title_standoff=6).update_layout(**layout)
 
 
@@ -153,9 +152,7 @@ def curve(runs: Sequence[Run], group: str, name: str, title: str) -> go.Figure:
 
 def measure(run: Run, signature: diagnostics.Signature, subjects: Sequence[str]) -> go.Figure:
     """Draw a measure of the diagnostics, a curve for each subject, and the threshold of its warning."""
-    room = 19 * len(subjects)
-    layout = dict(xaxis=dict(title="epoch"), margin=dict(l=50, r=15, t=42, b=60 + room))
-    figure = chart(signature.measure.replace("_", " "), height=260 + room, **layout)
+    figure = chart(signature.measure.replace("_", " "), height=260, xaxis=dict(title="epoch"))
     for k, subject in enumerate(subjects):
         epochs, values = run.series("diagnostics", signature.measure, subject)
         name, _, layer = subject.rpartition("/")  # of attention, whose layers are counted from 1 on the page
@@ -169,7 +166,7 @@ def measure(run: Run, signature: diagnostics.Signature, subjects: Sequence[str])
 def alignment(runs: Sequence[Run], pairs: Sequence[str]) -> go.Figure:
     """Draw a panel for each measure, a line for each pair, a colour for each run."""
     figure = make_subplots(cols=len(MEASURES), shared_yaxes=True, horizontal_spacing=0.015)
-    figure.update_layout(chart("", height=170 + 24 * len(pairs), margin=dict(l=10, r=15, t=50, b=70)).layout)
+    figure.update_layout(chart("", height=120 + 24 * len(pairs), margin=dict(l=10, r=15, t=50, b=20)).layout)
     for column, (name, title) in enumerate(MEASURES.items(), start=1):
         place = dict(row=1, col=column)
         for k, run in enumerate(runs):

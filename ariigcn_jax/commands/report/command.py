@@ -19,7 +19,7 @@ from ariigcn_jax.types import UserError
 
 def command(options: argparse.Namespace) -> None:
     """Write the page."""
-    html_page.check_packages()
+    html_page.check_packages("jinja2", "plotly")
     from ariigcn_jax.commands.report import page  # which needs them
 
     runs, studies = read(options.runs)

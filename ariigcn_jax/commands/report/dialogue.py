@@ -102,7 +102,7 @@ def draw(conversation: Conversation, transcripts: bool) -> go.Figure:
     lanes = {name: k for k, name in enumerate(dict.fromkeys(conversation.speaker))}
     place = np.array([lanes[s] for s in conversation.speaker], float)
     title = f"{conversation.name}: lines are attention above {ABOVE_UNIFORM:g} × uniform, wider is more"
-    figure = charts.chart(title, height=270 + 110 * len(lanes), margin=dict(l=20, r=20, t=95, b=85))
+    figure = charts.chart(title, height=230 + 110 * len(lanes), margin=dict(l=20, r=20, t=95, b=45))
     for k, weights in enumerate(conversation.attention.values()):
         figure.add_traces([trace.update(visible=k == 0) for trace in _edges(weights, place)])
     edges = len(figure.data)

@@ -14,6 +14,7 @@ from ariigcn_jax.commands.align import FILE as ALIGNMENT
 from ariigcn_jax.objective import tasks
 from ariigcn_jax.runs import results, runner, version
 from ariigcn_jax.runs.figures import NOT_TERMS
+from ariigcn_jax.runs.results import MEAN, POOLED
 from ariigcn_jax.runs.workdir import CONFIG, ENVIRONMENT, METRICS, read_json
 from ariigcn_jax.training import diagnostics
 from ariigcn_jax.types import UserError
@@ -73,6 +74,20 @@ class Run:
         return list(dict.fromkeys(s for row in self.diagnosed for s in row["diagnostics"].get(measure, {})))
 
     @property
+    def measured(self) -> list[str]:
+        """Return the measures of the diagnostics that have subjects."""
+        return [signature.measure for signature in diagnostics.SIGNATURES if self.subjects(signature.measure)]
+
+    @property
+    def extremes(self) -> list[tuple[str, str]]:
+        """Return the name and the F1, in words, of the best class and of the weakest; [] where classes have none."""
+        if "class_f1" not in self.scores:
+            return []
+        means = [float(np.mean(self.of_class("class_f1", k))) for k in range(len(self.results["label_names"]))]
+        named = [(self.results["label_names"][k], f"{100 * means[k]:.1f}") for k in np.argsort(means, kind="stable")]
+        return [named[-1], named[0]]
+
+    @property
     def pairs(self) -> dict[str, Mapping[str, Any]]:
         """Return the rows of the alignment by the words of their pair."""
         return {f"{row['stage']}: {row['first']} – {row['second']}": row for row in self.alignment["rows"]}
@@ -97,6 +112,23 @@ class Study:
     name: str  # what the report calls it
     content: Mapping[str, Any]  # of its file
     label_names: tuple[str, ...]  # of the runs; () where none is finished
+
+    @property
+    def summary(self) -> str:
+        """Return the main finding in words."""
+        rows, select = self.content["rows"], self.content["select"]
+        title = tasks.all_metrics()[select].title if select in tasks.all_metrics() else select
+        if self.kind == "sweep":
+            chosen = [f"{k} = {v}" for row in rows if row["selected"] for k, v in row["values"].items()]
+            return f"{', '.join(chosen) or 'none'} has the best validation {title} of {len(rows)} settings."
+        if self.kind == "ablations":
+            tested = [row for row in self.tested() if row.get("low") is not None]
+            clear = ", ".join(row["ablation"] for row in tested if row["low"] * row["high"] > 0) or "none"
+            return f"of {len(tested)} ablations these clearly differ from the full model in test {title}: {clear}."
+        means = {fold: float(np.mean(scores[select]["per_seed"])) for fold, scores in self.folds().items()}
+        own = sorted((fold for fold in means if fold not in (MEAN, POOLED)), key=means.__getitem__)
+        ends = [f"{tasks.shown(select, means[fold])} ({fold})" for fold in (own[0], own[-1])]
+        return f"test {title} of {len(own)} folds is between {' and '.join(ends)}."
 
     def folds(self) -> dict[str, dict[str, Mapping[str, Any]]]:
         """Return fold -> score -> row, of folds."""
