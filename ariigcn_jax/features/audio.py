@@ -12,8 +12,7 @@ import numpy as np
 from ariigcn_jax.extras import require
 from ariigcn_jax.features import encoder, media
 from ariigcn_jax.features.encoder import Encode, Input, parse
-from ariigcn_jax.features.manifest import Clip
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import Clip, UserError
 
 # Feature sets of the opensmile package: 88, 62, 6373, 384, 1582, 4368, 6125, 6373 and 988 functionals.
 SETS = ("eGeMAPSv02", "GeMAPSv01b", "ComParE_2016", "IS09", "IS10", "IS11", "IS12", "IS13", "emobase")

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 
 from ariigcn_jax.extras import require
-from ariigcn_jax.features.manifest import Clip, Manifest
-from ariigcn_jax.types import UserError
+from ariigcn_jax.features.manifest import Manifest
+from ariigcn_jax.types import Clip, UserError
 
 Input = str | Clip
 Encode = Callable[[Sequence[Input]], list[np.ndarray]]
