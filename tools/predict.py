@@ -4,6 +4,7 @@
     python -m tools.predict --run runs/seed3 corpus.npz --split test --format csv --out emotions.csv
     python -m tools.predict --run runs/seed3 conversation.jsonl --html conversation.html
     python -m tools.predict --run runs/words chat.txt
+    python -m tools.predict --run runs/mine call.srt --recording call.wav
 
 INPUT is a corpus in any layout that training reads, labelled or not. For a model with a text encoder it may be a chat
 (`Ann: …` a line, or an export of WhatsApp), .srt, .vtt, JSON of whisper, WhisperX or FunASR, or a folder of these. And
@@ -12,8 +13,9 @@ it may be a .jsonl file with one utterance a line:
     {"dialogue_id": "d1", "speaker": "Ann", "features": {"text": [0.1, ...], "audio": null}, "label": "happy"}
 
 of which only "features" is required; for a model with a text encoder "text", with what was said, is enough, and
-transcripts of a corpus are. What a modality contributed is by how much the emotion's probability falls when
-that modality is removed from the conversation.
+transcripts of a corpus are. Where the model has learnt from sound by data.sound, it is made of the recording beside
+INPUT (call.wav of call.srt), of --recording, or of those that a table names. What a modality contributed is by how much
+the emotion's probability falls when that modality is removed from the conversation.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ def arguments() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--run", required=True, help="work directory of the run")
     add("input", metavar="INPUT", help="a corpus, a chat, subtitles, or a .jsonl file")
+    add("--recording", metavar="FILE", help="sound or video of the conversation, which its times cut")
     add("--seed", type=int, help="one of the run's seeds; by default the best on validation")
     add("--split", choices=SPLITS, help="only this split of a corpus, as training had it")
     add("--dialogue", action="append", help="only this dialogue; may be given several times")
@@ -65,7 +68,7 @@ def execute(options: argparse.Namespace) -> None:
     compilation.enable()
     model = inference.load(options.run, seed=options.seed)
     splits = splits_of(model, options.split) if options.split else ()
-    corpus = choose(read(options.input, model, bool(splits)), splits, options.dialogue)
+    corpus = choose(read(options.input, model, bool(splits), options.recording), splits, options.dialogue)
     prediction = model(corpus)
     for note in prediction.corpus.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -79,15 +82,18 @@ def execute(options: argparse.Namespace) -> None:
         sys.stdout.write(FORMATS[options.format](prediction))
 
 
-def read(path: str, model: inference.TrainedModel, splits: bool = False) -> Corpus:
+def read(path: str, model: inference.TrainedModel, splits: bool = False, recording: str | None = None) -> Corpus:
     """Read what a user gives; with `splits`, dialogues are put into the splits in which training had them.
+
+    `recording` is that of the conversation; without it, one of the same stem beside it, or those that a table names.
 
     Raises:
       UserError: the file cannot be read.
     """
     data = model.config.data
     of_training = splitting(data) | {"carved": True} if splits else {}
-    return reading.of_file(path, data, model.modalities, model.words is not None, **of_training)
+    known = (model.modalities, model.words is not None, model.recorded, local(recording) if recording else None)
+    return reading.of_file(path, data, *known, **of_training)
 
 
 def choose(corpus: Corpus, splits: Sequence[str], names: Sequence[str] | None) -> Corpus:

@@ -77,16 +77,16 @@ class SpeechModel(encoder.PretrainedEncoder):
     seconds: float = 30.0
 
     modality = "audio"
-    kind = "speech"
+    kind = extra = "speech"
 
     def identity(self) -> dict[str, Any]:
-        require("av", "audio")
+        require("av", "speech")
         if self.seconds < 1:
             raise UserError(f"--audio {self.model}: seconds={self.seconds:g} is too short. Write at least 1.")
         return super().identity()
 
     def load(self, threads: int, device: str) -> Encode:
-        torch = require("torch", "audio")
+        torch = require("torch", "speech")
         network = self.network(threads, device)
         extractor = self.part("AutoFeatureExtractor")
         rate = extractor.sampling_rate

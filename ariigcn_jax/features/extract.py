@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
             rows, failed = features(encoder, identity, manifest, cache, args.jobs, args.device)
             fields[encoder.field] = rows
             failures += [(str(manifest.utterance_id[i]), encoder.field, reason) for i, reason in sorted(failed.items())]
-            provenance[encoder.field] = {**identity, "model": encoder.model}
+            provenance[encoder.field] = encoder.recipe()
             here = int(np.isfinite(rows).all(axis=1).sum())
             absent = len(rows) - here - len(failed)
             counts.append(f"{encoder.field} {list(rows.shape)}: {here} present, {absent} absent, {len(failed)} failed")

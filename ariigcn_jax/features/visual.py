@@ -40,7 +40,7 @@ class VisualEncoder(PretrainedEncoder):
     tokens: Literal["first", "mean"] = "first"
     pooling: TimePooling = "mean"
 
-    modality = kind = "visual"
+    modality = kind = extra = "visual"
 
     def identity(self) -> dict[str, Any]:
         require("av", "visual")
