@@ -128,7 +128,7 @@ def features(
     vectors = cache.get(rows)
     todo = [key for key in rows if key not in vectors]
     counts = dict(total=len(rows), initial=len(vectors), unit="utterance")
-    with tqdm(desc=encoder.field, disable=not todo, **counts) as progress:
+    with tqdm(desc=encoder.field, disable=not todo, delay=2, **counts) as progress:
         for i, result in parallel.encode(encoder, [items[key] for key in todo], jobs, device) if todo else ():
             if isinstance(result, parallel.Failure):
                 where = getattr(items[todo[i]], "path", "")

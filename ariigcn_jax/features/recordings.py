@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +30,6 @@ KINDS: dict[str, type[Encoder]] = {"opensmile": OpenSmile, "speech": SpeechModel
 PACKAGES = ("opensmile", "transformers", "cv2")  # whose versions are in recipes
 CHECKSUMS = ("weights", "content")  # of a model's files, which may lie elsewhere on another machine
 STORE, MOST = "recordings.sqlite", 2 * 2**30  # the file in the folder of caches, and the bytes of its vectors
-FEW = 200  # clips that are encoded in this process: to start others takes longer
 
 
 def of_option(specification: str) -> dict[Modality, Encoder]:
@@ -146,9 +144,9 @@ def _made(corpus: Corpus, modality: Modality, encoder: Encoder) -> Corpus:
     clips = tuple(one if one and one.path else None for one in (nothing if corpus.clips is None else corpus.clips))
     texts = ("",) * len(corpus)
     manifest = Manifest(Path(corpus.name), {}, texts, clips, clips, np.array(corpus.utterance_ids))
-    jobs = 0 if sum(one is not None for one in clips) <= FEW else os.cpu_count() or 1
     with _cache() as cache:
-        rows, failed = extract.features(encoder, identity, manifest, cache, jobs, "cpu")
+        # in this process: a script that starts others has to be written for it
+        rows, failed = extract.features(encoder, identity, manifest, cache, jobs=0, device="cpu")
         cache.shrink(MOST)
     here = np.isfinite(rows).all(axis=1)
     notes = corpus.notes

@@ -100,19 +100,19 @@ def fill(fields: Fields, table: pd.DataFrame) -> None:
     cells = zip(*(table[name].tolist() for name in names), strict=True) if names else [()] * len(table)
     written = [next((v.strip() for v in row if isinstance(v, str) and not is_missing(v)), "") for row in cells]
     rows = Counter(written)
-    whole = columns.plain(names[0]) == RECORDING if names else True
-    cut = whole or any(n > 1 for name, n in rows.items() if name)
+    first = table[names[0]].tolist() if names and columns.plain(names[0]) == RECORDING else []
+    whole = {cell.strip() for cell in first if isinstance(cell, str)} | {name for name, n in rows.items() if n > 1}
     folder = fields.path if fields.path.is_dir() else fields.path.parent
     timeless = 0
     for row, (name, begin, stop) in enumerate(zip(written, start.tolist(), end.tolist(), strict=True)):
-        if np.isnan(begin) and (not name or whole or rows[name] > 1):
+        if np.isnan(begin) and (not name or rows[name] > 1):
             timeless += bool(name)
             fields.clips.append(None)
         elif not name:
             fields.clips.append(Clip("", begin, None if np.isnan(stop) else stop))
         else:
             try:
-                fields.clips.append(clip(folder, name, *((begin, stop) if cut else ())))
+                fields.clips.append(clip(folder, name, *((begin, stop) if name in whole else ())))
             except FragmentError as error:
                 problem = f"{fields.path}: row {row}: {short(name)!r} has a fragment that is not understood: {error}"
                 raise UserError(f"{problem}. {FRAGMENTS}.") from None
