@@ -123,6 +123,19 @@ def test_a_trained_model_makes_what_it_wants(heard, tmp_path):
     assert older.notes[-1] == f"{NAME} was learnt with opensmile 2.5.0; another version is installed"
 
 
+def test_a_model_of_sound_and_picture_is_given_a_video(heard, tmp_path, monkeypatch):
+    picture = {"kind": "visual", **VisualEncoder("faces").options(), "weights": "1", "model": "faces"}
+    monkeypatch.setattr(VisualEncoder, "identity", lambda self: picture | {"model": ""})
+    monkeypatch.setattr(VisualEncoder, "load", lambda *_: lambda clips: [np.full(3, clip.start) for clip in clips])
+    recipes = {NAME: RECIPE, "visual_faces": picture}
+    write_wav(tmp_path / "call.wav", sound.turn("Ann", "angry", 2.0)).rename(tmp_path / "call.mp4")
+    (tmp_path / "call.srt").write_text("1\n00:00:00,500 --> 00:00:01,000\nAnn: oh no\n")
+    found = data.load(tmp_path / "call.srt", training=False, words=True, recorded=tuple(recordings.of_recipes(recipes)))
+    made = recordings.adopt(found, recipes)
+    assert made.widths == {"words": 0, NAME: 4, "visual_faces": 3}
+    assert made.features["visual_faces"].tolist() == [[0.5] * 3]
+
+
 def test_a_model_file_is_known_by_its_content(heard, tmp_path, monkeypatch):
     """A changed .conf of openSMILE is another recipe, and one that lies elsewhere is not."""
     conf = tmp_path / "mine.conf"
