@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,11 +20,12 @@ from ariigcn_jax.data.fields import count, is_named_like_a_modality
 from ariigcn_jax.features import audio, extract
 from ariigcn_jax.features.audio import OpenSmile, SpeechModel
 from ariigcn_jax.features.cache import Cache
-from ariigcn_jax.features.encoder import Encoder
+from ariigcn_jax.features.encoder import Encode, Encoder
 from ariigcn_jax.features.manifest import Manifest
+from ariigcn_jax.features.media import MediaError
 from ariigcn_jax.features.visual import VisualEncoder
 from ariigcn_jax.files import cache_folder, json_safe
-from ariigcn_jax.types import Corpus, Modality, UserError, first_line
+from ariigcn_jax.types import Clip, Corpus, Modality, UserError, first_line
 
 Recipe = Mapping[str, Any]
 KINDS: dict[str, type[Encoder]] = {"opensmile": OpenSmile, "speech": SpeechModel, "visual": VisualEncoder}
@@ -111,6 +113,31 @@ def adopt(corpus: Corpus, recipes: Mapping[Modality, Recipe]) -> Corpus:
             note = f"{modality} was learnt with {', '.join(other)}; another version is installed"
             corpus = dataclasses.replace(corpus, notes=(*corpus.notes, note))
     return corpus
+
+
+def vectors(clip: Clip, recipes: Mapping[Modality, Recipe]) -> dict[Modality, np.ndarray]:
+    """Return modality -> the features [d] of one clip, by the recipes of a trained model; nothing is kept.
+
+    Raises:
+      UserError: the clip or an encoder cannot be used, or the encoder is another one than in training.
+    """
+    made: dict[Modality, np.ndarray] = {}
+    for modality, encoder in of_recipes(recipes).items():
+        encode, recipe = _loaded(encoder)
+        if problem := differing(recipes[modality], recipe):
+            raise UserError(f"{modality}: its encoder is another one than in training: {problem}. Restore its files.")
+        try:
+            [vector] = encode([clip])
+        except MediaError as error:
+            raise UserError(f"{clip.path}: {error}. Leave the recording out, or give another.") from None
+        if np.isfinite(vector).all():
+            made[modality] = vector.astype(np.float32)
+    return made
+
+
+@functools.lru_cache(8)
+def _loaded(encoder: Encoder) -> tuple[Encode, Recipe]:
+    return encoder.load(1, "cpu"), encoder.recipe()
 
 
 def differing(wanted: Recipe, given: Recipe) -> str:

@@ -148,7 +148,7 @@ class TrainedModel:
         reach, past = streaming.check(self.path, options, self.copies), options.graph.past
         names = self.output_names
         known = (self.widths, self.normalisation, self.words)
-        return Stream(self.explained, reach, past, *known, self.task, names, explain)
+        return Stream(self.explained, reach, past, *known, self.task, names, explain, self.recipes)
 
     @functools.cached_property
     def explained(self) -> Callable[[Batch, bool], tuple[Array, dict[Modality, Array]]]:

@@ -9,6 +9,7 @@ import pytest
 
 import ariigcn_jax
 from ariigcn_jax.inference import model_card
+from ariigcn_jax.types import UserError
 from experiments import own, session
 from tests.messages_test import OWN, contents, run
 from tests.support import sound
@@ -66,6 +67,11 @@ def test_a_table_of_words_alone_is_learnt(place, monkeypatch, capsys, names, cha
     assert model([{"speaker": "Ann", "text": "oh no!"}])[0].emotion in LABELS
 
 
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    monkeypatch.setenv("ARIIGCN_CACHE", "")
+
+
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory):
     """A folder with eight calls, calls.csv and wav files, and a ninth without labels; its labels."""
@@ -107,6 +113,17 @@ def test_eight_calls_are_learnt_and_a_ninth_is_answered_in_two_commands(calls, m
     assert {(clip.path, clip.start, clip.end) for clip in heard} >= {("call9.wav", 0.0, 0.25), ("call9.wav", 0.5, 0.75)}
     with (calls[0] / "emotions.csv").open() as file:
         assert [row["emotion"] for row in csv.DictReader(file)] == calls[1]
+    stream, answers = ariigcn_jax.load("run").stream(), []
+    for n, who in enumerate(("Ann", "Bob", "Ann", "Bob")):
+        clip = f"call9.wav#t={n / 2},{n / 2 + 0.25}"
+        answers += stream.push({"speaker": who, "text": "oh well", "audio_file": clip})
+    assert [one.emotion for one in answers] == calls[1]
+    answers = stream.push_all([("Ann", "oh"), {"audio_file": "call9.wav"}])
+    assert [one.missing for one in answers] == [(name,), ("words",)]
+    with pytest.raises(UserError, match=r"gone\.wav: there is no sound"):
+        stream.push({"text": "oh", "audio_file": "gone.wav"})
+    with pytest.raises(UserError, match=r"x=1 is not understood"):
+        stream.push({"text": "oh", "audio_file": "call9.wav#x=1"})
     other = ["--run", "run", "call9.srt", "--recording", "wav/0_0.wav", "--format", "jsonl"]
     status, error = run("tools.predict", other, calls[0], monkeypatch, capsys)
     assert not status, error
