@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -90,6 +90,22 @@ class Words:
         return dataclasses.replace(self, ids=self.ids[token], start=start, pooled=self.pooled[token], states=states)
 
 
+class Clip(NamedTuple):
+    """Describe a part of a media file.
+
+    Attributes:
+      path: the file; "" where only the times of a part are known.
+      start: seconds from the file's start, or None for the start.
+      end: seconds, or None for the file's end.
+      region: x, y, width, height of a part of the picture, in [0, 1] of its size, or None for all of it.
+    """
+
+    path: str
+    start: float | None = None
+    end: float | None = None
+    region: tuple[float, float, float, float] | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Corpus:
     """Conversations in memory (numpy, on the host), one row per utterance, dialogue by dialogue in time order."""
@@ -122,6 +138,9 @@ class Corpus:
     # of the modality WORDS, whose features are then [U, 0]; None where no encoder is trained
     words: Words | None = None
     encoder: tuple[Path, str] | None = None  # folder and digest of the text encoder of the modality WORDS
+    clips: np.ndarray | None = None  # [U] array of Clip, where an utterance was recorded, or None; None without any
+    # modality -> how `features` made it, as `features.recordings` describes it; only where that is known
+    recipes: Mapping[Modality, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def training(self) -> np.ndarray:

@@ -47,6 +47,7 @@ def predict(parser: Parser) -> None:
         ariigcn predict --run runs/calls chat.txt
         ariigcn predict --run runs/calls chat.txt --html chat.html --csv chat.csv
         ariigcn predict --run runs/calls calls.csv --split test --jsonl -
+        ariigcn predict --run runs/calls call.srt --recording call.wav
         echo "Ann: Oh no!" | ariigcn predict --run runs/calls -
 
     INPUT is a corpus in any layout that training reads, labelled or not. For a model with a text encoder it may be a
@@ -56,14 +57,16 @@ def predict(parser: Parser) -> None:
         {"dialogue_id": "d1", "speaker": "Ann", "features": {"text": [0.1, ...], "audio": null}, "label": "happy"}
 
     of which only "features" is required; for a model with a text encoder "text", with what was said, is enough, and
-    transcripts of a corpus are. What a modality contributed is by how much the emotion's probability falls when
-    that modality is removed from the conversation. Without an output of those below, a table is printed. The page of
+    transcripts of a corpus are. Where the model has learnt from sound by data.sound, it is made of the recording beside
+    INPUT (call.wav of call.srt), of --recording, or of those that a table names. What a modality contributed is by how
+    much the emotion's probability falls when that modality is removed from the conversation. Without an output of those below, a table is printed. The page of
     --html shows what was said where the input is a chat, subtitles or what a recogniser wrote; that of a corpus, and
     the tables, only with --transcripts.
     """
     add = parser.add_argument
     add("--run", required=True, help="work directory of the run")
     add("input", metavar="INPUT", help="a corpus, a chat, subtitles, or a .jsonl file; - for standard input")
+    add("--recording", metavar="FILE", help="sound or video of the conversation, which its times cut")
     add("--seed", type=int, help="one of the run's seeds; by default the best on validation")
     add("--split", choices=SPLITS, help="only this split of a corpus, as training had it")
     add("--dialogue", action="append", help="only this dialogue; may be given several times")

@@ -19,7 +19,7 @@ def as_read(model: inference.TrainedModel, split: str) -> Corpus:
       UserError: the corpus is missing or has changed, has no such split, or the model cannot be measured on it.
     """
     wanted = splits_of(model, split)
-    corpus = session.read(model.config)
+    corpus = session.read(model.config, strict=True)
     if model.words is not None:
         known = model.words.encoder.pretrained
         corpus = dataclasses.replace(corpus, encoder=(known.folder, known.digest))

@@ -53,7 +53,7 @@ def execute(options: argparse.Namespace) -> None:
     splits = splits_of(model, options.split) if options.split else ()
     with given(options.input) as path:
         shown = options.transcripts or are_words(local(path))
-        corpus = choose(read(path, model, bool(splits)), splits, options.dialogue)
+        corpus = choose(read(path, model, bool(splits), options.recording), splits, options.dialogue)
         prediction = model(corpus)
     for note in prediction.corpus.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -90,15 +90,18 @@ def given(name: str) -> Iterator[str]:
             raise UserError(str(error).replace(str(file), "standard input")) from error
 
 
-def read(path: str, model: inference.TrainedModel, splits: bool = False) -> Corpus:
+def read(path: str, model: inference.TrainedModel, splits: bool = False, recording: str | None = None) -> Corpus:
     """Read what a user gives; with `splits`, dialogues are put into the splits in which training had them.
+
+    `recording` is that of the conversation; without it, one of the same stem beside it, or those that a table names.
 
     Raises:
       UserError: the file cannot be read.
     """
     data = model.config.data
     of_training = splitting(data) | {"carved": True} if splits else {}
-    return reading.of_file(path, data, model.modalities, model.words is not None, **of_training)
+    known = (model.modalities, model.words is not None, model.recorded, local(recording) if recording else None)
+    return reading.of_file(path, data, *known, **of_training)
 
 
 def are_words(path: Path) -> bool:

@@ -22,12 +22,14 @@ from ariigcn_jax.types import Corpus, UserError
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
 
 
-def _read(arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
+def _read(arguments: argparse.Namespace, raw: bool = False) -> tuple[Fields, Corpus]:
+    """Read a corpus; with `raw`, words and recordings are modalities too, whose features [U, 0] training makes."""
     place = data.locate(arguments.path)
     if place.is_file() and place.stat().st_size > LARGE:
         print(f"Reading {place}, {place.stat().st_size / 1e6:,.0f} MB …", file=sys.stderr, flush=True)
     modalities = tuple(m.strip() for m in arguments.modalities.split(",") if m.strip())
     chosen: dict[str, Any] = dict(modalities=modalities, label=arguments.label, task=arguments.task)
+    chosen |= dict(words=True, recorded=("audio",)) if raw else {}
     fields = layouts.read_fields(place, **chosen)
     chosen |= dict(valid_fraction=arguments.valid_fraction, test_fraction=arguments.test_fraction)
     return fields, assemble(fields, name=getattr(arguments, "name", None), **chosen)
@@ -38,7 +40,7 @@ def _notes(corpus: Corpus) -> str:
 
 
 def _size(corpus: Corpus) -> str:
-    modalities = ", ".join(f"{m} {d}" for m, d in corpus.widths.items())
+    modalities = ", ".join(f"{m} {d}" if d else m for m, d in corpus.widths.items())
     counted = f"{len(corpus):,} utterances in {len(corpus.dialogue_ids):,} dialogues"
     return f"{counted}, {targets.describe(corpus)}, modalities {modalities}"
 
@@ -70,7 +72,7 @@ def inspect(arguments: argparse.Namespace) -> None:
     if arguments.path is None:
         print(f"Layouts that are read, recognised by what is in them:\n{layouts.listing()}")
         return
-    _, corpus = _read(arguments)
+    _, corpus = _read(arguments, raw=True)
     print(f"{corpus.name}: {_size(corpus)}\n")
     print(quality.examine(corpus).text())
     if corpus.notes:
@@ -79,7 +81,7 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 def validate(arguments: argparse.Namespace) -> None:
     """Check that training could use a corpus; raise UserError where it could not."""
-    fields, corpus = _read(arguments)
+    fields, corpus = _read(arguments, raw=True)
     for modality, rows in corpus.features.items():
         if not all(np.isfinite(rows[i : i + 4096]).all() for i in range(0, len(rows), 4096)):
             raise UserError(f"{fields.path}: {modality} is not finite.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,6 +56,7 @@ def assemble(
     without: str = "",
     carved: bool = False,
     words: bool = False,
+    recorded: Sequence[Modality] = (),
 ) -> Corpus:
     """Validate fields as `LAYOUT` has them, and make them a corpus: dialogues in the order of their first rows.
 
@@ -75,6 +77,7 @@ def assemble(
       carved: whether the splits are those of training also where it is not `training`; else, where neither the file nor
         `split` names any, every dialogue is in the test split.
       words: whether transcripts may be a modality, WORDS, whose features [U, 0] a text encoder is to make.
+      recorded: modalities whose features [U, 0] are to be made of recordings, where there are any.
 
     Raises:
       UserError: the fields cannot be used; names the file, the field and what to do.
@@ -83,7 +86,7 @@ def assemble(
     for part, fraction in fractions.items():
         if not 0 <= fraction < 1:
             raise UserError(f"{part}_fraction={fraction}: a share of the dialogues is at least 0 and less than 1.")
-    chosen = modalities_of(archive, modalities, label, ratings, words)
+    chosen = modalities_of(archive, modalities, label, ratings, words, recorded)
     order = _order(archive)
     classes, label_names, target = _truth(archive, label, order.rows, task, relabel, training)
     speaker, speaker_names = _speakers(archive, order)
@@ -108,6 +111,8 @@ def assemble(
         utterance_ids=_utterance_ids(archive, order),
         speaker_names=speaker_names,
         transcript=archive.names("transcript", order.rows),
+        clips=_clips(archive, order.rows),
+        recipes=_recipes(archive, chosen),
     )
     if target is not None:
         corpus = targets.attach(corpus, task, *target)
@@ -118,6 +123,26 @@ def assemble(
         corpus = prepare.dialogues(corpus, kept)
     notes = _check_training(archive, label, without, corpus) if training else []
     return dataclasses.replace(corpus, notes=(*archive.notes, *notes))
+
+
+def _clips(archive: Fields, rows: np.ndarray) -> np.ndarray | None:
+    """Return [U] objects, the clips in the corpus's order; None where nothing was recorded."""
+    if not any(archive.clips):
+        return None
+    clips = np.empty(len(rows), object)  # an array of the clips themselves would have their parts as columns
+    for n, row in enumerate(rows):
+        clips[n] = archive.clips[row]
+    return clips
+
+
+def _recipes(archive: Fields, chosen: Sequence[Modality]) -> dict[Modality, dict[str, Any]]:
+    """Return how `features` made the modalities, as the field `provenance` says; {} where it says nothing."""
+    field = archive.arrays.get("provenance", np.array("{}"))
+    with contextlib.suppress(ValueError, RecursionError):
+        known = json.loads(str(field)) if field.shape == () else {}
+        if isinstance(known, dict):
+            return {m: known[m] for m in chosen if isinstance(known.get(m), dict)}
+    return {}
 
 
 def _truth(

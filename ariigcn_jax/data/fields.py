@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.data.values import mended, short
-from ariigcn_jax.types import SPLITS, WORDS, Modality, UserError
+from ariigcn_jax.types import SPLITS, WORDS, Clip, Modality, UserError
 
+KINDS = (("text",), ("audio", "vocal", "acoustic"), ("visual", "video", "face", "vision"))  # names of one kind each
 PREFIXES = ("text", "audio", "visual", "video", "vocal", "face", "acoustic", "vision")
 LAYOUT = f"""\
   dialogue_id        [U] text or integers; required
@@ -59,6 +61,8 @@ class Fields:
     others: list[str] = dataclasses.field(default_factory=list)  # columns that became no field, for messages
     gone: list[Modality] = dataclasses.field(default_factory=list)  # modalities of whose files none is there
     unlabelled: bool = False  # whether files of this kind have no labels
+    # where each utterance was recorded, of U utterances, or nothing; the path is "" where only its times are known
+    clips: list[Clip | None] = dataclasses.field(default_factory=list)
 
     def refusal(self, field: str, problem: str, remedy: str) -> UserError:
         return UserError(f"{self.path}: field `{field}`: {problem}. {remedy}.")
@@ -124,6 +128,11 @@ def is_named_like_a_modality(field: str) -> bool:
     return _NAMED_LIKE_A_MODALITY.fullmatch(field) is not None
 
 
+def kind_of(modality: Modality) -> str:
+    """Return the kind in `KINDS` that a modality's name begins with, by its first name; "" for none."""
+    return next((group[0] for group in KINDS if modality.startswith(group)), "")
+
+
 def listed(fields: Sequence[str] | dict[str, np.ndarray] | np.ndarray) -> str:
     """Return names in backquotes, joined by commas; the first of many, and the beginnings of long ones."""
     shown = ", ".join(f"`{short(field, 80)}`" for field in list(fields)[:40]) or "nothing"
@@ -135,13 +144,30 @@ def kind(array: np.ndarray) -> str:
 
 
 def modalities_of(
-    archive: Fields, modalities: Sequence[Modality], label: str, ratings: Sequence[str], words: bool = False
+    archive: Fields,
+    modalities: Sequence[Modality],
+    label: str,
+    ratings: Sequence[str],
+    words: bool = False,
+    recorded: Sequence[Modality] = (),
 ) -> tuple[Modality, ...]:
     """Return the fields that are modalities; a field of several labels is none, nor are ratings.
+
+    `recorded` are modalities that recordings give: if they are asked for, or nothing is asked for and the file has
+    recordings, and no features named like those of sound or picture.
 
     With `words` transcripts are one, WORDS: if they are asked for by that name, or nothing is asked for and the file
     has transcripts and no features named like those of text.
     """
+    if recorded := [m for m in recorded if m not in archive.arrays and any(c and c.path for c in archive.clips)]:
+        if modalities:
+            left = [m for m in modalities if m not in recorded]
+            kept = modalities_of(archive, left, label, ratings, words) if left else ()
+            return (*kept, *(m for m in recorded if m in modalities))
+        kept = ()
+        with contextlib.suppress(UserError):  # recordings are enough
+            kept = modalities_of(archive, (), label, ratings, words)
+        return (*kept, *(m for m in recorded if not any(kind_of(m) == kind_of(other) for other in kept)))
     if words:
         named = tuple(m for m in modalities if m != WORDS)
         if modalities:
@@ -206,7 +232,8 @@ def features_of(
 ) -> tuple[dict[Modality, np.ndarray], dict[Modality, np.ndarray]]:
     """Return modality -> features [U, d] float32 in the given order, zero where missing, and -> present [U] bool.
 
-    WORDS has no features yet ([U, 0]), and is present where there is a transcript.
+    WORDS has no features yet ([U, 0]), and is present where there is a transcript. Nor has a modality that is to be
+    made of recordings, which is present where there is one.
     """
     found: dict[Modality, np.ndarray] = {}
     present: dict[Modality, np.ndarray] = {}
@@ -219,6 +246,11 @@ def features_of(
         found[WORDS] = np.zeros((len(order), 0), np.float32)
         present[WORDS] = np.array([bool(str(text).strip()) for text in said], bool)
     for modality in (m for m in chosen if m != WORDS):
+        if modality not in archive.arrays:
+            found[modality] = np.zeros((len(order), 0), np.float32)
+            clips = [archive.clips[row] for row in order]
+            present[modality] = np.array([one is not None and bool(one.path) for one in clips], bool)
+            continue
         values = archive.arrays[modality]
         if len(values) != len(order) or not values.shape[1]:
             remedy = f"It must be [{len(order)}, d] with d of at least 1, one row per utterance"

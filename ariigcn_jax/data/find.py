@@ -17,7 +17,7 @@ from ariigcn_jax.data.assemble import assemble
 from ariigcn_jax.data.fields import LAYOUT
 from ariigcn_jax.data.readers import layouts
 from ariigcn_jax.files import local
-from ariigcn_jax.types import WORDS, Corpus, UserError
+from ariigcn_jax.types import WORDS, Corpus, Modality, UserError
 
 VARIABLE = "ARIIGCN_DATA"
 TEXT_ENCODER = "text encoder"  # name of its checksum among those of `digest`
@@ -52,20 +52,24 @@ def load(
     task: str = "classification",
     standardise: bool = False,
     words: bool = False,
+    recorded: Sequence[Modality] = (),
+    recording: Path | None = None,
     **options: Any,
 ) -> Corpus:
     """Find, read and validate a corpus; its `notes` say what a user should know about the file.
 
     The file or folder has any layout in `layouts.READERS`; with the path None `locate` looks for `name`. Other keywords
-    are those of `assemble`. `standardise` asks for features that are standardised by the train split; a trainer calls
-    `prepare.standardise` itself, to keep the statistics with the parameters.
+    are those of `assemble`; `recording` is as in `layouts.read_fields`. `standardise` asks for features that are
+    standardised by the train split; a trainer calls `prepare.standardise` itself, to keep the statistics with the
+    parameters.
 
     Raises:
       UserError: no such file, or one that cannot be used as it is.
     """
     named = [m for m in modalities if m != WORDS]  # which is no field of a file
-    fields = layouts.read_fields(locate(path, name), modalities=named, label=label, task=task, words=words)
-    corpus = assemble(fields, name=name, modalities=modalities, label=label, task=task, words=words, **options)
+    asked: dict[str, Any] = dict(label=label, task=task, words=words, recorded=recorded)
+    fields = layouts.read_fields(locate(path, name), modalities=named, recording=recording, **asked)
+    corpus = assemble(fields, name=name, modalities=modalities, **asked, **options)
     return prepare.standardise(corpus)[0] if standardise else corpus
 
 

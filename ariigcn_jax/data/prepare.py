@@ -215,4 +215,5 @@ def modalities(corpus: Corpus, beginnings: Sequence[str]) -> Corpus:
         ranked={m: count for m, count in corpus.ranked.items() if m in kept},
         words=corpus.words if WORDS in kept else None,
         encoder=corpus.encoder if WORDS in kept else None,
+        recipes={m: how for m, how in corpus.recipes.items() if m in kept},
     )

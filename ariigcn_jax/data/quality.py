@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import itertools
 import re
@@ -54,7 +55,9 @@ class _Scale(NamedTuple):
 
 
 def examine(corpus: Corpus) -> Report:
-    """Examine a corpus as it is read, not standardised."""
+    """Examine a corpus as it is read, not standardised; features that are not made yet, [U, 0], are left out."""
+    made = [m for m, x in corpus.features.items() if x.shape[1]]
+    corpus = dataclasses.replace(corpus, features={m: corpus.features[m] for m in made})
     splits = [s for s in SPLITS if s in corpus.split]
     counts = {s: targets.occurrences(corpus, corpus.split == s) for s in SPLITS}
     scales = {modality: _scale(corpus, modality) for modality in corpus.modalities}
@@ -63,7 +66,7 @@ def examine(corpus: Corpus) -> Report:
     tables = {
         "Splits": _sizes(corpus, splits),
         "Labels (share of the labelled utterances)": _labels(corpus, {s: counts[s] for s in splits}),
-        "Modalities": _modalities(corpus, splits, scales),
+        **({"Modalities": _modalities(corpus, splits, scales)} if scales else {}),
     }
     findings = [
         *_split_findings(corpus, splits, counts),
@@ -283,8 +286,9 @@ def _copied_dialogues(corpus: Corpus, contents: Contents) -> list[str]:
     """Return how many dialogues share most of their longer utterances with a dialogue of another split."""
     values = contents.get("transcript", ())
     if not any(values):
-        values = contents[corpus.modalities[0]]
-    counted = np.bincount(corpus.dialogue[[bool(v) for v in values]], minlength=len(corpus.dialogue_ids))
+        values = contents[corpus.modalities[0]] if corpus.modalities else ()
+    filled = np.array([bool(v) for v in values], bool)
+    counted = np.bincount(corpus.dialogue[: len(filled)][filled], minlength=len(corpus.dialogue_ids))
     shared: collections.Counter[tuple[int, int]] = collections.Counter()
     for rows in (rows for rows in _groups(values) if len(rows) <= MOST_COPIES):
         where = {int(corpus.dialogue[i]): str(corpus.split[i]) for i in rows}
@@ -316,7 +320,7 @@ def _contradictions(corpus: Corpus, contents: Contents) -> list[str]:
 def _odd_neighbours(corpus: Corpus) -> list[str]:
     """Return whether neighbours in the train split have the same labels, and labels that all but one contradict."""
     rows = np.flatnonzero((corpus.split == "train") & (corpus.label != UNLABELED))
-    if len(rows) < 10 * NEIGHBOURS:
+    if len(rows) < 10 * NEIGHBOURS or not corpus.modalities:
         return []
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_ROWS])
     labels = corpus.label[rows]

@@ -4,7 +4,7 @@
     python -m tools.features extract --manifest dialogues.csv --out corpus/ --audio eGeMAPSv02
     python -m tools.features extract --corpus data/mine.npz --text sentence-transformers/all-MiniLM-L6-v2 --out corpus/
 
-The encoders' packages are extras, imported only when an encoder is used: pip install 'ariigcn-jax[words,audio,visual]'
+Packages of encoders are extras, imported only when one is used: pip install 'ariigcn-jax[words,audio,speech,visual]'
 
-Training on words needs none of that: experiments encode transcripts by themselves (`words`, `frozen_words`).
+Training needs no such file: experiments encode transcripts (`words`) and recordings (`recordings`) by themselves.
 """

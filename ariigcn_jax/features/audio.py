@@ -12,8 +12,7 @@ import numpy as np
 from ariigcn_jax.extras import require
 from ariigcn_jax.features import encoder, media
 from ariigcn_jax.features.encoder import Encode, Input, parse
-from ariigcn_jax.features.manifest import Clip
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import Clip, UserError
 
 # Feature sets of the opensmile package: 88, 62, 6373, 384, 1582, 4368, 6125, 6373 and 988 functionals.
 SETS = ("eGeMAPSv02", "GeMAPSv01b", "ComParE_2016", "IS09", "IS10", "IS11", "IS12", "IS13", "emobase")
@@ -78,16 +77,16 @@ class SpeechModel(encoder.PretrainedEncoder):
     seconds: float = 30.0
 
     modality = "audio"
-    kind = "speech"
+    kind = extra = "speech"
 
     def identity(self) -> dict[str, Any]:
-        require("av", "audio")
+        require("av", "speech")
         if self.seconds < 1:
             raise UserError(f"--audio {self.model}: seconds={self.seconds:g} is too short. Write at least 1.")
         return super().identity()
 
     def load(self, threads: int, device: str) -> Encode:
-        torch = require("torch", "audio")
+        torch = require("torch", "speech")
         network = self.network(threads, device)
         extractor = self.part("AutoFeatureExtractor")
         rate = extractor.sampling_rate

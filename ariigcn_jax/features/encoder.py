@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 
 from ariigcn_jax.extras import require
-from ariigcn_jax.features.manifest import Clip, Manifest
-from ariigcn_jax.types import UserError
+from ariigcn_jax.features.manifest import Manifest
+from ariigcn_jax.types import Clip, UserError
 
 Input = str | Clip
 Encode = Callable[[Sequence[Input]], list[np.ndarray]]
@@ -64,6 +64,12 @@ class Encoder:
     def identity(self) -> dict[str, Any]:
         """Return what the vectors depend on beside the input; raise UserError if the encoder is not available."""
         raise NotImplementedError
+
+    def recipe(self) -> dict[str, Any]:
+        """Return `identity` with the model by its name, and the checksum of a model file as `content`."""
+        identity = self.identity()
+        content = {} if identity["model"] in ("", self.model) else {"content": identity["model"]}
+        return {**identity, "model": self.model, **content}
 
     def load(self, threads: int, device: str) -> Encode:
         """Load the encoder in this process; the function it returns raises for an input that it cannot encode."""
@@ -119,6 +125,7 @@ class PretrainedEncoder(Encoder):
     """Encode by a model of the transformers library."""
 
     kind = ""  # in the identity
+    extra = ""  # that installs what it needs
 
     def workers(self, jobs: int, device: str) -> int:
         return jobs if device == "cpu" else min(jobs, 1)
@@ -133,12 +140,12 @@ class PretrainedEncoder(Encoder):
             files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".md", ".h5"))
             sums = "".join(f"{path.relative_to(folder)} {digest(path)}\n" for path in files)
             revision = hashlib.sha256(sums.encode()).hexdigest()
-        version = require("transformers", self.modality).__version__
+        version = require("transformers", self.extra).__version__
         return {"kind": self.kind, **self.options(), "weights": str(revision), "transformers": version, "model": ""}
 
     def part(self, kind: str, **options: Any) -> Any:
         """Load a part of the model, by the name of its Auto class; raise UserError if there is no such model."""
-        transformers = require("transformers", self.modality)
+        transformers = require("transformers", self.extra)
         try:
             return getattr(transformers, kind).from_pretrained(self.model, **options)
         except (OSError, ValueError, KeyError) as error:
@@ -151,7 +158,7 @@ class PretrainedEncoder(Encoder):
 
     def network(self, threads: int, device: str) -> Any:
         """Load the model without a task's head, of an encoder-decoder the encoder; raise UserError if it cannot run."""
-        torch, transformers = require("torch", self.modality), require("transformers", self.modality)
+        torch, transformers = require("torch", self.extra), require("transformers", self.extra)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         torch.set_num_threads(max(threads, 1))
@@ -183,7 +190,7 @@ def hidden(outputs: Any, layers: Sequence[int], combine: Combine) -> Any:
         return outputs.last_hidden_state
     states = [outputs.hidden_states[layer] for layer in layers]
     if combine == "concat":
-        return require("torch", "audio").cat(states, dim=-1)
+        return require("torch", "speech").cat(states, dim=-1)
     return sum(states[1:], start=states[0]) / len(states)
 
 
@@ -192,5 +199,5 @@ def over_time(steps: Any, how: TimePooling) -> Any:
     if how == "max":
         return steps.max(dim=0).values
     if how == "mean_std":
-        return require("torch", "audio").cat([steps.mean(dim=0), steps.std(dim=0, correction=0)])
+        return require("torch", "speech").cat([steps.mean(dim=0), steps.std(dim=0, correction=0)])
     return steps.mean(dim=0)

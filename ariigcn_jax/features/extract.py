@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
             rows, failed = features(encoder, identity, manifest, cache, args.jobs, args.device)
             fields[encoder.field] = rows
             failures += [(str(manifest.utterance_id[i]), encoder.field, reason) for i, reason in sorted(failed.items())]
-            provenance[encoder.field] = {**identity, "model": encoder.model}
+            provenance[encoder.field] = encoder.recipe()
             here = int(np.isfinite(rows).all(axis=1).sum())
             absent = len(rows) - here - len(failed)
             counts.append(f"{encoder.field} {list(rows.shape)}: {here} present, {absent} absent, {len(failed)} failed")
@@ -128,7 +128,7 @@ def features(
     vectors = cache.get(rows)
     todo = [key for key in rows if key not in vectors]
     counts = dict(total=len(rows), initial=len(vectors), unit="utterance")
-    with tqdm(desc=encoder.field, disable=not todo, **counts) as progress:
+    with tqdm(desc=encoder.field, disable=not todo, delay=2, **counts) as progress:
         for i, result in parallel.encode(encoder, [items[key] for key in todo], jobs, device) if todo else ():
             if isinstance(result, parallel.Failure):
                 where = getattr(items[todo[i]], "path", "")

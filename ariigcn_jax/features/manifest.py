@@ -25,45 +25,26 @@ import dataclasses
 import io
 import itertools
 import os
-import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ariigcn_jax.data import locate
 from ariigcn_jax.data.fields import listed
-from ariigcn_jax.data.readers import folder, layouts, text
-from ariigcn_jax.data.readers.columns import located, seconds
+from ariigcn_jax.data.readers import folder, layouts, recordings, text
+from ariigcn_jax.data.readers.columns import seconds
 from ariigcn_jax.data.values import mended
 from ariigcn_jax.files import write_atomically
-from ariigcn_jax.types import SPLITS, UNLABELED, UserError
+from ariigcn_jax.types import SPLITS, UNLABELED, Clip, UserError
 
 _MEDIA = ("start_s", "end_s", "audio", "video")
 COLUMNS = ("dialogue_id", "turn", "utterance_id", "speaker", *_MEDIA, "transcript", "label", "label_name", "split")
 SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
-_TIMES = re.compile(r"t=(?:npt:)?([\d.]*),?([\d.]*)")
-_REGION = re.compile(r"xywh=percent:([\d.]+),([\d.]+),([\d.]+),([\d.]+)")
-
-
-class Clip(NamedTuple):
-    """Describe a part of a media file.
-
-    Attributes:
-      path: the file.
-      start: seconds from the file's start, or None for the start.
-      end: seconds, or None for the file's end.
-      region: x, y, width, height of a part of the picture, in [0, 1] of its size, or None for all of it.
-    """
-
-    path: str
-    start: float | None = None
-    end: float | None = None
-    region: tuple[float, float, float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,17 +203,11 @@ class _Table(NamedTuple):
         cell = self.text(column)[row]
         if not cell:
             return None
-        path, _, fragment = cell.rpartition("#")
-        if not path or (self.path.parent / cell).exists():  # a file's name may hold a #
-            path, fragment = cell, ""
-        first, last = (None if np.isnan(time) else float(time) for time in (start, end))
-        clip = Clip(str(located(self.path.parent, path)), first, last)
-        for part in filter(None, fragment.split("&")):
-            if (found := _fragment(part)) is None:
-                remedy = "Write #t=START,END in seconds, or #xywh=percent:X,Y,WIDTH,HEIGHT inside the picture"
-                raise self.refusal(column, row, f"has a fragment that is not understood: {part}", remedy)
-            clip = clip._replace(**found)
-        return clip
+        try:
+            return recordings.clip(self.path.parent, cell, start, end)
+        except recordings.FragmentError as error:
+            problem = f"has a fragment that is not understood: {error}"
+            raise self.refusal(column, row, problem, recordings.FRAGMENTS) from None
 
 
 def _number(cell: str) -> float | None:
@@ -241,20 +216,6 @@ def _number(cell: str) -> float | None:
         return float(cell or "nan")
     except ValueError:
         return None
-
-
-def _fragment(part: str) -> dict[str, Any] | None:
-    """Parse a part of a media fragment into attributes of a Clip; None if it is not understood."""
-    try:
-        if times := _TIMES.fullmatch(part):
-            start, end = float(times[1] or 0), float(times[2]) if times[2] else None
-            return {"start": start, "end": end} if end is None or start < end else None
-        if region := _REGION.fullmatch(part):
-            x, y, width, height = box = tuple(float(number) / 100 for number in region.groups())
-            return {"region": box} if width > 0 and height > 0 and x + width <= 1 and y + height <= 1 else None
-    except ValueError:
-        return None
-    return None
 
 
 def _fields(table: _Table, times: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ariigcn_jax.extras import require
-from ariigcn_jax.features.manifest import Clip
+from ariigcn_jax.types import Clip
 
 _LEAD = 0.5  # seconds decoded before a clip: a codec's first frames after a seek may be incomplete (choice)
 

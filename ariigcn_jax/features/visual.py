@@ -12,8 +12,7 @@ import numpy as np
 from ariigcn_jax.extras import require
 from ariigcn_jax.features import media
 from ariigcn_jax.features.encoder import Encode, Input, PretrainedEncoder, TimePooling, digest, over_time
-from ariigcn_jax.features.manifest import Clip
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import Clip, UserError
 
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 Detect = Callable[[np.ndarray], list[Box]]
@@ -41,7 +40,7 @@ class VisualEncoder(PretrainedEncoder):
     tokens: Literal["first", "mean"] = "first"
     pooling: TimePooling = "mean"
 
-    modality = kind = "visual"
+    modality = kind = extra = "visual"
 
     def identity(self) -> dict[str, Any]:
         require("av", "visual")

@@ -169,10 +169,12 @@ def _program(about: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> dic
 
 
 def modalities(model: TrainedModel) -> list[dict[str, Any]]:
-    """Return the name and width of each modality, for model.json; of words also how they become tokens."""
+    """Return the name and width of each modality, for model.json; of words how they become tokens, of others how their
+    features were made, where that is known.
+    """
     made: list[dict[str, Any]] = []
     for m, width in model.raw_widths.items():
-        made.append({"name": m, "width": width})
+        made.append({"name": m, "width": width, **({"recipe": dict(model.recipes[m])} if m in model.recipes else {})})
         if m == WORDS and model.words is not None:
             encoder = model.words.encoder
             limit = int(encoder.options["max_tokens"])

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from tqdm import tqdm
 
 from ariigcn_jax.data import Normalisation, find, normalisation, packing, prepare
+from ariigcn_jax.features import recordings
 from ariigcn_jax.files import local
 from ariigcn_jax.inference import reading, streaming
 from ariigcn_jax.inference import words as spoken
@@ -50,6 +51,7 @@ class TrainedModel:
       target_names: O names; () for classes.
       members: networks whose answers are averaged.
       words: what makes vectors of transcripts; None for a model that has no text encoder.
+      recipes: modality -> how its features were made, where that is known (`features.recordings`).
     """
 
     path: Path
@@ -67,6 +69,12 @@ class TrainedModel:
     target_names: tuple[str, ...] = ()
     members: int = 1
     words: Transcripts | None = None
+    recipes: Mapping[Modality, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def recorded(self) -> tuple[Modality, ...]:
+        """Return the modalities whose features this package makes of recordings."""
+        return tuple(recordings.of_recipes(self.recipes))
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -104,7 +112,8 @@ class TrainedModel:
           UserError: an utterance is malformed, or none has a modality that the model takes.
         """
         if not isinstance(conversation, Corpus):
-            conversation = reading.corpus(conversation, self.config.data, self.modalities, self.words is not None)
+            known = (self.modalities, self.words is not None, self.recorded)
+            conversation = reading.corpus(conversation, self.config.data, *known)
         corpus = self.prepare(conversation)
         window = self.model.options.graph
         attending = self.modalities if window.layers else ()
@@ -139,7 +148,7 @@ class TrainedModel:
         reach, past = streaming.check(self.path, options, self.copies), options.graph.past
         names = self.output_names
         known = (self.widths, self.normalisation, self.words)
-        return Stream(self.explained, reach, past, *known, self.task, names, explain)
+        return Stream(self.explained, reach, past, *known, self.task, names, explain, self.recipes)
 
     @functools.cached_property
     def explained(self) -> Callable[[Batch, bool], tuple[Array, dict[Modality, Array]]]:
@@ -150,7 +159,14 @@ class TrainedModel:
         return functools.partial(compiled, self.params, self.temperature)
 
     def prepare(self, corpus: Corpus) -> Corpus:
-        """Bring a corpus, as read, into the model's form with `data.prepare.match`; transcripts become vectors."""
+        """Bring a corpus, as read, into the model's form with `data.prepare.match`.
+
+        Transcripts become vectors, and recordings become features by the recipes of training.
+
+        Raises:
+          UserError: features are of another recipe, or the corpus does not fit the model.
+        """
+        corpus = recordings.adopt(corpus, self.recipes)
         return prepare.match(
             self.words.attach(corpus) if self.words else corpus,
             self.config.data,
@@ -224,6 +240,7 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
         target_names=tuple(described["target_names"]),
         members=members,
         words=words,
+        recipes=described.get("recipes", {}),
     )
 
 

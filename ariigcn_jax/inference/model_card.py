@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ariigcn_jax.features import recordings
 from ariigcn_jax.inference.model import TrainedModel
 from ariigcn_jax.inference.words import Transcripts
 from ariigcn_jax.nn.graph import WHOLE_DIALOGUE, attended
@@ -51,6 +52,7 @@ def text(model: TrainedModel, longest: int | None) -> str:
         "JAX promises to read `model.stablehlo` for six months from the date in `model.json`. Where a newer one does "
         "not, `python -m tools.export --refresh FOLDER` of ARIIGCN-JAX makes the file again.",
         *([_table(["modality", "features", "as ranks", "also standardised within"], modalities)] if modalities else []),
+        *([_recipes(model)] if model.recipes else []),
         *([_words(model.words, model.config.model.text)] if model.words else []),
         "## Scores\n\n" + _scores(model, results),
         "## Trained on\n\n" + _data(corpus),
@@ -80,6 +82,14 @@ def _words(words: Transcripts, options: Any) -> str:
         f"it reads at most {options.max_tokens} tokens, with up to {before} turn(s) before and {after} after it; the "
         f"vector is the {encoder.pooling} over tokens of the hidden state(s) {', '.join(map(str, encoder.layers))}.\n\n"
         "Its pretrained weights are its authors': their licence holds for the parameters in this folder, too."
+    )
+
+
+def _recipes(model: TrainedModel) -> str:
+    """Say how features were made, where that is known."""
+    rows = [[_line(m), _line(recordings.described(recipe))] for m, recipe in model.recipes.items()]
+    return "## Features\n\nMade by `python -m tools.features`, or by training itself, so:\n\n" + _table(
+        ["modality", "how"], rows
     )
 
 

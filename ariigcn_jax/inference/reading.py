@@ -13,7 +13,9 @@ from ariigcn_jax.data.readers import conversations, text
 from ariigcn_jax.types import Corpus, Modality, UserError
 
 
-def corpus(conversation: Any, options: Any, modalities: Sequence[Modality], words: bool) -> Corpus:
+def corpus(
+    conversation: Any, options: Any, modalities: Sequence[Modality], words: bool, recorded: Sequence[Modality] = ()
+) -> Corpus:
     """Return a conversation in Python, or the conversations in the file or folder of a `Path`, as a corpus.
 
     Args:
@@ -21,12 +23,13 @@ def corpus(conversation: Any, options: Any, modalities: Sequence[Modality], word
       options: those of the run for data, `config.data`.
       modalities: of the model.
       words: whether it has a text encoder.
+      recorded: those of the modalities that are made of recordings.
 
     Raises:
       UserError: it cannot be read.
     """
     if isinstance(conversation, Path):
-        return of_file(conversation, options, modalities, words)
+        return of_file(conversation, options, modalities, words, recorded)
     if not isinstance(conversation, Iterable):
         raise UserError(
             f"{type(conversation).__name__} is no conversation. Give a chat, such as 'Ann: Oh no!\\nBob: Sorry!'."
@@ -37,21 +40,37 @@ def corpus(conversation: Any, options: Any, modalities: Sequence[Modality], word
     conversation = [conversation] if isinstance(conversation, Mapping) else conversation
     if table is None:
         return conversations.from_utterances(conversation, words=words)
-    load = functools.partial(conversations.from_turns, table, words=words, **_labels(options))
+    load = functools.partial(conversations.from_turns, table, words=words, recorded=recorded, **_labels(options))
     return _available(load, tuple(options.modalities) or modalities)
 
 
-def of_file(path: str | Path, options: Any, modalities: Sequence[Modality], words: bool, **splits: Any) -> Corpus:
-    """Read conversations as lines of JSON, or a corpus with the fields that training read; arguments as of `corpus`.
+def of_file(
+    path: str | Path,
+    options: Any,
+    modalities: Sequence[Modality],
+    words: bool,
+    recorded: Sequence[Modality] = (),
+    recording: Path | None = None,
+    **splits: Any,
+) -> Corpus:
+    """Read conversations as lines of JSON, or a corpus with the fields that training read.
 
-    `splits` are keywords of `data.load`, where dialogues are to be in the splits in which training had them.
+    Args:
+      path: the file or folder.
+      options: as of `corpus`, like `modalities`, `words` and `recorded`.
+      modalities: of the model.
+      words: whether it has a text encoder.
+      recorded: those of the modalities that are made of recordings.
+      recording: of the only conversation, which its times cut.
+      **splits: keywords of `data.load`, where dialogues are to be in the splits in which training had them.
 
     Raises:
       UserError: the file cannot be read.
     """
-    load = functools.partial(corpora.load, path, training=False, words=words, **_labels(options), **splits)
+    sound: dict[str, Any] = {"recorded": recorded, "recording": recording}
+    load = functools.partial(corpora.load, path, training=False, words=words, **sound, **_labels(options), **splits)
     wanted = tuple(options.modalities) or modalities
-    lines = not splits and Path(path).suffix in (".jsonl", ".ndjson")
+    lines = not splits and recording is None and Path(path).suffix in (".jsonl", ".ndjson")
     if lines and _mentions(path, *(("text", "transcript") if words else ()), "features"):
         try:
             return conversations.read_jsonl(path, words=words)

@@ -20,6 +20,8 @@ import numpy as np
 from ariigcn_jax.data import Normalisation, packing
 from ariigcn_jax.data.normalisation import COPIES
 from ariigcn_jax.data.readers import conversations
+from ariigcn_jax.data.readers import recordings as sounding
+from ariigcn_jax.features import recordings
 from ariigcn_jax.inference.prediction import MOST_ATTENDED, Attended, UtteranceEmotion, answer, contributions, strongest
 from ariigcn_jax.inference.words import Transcripts
 from ariigcn_jax.nn import graph
@@ -63,11 +65,12 @@ class Stream:
         task: str,
         names: tuple[str, ...],
         explain: bool,
+        recipes: Mapping[Modality, Mapping[str, Any]],
     ):
         self._explained, self._explain = explained, explain
         self._widths, self._normalisation = widths, normalisation
         self._task, self._names, self._past = task, names, past
-        self._words = words
+        self._words, self._recipes = words, recipes
         self._around = words.turns if words else (0, 0)
         self._after = reach[1]
         self.delay = self._after + self._around[1]
@@ -77,7 +80,8 @@ class Stream:
     def push(self, utterance: conversations.Line) -> list[UtteranceEmotion]:
         """Take the next utterance, of the conversation with its `dialogue_id`, and return the results it completes.
 
-        With a text encoder it may also be a line of a chat, or a pair (speaker, words).
+        With a text encoder it may also be a line of a chat, or a pair (speaker, words). Where the model has learnt from
+        sound, an utterance may have `audio_file`, a path; call.wav#t=6.29,8.24 is a part of it.
 
         Raises:
           UserError: the utterance is malformed; the stream is unchanged.
@@ -118,12 +122,26 @@ class Stream:
         return tuple(self._conversations)
 
     def _checked(self, utterance: conversations.Line) -> Row:
+        heard: dict[Modality, np.ndarray] = {}
+        if isinstance(utterance, Mapping) and "audio_file" in utterance:
+            heard = self._of_sound(utterance["audio_file"])
+            utterance = {"features": {}} | {name: x for name, x in utterance.items() if name != "audio_file"}
         row = conversations.checked(utterance, "the utterance", words=self._words is not None)
+        row["features"] = heard | row["features"]
         for m, width in self._widths.items():
             vector = row["features"].get(m)
             if vector is not None and len(vector) != width:
                 raise UserError(f"the utterance: {m} has {len(vector)} features, but the model takes {width}.")
         return row
+
+    def _of_sound(self, written: str | Path | None) -> dict[Modality, np.ndarray]:
+        """Return the features that a recording gives."""
+        if not written:
+            return {}
+        try:
+            return recordings.vectors(sounding.clip(Path(), str(written)), self._recipes)
+        except sounding.FragmentError as error:
+            raise UserError(f"the utterance: {written}: {error} is not understood. {sounding.FRAGMENTS}.") from None
 
     def _heard(self, row: Row) -> _Conversation:
         """Keep the next utterance of a conversation until its text is whole; return the conversation."""

@@ -19,6 +19,8 @@ BEST_TEST_NOTE = (
     "Epoch chosen on the test split itself: optimistic, and only for comparison with papers that choose it so."
 )
 
+ENOUGH = 100  # labelled utterances of a split, whose accuracy is known to about 10 points
+
 
 def summarise(per_seed_scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return mean and spread over S seeds, elementwise, of metric -> a number or an array [...].
@@ -84,7 +86,7 @@ def task_of(results: Mapping[str, Any]) -> Task:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Return results.json as Markdown: a headline, a table of scores, one of classes, a note on `best_test_epoch`."""
+    """Return results.json as Markdown: a headline, a table of scores, one of classes, and notes on how to read them."""
     split, names, seeds = reported_split(results), results["label_names"], results["seeds"]
     reported, task = results[split], task_of(results)
     how = f"mean ± std of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
@@ -113,9 +115,25 @@ def table(results: Mapping[str, Any]) -> str:
         tables.markdown(["score", *columns], rows),
         tables.markdown([f"class, on {split}", "accuracy", "F1", "support"], classes),
     ]
+    if few := caution(results):
+        parts.append(few)
     if "best_test_epoch" in results:
         parts.append(f"(*) {results['best_test_epoch']['note']}")
     return "\n\n".join(parts) + "\n"
+
+
+def caution(results: Mapping[str, Any]) -> str:
+    """Say how little the scores of a small split say; "" for a split of `ENOUGH` utterances, and for other tasks."""
+    split = reported_split(results)
+    number = round(sum(results[split]["support"]["mean"]))
+    if results.get("task", "classification") != "classification" or not 0 < number < ENOUGH:
+        return ""
+    by_chance = 98 / np.sqrt(number)  # half the width of a 95 % interval around 50 %
+    counted = f"{number} labelled utterance{'s' if number > 1 else ''}"
+    return (
+        f"These scores say little: {split} has {counted}, and chance alone moves an accuracy on so few by up to "
+        f"{min(by_chance, 100):.0f} points either way. `python -m experiments.folds` measures on every conversation."
+    )
 
 
 def predictions_rows(corpus: Corpus, utterance: np.ndarray, probabilities: np.ndarray) -> Iterator[list[Any]]:

@@ -69,7 +69,10 @@ def run(config: Any, corpus: Corpus, directory: WorkDir) -> dict[str, Any]:
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
-    """Return the content of corpus.json, of a corpus as read: modalities, labels, sizes of the splits, checksums."""
+    """Return the content of corpus.json, of a corpus as read.
+
+    It has modalities, labels, sizes of the splits, how features were made (`recipes`), and checksums.
+    """
     labelled = corpus.label >= 0
 
     def count(chosen: np.ndarray) -> dict[str, int]:
@@ -87,6 +90,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "ratings": 0 if corpus.ratings is None else corpus.ratings.shape[1],
         "splits": {split: count(corpus.used(split)) for split in SPLITS},
         "cross_validation": corpus.fold is not None,
+        "recipes": {m: dict(how) for m, how in corpus.recipes.items()},
         "digest": find.digest(corpus),
     }
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ariigcn_jax import data
 from ariigcn_jax.data import prepare, targets
+from ariigcn_jax.features import recordings
 from ariigcn_jax.files import local
 from ariigcn_jax.types import WORDS, Corpus, UserError
 
@@ -32,7 +33,7 @@ def load(
     Raises:
       UserError: an option does not fit, or the corpus cannot be used.
     """
-    corpus = read(config) if given is None else given
+    corpus = read(config, strict="data.sound" in overrides) if given is None else given
     only = tuple(config.data.only)
     spoken = WORDS in corpus.features and not corpus.features[WORDS].shape[1]
     if spoken and (not only or WORDS.startswith(tuple(map(str, only)))):
@@ -47,8 +48,14 @@ def load(
     return corpus
 
 
-def read(config: Any) -> Corpus:
-    """Return the corpus of a config as it is in the file; raise UserError where there is none, or it does not fit."""
+def read(config: Any, strict: bool = False) -> Corpus:
+    """Return the corpus of a config as it is in the file, with features of its recordings.
+
+    `strict` is whether it is an error where these cannot be made; else they are left out with a note.
+
+    Raises:
+      UserError: there is no such corpus, or an option does not fit.
+    """
     options = config.data
     targets.of(options.task)  # refuses an unknown one before anything is read
     if len(options.generate) and not options.path:
@@ -67,7 +74,11 @@ def read(config: Any) -> Corpus:
     fields: dict[str, Any] = {"modalities": tuple(options.modalities), "ratings": tuple(options.ratings)}
     name = None if options.path else options.name
     fields["words"] = bool(config.model.text.encoder) and (not fields["modalities"] or WORDS in fields["modalities"])
-    return data.load(path, name=name, **fields, **reading(options), **splitting(options))
+    encoders = recordings.of_option(options.sound)
+    only = tuple(map(str, options.only))
+    fields["recorded"] = tuple(m for m in encoders if not only or m.startswith(only))
+    corpus = data.load(path, name=name, **fields, **reading(options), **splitting(options))
+    return recordings.attach(corpus, encoders, strict)
 
 
 def reading(options: Any) -> dict[str, Any]:

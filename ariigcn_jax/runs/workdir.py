@@ -2,7 +2,7 @@
 
     config.json         every option of the run; marks the folder as a work directory
     environment.json    code, versions, device, command line, date; `earlier` has those of earlier starts
-    corpus.json         the model's modalities and labels, and checksums of the corpus
+    corpus.json         the model's modalities and labels, how features were made, and checksums of the corpus
     metrics.jsonl       one line per epoch
     tensorboard/        the same numbers as curves
     .lock               locked while a process works here

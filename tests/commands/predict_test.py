@@ -100,7 +100,7 @@ def test_a_split_that_the_file_does_not_name_is_that_of_training(tmp_path):
     np.savez(tmp_path / "c.npz", dialogue_id=names, label=[0, 1] * 20, text=np.arange(40.0)[:, None] + [1, 2])
     config = base.get_config()
     config.data.valid_fraction = 0.3
-    model = types.SimpleNamespace(config=config, task="classification", modalities=("text",), words=None)
+    model = types.SimpleNamespace(config=config, task="classification", modalities=("text",), words=None, recorded=())
     trained = corpora.load(tmp_path / "c.npz", valid_fraction=0.3)
     for split in ("train", "valid", "test"):
         chosen = predict.choose(predict.read(tmp_path / "c.npz", model, True), (split,), None)
@@ -124,7 +124,9 @@ def test_a_split_that_the_file_does_not_name_is_that_of_training(tmp_path):
 def test_what_training_reads_is_read(tmp_path):
     config = base.get_config()
     config.data.modalities = ("eeg", "text")
-    model = types.SimpleNamespace(config=config, task="classification", modalities=("eeg", "text"), words=None)
+    model = types.SimpleNamespace(
+        config=config, task="classification", modalities=("eeg", "text"), words=None, recorded=()
+    )
     line = {"dialogue_id": "a", "turn": 0, "split": "test", "label": "x", "features": {"text": [1.0, 2.0]}}
     (tmp_path / "c.jsonl").write_text(json.dumps(line) + "\n" + json.dumps(line | {"turn": 1}) + "\n")
     assert len(predict.read(tmp_path / "c.jsonl", model)) == 2  # with fields that conversations have no use for

@@ -103,8 +103,8 @@ def write_video(path: Path, pictures: list[np.ndarray], fps: int = 10, sound: np
 
 def speech_model(path: Path) -> Path:
     """A wav2vec2 of random weights, width 16, 2 layers, 50 steps a second."""
-    pytest.importorskip("torch", reason="the extra `audio` is not installed")
-    transformers = pytest.importorskip("transformers", reason="the extra `audio` is not installed")
+    pytest.importorskip("torch", reason="the extra `speech` is not installed")
+    transformers = pytest.importorskip("transformers", reason="the extra `speech` is not installed")
     config = transformers.Wav2Vec2Config(
         hidden_size=16,
         num_hidden_layers=2,

@@ -34,6 +34,10 @@ ALIASES = {
     "start_s": ("start_s", "start", "start_time", "starttime", "begin", "begin_time", "start_sec", "start_seconds"),
     "end_s": ("end_s", "end", "end_time", "endtime", "end_sec", "end_seconds"),
 }  # fmt: skip
+# Columns with sound or video files, in the order in which they are looked at; of `recording` times cut the utterances
+SOUND = ("recording", "audio_file", "audio_path", "audio", "wav_file", "wav_path", "wav", "sound_file", "sound",
+         "video_file", "video_path", "video", "path", "file_path", "file", "file_name", "filename")  # fmt: skip
+MEDIA = (".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".mp4", ".mkv", ".avi", ".webm", ".mov")
 _FILES = ("file", "file_name", "filename", "path", "wav", "titre")  # where copies of corpora keep an utterance's name
 _TOLD = (  # names of utterances that tell the dialogue: of IEMOCAP with its speaker, and of MELD
     re.compile(r"(?:.*/)?(?P<dialogue>Ses\d\d[FM]_(?:impro|script)\w+)_(?P<speaker>[FM])[A-Z]*\d+"),
@@ -65,6 +69,17 @@ def find(names: Iterable[str], field: str) -> str | None:
 def plain(name: str) -> str:
     """Return a column's name in lower case, with underscores in the place of blanks and hyphens."""
     return re.sub(r"[\s\-]+", "_", name.strip()).lower()
+
+
+def sounding(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that name sound or video files, in the order of `SOUND`."""
+    named = {plain(name): name for name in reversed(list(table)) if name != find(table, "dialogue_id")}
+    found = [named[name] for name in SOUND if name in named]
+    return [name for name in found if any(isinstance(cell, str) and _is_media(cell) for cell in table[name])]
+
+
+def _is_media(cell: str) -> bool:
+    return cell.partition("#")[0].strip().lower().endswith(MEDIA)
 
 
 def dialogue_ids(table: pd.DataFrame, notes: list[str]) -> list[Any] | None:
@@ -223,7 +238,8 @@ def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int) 
     _read_order(fields, table, columns)
     if (column := columns["label"]) is not None:
         read_labels(fields, table[column].tolist(), column, label, task, size)
-    others = [name for name in table if name not in columns.values()]
+    taken = {*columns.values(), *sounding(table)}
+    others = [name for name in table if name not in taken]
     left = [name for name in others if not _read_column(fields, table[name].tolist(), name, size)]
     for name in left:
         _keep_others(fields, table[name].tolist(), name)

@@ -146,7 +146,8 @@ def _are_rows(utterances: list[Any]) -> bool:
     if not all(isinstance(one, Mapping) and "features" not in one for one in utterances):
         return False
     others = {columns.plain(str(key)) for one in utterances for key in one if key not in FIELDS}
-    return bool(others) and all(any(name in aliases for aliases in columns.ALIASES.values()) for name in others)
+    known = {*columns.SOUND, *(name for aliases in columns.ALIASES.values() for name in aliases)}
+    return bool(others) and others <= known
 
 
 def from_turns(table: pd.DataFrame, *, label: str = "label", task: str = "classification", **options: Any) -> Corpus:
@@ -159,7 +160,7 @@ def from_turns(table: pd.DataFrame, *, label: str = "label", task: str = "classi
         raise UserError("The conversation has no words: there is no turn in it.")
     fields = Fields(Path(ONLY_DIALOGUE), {})
     transcripts.fill(fields, table, label, task)
-    transcripts.check(fields, options.get("words", False))
+    transcripts.check(fields, options.get("words", False), bool(options.get("recorded")))
     return assemble(fields, label=label, task=task, training=False, **options)
 
 

@@ -14,6 +14,8 @@ the order of `turn`; where they do not, they are sorted while reading, and the f
      "checksums": {"utterances.csv": "sha256:…", "text.npy": "sha256:…"},
      "notes": ["…"]}
 
+A modality may also have a "recipe", an object that says how its features were made (`features.recordings`).
+
 A cell of a target with classes is the name of one. A target may also be {"scores": [-3, 3]}, a number a cell, or
 {"labels": ["happy", "sad"]}, names with | between or `none`. A cell without a label is empty. `table`, `name`,
 `checksums` and `notes` may be left out.
@@ -87,6 +89,8 @@ def read_fields(folder: Path) -> Fields:
         if array.shape != (utterances, width) or array.dtype.kind != "f":
             raise UserError(f"{path}: it is {kind(array)}, but {SCHEMA} says floats [{utterances}, {width}].")
         fields.arrays[modality] = array
+    if recipes := {m: entry["recipe"] for m, entry in schema["modalities"].items() if "recipe" in entry}:
+        fields.arrays["provenance"] = np.array(json.dumps(recipes))
     return fields
 
 
@@ -289,7 +293,11 @@ def _write_into(corpus: Corpus, folder: Path, targets: Mapping[str, Target]) -> 
         "utterances": len(corpus),
         "table": TABLE,
         "targets": entries,
-        "modalities": {m: {"file": arrays[m], "width": corpus.widths[m]} for m in corpus.modalities},
+        "modalities": {
+            m: {"file": arrays[m], "width": corpus.widths[m]}
+            | ({"recipe": dict(corpus.recipes[m])} if m in corpus.recipes else {})
+            for m in corpus.modalities
+        },
         "checksums": {name: checksum(folder / name) for name in (TABLE, *arrays.values())},
         "notes": list(corpus.notes),
     }

@@ -18,7 +18,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ariigcn_jax.data.fields import Fields, listed
-from ariigcn_jax.data.readers import dialogue_tuples, folder, merbench, mmsa, npz, pickles, tables, text, transcripts
+from ariigcn_jax.data.readers import (
+    columns,
+    dialogue_tuples,
+    folder,
+    merbench,
+    mmsa,
+    npz,
+    pickles,
+    recordings,
+    tables,
+    text,
+    transcripts,
+)
 from ariigcn_jax.data.values import as_sequence, is_number, kind, short
 from ariigcn_jax.types import Modality, UserError
 
@@ -59,7 +71,6 @@ _TORCH = 0x1950A86A20F9469CFC6C  # what torch.save wrote first before it wrote a
 _PICKLE_STARTS = (b"(d", b"(l", b"(S", b"(V", b"((", b"}q", b"]q", b"(]", b"(}", b"cnu", b"cco")  # of protocols 0 and 1
 _TEXTS = (".txt", ".srt", ".vtt")
 _MOST_LINES = 30  # of a description
-_MEDIA = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".mp4", ".avi", ".mkv", ".webm", ".mov")
 
 
 @dataclasses.dataclass
@@ -183,10 +194,13 @@ def read_fields(
     label: str = "label",
     task: str = "classification",
     words: bool = False,
+    recorded: Sequence[Modality] = (),
+    recording: Path | None = None,
 ) -> Fields:
     """Recognise and read a corpus, and return its fields, not validated.
 
-    The arguments are those of `Source`; with `words` transcripts are enough, without features.
+    The arguments are those of `Source`; with `words` transcripts are enough, without features, and with `recorded`,
+    modalities that recordings give, so are these. `recording` is that of the only conversation, which its times cut.
 
     Raises:
       UserError: it is of no layout that is known (says what was found and how to convert), or cannot be read.
@@ -199,8 +213,10 @@ def read_fields(
         if layout is None:
             raise UserError(f"{path}: {_refusal(source)}")
         fields = layout.read(source)
+    if recording is not None:
+        recordings.take(fields, recording)
     if layout is not READERS["npz"] or (words and "transcript" in fields.arrays):
-        transcripts.check(fields, words)
+        transcripts.check(fields, words, bool(recorded))
     return fields
 
 
@@ -211,7 +227,7 @@ def _unread_type(source: Source) -> str:
         return _archive_type(source.path)
     found = next((what for place, magic, what in _MAGIC if start.startswith(magic, place)), "")
     is_binary = b"\0" in start and not text.wide_codec(start)
-    if b"\0" in start and source.path.suffix.lower() in _MEDIA:
+    if b"\0" in start and source.path.suffix.lower() in columns.MEDIA:
         return _SOUND
     return found or ("a binary file of no kind that is known" if is_binary else "")
 
@@ -232,7 +248,7 @@ def _archive_type(path: Path) -> str:
 def _refusal(source: Source) -> str:
     if source.path.is_dir():
         inside = sorted(p.name + ("/" if p.is_dir() else "") for p in source.path.iterdir())
-        media = any(name.lower().endswith(_MEDIA) for name in inside)
+        media = any(name.lower().endswith(columns.MEDIA) for name in inside)
         remedy = "Features are extracted from sound and video by python -m tools.features. " if media else ""
         more = " and more" if len(inside) > 20 else ""
         return (

@@ -22,7 +22,7 @@ import numpy as np
 
 from ariigcn_jax.data import targets
 from ariigcn_jax.data.fields import SPLIT_NAMES, Fields, count, is_named_like_a_modality
-from ariigcn_jax.data.readers import columns, text
+from ariigcn_jax.data.readers import columns, recordings, text
 from ariigcn_jax.data.readers.nested import Flattener, Row
 from ariigcn_jax.data.values import check_rows, check_size, is_missing, kind, short
 from ariigcn_jax.types import SPLITS, UserError
@@ -152,7 +152,9 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
     rows = f"a table of {count(len(table), 'row')}"
     what = f"tables: {', '.join(file.name for _, file in every)}" if path.is_dir() else rows
     fields = Fields(path, {})
+    table = table if path.is_dir() else recordings.with_beside(table, path)
     columns.fill(fields, table, label, task, sum(file.stat().st_size for _, file in every))
+    recordings.fill(fields, table)
     fields.notes[:0] = dict.fromkeys([f"read as {what}", *notes])
     return fields
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ariigcn_jax.data.fields import Fields, count, listed
-from ariigcn_jax.data.readers import chat, columns, recognisers, subtitles, tables, text
+from ariigcn_jax.data.readers import chat, columns, recognisers, recordings, subtitles, tables, text
 from ariigcn_jax.data.readers.chat import Turn
 from ariigcn_jax.types import UserError
 
@@ -92,12 +92,13 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
     parts = []
     for file, what in files.items():
         part, notes = _table(file) if what == "table" else _transcript(file, what)
-        parts.append(part)
+        parts.append(recordings.with_beside(part, file))
         for note in notes:
             fields.note(f"{file.name}: {note}" if path.is_dir() else note)
     if path.is_dir():
         others = [other.name for other in sorted(path.iterdir()) if other not in files and other.suffix != ".rttm"]
-        if others := [name for name in others if not name.startswith(".")]:
+        sounds = {str(cell) for part in parts for name in columns.sounding(part) for cell in part[name]}
+        if others := [name for name in others if not name.startswith(".") and name not in sounds]:
             fields.note(f"left out of the folder: {listed(others)}")
     table = pd.concat(parts, ignore_index=True)
     if "utterance_id" in table:  # of some of the files
@@ -109,11 +110,18 @@ def read_fields(path: Path, label: str = "label", task: str = "classification") 
 def fill(fields: Fields, table: pd.DataFrame, label: str, task: str, size: int = 0) -> None:
     """Read a table of turns, of one conversation where it names none, into fields, as `columns.fill` does."""
     table = columns.with_told(table.astype(object), fields.notes)
-    columns.fill(fields, table.where(table.notna(), None), label, task, size)
+    table = table.where(table.notna(), None)
+    columns.fill(fields, table, label, task, size)
+    recordings.fill(fields, table)
 
 
-def check(fields: Fields, words: bool) -> None:
-    """Note what conversations without features hold; `words` says whether a text encoder reads transcripts.
+def check(fields: Fields, words: bool, recorded: bool = False) -> None:
+    """Note what conversations without features hold.
+
+    Args:
+      fields: of the conversations; their notes grow.
+      words: whether a text encoder reads transcripts.
+      recorded: whether features are made of recordings.
 
     Raises:
       UserError: there is nothing to learn from or to predict by.
@@ -121,8 +129,8 @@ def check(fields: Fields, words: bool) -> None:
     if any(array.ndim >= 2 for array in fields.arrays.values()):
         return
     spoken = "transcript" in fields.arrays
-    if spoken and words:
-        fields.notes.insert(0, understood(fields))
+    if (spoken and words) or (recorded and recordings.heard(fields)):
+        fields.notes.insert(0, understood(fields, recorded))
         return
     found = "".join(f" {note[:1].upper()}{note[1:]}." for note in fields.notes)
     there = f"there are words in it, and no features. {_READ}" if spoken else "there are no features in it."
@@ -133,18 +141,25 @@ def check(fields: Fields, words: bool) -> None:
     )
 
 
-def understood(fields: Fields) -> str:
-    """Say in a line what conversations without features hold."""
-    said, arrays = fields.arrays["transcript"], fields.arrays
-    dialogues, speakers = arrays.get("dialogue_id", said[:0]), arrays.get("speaker", said[:0])
+def understood(fields: Fields, recorded: bool = False) -> str:
+    """Say in a line what conversations without features hold; `recorded` is as in `check`."""
+    arrays = fields.arrays
+    dialogues = arrays.get("dialogue_id", np.zeros(0, str))
+    said = arrays.get("transcript", np.full(len(fields.clips), ""))
+    speakers = arrays.get("speaker", said[:0])
     pairs = {pair for pair in zip(dialogues.tolist(), speakers.tolist(), strict=False) if pair[1]}
     several = len(set(dialogues.tolist()))
     where = f" in {several:,} conversations" if several > 1 else ""
     who = f"of {count(len(pairs), 'speaker')}" if pairs else "without speakers"
     silent = sum(not str(words).strip() for words in said.tolist())
     words = f"words of {len(said) - silent:,}" if silent else "words"
-    times = " and times" if "start_s" in arrays else ""
-    return f"{count(len(said), 'turn')} {who}{where}, {words}{times}; no sound"
+    heard = recordings.heard(fields)
+    there = [words] if "transcript" in arrays else []
+    there += ["times"] if "start_s" in arrays else []
+    there += [f"sound of {heard:,}" if heard < len(said) else "sound"] if heard and recorded else []
+    listing = " and ".join(filter(None, [", ".join(there[:-1]), there[-1]]))
+    silence = "" if heard and recorded else "; its sound is not used" if heard else "; no sound"
+    return f"{count(len(said), 'turn')} {who}{where}, {listing}{silence}"
 
 
 def frame(found: Conversations, name: str = "") -> pd.DataFrame:
