@@ -58,10 +58,11 @@ def predict(parser: Parser) -> None:
 
     of which only "features" is required; for a model with a text encoder "text", with what was said, is enough, and
     transcripts of a corpus are. Where the model has learnt from sound by data.sound, it is made of the recording beside
-    INPUT (call.wav of call.srt), of --recording, or of those that a table names. What a modality contributed is by how
-    much the emotion's probability falls when that modality is removed from the conversation. Without an output of those below, a table is printed. The page of
-    --html shows what was said where the input is a chat, subtitles or what a recogniser wrote; that of a corpus, and
-    the tables, only with --transcripts.
+    INPUT (call.wav of call.srt), of --recording, or of those that a table names.
+
+    What a modality contributed is by how much the emotion's probability falls when that modality is removed from the
+    conversation. Without an output of those below, a table is printed. The page of --html shows what was said where the
+    input is a chat, subtitles or what a recogniser wrote; that of a corpus, and the tables, only with --transcripts.
     """
     add = parser.add_argument
     add("--run", required=True, help="work directory of the run")

@@ -41,8 +41,8 @@ def get_config() -> ConfigDict:
     config.data.speaker_normalised = ()  # beginnings of names: append a copy standardised within dialogue and speaker
     config.data.dialogue_normalised = ()  # beginnings of names: append a copy standardised within the dialogue
     config.data.ranked = ()  # beginnings of names: features, but not copies, become ranks among those of train
-    # sound that is made of recordings, as --audio of ariigcn features: eGeMAPSv02 (openSMILE) | facebook/wav2vec2-base |
-    # … with options behind a comma; "" for none. Used where there are recordings and no audio features.
+    # sound that is made of recordings where there are no audio features, as by --audio of ariigcn features: eGeMAPSv02
+    # (openSMILE) | facebook/wav2vec2-base | … with options behind a comma; "" for none
     config.data.sound = ""
     config.data.only = ()  # beginnings of names: keep those of the modalities alone; () for all
     config.data.task = "classification"  # classification | regression | multilabel: what the label is (tasks.py)
