@@ -7,16 +7,21 @@ fetches nothing, but for sound files that `html` is told to link. Strings of the
 
 from __future__ import annotations
 
+import base64
 import collections
 import itertools
+import mimetypes
+import os
 import re
+import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ariigcn_jax.commands import html_page
+from ariigcn_jax.files import local
 from ariigcn_jax.inference.prediction import Prediction, UtteranceEmotion
-from ariigcn_jax.types import UserError
+from ariigcn_jax.types import Corpus, UserError
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 UNSURE = 0.5  # below this probability of the best emotion the model is wrong more often than right, and says "unsure"
@@ -33,7 +38,7 @@ FAMILIAR = {
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#7a5195", "#f0d000", "#8c4a00", "#8a919c")
 
 
-class Clip(NamedTuple):
+class Sound(NamedTuple):
     """Name the sound of a turn: `source` is a path relative to the page or a data URI; seconds, None to its ends."""
 
     source: str
@@ -42,7 +47,7 @@ class Clip(NamedTuple):
 
 
 def html(
-    prediction: Prediction, title: str, *, transcripts: bool = False, sound: Mapping[int, Clip] | None = None
+    prediction: Prediction, title: str, *, transcripts: bool = False, sound: Mapping[int, Sound] | None = None
 ) -> str:
     """Return the page of predictions as a complete HTML document.
 
@@ -85,6 +90,36 @@ def html(
     )
 
 
+def sound_of(corpus: Corpus, page: str | Path, embedded: bool) -> dict[int, Sound]:
+    """Return index of an utterance -> its sound, for those whose recording is there.
+
+    Args:
+      corpus: as predicted.
+      page: the file of the page, to which sources are relative.
+      embedded: whether the recordings are within the page, as data URIs.
+    """
+    clips = [] if corpus.clips is None else corpus.clips
+    files = {clip.path for clip in clips if clip is not None and clip.path and Path(clip.path).is_file()}
+    sources = {file: _embedded(Path(file)) if embedded else _linked(Path(file), local(page)) for file in sorted(files)}
+    return {
+        u: Sound(sources[clip.path], clip.start, clip.end)
+        for u, clip in enumerate(clips)
+        if clip is not None and clip.path in sources
+    }
+
+
+def _embedded(file: Path) -> str:
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _linked(file: Path, page: Path) -> str:
+    try:
+        return urllib.parse.quote(Path(os.path.relpath(file.resolve(), page.resolve().parent)).as_posix())
+    except ValueError:  # on another drive of Windows
+        return file.resolve().as_uri()
+
+
 def _speakers(prediction: Prediction) -> list[str]:
     """Return who speaks each utterance, in words."""
     corpus = prediction.corpus
@@ -93,7 +128,7 @@ def _speakers(prediction: Prediction) -> list[str]:
     return [str(name) or "Speaker" for name in corpus.speaker_names]
 
 
-def _turn(record: UtteranceEmotion, speaker: str, words: str | None, clip: Clip | None) -> dict[str, Any]:
+def _turn(record: UtteranceEmotion, speaker: str, words: str | None, clip: Sound | None) -> dict[str, Any]:
     """Return what the template shows of an utterance; emotions are indices, turns count from 1."""
     p = list(record.probabilities.values())
     order = sorted(range(len(p)), key=lambda k: -p[k])
@@ -104,7 +139,7 @@ def _turn(record: UtteranceEmotion, speaker: str, words: str | None, clip: Clip 
         speaker=speaker,
         initials="".join(word[0] for word in speaker.split()[:2]).upper(),
         words=words,
-        clip=clip and Clip(*clip),
+        clip=clip and Sound(*clip),
         p=p,
         order=order,
         best=best,

@@ -59,7 +59,9 @@ def execute(options: argparse.Namespace) -> None:
         print(f"note: {note}", file=sys.stderr)
     if options.html:
         title = f"{model.config.experiment}, seed {model.seed}, epoch {model.epoch}"
-        page = conversation_page.html(prediction, title, transcripts=shown)
+        embedded = options.sound == "embed"
+        sound = {} if options.sound == "none" else conversation_page.sound_of(prediction.corpus, options.html, embedded)
+        page = conversation_page.html(prediction, title, transcripts=shown, sound=sound)
         print(write_atomically(options.html, page.encode()), file=sys.stderr)
     for name, file in writers.items():
         content = WRITERS[name](prediction, options.transcripts)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from ariigcn_jax.commands import conversation_page
-from ariigcn_jax.commands.conversation_page import Clip, colours, ink, listed, marks, points, spans
+from ariigcn_jax.commands.conversation_page import Sound, colours, ink, listed, marks, points, spans
 from ariigcn_jax.inference.prediction import Prediction
-from ariigcn_jax.types import UNLABELED, UserError
+from ariigcn_jax.types import UNLABELED, Clip, UserError
 from tests.support import builders
 
 pytest.importorskip("jinja2", reason="jinja2 is not installed (extra: report)")
@@ -159,7 +159,7 @@ def test_strings_of_data_are_text():
     names = (EVIL, "{{ 7 * 7 }}", "%s")
     prediction = predicted([SURE, CLOSE, UNSURE], speakers=[EVIL] * 3, said=[EVIL] * 3, names=names, notes=(EVIL,))
     prediction = dataclasses.replace(prediction, corpus=dataclasses.replace(prediction.corpus, dialogue_ids=(EVIL,)))
-    text = conversation_page.html(prediction, EVIL, transcripts=True, sound={0: Clip(EVIL), 1: Clip(EVIL)})
+    text = conversation_page.html(prediction, EVIL, transcripts=True, sound={0: Sound(EVIL), 1: Sound(EVIL)})
     page = Element(text)
     assert "img" not in [tag for tag, *_ in page.elements] and len(page.all("script")) == 1
     assert not [name for _, attrs, _ in page.elements for name in attrs if name.startswith("on")]
@@ -185,7 +185,7 @@ def test_a_long_page_is_light():
 
 def test_sound_of_a_turn():
     """A recording of several turns is there once, and that of a single turn beside its reasons."""
-    sound = {0: ("call.wav", 0.5, 1.25), 1: Clip("call.wav", 61.0), 2: Clip("data:audio/wav;base64,AAAA")}
+    sound = {0: ("call.wav", 0.5, 1.25), 1: Sound("call.wav", 61.0), 2: Sound("data:audio/wav;base64,AAAA")}
     page = read(predicted([SURE, SURE, CLOSE, UNSURE]), sound=sound)
     players = [attrs for tag, attrs, _ in page.elements if tag == "audio"]
     assert [p["src"] for p in players] == ["call.wav", "data:audio/wav;base64,AAAA"]
@@ -328,7 +328,7 @@ def test_turns_play_from_start_to_end(opened, tmp_path):
         file.writeframes(bytes([128] * 16000))
     (tmp_path / "call.wav").write_bytes(content.getvalue())
     embedded = "data:audio/wav;base64," + base64.b64encode(content.getvalue()).decode()
-    sound = {0: Clip("call.wav", 0.5, 0.8), 1: Clip("call.wav", 1.0), 2: Clip(embedded)}
+    sound = {0: Sound("call.wav", 0.5, 0.8), 1: Sound("call.wav", 1.0), 2: Sound(embedded)}
     page = opened(predicted([SURE, CLOSE, UNSURE]), sound=sound)
     play = page.locator(".play")
     play.nth(0).click()
@@ -344,3 +344,16 @@ def test_turns_play_from_start_to_end(opened, tmp_path):
     assert page.evaluate("document.querySelector('audio').paused")
     play.nth(2).click()
     assert page.evaluate("[...document.querySelectorAll('audio')].every(sound => sound.paused)")
+
+
+def test_recordings_are_linked_from_the_page_or_within_it(tmp_path):
+    (tmp_path / "a call.wav").write_bytes(b"RIFF")
+    call = str(tmp_path / "a call.wav")
+    clips = np.empty(4, object)
+    clips[:] = [Clip(call, 1.0, 2.0), None, Clip(str(tmp_path / "gone.wav")), Clip("", 0.0, 1.0)]
+    corpus = dataclasses.replace(builders.corpus([4]), clips=clips)
+    linked = conversation_page.sound_of(corpus, tmp_path / "pages" / "page.html", embedded=False)
+    assert linked == {0: ("../a%20call.wav", 1.0, 2.0)}
+    embedded = conversation_page.sound_of(corpus, tmp_path / "page.html", embedded=True)
+    assert [*embedded] == [0] and embedded[0].source.endswith(";base64," + base64.b64encode(b"RIFF").decode())
+    assert not conversation_page.sound_of(builders.corpus([2]), "page.html", embedded=False)
