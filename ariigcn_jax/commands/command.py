@@ -58,7 +58,7 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
     last = words.splitlines()[-1].strip() if words else type(error).__name__
     joined = [f"{a}={b}" if a == "--config" else a for a, b in itertools.pairwise([*argv, ""])]  # or `--config FILE`
     file = next((a.partition("=")[2] for a in joined if a.startswith("--config=")), "")
-    if isinstance(error, OSError) and file:
+    if isinstance(error, OSError):
         return f"--config={file}: there is no such file, or it cannot be read. experiments/ holds those of the project."
     if "no attribute 'get_config" in words:
         return f"--config={file}: not usable as an experiment's file: it has no function get_config()."
@@ -68,7 +68,7 @@ def _parse_message(error: Exception, argv: Sequence[str]) -> str:
         given = [a.partition("=")[0] for a in argv if a.startswith("--config.")]
         name = re.findall(r"\w+", last)[-1:]  # the message ends with it
         meant = ", ".join([key for key in given if name and name[0] in key.split(".")] or given)
-        return f"{file or 'The config'} has no such option as {meant or 'one of those given'}: {last}"
+        return f"{file} has no such option as {meant or 'one of those given'}: {last}"
     wrong = re.match(r"flag --config\.([\w.]+)=(.*?): ", words)
     if wrong and isinstance(error, flags.IllegalFlagValueError):
         key, value = wrong.groups()

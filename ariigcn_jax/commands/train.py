@@ -36,15 +36,15 @@ def execute(options: argparse.Namespace) -> None:
         raise UserError("Nothing to learn from: give the path of conversations, as in ariigcn train calls.csv.")
     if options.config and options.names:
         raise UserError(f"Write the names behind the file: --config={options.config}:{options.names}")
-    values, argv = flags.FlagValues(), ["ariigcn train", *options.further]
-    if options.config:
-        config_flags.DEFINE_config_file("config", None, flag_values=values)
-        argv.append(f"--config={options.config}")
-    else:
-        config_flags.DEFINE_config_dict("config", own.get_config(options.names), flag_values=values)
-    if options.path:
-        argv.append(f"--config.data.path={options.path}")
-    overrides = command.parse(argv, values=values)
+    mine = f"{own.__file__}:{options.names}"
+    argv = ["ariigcn", f"--config={options.config or mine}", *options.further]
+    argv += [f"--config.data.path={options.path}"] if options.path else []
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=argv)
+    try:
+        overrides = command.parse(argv, values=values)
+    except UserError as error:
+        raise UserError(str(error).replace(mine, "ariigcn train")) from error
     session.execute(values.config, options.workdir, overrides)
 
 
