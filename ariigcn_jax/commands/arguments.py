@@ -167,10 +167,10 @@ def report(parser: Parser) -> None:
         ariigcn report runs/full runs/no_tgan --output=report.html
 
     A folder may be a run, finished or not, folds (experiments.folds), a set of ablations (experiments.ablate) or a
-    sweep (experiments.sweep). The page shows the options in which the runs differ, scores with intervals, classes,
-    confusion matrices, calibration, learning curves, failure signatures, alignment (where `ariigcn align` has measured
-    it), folds, ablations, curves over swept options, and attention over conversations of the corpus. It needs no
-    network. It holds no transcripts unless --transcripts asks for them.
+    sweep (experiments.sweep). The page begins with a summary. It shows scores with intervals, classes, confusion
+    matrices, calibration, learning curves, failure signatures, alignment (where `ariigcn align` has measured it),
+    folds, ablations, curves over swept options, attention over conversations of the corpus, and the options in which
+    the runs differ. It needs no network. It holds no transcripts unless --transcripts asks for them.
     """
     _runs(parser)
     add = parser.add_argument

@@ -39,7 +39,13 @@ PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#7
 
 
 class Sound(NamedTuple):
-    """Name the sound of a turn: `source` is a path relative to the page or a data URI; seconds, None to its ends."""
+    """Name the sound of a turn.
+
+    Attributes:
+      source: a quoted URL relative to the page, or a data URI; the page's policy refuses other addresses.
+      start: in seconds, where the turn begins; None at the begin of the file.
+      end: in seconds; None at the end of the file.
+    """
 
     source: str
     start: float | None = None

@@ -43,7 +43,7 @@ def _axis(score: str) -> tuple[float, dict[str, Any]]:
 
 def chart(title: str, height: int = 300, **layout: Any) -> go.Figure:
     """Return an empty chart of a height in pixels; further layout as plotly takes it. `page.html` adds its legend."""
-    look = dict(font=dict(size=12), hoverlabel=dict(namelength=-1))
+    look: dict[str, Any] = dict(font=dict(size=12), hoverlabel=dict(namelength=-1))
     look |= dict(title=dict(text=title, font=dict(size=14), x=0, xanchor="left", xref="paper"))
     figure = go.Figure()
     figure.update_layout(template="plotly_white", height=height, margin=dict(l=55, r=15, t=42, b=45), **look)
@@ -117,7 +117,8 @@ def confusion(run: Run) -> go.Figure:
     text = [[f"{shares[i, j]:.0%}\n{counts[i, j].round(1):g}" for j in places] for i in places]
     look = dict(colorscale="Cividis", texttemplate="%{text}", colorbar=dict(tickformat=".0%"))
     figure.add_heatmap(text=text, **cells, **look)
-    ticks = dict(tickvals=places, ticktext=run.results["label_names"], automargin=True)
+    names = [name if len(name) < 17 else f"{name[:15]}…" for name in run.results["label_names"]]
+    ticks = dict(tickvals=places, ticktext=names, automargin=True)
     figure.update_xaxes(title="predicted", **ticks)
     return figure.update_yaxes(title="true", autorange="reversed", **ticks)
 
