@@ -72,7 +72,9 @@ def predict(parser: Parser) -> None:
     add("--split", choices=SPLITS, help="only this split of a corpus, as training had it")
     add("--dialogue", action="append", help="only this dialogue; may be given several times")
     add("--html", metavar="FILE", help="write a page to look at")
-    add("--sound", choices=("link", "embed", "none"), default="link", help="recordings on the page: as links, within it")
+    add(
+        "--sound", choices=("link", "embed", "none"), default="link", help="recordings on the page: as links, within it"
+    )
     add("--csv", metavar="FILE", help="write a table with a row for each utterance; - for standard output")
     add("--jsonl", metavar="FILE", help="write a line of JSON for each utterance; - for standard output")
     add("--parquet", metavar="FILE", help="write the table of --csv as Parquet (extra `parquet`)")

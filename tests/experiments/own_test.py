@@ -9,8 +9,9 @@ import pytest
 
 import ariigcn_jax
 from ariigcn_jax.inference import model_card
+from ariigcn_jax.options import own
+from ariigcn_jax.runs import session
 from ariigcn_jax.types import UserError
-from experiments import own, session
 from tests.messages_test import OWN, contents, run
 from tests.support import sound
 from tests.support.encoders import WIDTH, WORDS, tiny_encoder
