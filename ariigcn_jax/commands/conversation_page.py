@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ariigcn_jax.commands import html_page
 from ariigcn_jax.files import local
 from ariigcn_jax.inference.prediction import Prediction, UtteranceEmotion
@@ -104,7 +106,7 @@ def sound_of(corpus: Corpus, page: str | Path, embedded: bool) -> dict[int, Soun
       page: the file of the page, to which sources are relative.
       embedded: whether the recordings are within the page, as data URIs.
     """
-    clips = [] if corpus.clips is None else corpus.clips
+    clips: Sequence[Any] | np.ndarray = () if corpus.clips is None else corpus.clips
     files = {clip.path for clip in clips if clip is not None and clip.path and Path(clip.path).is_file()}
     sources = {file: _embedded(Path(file)) if embedded else _linked(Path(file), local(page)) for file in sorted(files)}
     return {
