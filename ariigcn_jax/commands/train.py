@@ -81,7 +81,8 @@ def train(
       ...     {"dialogue_id": n // 4, "speaker": "Ann", "label": label, "features": {"audio": [volume, 1.0 + n % 3]}}
       ...     for n, (label, volume) in enumerate([("calm", 0.1), ("angry", 0.9)] * 40)
       ... ]
-      >>> model = train(turns, epochs=6, quiet=True, options={"model.hidden": 8, "optimizer.lr": 0.05})
+      >>> small = {"model.hidden": 8, "batch_size": 2, "optimizer.lr": 0.01, "diagnostics.every": 0}
+      >>> model = train(turns, epochs=10, names="utterance_mlp", options=small, quiet=True)
       >>> model([{"speaker": "Bob", "features": {"audio": [0.9, 2.0]}}]).emotions
       ['angry']
 

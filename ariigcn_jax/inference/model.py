@@ -108,6 +108,15 @@ class TrainedModel:
             model has a text encoder, an utterance's `text` is enough, and a conversation may be a chat in a text, a
             list of its lines or of pairs (speaker, words), or a pandas DataFrame. A `Path` is read as training reads.
 
+        Example:
+          >>> model = load("runs/calls")
+          >>> prediction = model("Ann: I can't believe it.\nBob: Sorry!")
+          >>> [(utterance.speaker, utterance.emotion in model.label_names) for utterance in prediction]
+          [('Ann', True), ('Bob', True)]
+          >>> with_sound = {"speaker": "Ann", "text": "Oh no!", "features": {"audio": [2.9, 3.1]}}
+          >>> model([with_sound])[0].missing
+          ()
+
         Raises:
           UserError: an utterance is malformed, or none has a modality that the model takes.
         """
@@ -193,6 +202,11 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     Args:
       run: the run's work directory; it is not changed.
       seed: one of the run's seeds; None for the one with the best validation score.
+
+    Example:
+      >>> model = load("runs/calls")
+      >>> model.label_names, model.modalities
+      (('happy', 'sad', 'calm'), ('audio', 'words'))
 
     Raises:
       UserError: the folder is no run of this version, it has no checkpoint yet, or it has no such seed.

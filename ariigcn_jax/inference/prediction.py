@@ -119,6 +119,16 @@ class Prediction:
         Its columns: dialogue_id, utterance_id, turn, speaker, transcript (if there are any), label, emotion; `p_NAME`
         with the probability of each emotion or label, or `score`; `contribution_MODALITY`; missing, the modalities with
         blanks between; attended, turn:weight of the other utterances with the most attention.
+
+        Example:
+          >>> from ariigcn_jax import load
+          >>> frame = load("runs/calls")("Ann: I can't believe it.\nBob: Sorry!").to_frame()
+          >>> frame[["turn", "speaker", "transcript", "missing"]]
+             turn speaker           transcript missing
+          0     0     Ann  I can't believe it.   audio
+          1     1     Bob               Sorry!   audio
+          >>> [column for column in frame if column.startswith("p_")]
+          ['p_happy', 'p_sad', 'p_calm']
         """
         import pandas as pd
 
