@@ -289,7 +289,7 @@ def test_mistake_is_one_message(place, monkeypatch, capsys, module, arguments, w
         ("tools.export", "--run run --out exported", "safetensors", "export"),
         ("tools.report", "run", "plotly", "report"),
         ("tools.report", "run", "jinja2", "report"),
-        ("tools.predict", "--run run good.jsonl --html page.html", "plotly", "report"),
+        ("tools.predict", "--run run good.jsonl --html page.html", "jinja2", "report"),
         ("tools.predict", "--run run good.jsonl --html page.html", "jinja2", "report"),
         ("tools.align", "run", "sklearn", "report"),
         ("experiments.controlled", "--studies=iccl_separation", "sklearn", "report"),

@@ -8,6 +8,8 @@ import shutil
 
 import jax
 import pytest
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from ariigcn_jax import files
 from ariigcn_jax.commands import command
@@ -141,12 +143,9 @@ def test_config_comes_back_from_its_file():
     assert list(again.data.generate.widths) == list(config.data.generate.widths)  # the order of the modalities
 
 
-def test_command_takes_no_config_beside_it(monkeypatch):
-    values = {"config": object(), "reproduce": "runs/x"}
-    monkeypatch.setattr(command.flags, "FLAGS", type("Flags", (), {
-        "__call__": lambda self, argv: argv,
-        "__getitem__": lambda self, name: type("Flag", (), {"value": values[name]}),
-        "config": type("Config", (), {"keys": lambda self: []})(),
-    })())  # fmt: skip
+def test_command_takes_no_config_beside_it():
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", ConfigDict({"seed": 0}), flag_values=values)
+    flags.DEFINE_string("reproduce", None, "a run", flag_values=values)
     with pytest.raises(UserError, match="--reproduce has a config of its own"):
-        command.parse(["run"], "reproduce")
+        command.parse(["run", "--reproduce=runs/x"], "reproduce", values)

@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
     corpus = corpus_of(tiny())
     corpus = dataclasses.replace(corpus, ratings=np.ones((len(corpus), 2), np.float32))
     with contextlib.redirect_stdout(io.StringIO()), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "load", lambda *_: corpus)
+        patch.setattr(session, "load", lambda *_, **__: corpus)
         session.execute(tiny(), str(path))
     assert json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])["train"]["ratings"][0] < 1
     return path

@@ -248,9 +248,11 @@ def test_a_name_that_is_nowhere(hub):
     with pytest.raises(UserError, match=r"some/model: there is no such folder.*Name or service not known\)"):
         pretrained.find("some/model")
     asked = len(hub.asked)
-    for path in ("/no/such/folder", "~/no such folder", ""):
+    for path in ("/no/such/folder", "~/no such folder"):
         with pytest.raises(UserError, match="no such folder"):
             pretrained.find(path)
+    with pytest.raises(UserError, match="Words need a text encoder"):
+        pretrained.find("")
     assert len(hub.asked) == asked
 
 

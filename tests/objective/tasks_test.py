@@ -12,8 +12,9 @@ import scipy.stats
 from sklearn.metrics import f1_score
 
 import ariigcn_jax
+from ariigcn_jax import cli
 from ariigcn_jax import data as corpora
-from ariigcn_jax.commands import predict, prepare
+from ariigcn_jax.commands import predict
 from ariigcn_jax.data import prepare as preparation
 from ariigcn_jax.data.readers import folder
 from ariigcn_jax.objective import losses, metrics, tasks
@@ -158,7 +159,7 @@ def test_names_of_labels_that_could_not_be_read_again_are_refused(tmp_path, name
 def test_scores_of_mmsa_and_of_tables_and_what_convert_keeps(tmp_path, capsys):
     path = dump(tmp_path / "mosi.pkl", mmsa(conversations(classes=3)))
     read = corpora.load(path, label="sentiment_score", task="regression")
-    assert prepare.main(["prepare", "convert", str(path), str(tmp_path / "folder")]) == 0
+    assert cli.main(["convert", str(path), str(tmp_path / "folder")]) == 0
     again = corpora.load(tmp_path / "folder", label="sentiment_score", task="regression")
     np.testing.assert_array_equal(again.target, read.target)
     np.testing.assert_array_equal(again.label, read.label)
@@ -171,7 +172,7 @@ def test_labels_of_tables_and_what_convert_keeps(tmp_path, capsys):
     rows = "dialogue,label,text_0,text_1\na,joy|fear,.1,.2\na,,.1,.3\nb,none,.2,.2\nc, fear ,.5,.1\n"
     (tmp_path / "t.csv").write_text(rows)
     options = ["--task=multilabel", "--valid-fraction=0", "--test-fraction=0"]
-    assert prepare.main(["prepare", "convert", str(tmp_path / "t.csv"), str(tmp_path / "folder"), *options]) == 0
+    assert cli.main(["convert", str(tmp_path / "t.csv"), str(tmp_path / "folder"), *options]) == 0
     assert "2 labels" in (said := capsys.readouterr().out) and "own.py:task_multilabel" in said
     for path in (tmp_path / "t.csv", tmp_path / "folder"):
         corpus = corpora.load(path, task="multilabel", valid_fraction=0, test_fraction=0)
@@ -205,13 +206,13 @@ def test_convert_keeps_labels_beside_classes(tmp_path, capsys, kind):
         several[2] = NAN
     fields = {"emotions": several, "emotions_names": ["joy", "fear"], "text_names": ["x", "y", "z"]}
     path = archive(tmp_path, label=[0, 1] * 4, turn=[1, 0] * 4, **fields)
-    assert prepare.main(["prepare", "convert", str(path), str(tmp_path / "folder")]) == 0, capsys.readouterr().err
+    assert cli.main(["convert", str(path), str(tmp_path / "folder")]) == 0, capsys.readouterr().err
     assert corpora.load(tmp_path / "folder").label.tolist() == [1, 0] * 4
     read, again = (corpora.load(p, label="emotions", task="multilabel") for p in (path, tmp_path / "folder"))
     assert again.target_names == ("joy", "fear") and again.target.any()
     np.testing.assert_array_equal(again.target, read.target)
     np.testing.assert_array_equal(again.label, read.label)
-    assert prepare.main(["prepare", "convert", str(tmp_path / "folder"), str(tmp_path / "second")]) == 0
+    assert cli.main(["convert", str(tmp_path / "folder"), str(tmp_path / "second")]) == 0
     assert (tmp_path / "second" / "utterances.csv").read_text() == (tmp_path / "folder" / "utterances.csv").read_text()
 
 

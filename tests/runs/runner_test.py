@@ -282,7 +282,7 @@ def test_test_split_may_be_left_unread(tmp_path, monkeypatch):
 def test_corpus_without_a_test_split_ends_with_its_validation_scores(tmp_path, monkeypatch):
     load = session.load
 
-    def without_test(config, _):
+    def without_test(config, *_, **__):
         corpus = load(config)
         return dataclasses.replace(corpus, split=np.where(corpus.split == "test", "train", corpus.split))
 
@@ -480,17 +480,17 @@ def test_another_corpus_is_refused_on_resuming(both, tmp_path, monkeypatch):
     shutil.copytree(both[0], tmp_path / "run")
     corpus, same = session.load(tiny()), session.load(tiny())
     corpus.features["text"][corpus.split == "train"] += 1
-    monkeypatch.setattr(session, "load", lambda *_: corpus)
+    monkeypatch.setattr(session, "load", lambda *_, **__: corpus)
     with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
         execute(tmp_path / "run", BOTH)  # what is finished is not of this corpus, either
     (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(UserError, match=r"corpus has changed.*\(features of text\).*--workdir"):
         execute(tmp_path / "run", BOTH)
     renamed = dataclasses.replace(same, label_names=same.label_names[::-1])
-    monkeypatch.setattr(session, "load", lambda *_: renamed)
+    monkeypatch.setattr(session, "load", lambda *_, **__: renamed)
     with pytest.raises(UserError, match=r"corpus has changed.*\(label_names\)"):
         execute(tmp_path / "run", BOTH)
-    monkeypatch.setattr(session, "load", lambda *_: corpus)
+    monkeypatch.setattr(session, "load", lambda *_, **__: corpus)
     described = json.loads((tmp_path / "run" / "corpus.json").read_text())
     del described["digest"]  # as an earlier version wrote it
     (tmp_path / "run" / "corpus.json").write_text(json.dumps(described))
