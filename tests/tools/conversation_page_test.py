@@ -16,7 +16,7 @@ from ariigcn_jax.inference.prediction import Prediction
 from ariigcn_jax.types import UNLABELED, UserError
 from tests.support import builders
 from tools import conversation_page
-from tools.conversation_page import Clip, colours, ink, listed, marks, points, spans
+from tools.conversation_page import Clip, colours, ink, listed, marks, percent, points, spans
 
 pytest.importorskip("jinja2", reason="jinja2 is not installed (extra: report)")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -229,7 +229,7 @@ def test_colours_differ_and_are_those_that_people_expect():
 def test_numbers_in_words():
     assert spans([1, 3, 4, 5, 9]) == "1, 3 to 5, 9" and spans([]) == ""
     assert listed([]) == "" and listed(["a"]) == "a" and listed(["a", "b", "c"]) == "a, b and c"
-    assert (points(0.314), points(-0.07)) == ("+31", "−7")
+    assert (percent(0.314), points(0.314), points(-0.07)) == ("31\u00a0%", "+31", "−7")
 
 
 # --- In a browser -----------------------------------------------------------------------------------------------------
