@@ -252,7 +252,7 @@ def ink(colour: str) -> str:
 
 def percent(share: float) -> str:
     """Return a share in whole percent, with a blank that does not break."""
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}\u00a0%"
 
 
 def points(share: float) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ariigcn_jax.commands import conversation_page
-from ariigcn_jax.commands.conversation_page import Sound, colours, ink, listed, marks, points, spans
+from ariigcn_jax.commands.conversation_page import Sound, colours, ink, listed, marks, percent, points, spans
 from ariigcn_jax.inference.prediction import Prediction
 from ariigcn_jax.types import UNLABELED, Clip, UserError
 from tests.support import builders
@@ -229,7 +229,7 @@ def test_colours_differ_and_are_those_that_people_expect():
 def test_numbers_in_words():
     assert spans([1, 3, 4, 5, 9]) == "1, 3 to 5, 9" and spans([]) == ""
     assert listed([]) == "" and listed(["a"]) == "a" and listed(["a", "b", "c"]) == "a, b and c"
-    assert (points(0.314), points(-0.07)) == ("+31", "−7")
+    assert (percent(0.314), points(0.314), points(-0.07)) == ("31\u00a0%", "+31", "−7")
 
 
 # --- In a browser -----------------------------------------------------------------------------------------------------
