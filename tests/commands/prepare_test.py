@@ -12,6 +12,7 @@ from ariigcn_jax import cli
 from ariigcn_jax import data as corpus
 from ariigcn_jax.commands import prepare
 from ariigcn_jax.data.readers.dialogue_tuples import LAYOUTS
+from tests.support import sound
 from tests.support.layout_files import conversations, dump, mmsa, tuple_elements
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +86,15 @@ def test_inspect(pickled, capsys):
     for words in ("meld: 56 utterances in 12 dialogues, 7 classes", "Splits", "surprise", "missing in train",
                   "To look at before training", "What reading found"):  # fmt: skip
         assert words in out, words
+
+
+@pytest.mark.parametrize("command", ["inspect", "validate"])
+def test_words_and_sound_are_looked_at_before_their_features_are_made(tmp_path, capsys, command):
+    sound.write_calls(tmp_path)
+    assert run(command, tmp_path / "calls.csv") == 0
+    out = capsys.readouterr().out
+    assert "32 utterances in 8 dialogues, 2 classes, modalities words, audio" in out
+    assert "32 turns of 16 speakers in 8 conversations, words and sound" in out
 
 
 def test_validate(pickled, tmp_path, capsys):

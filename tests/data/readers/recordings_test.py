@@ -104,6 +104,11 @@ def test_a_recording_is_named_by_the_user(folder):
         load(several, recording=other)
 
 
+def test_a_column_that_names_dialogues_names_no_files(folder):
+    table = write(folder, "video,transcript", "a.wav,oh", "a.wav,no")
+    assert load(table).modalities == ("words",)
+
+
 def test_what_is_not_there_is_missing_and_said(folder):
     table = write(folder, "dialogue_id,transcript,wav", "d,oh,a.wav", "d,no,gone.wav")
     corpus = load(table)
