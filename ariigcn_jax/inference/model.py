@@ -206,7 +206,7 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     Example:
       >>> model = load("runs/calls")
       >>> model.label_names, model.modalities
-      (('happy', 'sad', 'calm'), ('audio', 'words'))
+      (('calm', 'happy', 'sad'), ('words', 'audio'))
 
     Raises:
       UserError: the folder is no run of this version, it has no checkpoint yet, or it has no such seed.

@@ -128,7 +128,7 @@ class Prediction:
           0     0     Ann  I can't believe it.   audio
           1     1     Bob               Sorry!   audio
           >>> [column for column in frame if column.startswith("p_")]
-          ['p_happy', 'p_sad', 'p_calm']
+          ['p_calm', 'p_happy', 'p_sad']
         """
         import pandas as pd
 

@@ -107,7 +107,7 @@ def test_eight_calls_are_learnt_and_a_ninth_is_answered_in_two_commands(calls, m
     assert about["recipes"][name]["opensmile"] == sound.VERSION
     assert "These scores say little: test has" in (calls[0] / "run" / "results.md").read_text()
     heard.clear()
-    answer = ["--run", "run", "call9.srt", "--format", "csv", "--out", "emotions.csv"]
+    answer = ["--run", "run", "call9.srt", "--csv", "emotions.csv"]
     status, error = run("tools.predict", answer, calls[0], monkeypatch, capsys)
     assert not status, error
     assert "note: 4 turns of 2 speakers, words, times and sound\n" in error
