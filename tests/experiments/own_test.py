@@ -125,7 +125,7 @@ def test_eight_calls_are_learnt_and_a_ninth_is_answered_in_two_commands(calls, m
         stream.push({"text": "oh", "audio_file": "gone.wav"})
     with pytest.raises(UserError, match=r"x=1 is not understood"):
         stream.push({"text": "oh", "audio_file": "call9.wav#x=1"})
-    other = ["--run", "run", "call9.srt", "--recording", "wav/0_0.wav", "--format", "jsonl"]
+    other = ["--run", "run", "call9.srt", "--recording", "wav/0_0.wav", "--jsonl", "-"]
     status, error = run("tools.predict", other, calls[0], monkeypatch, capsys)
     assert not status, error
     assert f"{name}: 3 recordings cannot be used and count as missing" in error
