@@ -84,7 +84,8 @@ def calls(tmp_path_factory):
 SPOKEN = SMALL | {
     "data.path": "calls.csv",
     "model.text.layers": (-1,),
-    "num_epochs": 25,
+    "num_epochs": 40,
+    "eval.epoch": "last",
     "optimizer.lr": 0.03,
     "losses.adversarial.weight": 0,
 }

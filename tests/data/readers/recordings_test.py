@@ -105,7 +105,7 @@ def test_a_recording_is_named_by_the_user(folder):
 
 
 def test_a_column_that_names_dialogues_names_no_files(folder):
-    table = write(folder, "video,transcript", "a.wav,oh", "a.wav,no")
+    table = write(folder, "video,transcript", "a.wav,oh", "b.wav,no")
     assert load(table).modalities == ("words",)
 
 
