@@ -17,20 +17,22 @@ from ariigcn_jax.data.readers import folder, layouts
 from ariigcn_jax.files import local
 from ariigcn_jax.options import base
 from ariigcn_jax.training import checks
-from ariigcn_jax.types import Corpus, UserError
+from ariigcn_jax.types import WORDS, Corpus, UserError
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
 
 
-def _read(arguments: argparse.Namespace) -> tuple[Fields, Corpus]:
+def _read(arguments: argparse.Namespace, words: bool = False) -> tuple[Fields, Corpus]:
+    """Read a corpus; with `words`, transcripts are a modality where there are no text features, as `train` has it."""
     place = data.locate(arguments.path)
     if place.is_file() and place.stat().st_size > LARGE:
         print(f"Reading {place}, {place.stat().st_size / 1e6:,.0f} MB …", file=sys.stderr, flush=True)
     modalities = tuple(m.strip() for m in arguments.modalities.split(",") if m.strip())
-    chosen: dict[str, Any] = dict(modalities=modalities, label=arguments.label, task=arguments.task)
-    fields = layouts.read_fields(place, **chosen)
+    words = words and (not modalities or WORDS in modalities)
+    chosen: dict[str, Any] = dict(label=arguments.label, task=arguments.task, words=words)
+    fields = layouts.read_fields(place, modalities=tuple(m for m in modalities if m != WORDS), **chosen)
     chosen |= dict(valid_fraction=arguments.valid_fraction, test_fraction=arguments.test_fraction)
-    return fields, assemble(fields, name=getattr(arguments, "name", None), **chosen)
+    return fields, assemble(fields, name=getattr(arguments, "name", None), modalities=modalities, **chosen)
 
 
 def _notes(corpus: Corpus) -> str:
@@ -38,7 +40,7 @@ def _notes(corpus: Corpus) -> str:
 
 
 def _size(corpus: Corpus) -> str:
-    modalities = ", ".join(f"{m} {d}" for m, d in corpus.widths.items())
+    modalities = ", ".join(f"{m} {d}" if d else m for m, d in corpus.widths.items())
     counted = f"{len(corpus):,} utterances in {len(corpus.dialogue_ids):,} dialogues"
     return f"{counted}, {targets.describe(corpus)}, modalities {modalities}"
 
@@ -70,16 +72,18 @@ def inspect(arguments: argparse.Namespace) -> None:
     if arguments.path is None:
         print(f"Layouts that are read, recognised by what is in them:\n{layouts.listing()}")
         return
-    _, corpus = _read(arguments)
+    _, corpus = _read(arguments, words=True)
     print(f"{corpus.name}: {_size(corpus)}\n")
-    print(quality.examine(corpus).text())
+    made = {m: x for m, x in corpus.features.items() if x.shape[1]}  # words have no numbers before their encoder
+    present = {m: corpus.present[m] for m in made}
+    print(quality.examine(dataclasses.replace(corpus, features=made, present=present)).text())
     if corpus.notes:
         print("\nWhat reading found\n" + "\n".join(f"  - {note}" for note in corpus.notes))
 
 
 def validate(arguments: argparse.Namespace) -> None:
     """Check that training could use a corpus; raise UserError where it could not."""
-    fields, corpus = _read(arguments)
+    fields, corpus = _read(arguments, words=True)
     for modality, rows in corpus.features.items():
         if not all(np.isfinite(rows[i : i + 4096]).all() for i in range(0, len(rows), 4096)):
             raise UserError(f"{fields.path}: {modality} is not finite.")
