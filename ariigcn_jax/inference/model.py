@@ -102,7 +102,7 @@ class TrainedModel:
 
         Example:
           >>> model = load("runs/calls")
-          >>> prediction = model("Ann: I can't believe it.\nBob: Sorry!")
+          >>> prediction = model(["Ann: I can't believe it.", "Bob: Sorry!"])
           >>> [(utterance.speaker, utterance.emotion in model.label_names) for utterance in prediction]
           [('Ann', True), ('Bob', True)]
           >>> with_sound = {"speaker": "Ann", "text": "Oh no!", "features": {"audio": [2.9, 3.1]}}
@@ -190,7 +190,7 @@ def load(run: str | Path, *, seed: int | None = None) -> TrainedModel:
     Example:
       >>> model = load("runs/calls")
       >>> model.label_names, model.modalities
-      (('happy', 'sad', 'calm'), ('audio', 'words'))
+      (('calm', 'happy', 'sad'), ('words', 'audio'))
 
     Raises:
       UserError: the folder is no run of this version, it has no checkpoint yet, or it has no such seed.

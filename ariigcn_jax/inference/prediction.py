@@ -122,13 +122,13 @@ class Prediction:
 
         Example:
           >>> from ariigcn_jax import load
-          >>> frame = load("runs/calls")("Ann: I can't believe it.\nBob: Sorry!").to_frame()
+          >>> frame = load("runs/calls")(["Ann: I can't believe it.", "Bob: Sorry!"]).to_frame()
           >>> frame[["turn", "speaker", "transcript", "missing"]]
              turn speaker           transcript missing
           0     0     Ann  I can't believe it.   audio
           1     1     Bob               Sorry!   audio
           >>> [column for column in frame if column.startswith("p_")]
-          ['p_happy', 'p_sad', 'p_calm']
+          ['p_calm', 'p_happy', 'p_sad']
         """
         import pandas as pd
 
