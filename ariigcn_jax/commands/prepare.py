@@ -17,7 +17,7 @@ from ariigcn_jax.data.readers import folder, layouts
 from ariigcn_jax.files import local
 from ariigcn_jax.options import base
 from ariigcn_jax.training import checks
-from ariigcn_jax.types import Corpus, UserError
+from ariigcn_jax.types import WORDS, Corpus, UserError
 
 LARGE = 50 * 2**20  # bytes, from which reading takes long enough to be announced
 
@@ -28,11 +28,11 @@ def _read(arguments: argparse.Namespace, raw: bool = False) -> tuple[Fields, Cor
     if place.is_file() and place.stat().st_size > LARGE:
         print(f"Reading {place}, {place.stat().st_size / 1e6:,.0f} MB …", file=sys.stderr, flush=True)
     modalities = tuple(m.strip() for m in arguments.modalities.split(",") if m.strip())
-    chosen: dict[str, Any] = dict(modalities=modalities, label=arguments.label, task=arguments.task)
-    chosen |= dict(words=True, recorded=("audio",)) if raw else {}
-    fields = layouts.read_fields(place, **chosen)
+    chosen: dict[str, Any] = dict(label=arguments.label, task=arguments.task)
+    chosen |= dict(words=not modalities or WORDS in modalities, recorded=("audio",)) if raw else {}
+    fields = layouts.read_fields(place, modalities=tuple(m for m in modalities if m != WORDS), **chosen)
     chosen |= dict(valid_fraction=arguments.valid_fraction, test_fraction=arguments.test_fraction)
-    return fields, assemble(fields, name=getattr(arguments, "name", None), **chosen)
+    return fields, assemble(fields, name=getattr(arguments, "name", None), modalities=modalities, **chosen)
 
 
 def _notes(corpus: Corpus) -> str:

@@ -110,7 +110,7 @@ class TrainedModel:
 
         Example:
           >>> model = load("runs/calls")
-          >>> prediction = model("Ann: I can't believe it.\\nBob: Sorry!")
+          >>> prediction = model(["Ann: I can't believe it.", "Bob: Sorry!"])
           >>> [(utterance.speaker, utterance.emotion in model.label_names) for utterance in prediction]
           [('Ann', True), ('Bob', True)]
           >>> with_sound = {"speaker": "Ann", "text": "Oh no!", "features": {"audio": [2.9, 3.1]}}

@@ -122,7 +122,7 @@ class Prediction:
 
         Example:
           >>> from ariigcn_jax import load
-          >>> frame = load("runs/calls")("Ann: I can't believe it.\\nBob: Sorry!").to_frame()
+          >>> frame = load("runs/calls")(["Ann: I can't believe it.", "Bob: Sorry!"]).to_frame()
           >>> frame[["turn", "speaker", "transcript", "missing"]]
              turn speaker           transcript missing
           0     0     Ann  I can't believe it.   audio

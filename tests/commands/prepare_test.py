@@ -161,6 +161,15 @@ def test_a_modality_that_training_would_never_see_is_no_valid_corpus(tmp_path, c
     assert run("inspect", tmp_path / "c.csv") == 0
 
 
+def test_words_alone_are_a_corpus(tmp_path, capsys):
+    rows = [f"d{n // 3},{'xy'[n % 2]},so {n} it is" for n in range(30)]
+    (tmp_path / "c.csv").write_text("\n".join(["dialogue_id,label,transcript", *rows]))
+    assert run("validate", tmp_path / "c.csv") == 0
+    assert "2 classes, modalities words\n" in capsys.readouterr().out
+    assert run("inspect", tmp_path / "c.csv") == 0
+    assert "no words" in capsys.readouterr().out
+
+
 def test_arguments_that_make_no_sense(capsys):
     for arguments in ([], ["convert"], ["validate"], ["melt", "x"]):
         with pytest.raises(SystemExit) as stopped:
